@@ -1,0 +1,1 @@
+//! The drivers and what they share.

@@ -1,0 +1,1 @@
+//! The configuration file: as written, then the settings as used.

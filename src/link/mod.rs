@@ -1,0 +1,1 @@
+//! EMQX cluster linking: payloads and state machines, pure; driven by `broker`.

@@ -1,0 +1,7 @@
+//! The language: MQTT Control Packets and topics, as plain values. Layouts of 3.1, 3.1.1 and 5.0 are known
+//! only to `decode` and `encode`; everything above sees [`packet::Packet`].
+
+pub mod packet;
+pub mod property;
+pub mod reason;
+pub mod topic;

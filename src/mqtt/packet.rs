@@ -1,0 +1,260 @@
+//! The fifteen Control Packets (MQTT 5.0 section 3), one struct each, as views into the bytes they came in.
+//! The same structs are encoded on the way out, so that decode and encode are each other's test.
+
+use std::num::NonZeroU16;
+
+use smallvec::SmallVec;
+
+use crate::mqtt::property::Properties;
+use crate::mqtt::reason::ReasonCode;
+
+/// Protocol version of a Network Connection, fixed by its CONNECT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Version {
+    /// MQTT 3.1, protocol name `MQIsdp`, level 3.
+    V31,
+    /// MQTT 3.1.1, level 4.
+    V311,
+    /// MQTT 5.0, level 5.
+    V5,
+}
+
+/// Quality of Service of a delivery (MQTT 5.0 section 4.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[repr(u8)]
+pub enum QoS {
+    /// QoS 0.
+    #[default]
+    AtMostOnce = 0,
+    /// QoS 1.
+    AtLeastOnce = 1,
+    /// QoS 2.
+    ExactlyOnce = 2,
+}
+
+impl QoS {
+    /// The QoS of this number, if it is one.
+    #[must_use]
+    pub fn from_u8(value: u8) -> Option<Self> {
+        match value {
+            0 => Some(Self::AtMostOnce),
+            1 => Some(Self::AtLeastOnce),
+            2 => Some(Self::ExactlyOnce),
+            _ => None,
+        }
+    }
+}
+
+/// Packet Identifier: never zero (`[MQTT-2.2.1-3]`).
+pub type PacketId = NonZeroU16;
+
+/// One Control Packet, borrowing from the buffer it was decoded from or is encoded out of.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Packet<'a> {
+    /// Section 3.1.
+    Connect(Box<Connect<'a>>),
+    /// Section 3.2.
+    ConnAck(ConnAck<'a>),
+    /// Section 3.3.
+    Publish(Publish<'a>),
+    /// Section 3.4.
+    PubAck(Ack<'a>),
+    /// Section 3.5.
+    PubRec(Ack<'a>),
+    /// Section 3.6.
+    PubRel(Ack<'a>),
+    /// Section 3.7.
+    PubComp(Ack<'a>),
+    /// Section 3.8.
+    Subscribe(Subscribe<'a>),
+    /// Section 3.9.
+    SubAck(SubAck<'a>),
+    /// Section 3.10.
+    Unsubscribe(Unsubscribe<'a>),
+    /// Section 3.11.
+    UnsubAck(UnsubAck<'a>),
+    /// Section 3.12.
+    PingReq,
+    /// Section 3.13.
+    PingResp,
+    /// Section 3.14.
+    Disconnect(Disconnect<'a>),
+    /// Section 3.15, MQTT 5.0 only.
+    Auth(Auth<'a>),
+}
+
+/// CONNECT, section 3.1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Connect<'a> {
+    /// Which layout the connection speaks from here on.
+    pub version: Version,
+    /// Set by the bridge protocol levels 0x83 and 0x84 (mosquitto's `try_private`).
+    pub bridge: bool,
+    /// Clean Start; Clean Session in 3.1 and 3.1.1.
+    pub clean_start: bool,
+    /// Keep Alive in seconds; 0 turns it off.
+    pub keep_alive_seconds: u16,
+    /// CONNECT properties (empty before 5.0).
+    pub properties: Properties<'a>,
+    /// Client Identifier, possibly empty.
+    pub client_id: &'a str,
+    /// The Will Message.
+    pub will: Option<Will<'a>>,
+    /// User Name.
+    pub username: Option<&'a str>,
+    /// Password: binary data.
+    pub password: Option<&'a [u8]>,
+}
+
+/// The Will fields of a CONNECT.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Will<'a> {
+    /// Will QoS.
+    pub qos: QoS,
+    /// Will Retain.
+    pub retain: bool,
+    /// Will Properties (empty before 5.0).
+    pub properties: Properties<'a>,
+    /// Will Topic: a valid Topic Name.
+    pub topic: &'a str,
+    /// Will Payload.
+    pub payload: &'a [u8],
+}
+
+/// CONNACK, section 3.2. For 3.1 and 3.1.1 the encoder maps the Reason Code to a return code.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConnAck<'a> {
+    /// Session Present.
+    pub session_present: bool,
+    /// Reason Code.
+    pub reason: ReasonCode,
+    /// Properties (not sent before 5.0).
+    pub properties: Properties<'a>,
+}
+
+/// PUBLISH, section 3.3. Topic, properties and payload are slices of the read buffer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Publish<'a> {
+    /// DUP.
+    pub dup: bool,
+    /// QoS.
+    pub qos: QoS,
+    /// RETAIN.
+    pub retain: bool,
+    /// A valid Topic Name, or empty when a Topic Alias stands for it.
+    pub topic: &'a str,
+    /// Present exactly when QoS is not 0.
+    pub packet_id: Option<PacketId>,
+    /// Properties (empty before 5.0).
+    pub properties: Properties<'a>,
+    /// Application Message.
+    pub payload: &'a [u8],
+}
+
+/// PUBACK, PUBREC, PUBREL and PUBCOMP, sections 3.4 to 3.7.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ack<'a> {
+    /// Packet Identifier of the PUBLISH.
+    pub packet_id: PacketId,
+    /// Reason Code; success when the packet leaves it out.
+    pub reason: ReasonCode,
+    /// Properties (empty before 5.0).
+    pub properties: Properties<'a>,
+}
+
+/// SUBSCRIBE, section 3.8.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Subscribe<'a> {
+    /// Packet Identifier.
+    pub packet_id: PacketId,
+    /// Properties (empty before 5.0).
+    pub properties: Properties<'a>,
+    /// At least one Topic Filter with its options, in order.
+    pub filters: SmallVec<[SubscribeFilter<'a>; 2]>,
+}
+
+/// One entry of a SUBSCRIBE payload, section 3.8.3.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SubscribeFilter<'a> {
+    /// Topic Filter as written, `$share/…` included: well-formed UTF-8 without NUL, not yet checked as a filter.
+    pub filter: &'a str,
+    /// Subscription Options.
+    pub options: SubscriptionOptions,
+}
+
+/// Subscription Options, section 3.8.3.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SubscriptionOptions {
+    /// Maximum QoS.
+    pub qos: QoS,
+    /// No Local.
+    pub no_local: bool,
+    /// Retain As Published.
+    pub retain_as_published: bool,
+    /// Retain Handling.
+    pub retain_handling: RetainHandling,
+}
+
+/// Retain Handling, section 3.8.3.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum RetainHandling {
+    /// Send retained messages at every subscribe.
+    #[default]
+    SendAtSubscribe = 0,
+    /// Only if the subscription does not exist yet.
+    SendIfNew = 1,
+    /// Never.
+    DoNotSend = 2,
+}
+
+/// SUBACK, section 3.9.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SubAck<'a> {
+    /// Packet Identifier of the SUBSCRIBE.
+    pub packet_id: PacketId,
+    /// Properties (not sent before 5.0).
+    pub properties: Properties<'a>,
+    /// One per filter, in order. Before 5.0 the encoder sends 0x80 for each failure.
+    pub reasons: SmallVec<[ReasonCode; 4]>,
+}
+
+/// UNSUBSCRIBE, section 3.10.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unsubscribe<'a> {
+    /// Packet Identifier.
+    pub packet_id: PacketId,
+    /// Properties (empty before 5.0).
+    pub properties: Properties<'a>,
+    /// At least one Topic Filter.
+    pub filters: SmallVec<[&'a str; 2]>,
+}
+
+/// UNSUBACK, section 3.11. Before 5.0 it carries no Reason Codes and decodes to an empty list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UnsubAck<'a> {
+    /// Packet Identifier of the UNSUBSCRIBE.
+    pub packet_id: PacketId,
+    /// Properties (not sent before 5.0).
+    pub properties: Properties<'a>,
+    /// One per filter, in order.
+    pub reasons: SmallVec<[ReasonCode; 4]>,
+}
+
+/// DISCONNECT, section 3.14.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Disconnect<'a> {
+    /// Reason Code; Normal disconnection when the packet leaves it out.
+    pub reason: ReasonCode,
+    /// Properties (empty before 5.0).
+    pub properties: Properties<'a>,
+}
+
+/// AUTH, section 3.15.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Auth<'a> {
+    /// Reason Code.
+    pub reason: ReasonCode,
+    /// Properties.
+    pub properties: Properties<'a>,
+}
