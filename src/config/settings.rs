@@ -1,0 +1,342 @@
+//! The settings as used: plain values, checked, with every default filled in (`interface.md` section 2).
+//!
+//! Nothing here knows TOML, serde or a file: other modules take the part that concerns them. A value that
+//! exists here has passed the checks of `config::check`, so a driver need not look again.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::mqtt::packet::QoS;
+
+pub use self::link::ClientTls;
+pub use self::link::Export;
+pub use self::link::Link;
+pub use self::link::OnFull;
+pub use self::link::Peer;
+pub use self::link::Quota;
+pub use self::link::ServerAddr;
+pub use self::link::Spool;
+pub(crate) use self::secret::MASK;
+pub use self::secret::Secret;
+pub use self::tls::ListenerTls;
+pub use self::tls::PeerCertAs;
+pub use self::tls::TlsVersions;
+pub use self::tls::Verify;
+
+mod link;
+mod secret;
+mod tls;
+
+/// Everything a broker is told before it starts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// `[cluster]`
+    pub cluster: Cluster,
+    /// `[data]`
+    pub data: Data,
+    /// `[[listeners]]`, in the order of the file; disabled ones included.
+    pub listeners: Vec<Listener>,
+    /// `[mqtt]`
+    pub mqtt: Mqtt,
+    /// `[authentication]`
+    pub authentication: Authentication,
+    /// `[authorization]`
+    pub authorization: Authorization,
+    /// `[http]`
+    pub http: Http,
+    /// `[log]`
+    pub log: Log,
+    /// The embedded default is in force: no file was given (`interface.md` section 6).
+    pub embedded: bool,
+}
+
+/// `[cluster]`: who we are, and whom we are linked with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cluster {
+    /// The name in `$LINK` topics: `[A-Za-z0-9][A-Za-z0-9_.-]{0,62}`.
+    pub name: String,
+    /// Names this node's replication actor.
+    pub node: String,
+    /// `[[cluster.links]]`, in the order of the file; disabled ones included.
+    pub links: Vec<Link>,
+}
+
+/// `[data]`: what outlives the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Data {
+    /// The data directory.
+    pub dir: PathBuf,
+    /// What an acknowledgement promises.
+    pub durability: Durability,
+}
+
+/// What an acknowledgement promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Flushed to the disk.
+    Fsync,
+    /// Handed to the operating system.
+    Write,
+    /// Held in memory.
+    Memory,
+}
+
+/// One `[[listeners]]` entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Its name, unique among listeners of its type.
+    pub name: String,
+    /// The transport.
+    pub kind: ListenerKind,
+    /// Where it accepts.
+    pub bind: Bind,
+    /// Who may connect here.
+    pub role: Role,
+    /// Whether it is opened at all.
+    pub enable: bool,
+    /// Connections accepted at one time.
+    pub max_connections: u32,
+    /// Whether a PROXY header opens each connection.
+    pub proxy_protocol: bool,
+    /// Lets a listener of role link or any go below the link column of `authn-tls.md` section 1.
+    pub allow_insecure: bool,
+    /// Whether clients of this listener are authenticated (`authn.enable`).
+    pub authn_enable: bool,
+    /// TLS: present exactly when the type is `ssl` or `wss`.
+    pub ssl: Option<ListenerTls>,
+}
+
+impl Listener {
+    /// `<type>:<name>`, as `{listener, …}` of an ACL file sees it.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{}:{}", self.kind, self.name)
+    }
+}
+
+/// The transport of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ListenerKind {
+    /// MQTT over TCP.
+    Tcp,
+    /// MQTT over TLS.
+    Ssl,
+    /// MQTT over WebSocket.
+    Ws,
+    /// MQTT over WebSocket over TLS.
+    Wss,
+    /// MQTT over a Unix domain socket.
+    Unix,
+}
+
+impl ListenerKind {
+    /// Whether connections are encrypted.
+    #[must_use]
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Ssl | Self::Wss)
+    }
+}
+
+impl fmt::Display for ListenerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Ssl => "ssl",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+            Self::Unix => "unix",
+        })
+    }
+}
+
+/// Where a listener accepts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bind {
+    /// An address and a port; port 0 lets the operating system choose.
+    Addr(SocketAddr),
+    /// A path of a Unix domain socket.
+    Path(PathBuf),
+}
+
+impl Bind {
+    /// Whether only this machine can reach it.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            Self::Addr(addr) => addr.ip().to_canonical().is_loopback(),
+            Self::Path(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Addr(addr) => addr.fmt(f),
+            Self::Path(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// Who may connect to a listener; only `Link` and `Any` accept `$LINK` traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Applications and devices.
+    Client,
+    /// Linked clusters.
+    Link,
+    /// Both, as EMQX does it.
+    Any,
+}
+
+impl Role {
+    /// Whether linked clusters connect here.
+    #[must_use]
+    pub fn accepts_links(self) -> bool {
+        matches!(self, Self::Link | Self::Any)
+    }
+}
+
+/// `[mqtt]`: EMQX's names and defaults.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mqtt {
+    /// The longest Control Packet accepted, in bytes.
+    pub max_packet_size: u32,
+    /// The longest Client Identifier accepted, in bytes.
+    pub max_clientid_len: usize,
+    /// The most levels a Topic Name or Topic Filter may have.
+    pub max_topic_levels: usize,
+    /// Topic Alias Maximum we announce.
+    pub max_topic_alias: u16,
+    /// Retain Available.
+    pub retain_available: bool,
+    /// Wildcard Subscription Available.
+    pub wildcard_subscription: bool,
+    /// Shared Subscription Available.
+    pub shared_subscription: bool,
+    /// Maximum QoS.
+    pub max_qos_allowed: QoS,
+    /// Server Keep Alive in seconds; `None` leaves the client's own.
+    pub server_keepalive: Option<u16>,
+    /// A connection is closed after this many Keep Alive intervals of silence.
+    pub keepalive_multiplier: f64,
+    /// How long a connection may wait before CONNECT.
+    pub idle_timeout: Duration,
+    /// Session Expiry Interval of MQTT 3.x clients without a clean session.
+    pub session_expiry_interval: Duration,
+    /// Messages of QoS 1 and 2 in flight towards a client (and our Receive Maximum).
+    pub max_inflight: u16,
+    /// Messages queued for a client; 0 means none.
+    pub max_mqueue_len: usize,
+    /// Whether messages of QoS 0 are queued for a client that is away.
+    pub mqueue_store_qos0: bool,
+    /// QoS 2 messages from one client whose PUBREL is awaited.
+    pub max_awaiting_rel: usize,
+    /// How long a PUBREL is awaited.
+    pub await_rel_timeout: Duration,
+    /// Subscriptions of one client; `None` is unlimited.
+    pub max_subscriptions: Option<usize>,
+    /// Whether what the standard calls a Malformed Packet but EMQX tolerates is refused.
+    pub strict_mode: bool,
+}
+
+/// `[authentication]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authentication {
+    /// Whether a client without credentials is accepted.
+    pub allow_anonymous: bool,
+    /// The password file.
+    pub password_file: Option<PathBuf>,
+}
+
+/// `[authorization]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authorization {
+    /// Where the rules come from.
+    pub file: AclSource,
+    /// The verdict when no rule matches.
+    pub no_match: Permission,
+    /// What happens to the connection when an action is denied.
+    pub deny_action: DenyAction,
+    /// How entries cover filters (`acl-language.md` section 3).
+    pub mode: AclMode,
+    /// What `{security_profile, …}` in a file sees.
+    pub security_profile: SecurityProfile,
+}
+
+/// Where the rules come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AclSource {
+    /// A file.
+    File(PathBuf),
+    /// The shipped `acl/acl.conf`, [`SHIPPED_ACL`].
+    Embedded,
+}
+
+/// `acl/acl.conf` as shipped.
+pub const SHIPPED_ACL: &str = include_str!("../../acl/acl.conf");
+
+/// Allow or deny.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permission {
+    /// Allow.
+    Allow,
+    /// Deny.
+    Deny,
+}
+
+/// What happens to the connection when an action is denied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DenyAction {
+    /// Only the action fails.
+    Ignore,
+    /// DISCONNECT 0x87.
+    Disconnect,
+}
+
+/// How allow and deny entries cover filters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AclMode {
+    /// Allow needs a subset, deny needs an intersection.
+    Strict,
+    /// As EMQX does it.
+    Emqx,
+}
+
+/// What `{security_profile, …}` sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecurityProfile {
+    /// `legacy`
+    Legacy,
+    /// `hardened`
+    Hardened,
+}
+
+/// `[http]`: health, metrics and later REST.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Where it accepts.
+    pub bind: SocketAddr,
+    /// Whether `/metrics` needs a key; forced when `bind` is not loopback.
+    pub metrics_auth: bool,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// A `tracing` filter.
+    pub level: String,
+    /// How a line is written.
+    pub format: LogFormat,
+}
+
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object each.
+    Json,
+}

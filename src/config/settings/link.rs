@@ -1,0 +1,149 @@
+//! One link: what we ask of a peer cluster, what it may have and how it proves itself
+//! (`interface.md` section 2, `link-protocol.md` 7.1).
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Secret;
+use super::Verify;
+
+/// One `[[cluster.links]]` entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The peer's own `cluster.name`.
+    pub name: String,
+    /// Whether we connect to the peer and let it connect.
+    pub enable: bool,
+    /// Where the peer accepts links, tried in turn; at least one.
+    pub servers: Vec<ServerAddr>,
+    /// Prefix of our Client Identifiers at the peer.
+    pub clientid: String,
+    /// Our username at the peer.
+    pub username: Option<String>,
+    /// Our password at the peer.
+    pub password: Option<Secret>,
+    /// Topic Filters of what we want from the peer; may be empty.
+    pub topics: Vec<String>,
+    /// Topic Filters of what the peer may have from us.
+    pub export: Export,
+    /// Connections that carry messages to the peer.
+    pub pool_size: usize,
+    /// Messages of QoS 1 in flight on each of them.
+    pub max_inflight: u16,
+    /// How the peer proves itself when it dials us.
+    pub peer: Peer,
+    /// What we grant the peer.
+    pub quota: Quota,
+    /// What waits while the peer is away.
+    pub spool: Spool,
+    /// TLS towards the peer; `None` is plaintext.
+    pub ssl: Option<ClientTls>,
+    /// Lets the connection go below the link column of `authn-tls.md` section 1 (`ssl.allow_insecure`).
+    pub allow_insecure: bool,
+}
+
+/// What the peer may have from us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Export {
+    /// `export` is not written: everything the peer's entitlements allow.
+    Entitled,
+    /// Only what these Topic Filters match.
+    Only(Vec<String>),
+}
+
+/// A host name or address, and a port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServerAddr {
+    /// Host name, IPv4 address, or IPv6 address without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+impl ServerAddr {
+    /// Whether it can only be this machine: a loopback address or `localhost`.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        match self.host.parse::<IpAddr>() {
+            Ok(ip) => ip.to_canonical().is_loopback(),
+            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
+        }
+    }
+}
+
+impl fmt::Display for ServerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// `[cluster.links.peer]`: every field given must hold on every connection of the peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Prefix of the peer's Client Identifiers; no other link's prefix overlaps with it.
+    pub clientid: String,
+    /// The peer's username, belonging to this link alone.
+    pub username: Option<String>,
+    /// SHA-256 fingerprints of certificates the peer may show.
+    pub cert_sha256: Vec<[u8; 32]>,
+    /// Common name of a certificate verified against the listener's `cacertfile`.
+    pub cert_cn: Option<String>,
+    /// The peer proves nothing; only from a loopback address.
+    pub allow_unauthenticated: bool,
+}
+
+/// `[cluster.links.quota]`: what we grant the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// Connections at one time.
+    pub connections: usize,
+    /// Actors at one time.
+    pub actors: usize,
+    /// Routes held for the peer.
+    pub routes: usize,
+}
+
+/// `[cluster.links.spool]`: what waits while the peer is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spool {
+    /// The most bytes kept.
+    pub max_bytes: u64,
+    /// How long a message is kept; `None` is as long as there is room.
+    pub max_age: Option<Duration>,
+    /// What gives way when it is full.
+    pub on_full: OnFull,
+    /// Whether messages of QoS 0 are kept.
+    pub qos0: bool,
+}
+
+/// What gives way when a spool is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFull {
+    /// The oldest messages.
+    DropOldest,
+    /// The message that does not fit.
+    DropNew,
+    /// The publisher is told that the message was not accepted.
+    Refuse,
+}
+
+/// `[cluster.links.ssl]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientTls {
+    /// Authorities that may have signed the peer's certificate, PEM; present with `verify_peer`.
+    pub cacertfile: Option<PathBuf>,
+    /// Our certificate and its chain, PEM; together with `keyfile`.
+    pub certfile: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub keyfile: Option<PathBuf>,
+    /// Whether the peer's certificate is checked.
+    pub verify: Verify,
+    /// The name the peer's certificate must carry (`server_name_indication`); `None` is the host dialled.
+    pub server_name: Option<String>,
+}
