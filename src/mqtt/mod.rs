@@ -5,3 +5,4 @@ pub mod packet;
 pub mod property;
 pub mod reason;
 pub mod topic;
+pub mod trie;
