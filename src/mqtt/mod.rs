@@ -9,4 +9,5 @@ pub mod packet;
 pub mod property;
 pub mod reason;
 pub mod topic;
+pub mod trie;
 mod wire;
