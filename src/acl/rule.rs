@@ -178,6 +178,12 @@ impl QosSet {
         Self(self.0 | 1 << (qos as u8))
     }
 
+    /// What is in either set.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Whether `qos` is in the set.
     #[must_use]
     pub fn holds(self, qos: QoS) -> bool {
