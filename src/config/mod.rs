@@ -13,16 +13,23 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+pub use self::diff::Change;
+pub use self::diff::Diff;
+pub use self::diff::Members;
+pub use self::diff::diff;
 pub use self::environment::Environment;
 pub use self::error::ConfigError;
 pub use self::error::Place;
 pub use self::sections::is_cluster_name;
 pub use self::settings::Settings;
+pub use self::warnings::warnings;
 
 mod check;
+mod diff;
 mod document;
 mod environment;
 mod error;
+mod flat;
 mod links;
 mod listeners;
 mod parse;
@@ -32,6 +39,7 @@ mod sections;
 pub mod settings;
 mod units;
 mod unsupported;
+mod warnings;
 
 /// The longest configuration file that is read.
 const FILE_BYTES_MAX: u64 = 8 << 20;
@@ -81,3 +89,6 @@ fn read(
     errors.extend(reading.into_errors());
     if errors.is_empty() { Ok(settings) } else { Err(errors) }
 }
+
+#[cfg(test)]
+mod tests;

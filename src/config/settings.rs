@@ -18,6 +18,7 @@ pub use self::link::Peer;
 pub use self::link::Quota;
 pub use self::link::ServerAddr;
 pub use self::link::Spool;
+pub(crate) use self::secret::MASK;
 pub use self::secret::Secret;
 pub use self::tls::ListenerTls;
 pub use self::tls::PeerCertAs;
