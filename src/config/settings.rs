@@ -228,7 +228,7 @@ pub struct Mqtt {
     pub session_expiry_interval: Duration,
     /// Messages of QoS 1 and 2 in flight towards a client (and our Receive Maximum).
     pub max_inflight: u16,
-    /// Messages queued for a client; 0 means none.
+    /// Messages queued for a client.
     pub max_mqueue_len: usize,
     /// Whether messages of QoS 0 are queued for a client that is away.
     pub mqueue_store_qos0: bool,

@@ -1,0 +1,280 @@
+//! Settings as lines of `key: value`, secrets masked: what a difference is made of.
+//!
+//! Every struct is taken apart by name, so that a new field does not compile before it is shown here.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use super::settings::AclSource;
+use super::settings::Authentication;
+use super::settings::Authorization;
+use super::settings::ClientTls;
+use super::settings::Cluster;
+use super::settings::Data;
+use super::settings::Export;
+use super::settings::Http;
+use super::settings::Link;
+use super::settings::Listener;
+use super::settings::ListenerTls;
+use super::settings::Log;
+use super::settings::MASK;
+use super::settings::Mqtt;
+use super::settings::Peer;
+use super::settings::Quota;
+use super::settings::Secret;
+use super::settings::Settings;
+use super::settings::Spool;
+
+/// A value as text, and the secret behind it, if it is one.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// What may be printed.
+    pub(super) text: String,
+    secret: Option<Secret>,
+}
+
+/// Key to value. Listeners and links are named, not numbered: their order means nothing.
+pub(super) struct Flat {
+    prefix: String,
+    lines: BTreeMap<String, Shown>,
+}
+
+/// Takes settings apart.
+pub(super) fn flatten(settings: &Settings) -> BTreeMap<String, Shown> {
+    let Settings { cluster, data, listeners, mqtt, authentication, authorization, http, log, embedded } =
+        settings;
+    let mut flat = Flat { prefix: String::new(), lines: BTreeMap::new() };
+    flat.put("embedded", embedded);
+    flat.cluster(cluster);
+    for listener in listeners {
+        flat.prefix = format!("listeners[{}].", listener.id());
+        flat.listener(listener);
+    }
+    flat.prefix = String::new();
+    flat.data(data);
+    flat.mqtt(mqtt);
+    flat.access(authentication, authorization);
+    flat.http_and_log(http, log);
+    flat.lines
+}
+
+impl Flat {
+    fn text(&mut self, key: &str, text: impl Into<String>) {
+        self.lines.insert(format!("{}{key}", self.prefix), Shown { text: text.into(), secret: None });
+    }
+
+    fn put(&mut self, key: &str, value: impl Debug) {
+        self.text(key, format!("{value:?}"));
+    }
+
+    fn path(&mut self, key: &str, path: Option<&Path>) {
+        self.put(key, path.map(|path| path.display().to_string()));
+    }
+
+    fn duration(&mut self, key: &str, duration: Option<Duration>) {
+        self.text(key, duration.map_or_else(|| "infinity".to_owned(), |duration| format!("{duration:?}")));
+    }
+
+    fn secret(&mut self, key: &str, secret: Option<&Secret>) {
+        let text = secret.map_or("unset", |_| MASK).to_owned();
+        self.lines.insert(format!("{}{key}", self.prefix), Shown { text, secret: secret.cloned() });
+    }
+
+    fn cluster(&mut self, cluster: &Cluster) {
+        let Cluster { name, node, links } = cluster;
+        self.put("cluster.name", name);
+        self.put("cluster.node", node);
+        for link in links {
+            self.prefix = format!("cluster.links[{}].", link.name);
+            self.link(link);
+        }
+        self.prefix = String::new();
+    }
+
+    fn link(&mut self, link: &Link) {
+        let Link {
+            name: _,
+            enable,
+            servers,
+            clientid,
+            username,
+            password,
+            topics,
+            export,
+            pool_size,
+            max_inflight,
+            peer,
+            quota,
+            spool,
+            ssl,
+            allow_insecure,
+        } = link;
+        self.put("enable", enable);
+        let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+        self.put("server", servers.join(","));
+        self.put("clientid", clientid);
+        self.put("username", username);
+        self.secret("password", password.as_ref());
+        self.put("topics", topics);
+        match export {
+            Export::Entitled => self.text("export", "by entitlement"),
+            Export::Only(filters) => self.put("export", filters),
+        }
+        self.put("pool_size", pool_size);
+        self.put("max_inflight", max_inflight);
+        self.put("ssl.allow_insecure", allow_insecure);
+        self.put("ssl.enable", ssl.is_some());
+        if let Some(ClientTls { cacertfile, certfile, keyfile, verify, server_name }) = ssl {
+            self.path("ssl.cacertfile", cacertfile.as_deref());
+            self.path("ssl.certfile", certfile.as_deref());
+            self.path("ssl.keyfile", keyfile.as_deref());
+            self.put("ssl.verify", verify);
+            self.put("ssl.server_name_indication", server_name);
+        }
+        let Peer { clientid, username, cert_sha256, cert_cn, allow_unauthenticated } = peer;
+        self.put("peer.clientid", clientid);
+        self.put("peer.username", username);
+        self.put("peer.cert_sha256", cert_sha256.iter().map(hex).collect::<Vec<_>>());
+        self.put("peer.cert_cn", cert_cn);
+        self.put("peer.allow_unauthenticated", allow_unauthenticated);
+        let Quota { connections, actors, routes } = quota;
+        self.put("quota.connections", connections);
+        self.put("quota.actors", actors);
+        self.put("quota.routes", routes);
+        let Spool { max_bytes, max_age, on_full, qos0 } = spool;
+        self.put("spool.max_bytes", max_bytes);
+        self.duration("spool.max_age", *max_age);
+        self.put("spool.on_full", on_full);
+        self.put("spool.qos0", qos0);
+    }
+
+    fn listener(&mut self, listener: &Listener) {
+        let Listener {
+            name: _,
+            kind: _,
+            bind,
+            role,
+            enable,
+            max_connections,
+            proxy_protocol,
+            allow_insecure,
+            authn_enable,
+            ssl,
+        } = listener;
+        self.text("bind", bind.to_string());
+        self.put("role", role);
+        self.put("enable", enable);
+        self.put("max_connections", max_connections);
+        self.put("proxy_protocol", proxy_protocol);
+        self.put("allow_insecure", allow_insecure);
+        self.put("authn.enable", authn_enable);
+        let Some(ssl) = ssl else { return };
+        let ListenerTls {
+            certfile,
+            keyfile,
+            password,
+            cacertfile,
+            verify,
+            fail_if_no_peer_cert,
+            versions,
+            depth,
+            crlfile,
+            peer_cert_as_username,
+            handshake_timeout,
+        } = ssl;
+        self.path("ssl.certfile", Some(certfile));
+        self.path("ssl.keyfile", Some(keyfile));
+        self.secret("ssl.password", password.as_ref());
+        self.path("ssl.cacertfile", cacertfile.as_deref());
+        self.put("ssl.verify", verify);
+        self.put("ssl.fail_if_no_peer_cert", fail_if_no_peer_cert);
+        self.put("ssl.versions", versions);
+        self.put("ssl.depth", depth);
+        self.path("ssl.crlfile", crlfile.as_deref());
+        self.put("ssl.peer_cert_as_username", peer_cert_as_username);
+        self.duration("ssl.handshake_timeout", Some(*handshake_timeout));
+    }
+
+    fn data(&mut self, data: &Data) {
+        let Data { dir, durability } = data;
+        self.path("data.dir", Some(dir));
+        self.put("data.durability", durability);
+    }
+
+    fn mqtt(&mut self, mqtt: &Mqtt) {
+        let Mqtt {
+            max_packet_size,
+            max_clientid_len,
+            max_topic_levels,
+            max_topic_alias,
+            retain_available,
+            wildcard_subscription,
+            shared_subscription,
+            max_qos_allowed,
+            server_keepalive,
+            keepalive_multiplier,
+            idle_timeout,
+            session_expiry_interval,
+            max_inflight,
+            max_mqueue_len,
+            mqueue_store_qos0,
+            max_awaiting_rel,
+            await_rel_timeout,
+            max_subscriptions,
+            strict_mode,
+        } = mqtt;
+        self.put("mqtt.max_packet_size", max_packet_size);
+        self.put("mqtt.max_clientid_len", max_clientid_len);
+        self.put("mqtt.max_topic_levels", max_topic_levels);
+        self.put("mqtt.max_topic_alias", max_topic_alias);
+        self.put("mqtt.retain_available", retain_available);
+        self.put("mqtt.wildcard_subscription", wildcard_subscription);
+        self.put("mqtt.shared_subscription", shared_subscription);
+        self.put("mqtt.max_qos_allowed", *max_qos_allowed as u8);
+        self.put("mqtt.server_keepalive", server_keepalive);
+        self.put("mqtt.keepalive_multiplier", keepalive_multiplier);
+        self.duration("mqtt.idle_timeout", Some(*idle_timeout));
+        self.duration("mqtt.session_expiry_interval", Some(*session_expiry_interval));
+        self.put("mqtt.max_inflight", max_inflight);
+        self.put("mqtt.max_mqueue_len", max_mqueue_len);
+        self.put("mqtt.mqueue_store_qos0", mqueue_store_qos0);
+        self.put("mqtt.max_awaiting_rel", max_awaiting_rel);
+        self.duration("mqtt.await_rel_timeout", Some(*await_rel_timeout));
+        self.put("mqtt.max_subscriptions", max_subscriptions);
+        self.put("mqtt.strict_mode", strict_mode);
+    }
+
+    fn access(&mut self, authentication: &Authentication, authorization: &Authorization) {
+        let Authentication { allow_anonymous, password_file } = authentication;
+        self.put("authentication.allow_anonymous", allow_anonymous);
+        self.path("authentication.password_file", password_file.as_deref());
+        let Authorization { file, no_match, deny_action, mode, security_profile } = authorization;
+        match file {
+            AclSource::Embedded => self.text("authorization.file", "as shipped"),
+            AclSource::File(path) => self.path("authorization.file", Some(path)),
+        }
+        self.put("authorization.no_match", no_match);
+        self.put("authorization.deny_action", deny_action);
+        self.put("authorization.mode", mode);
+        self.put("authorization.security_profile", security_profile);
+    }
+
+    fn http_and_log(&mut self, http: &Http, log: &Log) {
+        let Http { bind, metrics_auth } = http;
+        self.put("http.bind", bind);
+        self.put("http.metrics_auth", metrics_auth);
+        let Log { level, format } = log;
+        self.put("log.level", level);
+        self.put("log.format", format);
+    }
+}
+
+fn hex(bytes: &[u8; 32]) -> String {
+    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

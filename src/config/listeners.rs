@@ -1,0 +1,239 @@
+//! `[[listeners]]`: where clients and linked clusters connect. TLS defaults are those of `authn-tls.md`
+//! section 1, the column by role.
+
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::document::Node;
+use super::parse;
+use super::reader::Section;
+use super::reader::Wrong;
+use super::secrets;
+use super::sections::narrow;
+use super::settings::Bind;
+use super::settings::Listener;
+use super::settings::ListenerKind;
+use super::settings::ListenerTls;
+use super::settings::PeerCertAs;
+use super::settings::Role;
+use super::settings::TlsVersions;
+use super::settings::Verify;
+
+/// EMQX's `max_connections` of an ordinary listener.
+const CLIENT_CONNECTIONS: u64 = 1_024_000;
+
+/// A listener for links serves few peers with a pool of connections each.
+const LINK_CONNECTIONS: u64 = 1024;
+
+/// The words of `verify`.
+pub(super) const VERIFY: [(&str, Verify); 2] = [("verify_none", Verify::None), ("verify_peer", Verify::Peer)];
+
+/// Reads the list; without one there is the default listener on loopback.
+pub(super) fn listeners(root: &Section<'_>) -> Vec<Listener> {
+    let written = root.has("listeners");
+    let mut listeners: Vec<Listener> = root.sections("listeners").into_iter().map(listener).collect();
+    if !written {
+        listeners.push(default_listener());
+    }
+    listeners
+}
+
+fn default_listener() -> Listener {
+    Listener {
+        name: "default".to_owned(),
+        kind: ListenerKind::Tcp,
+        bind: default_bind(ListenerKind::Tcp),
+        role: Role::Client,
+        enable: true,
+        max_connections: u32::try_from(CLIENT_CONNECTIONS).unwrap_or(u32::MAX),
+        proxy_protocol: false,
+        allow_insecure: false,
+        authn_enable: true,
+        ssl: None,
+    }
+}
+
+/// EMQX's port of each type, on loopback.
+fn default_bind(kind: ListenerKind) -> Bind {
+    let port = match kind {
+        ListenerKind::Tcp => 1883,
+        ListenerKind::Ssl => 8883,
+        ListenerKind::Ws => 8083,
+        ListenerKind::Wss => 8084,
+        ListenerKind::Unix => return Bind::Path(PathBuf::from("data/mqtt.sock")),
+    };
+    Bind::Addr(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+}
+
+fn listener(section: Section<'_>) -> Listener {
+    let kinds =
+        [ListenerKind::Tcp, ListenerKind::Ssl, ListenerKind::Ws, ListenerKind::Wss, ListenerKind::Unix];
+    let words = kinds.map(|kind| (kind.to_string(), kind));
+    let words = words.each_ref().map(|(word, kind)| (word.as_str(), *kind));
+    let roles = [("client", Role::Client), ("link", Role::Link), ("any", Role::Any)];
+
+    let kind = section.or("type", ListenerKind::Tcp, parse::one_of(&words));
+    let role = section.or("role", Role::Client, parse::one_of(&roles));
+    let connections = if role == Role::Link { LINK_CONNECTIONS } else { CLIENT_CONNECTIONS };
+    let listener = Listener {
+        name: section.optional("name", listener_name).unwrap_or_else(|| "default".to_owned()),
+        kind,
+        bind: section.optional("bind", |node| bind(kind, node)).unwrap_or_else(|| default_bind(kind)),
+        role,
+        enable: section.or("enable", true, parse::boolean),
+        max_connections: section
+            .optional("max_connections", parse::integer(1..=u64::from(u32::MAX)))
+            .and_then(|number| narrow(number).ok())
+            .unwrap_or_else(|| u32::try_from(connections).unwrap_or(u32::MAX)),
+        proxy_protocol: section.or("proxy_protocol", false, parse::boolean),
+        allow_insecure: section.or("allow_insecure", false, parse::boolean),
+        authn_enable: authn(section.section("authn")),
+        ssl: ssl(&section, kind, role),
+    };
+    section.optional("max_conn_rate", parse::or_word("infinity", parse::text));
+    section.list("proxy_trusted", parse::word);
+    let limits = section.section("limits");
+    limits.optional("messages_rate", parse::or_word("infinity", parse::text));
+    limits.optional("bytes_rate", parse::or_word("infinity", parse::text));
+    limits.finish();
+    section.finish();
+    listener
+}
+
+/// EMQX's rule for names of listeners.
+fn listener_name(node: &Node) -> Result<String, Wrong> {
+    let name = parse::text(node)?;
+    let mut bytes = name.bytes();
+    let valid = name.len() <= 255
+        && bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    if valid {
+        Ok(name)
+    } else {
+        Err(format!("{name:?} is not a listener name: A-Z a-z 0-9 _ -, a letter or digit first").into())
+    }
+}
+
+fn bind(kind: ListenerKind, node: &Node) -> Result<Bind, Wrong> {
+    match kind {
+        ListenerKind::Unix => parse::path(node).map(Bind::Path),
+        _ => socket_addr(node).map(Bind::Addr),
+    }
+}
+
+/// `address:port`. A port alone would mean every address of the machine, which must be said (`0.0.0.0:1883`).
+pub(super) fn socket_addr(node: &Node) -> Result<SocketAddr, Wrong> {
+    let text = parse::word(node)?;
+    if let Ok(addr) = text.parse() {
+        return Ok(addr);
+    }
+    let hint = match text.strip_prefix(':').unwrap_or(&text).parse::<u16>() {
+        Ok(port) => Some(format!("127.0.0.1:{port}")),
+        Err(_) => text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, 1883).to_string()),
+    };
+    let hint = hint.or_else(|| {
+        let port = text.strip_prefix("localhost:")?.parse::<u16>().ok()?;
+        Some(format!("127.0.0.1:{port}"))
+    });
+    Err(Wrong { message: format!("`{text}` is not an IP address and a port"), hint })
+}
+
+fn authn(section: Section<'_>) -> bool {
+    let enable = section.or("enable", true, |node| match parse::text(node) {
+        Ok(word) if word == "quick_deny_anonymous" => {
+            Err("quick_deny_anonymous is not supported yet: true or false".into())
+        }
+        _ => parse::boolean(node),
+    });
+    section.finish();
+    enable
+}
+
+fn ssl(listener: &Section<'_>, kind: ListenerKind, role: Role) -> Option<ListenerTls> {
+    let section = listener.section("ssl");
+    if !kind.is_tls() {
+        if section.is_written() {
+            let reading = listener.reading();
+            reading.error(
+                &listener.path("ssl"),
+                format!("a listener of type {kind} has no TLS; its type is ssl or wss with it"),
+            );
+        }
+        return None;
+    }
+    let strict = role.accepts_links();
+    let certfile = section.required("certfile", parse::path).unwrap_or_default();
+    let keyfile = section.required("keyfile", parse::path).unwrap_or_default();
+    let identity = [
+        ("disabled", PeerCertAs::Disabled),
+        ("cn", PeerCertAs::Cn),
+        ("dn", PeerCertAs::Dn),
+        ("sha256", PeerCertAs::Sha256),
+    ];
+    let timeouts = Duration::from_millis(100)..=Duration::from_secs(300);
+    let tls = ListenerTls {
+        certfile,
+        keyfile,
+        password: section.optional("password", secrets::secret(listener.reading().variables)),
+        cacertfile: section.optional("cacertfile", parse::path),
+        verify: section.or(
+            "verify",
+            if strict { Verify::Peer } else { Verify::None },
+            parse::one_of(&VERIFY),
+        ),
+        fail_if_no_peer_cert: section.or("fail_if_no_peer_cert", strict, parse::boolean),
+        versions: versions(&section, if strict { TlsVersions::ONLY_13 } else { TlsVersions::BOTH }),
+        depth: section.or("depth", if strict { 2 } else { 10 }, |node| narrow(parse::integer(0..=10)(node)?)),
+        crlfile: section.optional("crlfile", parse::path),
+        peer_cert_as_username: section.or(
+            "peer_cert_as_username",
+            PeerCertAs::Disabled,
+            parse::one_of(&identity),
+        ),
+        handshake_timeout: section.or(
+            "handshake_timeout",
+            Duration::from_secs(if strict { 5 } else { 15 }),
+            parse::duration(timeouts),
+        ),
+    };
+    ssl_not_built_yet(&section);
+    section.finish();
+    Some(tls)
+}
+
+fn versions(section: &Section<'_>, default: TlsVersions) -> TlsVersions {
+    let words = [("tlsv1.3", TlsVersions::ONLY_13), ("tlsv1.2", TlsVersions { tls12: true, tls13: false })];
+    let Some(list) = section.list("versions", parse::one_of(&words)) else { return default };
+    if list.is_empty() && !section.reading().failed(&section.path("versions")) {
+        section.reading().error(&section.path("versions"), "at least one version is needed");
+    }
+    TlsVersions { tls12: list.iter().any(|v| v.tls12), tls13: list.iter().any(|v| v.tls13) }
+}
+
+/// Options of EMQX that are checked here and refused by `unsupported` unless they have their default.
+fn ssl_not_built_yet(section: &Section<'_>) {
+    section.list("ciphers", parse::word);
+    section.optional("verify_peer_ext_key_usage", parse::word);
+    section.optional("partial_chain", |node| {
+        parse::boolean(node).map(|_| ()).or_else(|_| parse::word(node).map(|_| ()))
+    });
+    section.optional("dhfile", parse::path);
+    for key in [
+        "enable_crl_check",
+        "reuse_sessions",
+        "honor_cipher_order",
+        "secure_renegotiate",
+        "client_renegotiation",
+    ] {
+        section.optional(key, parse::boolean);
+    }
+    let ocsp = section.section("ocsp");
+    ocsp.optional("enable_ocsp_stapling", parse::boolean);
+    for key in ["responder_url", "issuer_pem", "refresh_interval", "refresh_http_timeout"] {
+        ocsp.optional(key, parse::word);
+    }
+    ocsp.finish();
+}

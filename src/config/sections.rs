@@ -1,0 +1,285 @@
+//! The tables of the file, one function each, with their defaults; listeners and links have their own files.
+
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::mqtt::packet::QoS;
+
+use super::document::Node;
+use super::links;
+use super::listeners;
+use super::parse;
+use super::reader::Reading;
+use super::reader::Section;
+use super::reader::Wrong;
+use super::settings::AclMode;
+use super::settings::AclSource;
+use super::settings::Authentication;
+use super::settings::Authorization;
+use super::settings::Cluster;
+use super::settings::Data;
+use super::settings::DenyAction;
+use super::settings::Durability;
+use super::settings::Http;
+use super::settings::Log;
+use super::settings::LogFormat;
+use super::settings::Mqtt;
+use super::settings::Permission;
+use super::settings::SecurityProfile;
+use super::settings::Settings;
+
+/// The longest Control Packet: Remaining Length is at most four bytes (MQTT 5.0 section 2.1.4).
+const PACKET_BYTES_MAX: u64 = 268_435_460;
+
+/// What a default may depend on.
+pub(super) struct Defaults<'a> {
+    /// The name of this machine.
+    pub(super) host_name: &'a str,
+    /// No file was given.
+    pub(super) embedded: bool,
+}
+
+/// Reads everything; what is wrong is recorded in `reading` and replaced by its default.
+pub(super) fn settings(reading: &Reading<'_>, defaults: &Defaults<'_>) -> Settings {
+    let root = reading.root();
+    let cluster = cluster(root.section("cluster"), defaults.host_name);
+    let listeners = listeners::listeners(&root);
+    // Anonymous clients are for loopback only, and only where nobody configured anything.
+    let anonymous = defaults.embedded && listeners.iter().all(|l| !l.enable || l.bind.is_loopback());
+    let settings = Settings {
+        cluster,
+        data: data(root.section("data")),
+        listeners,
+        mqtt: mqtt(root.section("mqtt")),
+        authentication: authentication(root.section("authentication"), anonymous),
+        authorization: authorization(root.section("authorization")),
+        http: http(root.section("http")),
+        log: log(root.section("log")),
+        embedded: defaults.embedded,
+    };
+    root.finish();
+    settings
+}
+
+fn cluster(section: Section<'_>, host_name: &str) -> Cluster {
+    let name = section.optional("name", cluster_name).unwrap_or_else(|| sanitised(host_name));
+    let node = section.optional("node", parse::word).unwrap_or_else(|| "tombolo@127.0.0.1".to_owned());
+    let links = links::links(&section, &name);
+    section.finish();
+    Cluster { name, node, links }
+}
+
+/// `[A-Za-z0-9][A-Za-z0-9_.-]{0,62}`: a cluster's name, which is a level of `$LINK` topics.
+pub(super) fn cluster_name(node: &Node) -> Result<String, Wrong> {
+    let name = parse::text(node)?;
+    if is_cluster_name(&name) {
+        return Ok(name);
+    }
+    Err(format!("{name:?} is not a cluster name: 1 to 63 of A-Z a-z 0-9 _ . -, a letter or digit first")
+        .into())
+}
+
+/// Whether this may name a cluster.
+#[must_use]
+pub fn is_cluster_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    name.len() <= 63
+        && bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && bytes.all(is_cluster_name_byte)
+}
+
+fn is_cluster_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
+}
+
+/// A cluster name out of a host name: what may not be in it is left out.
+fn sanitised(host_name: &str) -> String {
+    let kept: String =
+        host_name.chars().filter(|c| u8::try_from(*c).is_ok_and(is_cluster_name_byte)).collect();
+    let mut name = kept.trim_start_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned();
+    name.truncate(63);
+    if name.is_empty() { "tombolo".to_owned() } else { name }
+}
+
+fn data(section: Section<'_>) -> Data {
+    let durability =
+        [("fsync", Durability::Fsync), ("write", Durability::Write), ("memory", Durability::Memory)];
+    let data = Data {
+        dir: section.or("dir", "data".into(), parse::path),
+        durability: section.or("durability", Durability::Memory, parse::one_of(&durability)),
+    };
+    section.finish();
+    data
+}
+
+fn mqtt(section: Section<'_>) -> Mqtt {
+    let count = |key, default, range: RangeInclusive<u64>| -> usize {
+        section.or(key, default, |node| narrow(parse::integer(range)(node)?))
+    };
+    let short = |key, default, range: RangeInclusive<u64>| -> u16 {
+        section.or(key, default, |node| narrow(parse::integer(range)(node)?))
+    };
+    let second = Duration::from_secs(1);
+    let mqtt = Mqtt {
+        max_packet_size: section
+            .or("max_packet_size", 1 << 20, |node| narrow(parse::size(128..=PACKET_BYTES_MAX)(node)?)),
+        max_clientid_len: count("max_clientid_len", 65_535, 23..=65_535),
+        max_topic_levels: count("max_topic_levels", 128, 1..=65_535),
+        max_topic_alias: short("max_topic_alias", 65_535, 0..=65_535),
+        retain_available: section.or("retain_available", true, parse::boolean),
+        wildcard_subscription: section.or("wildcard_subscription", true, parse::boolean),
+        shared_subscription: section.or("shared_subscription", true, parse::boolean),
+        max_qos_allowed: section.or("max_qos_allowed", QoS::ExactlyOnce, qos),
+        server_keepalive: section.or("server_keepalive", None, |node| {
+            parse::or_word("disabled", parse::integer(1..=65_535))(node)?.map(narrow).transpose()
+        }),
+        keepalive_multiplier: section.or("keepalive_multiplier", 1.5, parse::number(1.0, 100.0)),
+        idle_timeout: section.or("idle_timeout", 15 * second, parse::duration(second / 10..=3600 * second)),
+        session_expiry_interval: section.or(
+            "session_expiry_interval",
+            7200 * second,
+            // One less than the Session Expiry Interval that means never (MQTT 5.0 section 3.1.2.11.2).
+            parse::duration(Duration::ZERO..=(u32::MAX - 1) * second),
+        ),
+        max_inflight: short("max_inflight", 32, 1..=65_535),
+        max_mqueue_len: count("max_mqueue_len", 1000, 1..=10_000_000),
+        mqueue_store_qos0: section.or("mqueue_store_qos0", true, parse::boolean),
+        max_awaiting_rel: count("max_awaiting_rel", 100, 1..=65_535),
+        await_rel_timeout: section.or(
+            "await_rel_timeout",
+            300 * second,
+            parse::duration(second..=86_400 * second),
+        ),
+        max_subscriptions: section.or("max_subscriptions", None, |node| {
+            parse::or_word("infinity", parse::integer(1..=10_000_000))(node)?.map(narrow).transpose()
+        }),
+        strict_mode: section.or("strict_mode", false, parse::boolean),
+    };
+    mqtt_not_built_yet(&section);
+    section.finish();
+    mqtt
+}
+
+/// Settings of EMQX that are checked here and refused by `unsupported` unless they have their default.
+fn mqtt_not_built_yet(section: &Section<'_>) {
+    let days = Duration::ZERO..=Duration::from_secs(36_500 * 86_400);
+    section.optional("retry_interval", parse::or_word("infinity", parse::duration(days.clone())));
+    section.optional("message_expiry_interval", parse::or_word("infinity", parse::duration(days.clone())));
+    section.optional("keepalive_check_interval", parse::duration(days));
+    section.optional("exclusive_subscription", parse::boolean);
+    section.optional("ignore_loop_deliver", parse::boolean);
+    section.optional("upgrade_qos", parse::boolean);
+    section.optional("use_username_as_clientid", parse::boolean);
+    section.optional("response_information", parse::text);
+    section.optional("shared_subscription_strategy", parse::text);
+    section.optional("mqueue_priorities", parse::or_word("disabled", parse::text));
+    section.optional("mqueue_default_priority", parse::one_of(&[("lowest", ()), ("highest", ())]));
+    let fields = ["disabled", "cn", "dn", "crt", "pem", "md5", "sha256"].map(|word| (word, ()));
+    section.optional("peer_cert_as_username", parse::one_of(&fields));
+    section.optional("peer_cert_as_clientid", parse::one_of(&fields));
+}
+
+fn qos(node: &Node) -> Result<QoS, Wrong> {
+    let number: u8 = narrow(parse::integer(0..=2)(node)?)?;
+    QoS::from_u8(number).ok_or_else(|| "expected 0, 1 or 2".into())
+}
+
+/// An integer whose range was checked, in the type of its setting.
+pub(super) fn narrow<T: TryFrom<u64>>(number: u64) -> Result<T, Wrong> {
+    T::try_from(number).map_err(|_| format!("{number} is too large").into())
+}
+
+fn authentication(section: Section<'_>, anonymous: bool) -> Authentication {
+    let authentication = Authentication {
+        allow_anonymous: section.or("allow_anonymous", anonymous, parse::boolean),
+        password_file: section.optional("password_file", parse::path),
+    };
+    let mechanisms = ["password", "certificate", "jwt", "http", "scram"].map(|word| (word, ()));
+    for step in section.sections("chain") {
+        // The other keys of a step belong to its mechanism and are not looked at before that is built.
+        step.required("mechanism", parse::one_of(&mechanisms));
+    }
+    section.finish();
+    authentication
+}
+
+fn authorization(section: Section<'_>) -> Authorization {
+    let permission = [("deny", Permission::Deny), ("allow", Permission::Allow)];
+    let action = [("ignore", DenyAction::Ignore), ("disconnect", DenyAction::Disconnect)];
+    let mode = [("strict", AclMode::Strict), ("emqx", AclMode::Emqx)];
+    let profile = [("legacy", SecurityProfile::Legacy), ("hardened", SecurityProfile::Hardened)];
+    let authorization = Authorization {
+        file: section.optional("file", parse::path).map_or(AclSource::Embedded, AclSource::File),
+        no_match: section.or("no_match", Permission::Deny, parse::one_of(&permission)),
+        deny_action: section.or("deny_action", DenyAction::Ignore, parse::one_of(&action)),
+        mode: section.or("mode", AclMode::Strict, parse::one_of(&mode)),
+        security_profile: section.or("security_profile", SecurityProfile::Legacy, parse::one_of(&profile)),
+    };
+    section.finish();
+    authorization
+}
+
+fn http(section: Section<'_>) -> Http {
+    let bind = section.or("bind", SocketAddr::from((Ipv4Addr::LOCALHOST, 18083)), listeners::socket_addr);
+    let metrics_auth = section.or("metrics_auth", false, parse::boolean);
+    let ssl = section.section("ssl");
+    for key in ["certfile", "keyfile", "cacertfile"] {
+        ssl.optional(key, parse::path);
+    }
+    ssl.optional("verify", parse::one_of(&listeners::VERIFY));
+    ssl.finish();
+    section.finish();
+    Http { bind, metrics_auth: metrics_auth || !bind.ip().to_canonical().is_loopback() }
+}
+
+fn log(section: Section<'_>) -> Log {
+    let format = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let log = Log {
+        level: section.or("level", "info".to_owned(), level),
+        format: section.or("format", LogFormat::Text, parse::one_of(&format)),
+    };
+    section.finish();
+    log
+}
+
+fn level(node: &Node) -> Result<String, Wrong> {
+    let level = parse::word(node)?;
+    match tracing_subscriber::EnvFilter::builder().parse(&level) {
+        Ok(_) => Ok(level),
+        Err(error) => Err(format!("`{level}` is not a tracing filter: {error}").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_name_becomes_a_cluster_name() {
+        let table = [
+            ("vm", "vm"),
+            ("node-1.example.net", "node-1.example.net"),
+            ("-büro_1", "bro_1"),
+            ("", "tombolo"),
+            ("..", "tombolo"),
+            ("a b", "ab"),
+        ];
+        for (host, name) in table {
+            assert_eq!(sanitised(host), name);
+            assert!(is_cluster_name(&sanitised(host)), "{host}");
+        }
+        assert_eq!(sanitised(&"h".repeat(80)).len(), 63);
+    }
+
+    #[test]
+    fn cluster_names_follow_their_pattern() {
+        for name in ["A", "0", "a_b.c-d", &"x".repeat(63)] {
+            assert!(is_cluster_name(name), "{name}");
+        }
+        for name in ["", "-a", "_a", ".a", "a/b", "a b", "a+", "é", &"x".repeat(64)] {
+            assert!(!is_cluster_name(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The schema against `config/tombolo.toml`, variables, and arbitrary text.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::document::Document;
+use super::reader::Reading;
+use super::sections::Defaults;
+use super::sections::settings;
+use super::settings::Bind;
+use super::*;
+
+const SHIPPED: &str = include_str!("../../config/tombolo.toml");
+
+fn environment(variables: &[(&str, &str)]) -> Environment {
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    Environment { variables: variables.iter().map(own).collect(), host_name: "vm".to_owned() }
+}
+
+fn uncommented(keep_unsupported: bool) -> String {
+    let lines = SHIPPED.lines().filter_map(|line| match line.strip_prefix('#') {
+        Some(rest) if rest.starts_with([' ', '\n']) || rest.is_empty() => None,
+        Some(rest) if !keep_unsupported && rest.contains("not supported yet") => None,
+        Some(rest) => Some(rest),
+        None => Some(line),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_shipped_file_is_the_built_in_default() {
+    assert_eq!(parse("tombolo.toml", SHIPPED, &environment(&[])), parse("empty", "", &environment(&[])));
+}
+
+#[test]
+fn the_shipped_file_names_every_key() {
+    let text = uncommented(true);
+    let document = Document::parse("tombolo.toml", &text).unwrap();
+    let variables = BTreeMap::from([("LINK_B_PASSWORD".to_owned(), "x".to_owned())]);
+    let reading = Reading::new(&document, &variables);
+    settings(&reading, &Defaults { host_name: "vm", embedded: false });
+    let known = reading.known();
+    let in_lists = |key: &String| -> Vec<String> {
+        let links = |key: &str| key.replacen("cluster.links.", "cluster.links[0].", 1);
+        match key.strip_prefix("listeners.") {
+            Some(rest) => (0..2).map(|index| format!("listeners[{index}].{rest}")).collect(),
+            None => vec![links(&key.replacen("authentication.chain.", "authentication.chain[0].", 1))],
+        }
+    };
+    let missing: Vec<&String> =
+        known.iter().filter(|key| !in_lists(key).iter().any(|path| document.is_written(path))).collect();
+    assert!(missing.is_empty(), "config/tombolo.toml lacks {missing:?}");
+    assert!(known.len() > 100, "the schema was visited: {}", known.len());
+    let only_the_secret: Vec<_> =
+        reading.into_errors().into_iter().filter(|error| !error.key.ends_with("ssl.password")).collect();
+    assert_eq!(only_the_secret, []);
+}
+
+/// What is commented out names defaults too: leaving it away changes nothing.
+#[test]
+fn the_shipped_file_names_the_defaults_of_links_and_tls() {
+    let environment = environment(&[("LINK_B_PASSWORD", "x")]);
+    let minimal = r##"
+        [cluster]
+        name = "vm"
+        [[cluster.links]]
+        name = "B"
+        server = "b.example.net"
+        username = "clink-user:A"
+        password = "x"
+        topics = ["global/#", "cluster/+/status"]
+        export = ["#"]
+        peer.username = "clink-user:B"
+        peer.cert_sha256 = ["0000000000000000000000000000000000000000000000000000000000000000"]
+        peer.cert_cn = "cluster-b"
+        ssl = { cacertfile = "certs/ca.pem", certfile = "certs/a.pem", keyfile = "certs/a.key", server_name_indication = "b.example.net" }
+        [[listeners]]
+        [[listeners]]
+        name = "links"
+        type = "ssl"
+        role = "link"
+        ssl = { certfile = "certs/server.pem", keyfile = "certs/server.key", cacertfile = "certs/ca.pem" }
+        [authentication]
+        password_file = "config/passwd"
+        [authorization]
+        file = "acl/acl.conf"
+    "##;
+    let full = parse("full", &uncommented(false), &environment);
+    assert!(full.is_ok(), "{full:#?}");
+    assert_eq!(full, parse("minimal", minimal, &environment));
+}
+
+#[test]
+fn without_a_file_everything_is_on_loopback() {
+    let settings = load(None, &environment(&[])).unwrap();
+    assert!(settings.embedded && settings.authentication.allow_anonymous);
+    assert_eq!(settings.cluster.name, "vm");
+    assert_eq!(settings.listeners.len(), 1);
+    assert_eq!(settings.listeners[0].id(), "tcp:default");
+    assert_eq!(settings.listeners[0].bind.to_string(), "127.0.0.1:1883");
+    assert_eq!(settings.http.bind.to_string(), "127.0.0.1:18083");
+    assert_eq!(settings.authorization.file, settings::AclSource::Embedded);
+    assert_eq!(
+        warnings(&settings),
+        ["no configuration file: clients without credentials are allowed on loopback"]
+    );
+    let with_file = parse("t.toml", "", &environment(&[])).unwrap();
+    assert!(!with_file.embedded && !with_file.authentication.allow_anonymous);
+}
+
+#[test]
+fn anonymous_clients_do_not_follow_to_an_open_port() {
+    let open = environment(&[("TOMBOLO__LISTENERS__0__BIND", "0.0.0.0:1883")]);
+    let settings = load(None, &open).unwrap();
+    assert!(!settings.authentication.allow_anonymous);
+}
+
+#[test]
+fn variables_override_the_file() {
+    let text = "[cluster]\nname = \"A\"\n[[listeners]]\nbind = \"127.0.0.1:1\"\n";
+    let settings = parse(
+        "t.toml",
+        text,
+        &environment(&[
+            ("TOMBOLO__CLUSTER__NAME", "Z"),
+            ("TOMBOLO__LISTENERS__0__BIND", "127.0.0.1:2"),
+            ("TOMBOLO__LISTENERS__1__NAME", "second"),
+            ("TOMBOLO__LISTENERS__1__BIND", "127.0.0.1:3"),
+            ("TOMBOLO__MQTT__MAX_INFLIGHT", "7"),
+            ("TOMBOLO__MQTT__MAX_SUBSCRIPTIONS", "5"),
+            ("TOMBOLO__MQTT__KEEPALIVE_MULTIPLIER", "2.5"),
+            ("TOMBOLO__MQTT__STRICT_MODE", "true"),
+            ("TOMBOLO__CLUSTER__LINKS__0__NAME", "B"),
+            ("TOMBOLO__CLUSTER__LINKS__0__SERVER", "localhost"),
+            ("TOMBOLO__CLUSTER__LINKS__0__TOPICS", "[\"a/#\", 'b']"),
+            ("TOMBOLO__CLUSTER__LINKS__0__SSL__ENABLE", "false"),
+            ("TOMBOLO__CLUSTER__LINKS__0__PEER__USERNAME", "b"),
+            ("TOMBOLO_CONFIG", "no override"),
+        ]),
+    )
+    .unwrap();
+    assert_eq!(settings.cluster.name, "Z");
+    let binds: Vec<&Bind> = settings.listeners.iter().map(|listener| &listener.bind).collect();
+    assert_eq!(
+        binds,
+        [&Bind::Addr("127.0.0.1:2".parse().unwrap()), &Bind::Addr("127.0.0.1:3".parse().unwrap())]
+    );
+    assert_eq!(settings.mqtt.max_inflight, 7);
+    assert_eq!(settings.mqtt.max_subscriptions, Some(5));
+    assert!((settings.mqtt.keepalive_multiplier - 2.5).abs() < f64::EPSILON);
+    assert!(settings.mqtt.strict_mode);
+    assert_eq!(settings.cluster.links[0].topics, ["a/#", "b"]);
+    assert_eq!(settings.cluster.links[0].servers[0].to_string(), "localhost:1883");
+}
+
+#[test]
+fn a_list_is_filled_by_number_not_by_letter() {
+    let names: Vec<String> = (0..12).map(|i| format!("TOMBOLO__CLUSTER__LINKS__0__TOPICS__{i}")).collect();
+    let values: Vec<String> = (0..12).map(|i| format!("t/{i}")).collect();
+    let mut variables: Vec<(&str, &str)> =
+        names.iter().zip(&values).map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    variables.extend([
+        ("TOMBOLO__CLUSTER__NAME", "A"),
+        ("TOMBOLO__CLUSTER__LINKS__0__NAME", "B"),
+        ("TOMBOLO__CLUSTER__LINKS__0__SERVER", "localhost"),
+        ("TOMBOLO__CLUSTER__LINKS__0__SSL__ENABLE", "false"),
+        ("TOMBOLO__CLUSTER__LINKS__0__PEER__USERNAME", "b"),
+    ]);
+    let settings = parse("t.toml", "", &environment(&variables)).unwrap();
+    assert_eq!(settings.cluster.links[0].topics, values);
+}
+
+#[test]
+fn an_error_of_a_variable_names_the_variable() {
+    let table = [
+        (
+            ("TOMBOLO__CLUSTER__NAM", "x"),
+            "TOMBOLO__CLUSTER__NAM: cluster.nam: unknown key (did you mean `name`?)",
+        ),
+        (
+            ("TOMBOLO__MQTT__MAX_INFLIGHT", "many"),
+            "TOMBOLO__MQTT__MAX_INFLIGHT: mqtt.max_inflight: expected an integer from 1 to 65535",
+        ),
+        (
+            ("TOMBOLO__LISTENERS__3__BIND", "127.0.0.1:1"),
+            "TOMBOLO__LISTENERS__3__BIND: listeners[3].bind: the list has 1 items, so [3] would leave a gap",
+        ),
+        (
+            ("TOMBOLO__LISTENERS__BIND", "x"),
+            "TOMBOLO__LISTENERS__BIND: listeners.bind: this is a list: a number selects the item",
+        ),
+        (
+            ("TOMBOLO__LISTENERS__0__NAME__X", "x"),
+            "TOMBOLO__LISTENERS__0__NAME__X: listeners[0].name.x: a key inside of a string cannot be set",
+        ),
+        (("TOMBOLO__CLUSTER__0", "x"), "TOMBOLO__CLUSTER__0: cluster[0]: this is not a list"),
+        (
+            ("TOMBOLO__CLUSTER____NAME", "x"),
+            "TOMBOLO__CLUSTER____NAME: cluster..name: the name of this variable is not a path of keys joined by `__`",
+        ),
+        (
+            ("TOMBOLO__DATA__DURABILITY", "fsync"),
+            "TOMBOLO__DATA__DURABILITY: data.durability: not supported yet: data.durability",
+        ),
+    ];
+    let text = "[cluster]\nname = \"A\"\n[[listeners]]\nname = \"x\"\n";
+    for (variable, expected) in table {
+        let errors = parse("t.toml", text, &environment(&[variable])).unwrap_err();
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(lines, [expected], "{variable:?}");
+    }
+}
+
+/// Text made of the words of the schema, so that the walk is reached and not only the parser.
+fn plausible() -> impl Strategy<Value = String> {
+    let words = [
+        "[cluster]",
+        "[[cluster.links]]",
+        "[cluster.links.peer]",
+        "[[listeners]]",
+        "[listeners.ssl]",
+        "[mqtt]",
+        "[http]",
+        "name",
+        "bind",
+        "type",
+        "topics",
+        "server",
+        "=",
+        "=",
+        "=",
+        "\"A\"",
+        "\"ssl\"",
+        "\"tcp\"",
+        "1",
+        "-1",
+        "1.5",
+        "true",
+        "[]",
+        "[\"#\"]",
+        "{}",
+        "1979-05-27",
+        "\"15s\"",
+        "99999999999999999999",
+        "nan",
+        "\n",
+        "\n",
+        "\n",
+        "#",
+        "é",
+        "\"\\u0000\"",
+    ];
+    prop::collection::vec(prop::sample::select(words.to_vec()), 0..40).prop_map(|words| words.join(" "))
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in prop_oneof![".{0,200}", plausible()], name in "TOMBOLO__[A-Z0-9_]{0,20}", value in ".{0,20}") {
+        for variables in [vec![], vec![(name.as_str(), value.as_str())]] {
+            if let Err(errors) = parse("t.toml", &text, &environment(&variables)) {
+                prop_assert!(!errors.is_empty());
+                for error in errors {
+                    prop_assert!(!error.to_string().contains('\n'), "{error}");
+                    if let Place::Text { line, .. } = error.place {
+                        prop_assert!(line >= 1 && line <= text.matches('\n').count() + 1);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Settings that are valid but not built yet: set to anything but their default they are refused, never
+//! ignored. Whoever builds one takes its line out of [`NOT_BUILT_YET`].
+
+use super::document::Node;
+use super::document::Value;
+use super::reader::Reading;
+use super::settings::Settings;
+
+/// What is accepted of a setting that is not built.
+enum Only {
+    /// It must not be written.
+    Absent,
+    /// This word.
+    Word(&'static str),
+    /// Anything but this word.
+    Not(&'static str),
+    /// `false`.
+    False,
+    /// `true`.
+    True,
+    /// An empty list or table.
+    Empty,
+}
+
+/// Key, with `[]` for every item of a list, and what is accepted.
+const NOT_BUILT_YET: &[(&str, Only)] = &[
+    ("data.durability", Only::Word("memory")),
+    ("listeners[].type", Only::Not("unix")),
+    ("listeners[].max_conn_rate", Only::Word("infinity")),
+    ("listeners[].proxy_protocol", Only::False),
+    ("listeners[].proxy_trusted", Only::Empty),
+    ("listeners[].limits.messages_rate", Only::Word("infinity")),
+    ("listeners[].limits.bytes_rate", Only::Word("infinity")),
+    ("listeners[].ssl.password", Only::Absent),
+    ("listeners[].ssl.crlfile", Only::Absent),
+    ("listeners[].ssl.enable_crl_check", Only::False),
+    ("listeners[].ssl.ocsp.enable_ocsp_stapling", Only::False),
+    ("listeners[].ssl.ocsp.responder_url", Only::Absent),
+    ("listeners[].ssl.ocsp.issuer_pem", Only::Absent),
+    ("listeners[].ssl.ocsp.refresh_interval", Only::Word("5m")),
+    ("listeners[].ssl.ocsp.refresh_http_timeout", Only::Word("15s")),
+    ("listeners[].ssl.ciphers", Only::Empty),
+    ("listeners[].ssl.verify_peer_ext_key_usage", Only::Absent),
+    ("listeners[].ssl.partial_chain", Only::False),
+    ("listeners[].ssl.dhfile", Only::Absent),
+    ("listeners[].ssl.reuse_sessions", Only::False),
+    ("listeners[].ssl.honor_cipher_order", Only::True),
+    ("listeners[].ssl.secure_renegotiate", Only::True),
+    ("listeners[].ssl.client_renegotiation", Only::False),
+    ("mqtt.retry_interval", Only::Word("infinity")),
+    ("mqtt.message_expiry_interval", Only::Word("infinity")),
+    ("mqtt.keepalive_check_interval", Only::Word("30s")),
+    ("mqtt.exclusive_subscription", Only::False),
+    ("mqtt.ignore_loop_deliver", Only::False),
+    ("mqtt.upgrade_qos", Only::False),
+    ("mqtt.use_username_as_clientid", Only::False),
+    ("mqtt.response_information", Only::Word("")),
+    ("mqtt.shared_subscription_strategy", Only::Word("round_robin")),
+    ("mqtt.mqueue_priorities", Only::Word("disabled")),
+    ("mqtt.mqueue_default_priority", Only::Word("lowest")),
+    ("mqtt.peer_cert_as_username", Only::Word("disabled")),
+    ("mqtt.peer_cert_as_clientid", Only::Word("disabled")),
+    ("authentication.chain", Only::Empty),
+    ("cluster.links[].max_inflight", Only::Not("auto")),
+    ("cluster.links[].quota.messages_rate", Only::Word("infinity")),
+    ("cluster.links[].quota.bytes_rate", Only::Word("infinity")),
+    ("http.metrics_auth", Only::False),
+    ("http.ssl", Only::Empty),
+];
+
+/// Refuses what is written and not built.
+pub(super) fn refuse(reading: &Reading<'_>, settings: &Settings) {
+    for (pattern, only) in NOT_BUILT_YET {
+        let steps: Vec<&str> = pattern.split('.').collect();
+        visit(&reading.document.root, &steps, String::new(), &mut |path, node| {
+            if !reading.failed(path) && !only.accepts(&node.value) {
+                reading.error(path, format!("not supported yet: {path}"));
+            }
+        });
+    }
+    let forced =
+        settings.http.metrics_auth && NOT_BUILT_YET.iter().any(|(key, _)| *key == "http.metrics_auth");
+    if forced && !reading.failed("http.metrics_auth") {
+        let why = "http.metrics_auth, which is forced to true when bind is not loopback";
+        reading.error("http.bind", format!("not supported yet: {why}"));
+    }
+}
+
+impl Only {
+    fn accepts(&self, value: &Value) -> bool {
+        match (self, value) {
+            (Self::Absent, _) => false,
+            (Self::Word(word), Value::Text(text) | Value::Raw(text)) => text == word,
+            (Self::Word(_), _) => false,
+            (Self::Not(word), Value::Text(text) | Value::Raw(text)) => text != word,
+            (Self::Not(_), _) => true,
+            (Self::False, value) => matches!(value, Value::Boolean(false)) || is_raw(value, "false"),
+            (Self::True, value) => matches!(value, Value::Boolean(true)) || is_raw(value, "true"),
+            (Self::Empty, Value::List(list)) => list.is_empty(),
+            (Self::Empty, Value::Table(table)) => table.is_empty(),
+            (Self::Empty, _) => false,
+        }
+    }
+}
+
+fn is_raw(value: &Value, word: &str) -> bool {
+    matches!(value, Value::Raw(text) if text.trim() == word)
+}
+
+/// Calls `found` for every value that `steps` leads to.
+fn visit(node: &Node, steps: &[&str], path: String, found: &mut impl FnMut(&str, &Node)) {
+    let Some((step, rest)) = steps.split_first() else {
+        found(&path, node);
+        return;
+    };
+    let Value::Table(table) = &node.value else { return };
+    let key = step.trim_end_matches("[]");
+    let Some((_, next)) = table.get(key) else { return };
+    let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    match &next.value {
+        Value::List(list) if step.ends_with("[]") => {
+            for (index, item) in list.iter().enumerate() {
+                visit(item, rest, format!("{path}[{index}]"), found);
+            }
+        }
+        _ => visit(next, rest, path, found),
+    }
+}
