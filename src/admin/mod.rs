@@ -1,1 +1,3 @@
 //! What an operator touches: the command line, health and metrics over HTTP, the demo.
+
+pub mod http;
