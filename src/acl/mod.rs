@@ -1,1 +1,36 @@
 //! The EMQX ACL-file language: read, compile, evaluate, lint; and the confinement in front of it.
+//!
+//! By `acl-language.md`. A file becomes terms ([`term`]), terms become typed rules ([`rule`], [`compile`]), and the
+//! first rule that matches decides ([`eval`]). [`confine`] stands in front of the file: no rule of a file lets a
+//! connection reach another cluster's control topics. [`lint`] finds what is legal but surely not meant.
+//! Nothing here reads a file or a clock: the caller hands in the bytes.
+
+pub mod compile;
+pub mod confine;
+mod cover;
+pub mod diagnostic;
+pub mod eval;
+pub mod lint;
+pub mod pattern;
+mod print;
+pub mod rule;
+pub mod template;
+pub mod term;
+
+pub use self::compile::CompileOptions;
+pub use self::confine::Confined;
+pub use self::confine::ListenerRole;
+pub use self::confine::confine;
+pub use self::diagnostic::Diagnostic;
+pub use self::eval::DecidedBy;
+pub use self::eval::Request;
+pub use self::eval::RuleSet;
+pub use self::eval::Subject;
+pub use self::eval::Verdict;
+pub use self::lint::Finding;
+pub use self::lint::Inventory;
+pub use self::lint::LinkInfo;
+pub use self::lint::lint;
+pub use self::rule::Mode;
+pub use self::rule::Permission;
+pub use self::rule::SecurityProfile;

@@ -1,1 +1,204 @@
-//! Who is this: password file, client certificates, and which peer cluster a connection is bound to.
+//! Who is this: password file, client certificates, and which peer cluster a connection is bound to
+//! (authn-tls.md section 2). Pure: the driver hashes passwords on a pool of its own and hands in the result.
+
+use std::fmt;
+
+use crate::auth::certificate::CertificateFacts;
+use crate::auth::certificate::fingerprint_hex;
+use crate::auth::peer::Binding;
+
+pub mod certificate;
+pub mod password;
+pub mod peer;
+
+/// Which part of a verified client certificate is the username (`peer_cert_as_username`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CertificateUsername {
+    /// None of it.
+    #[default]
+    Disabled,
+    /// The common name, if there is exactly one.
+    CommonName,
+    /// The whole subject.
+    Subject,
+    /// The fingerprint, in lower-case hexadecimal.
+    Sha256,
+}
+
+impl CertificateUsername {
+    fn of(self, certificate: &CertificateFacts) -> Option<String> {
+        match self {
+            Self::Disabled => None,
+            Self::CommonName => certificate.common_name.clone(),
+            Self::Subject => (!certificate.subject.is_empty()).then(|| certificate.subject.clone()),
+            Self::Sha256 => Some(fingerprint_hex(&certificate.der_sha256)),
+        }
+    }
+}
+
+/// How a listener authenticates its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Authenticator {
+    /// `listeners.authn.enable`: without it everyone is let in, as with EMQX's `enable_authn = false`.
+    pub enable: bool,
+    /// `authentication.allow_anonymous`.
+    pub allow_anonymous: bool,
+    /// Whether there is a password file.
+    pub has_passwords: bool,
+    /// `listeners.ssl.peer_cert_as_username`.
+    pub certificate_username: CertificateUsername,
+}
+
+/// What became of the Password of a CONNECT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PasswordCheck {
+    /// There is no password file, or the CONNECT lacks User Name or Password: nothing was verified.
+    NotChecked,
+    /// It belongs to the User Name.
+    Good,
+    /// Wrong, or no such user: the two are not told apart.
+    Bad,
+}
+
+/// What is known of a client when its CONNECT has been read and its password verified.
+#[derive(Debug, Clone, Copy)]
+pub struct Credentials<'a> {
+    /// The User Name as sent.
+    pub username: Option<&'a str>,
+    /// Whether there was a Password, empty or not.
+    pub has_password: bool,
+    /// What became of it.
+    pub password: PasswordCheck,
+    /// The client certificate whose key the TLS handshake proved.
+    pub certificate: Option<&'a CertificateFacts>,
+}
+
+/// The verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Let in.
+    Allow {
+        /// Who it is: what authorisation sees.
+        username: Option<String>,
+        /// Whether authorisation is skipped. No source here grants it: the password file has no such flag, and a
+        /// link identity can never have it (authn-tls.md section 2).
+        is_superuser: bool,
+    },
+    /// Refused with Reason Code 0x87 (3.1.1: 5), whatever the reason.
+    Deny(DenyReason),
+}
+
+/// Why a client is refused; for logs and metrics, never for the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DenyReason {
+    /// No credentials and anonymous clients are not allowed.
+    Anonymous,
+    /// Wrong password, or no such user.
+    BadCredentials,
+    /// A User Name without a Password, or a Password without a User Name.
+    IncompleteCredentials,
+    /// The certificate has not the part that is to be the username.
+    CertificateUsername,
+    /// The certificate is to be the username but its chain was not verified.
+    CertificateUnverified,
+    /// The User Name is another than the certificate's.
+    UsernameMismatch,
+    /// The connection acted as a peer cluster: see [`peer::Refusal`].
+    Peer,
+}
+
+impl DenyReason {
+    /// Every reason, in the order of the declaration.
+    pub const ALL: [Self; 7] = [
+        Self::Anonymous,
+        Self::BadCredentials,
+        Self::IncompleteCredentials,
+        Self::CertificateUsername,
+        Self::CertificateUnverified,
+        Self::UsernameMismatch,
+        Self::Peer,
+    ];
+
+    /// The name in logs, events and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Anonymous => "anonymous",
+            Self::BadCredentials => "bad_credentials",
+            Self::IncompleteCredentials => "incomplete_credentials",
+            Self::CertificateUsername => "certificate_username",
+            Self::CertificateUnverified => "certificate_unverified",
+            Self::UsernameMismatch => "username_mismatch",
+            Self::Peer => "peer",
+        }
+    }
+}
+
+impl fmt::Display for DenyReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+fn allow(username: Option<&str>) -> Outcome {
+    Outcome::Allow { username: username.map(str::to_owned), is_superuser: false }
+}
+
+/// Decides, in this order:
+///
+/// 1. what [`peer::bind`] said: a refused connection is out, a peer bound by its full proof is in;
+/// 2. a wrong password is out, whatever else there is;
+/// 3. a certificate that is to be the username: it is, and a User Name that differs is out;
+/// 4. a verified password is in; half a pair of credentials is out where there are passwords to verify;
+/// 5. with no password file and anonymous clients allowed, or authentication switched off, everyone is in under the
+///    User Name they claim, as with EMQX; else nobody.
+#[must_use]
+pub fn decide(
+    authenticator: &Authenticator,
+    binding: &Binding<'_>,
+    credentials: &Credentials<'_>,
+) -> Outcome {
+    // An empty User Name is none: it names nobody (EMQX counts it as anonymous too).
+    let username = credentials.username.filter(|name| !name.is_empty());
+    match binding {
+        Binding::Refused(_) => return Outcome::Deny(DenyReason::Peer),
+        _ if credentials.password == PasswordCheck::Bad => return Outcome::Deny(DenyReason::BadCredentials),
+        Binding::Peer(_) => return allow(username),
+        Binding::Ordinary => {}
+    }
+    if !authenticator.enable {
+        return allow(username);
+    }
+    if let Some(certificate) = credentials.certificate
+        && authenticator.certificate_username != CertificateUsername::Disabled
+    {
+        return by_certificate(authenticator.certificate_username, certificate, username);
+    }
+    match (credentials.password, username, credentials.has_password) {
+        (PasswordCheck::Bad, _, _) => Outcome::Deny(DenyReason::BadCredentials),
+        (PasswordCheck::Good, Some(_), _) => allow(username),
+        (_, None, false) if authenticator.allow_anonymous => allow(None),
+        (_, None, false) => Outcome::Deny(DenyReason::Anonymous),
+        _ if authenticator.has_passwords => Outcome::Deny(DenyReason::IncompleteCredentials),
+        _ if authenticator.allow_anonymous => allow(username),
+        _ => Outcome::Deny(DenyReason::BadCredentials),
+    }
+}
+
+fn by_certificate(
+    part: CertificateUsername,
+    certificate: &CertificateFacts,
+    username: Option<&str>,
+) -> Outcome {
+    if !certificate.chain_verified {
+        return Outcome::Deny(DenyReason::CertificateUnverified);
+    }
+    match (part.of(certificate), username) {
+        (None, _) => Outcome::Deny(DenyReason::CertificateUsername),
+        (Some(name), Some(claimed)) if name != claimed => Outcome::Deny(DenyReason::UsernameMismatch),
+        (Some(name), _) => allow(Some(&name)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

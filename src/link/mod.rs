@@ -1,1 +1,15 @@
 //! EMQX cluster linking: payloads and state machines, pure; driven by `broker`.
+//!
+//! Bytes: [`etf`], [`compress`], [`payload`] (control operations), [`message`] (forwarded messages), [`name`]
+//! (topics and ClientIDs). What we want from a peer: [`route`], [`pending`], [`replicator`]. What a peer wants
+//! from us: [`remote_routes`], [`ingress`]. What we send it: [`lane`].
+
+pub mod backoff;
+pub mod compress;
+pub mod etf;
+pub mod message;
+pub mod name;
+pub mod payload;
+pub mod pending;
+pub mod remote_routes;
+pub mod route;

@@ -1,6 +1,7 @@
 //! The fifteen Control Packets (MQTT 5.0 section 3), one struct each, as views into the bytes they came in.
 //! The same structs are encoded on the way out, so that decode and encode are each other's test.
 
+use std::fmt;
 use std::num::NonZeroU16;
 
 use smallvec::SmallVec;
@@ -45,6 +46,109 @@ impl QoS {
     }
 }
 
+/// Control Packet type: the high half of the first byte (MQTT 5.0 section 2.1.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum PacketType {
+    /// Connection request, from the client.
+    Connect = 1,
+    /// Its answer, from the server.
+    ConnAck = 2,
+    /// An Application Message, both ways.
+    Publish = 3,
+    /// QoS 1 acknowledgement.
+    PubAck = 4,
+    /// QoS 2, first answer of the receiver.
+    PubRec = 5,
+    /// QoS 2, release by the sender.
+    PubRel = 6,
+    /// QoS 2, last answer of the receiver.
+    PubComp = 7,
+    /// From the client.
+    Subscribe = 8,
+    /// From the server.
+    SubAck = 9,
+    /// From the client.
+    Unsubscribe = 10,
+    /// From the server.
+    UnsubAck = 11,
+    /// From the client.
+    PingReq = 12,
+    /// From the server.
+    PingResp = 13,
+    /// Both ways in 5.0, from the client before.
+    Disconnect = 14,
+    /// Both ways, MQTT 5.0 only.
+    Auth = 15,
+}
+
+impl PacketType {
+    /// All types, by number.
+    pub const ALL: [Self; 15] = [
+        Self::Connect,
+        Self::ConnAck,
+        Self::Publish,
+        Self::PubAck,
+        Self::PubRec,
+        Self::PubRel,
+        Self::PubComp,
+        Self::Subscribe,
+        Self::SubAck,
+        Self::Unsubscribe,
+        Self::UnsubAck,
+        Self::PingReq,
+        Self::PingResp,
+        Self::Disconnect,
+        Self::Auth,
+    ];
+
+    /// The type of this number; 0 is forbidden.
+    #[must_use]
+    pub fn from_u8(value: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(value).checked_sub(1)?).copied()
+    }
+
+    /// The number on the wire.
+    #[must_use]
+    pub const fn as_u8(self) -> u8 {
+        self as u8
+    }
+
+    /// Name for logs and metric labels.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::ConnAck => "connack",
+            Self::Publish => "publish",
+            Self::PubAck => "puback",
+            Self::PubRec => "pubrec",
+            Self::PubRel => "pubrel",
+            Self::PubComp => "pubcomp",
+            Self::Subscribe => "subscribe",
+            Self::SubAck => "suback",
+            Self::Unsubscribe => "unsubscribe",
+            Self::UnsubAck => "unsuback",
+            Self::PingReq => "pingreq",
+            Self::PingResp => "pingresp",
+            Self::Disconnect => "disconnect",
+            Self::Auth => "auth",
+        }
+    }
+
+    /// Whether a server may be sent this packet (the table of section 2.1.2, "direction of flow").
+    #[must_use]
+    pub const fn is_for_server(self) -> bool {
+        !matches!(self, Self::ConnAck | Self::SubAck | Self::UnsubAck | Self::PingResp)
+    }
+
+    /// Whether a client may be sent this packet.
+    #[must_use]
+    pub const fn is_for_client(self) -> bool {
+        !matches!(self, Self::Connect | Self::Subscribe | Self::Unsubscribe | Self::PingReq)
+    }
+}
+
 /// Packet Identifier: never zero (`[MQTT-2.2.1-3]`).
 pub type PacketId = NonZeroU16;
 
@@ -83,8 +187,32 @@ pub enum Packet<'a> {
     Auth(Auth<'a>),
 }
 
-/// CONNECT, section 3.1.
-#[derive(Debug, Clone, PartialEq)]
+impl Packet<'_> {
+    /// Its Control Packet type.
+    #[must_use]
+    pub const fn packet_type(&self) -> PacketType {
+        match self {
+            Self::Connect(_) => PacketType::Connect,
+            Self::ConnAck(_) => PacketType::ConnAck,
+            Self::Publish(_) => PacketType::Publish,
+            Self::PubAck(_) => PacketType::PubAck,
+            Self::PubRec(_) => PacketType::PubRec,
+            Self::PubRel(_) => PacketType::PubRel,
+            Self::PubComp(_) => PacketType::PubComp,
+            Self::Subscribe(_) => PacketType::Subscribe,
+            Self::SubAck(_) => PacketType::SubAck,
+            Self::Unsubscribe(_) => PacketType::Unsubscribe,
+            Self::UnsubAck(_) => PacketType::UnsubAck,
+            Self::PingReq => PacketType::PingReq,
+            Self::PingResp => PacketType::PingResp,
+            Self::Disconnect(_) => PacketType::Disconnect,
+            Self::Auth(_) => PacketType::Auth,
+        }
+    }
+}
+
+/// CONNECT, section 3.1. Its `Debug` form leaves out the password and what may be secret beside it.
+#[derive(Clone, PartialEq)]
 pub struct Connect<'a> {
     /// Which layout the connection speaks from here on.
     pub version: Version,
@@ -104,6 +232,22 @@ pub struct Connect<'a> {
     pub username: Option<&'a str>,
     /// Password: binary data.
     pub password: Option<&'a [u8]>,
+}
+
+impl fmt::Debug for Connect<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connect")
+            .field("version", &self.version)
+            .field("bridge", &self.bridge)
+            .field("clean_start", &self.clean_start)
+            .field("keep_alive_seconds", &self.keep_alive_seconds)
+            .field("properties_bytes", &self.properties.as_bytes().len())
+            .field("client_id", &self.client_id)
+            .field("will_topic", &self.will.as_ref().map(|will| will.topic))
+            .field("username", &self.username)
+            .field("password", &self.password.map(|_| "[hidden]"))
+            .finish()
+    }
 }
 
 /// The Will fields of a CONNECT.

@@ -1,1 +1,12 @@
-//! Connections: listeners, TLS, WebSocket, the clock.
+//! Connections: listeners, TLS, WebSocket, dialling out, the clock. What goes over a connection is no business of
+//! this module: a [`transport::Transport`] is a byte stream.
+
+pub mod clock;
+pub mod dial;
+pub mod handshake;
+pub mod listener;
+pub mod pem;
+pub mod pin;
+pub mod tls;
+pub mod transport;
+pub mod websocket;

@@ -1,1 +1,302 @@
 //! One client's Session State (MQTT 5.0 section 4.1): pure, driven by `broker`.
+//!
+//! A [`Session`] decides; it never does anything itself. A driver
+//! 1. attaches it to a connection with [`Session::attach`],
+//! 2. hands it what happens: deliveries, acknowledgements, time,
+//! 3. takes the bytes to send with [`Session::take_output`],
+//! 4. detaches it with [`Session::detach`] and does what the answer says,
+//! 5. calls [`Session::handle_timeout`] no later than [`Session::poll_timeout`].
+//!
+//! Several messages at a time: the unit of work is what one read of a socket brought.
+
+pub mod connect;
+pub mod frames;
+pub mod inbound;
+pub mod message;
+pub mod outbound;
+pub mod queue;
+pub mod ring;
+pub mod tally;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::mqtt::packet::PacketId;
+use crate::mqtt::packet::SubscriptionOptions;
+use crate::mqtt::reason::ReasonCode;
+use crate::session::connect::NEVER_EXPIRES;
+use crate::session::connect::WillRequest;
+use crate::session::frames::Run;
+use crate::session::inbound::Inbound;
+use crate::session::message::Message;
+use crate::session::outbound::Grant;
+use crate::session::outbound::Keeping;
+use crate::session::outbound::Outbound;
+use crate::session::outbound::Output;
+use crate::session::queue::Owed;
+use crate::session::queue::QueueLimits;
+use crate::session::tally::Tally;
+use crate::time::Now;
+
+/// A subscription of one session; its filter, as the client wrote it, is the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subscription {
+    /// Subscription Options, with the QoS that was granted.
+    pub options: SubscriptionOptions,
+    /// Subscription Identifier.
+    pub id: Option<u32>,
+}
+
+/// How a connection begins, for its session.
+#[derive(Debug)]
+pub struct Attachment {
+    /// Where packets for the client are put.
+    pub output: Output,
+    /// Session Expiry Interval in seconds.
+    pub session_expiry_seconds: u32,
+    /// How long the client may be silent.
+    pub silence_allowed_ms: Option<u64>,
+    /// The Will Message of this connection.
+    pub will: Option<WillRequest>,
+}
+
+/// How a connection ends, for its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The client sent DISCONNECT 0x00: no Will (`[MQTT-3.14.4-3]`).
+    Normal,
+    /// Anything else: the Will is due (`[MQTT-3.1.2-8]`).
+    WithWill,
+}
+
+/// What a driver has to do after a connection ended or time passed.
+#[derive(Debug, Default)]
+pub struct Due {
+    /// Publish this Will Message now.
+    pub will: Option<Arc<Message>>,
+    /// The client was silent for too long: close its connection (`[MQTT-3.1.2-22]`).
+    pub keep_alive_over: bool,
+    /// The session is over: remove it with everything it holds.
+    pub session_over: bool,
+}
+
+#[derive(Debug)]
+struct PendingWill {
+    message: Arc<Message>,
+    due_mono_ms: u64,
+}
+
+/// Session State of one Client Identifier, with or without a connection.
+#[derive(Debug)]
+pub struct Session {
+    /// Messages on their way in.
+    pub inbound: Inbound,
+    outbound: Outbound,
+    subscriptions: HashMap<Box<str>, Subscription>,
+    output: Option<Output>,
+    keeping: Keeping,
+    expiry_seconds: u32,
+    silence_allowed_ms: Option<u64>,
+    last_heard_mono_ms: u64,
+    will: Option<WillRequest>,
+    pending_will: Option<PendingWill>,
+    over_at_mono_ms: Option<u64>,
+}
+
+impl Session {
+    /// An empty session.
+    #[must_use]
+    pub fn new(limits: QueueLimits, store_qos0: bool) -> Self {
+        Self {
+            inbound: Inbound::default(),
+            outbound: Outbound::default(),
+            subscriptions: HashMap::new(),
+            output: None,
+            keeping: Keeping { persistent: false, limits, store_qos0 },
+            expiry_seconds: 0,
+            silence_allowed_ms: None,
+            last_heard_mono_ms: 0,
+            will: None,
+            pending_will: None,
+            over_at_mono_ms: None,
+        }
+    }
+
+    /// A connection begins. What was in flight or waiting goes out as the output has room. A Will that was
+    /// only delayed is not published (`[MQTT-3.1.3-9]`).
+    pub fn attach(&mut self, attachment: Attachment, now: Now) {
+        self.expiry_seconds = attachment.session_expiry_seconds;
+        self.keeping.persistent = attachment.session_expiry_seconds > 0;
+        self.silence_allowed_ms = attachment.silence_allowed_ms;
+        self.last_heard_mono_ms = now.mono_ms;
+        self.will = attachment.will;
+        self.pending_will = None;
+        self.over_at_mono_ms = None;
+        self.outbound.handle_disconnected();
+        self.output = Some(attachment.output);
+    }
+
+    /// The connection is gone.
+    pub fn detach(&mut self, ending: Ending, now: Now) -> Due {
+        self.output = None;
+        self.outbound.handle_disconnected();
+        let over_now = self.expiry_seconds == 0;
+        if !over_now && self.expiry_seconds != NEVER_EXPIRES {
+            self.over_at_mono_ms = Some(now.mono_ms + u64::from(self.expiry_seconds) * 1000);
+        }
+        let will = self.will.take().filter(|_| ending == Ending::WithWill);
+        let mut due = Due { session_over: over_now, ..Due::default() };
+        if let Some(will) = will {
+            // [MQTT-3.1.3-9]: after the delay, or when the session ends, whichever is first.
+            if over_now || will.delay_seconds == 0 {
+                due.will = Some(will.message);
+            } else {
+                let due_mono_ms = now.mono_ms + u64::from(will.delay_seconds) * 1000;
+                self.pending_will = Some(PendingWill { message: will.message, due_mono_ms });
+            }
+        }
+        due
+    }
+
+    /// Whether a connection is attached.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.output.is_some()
+    }
+
+    /// Whether the session outlives its connection.
+    #[must_use]
+    pub fn is_persistent(&self) -> bool {
+        self.expiry_seconds > 0
+    }
+
+    /// The client was heard.
+    pub fn touch(&mut self, now: Now) {
+        self.last_heard_mono_ms = now.mono_ms;
+    }
+
+    /// Changes the Session Expiry Interval at DISCONNECT (section 3.14.2.2.2).
+    ///
+    /// # Errors
+    /// 0x82 when it was 0 at CONNECT and is not now.
+    pub fn change_expiry(&mut self, seconds: u32) -> Result<(), ReasonCode> {
+        if self.expiry_seconds == 0 && seconds != 0 {
+            return Err(ReasonCode::ProtocolError);
+        }
+        self.expiry_seconds = seconds;
+        Ok(())
+    }
+
+    /// When [`Session::handle_timeout`] has something to do, on the monotonic clock.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<u64> {
+        let will = self.pending_will.as_ref().map(|will| will.due_mono_ms);
+        [self.silence_over_at(), will, self.over_at_mono_ms].into_iter().flatten().min()
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Now) -> Due {
+        let past = |at: Option<u64>| at.is_some_and(|at| now.mono_ms >= at);
+        let mut due = Due { keep_alive_over: past(self.silence_over_at()), ..Due::default() };
+        if self.is_connected() {
+            return due;
+        }
+        due.session_over = past(self.over_at_mono_ms);
+        if due.session_over || past(self.pending_will.as_ref().map(|will| will.due_mono_ms)) {
+            due.will = self.pending_will.take().map(|will| will.message);
+        }
+        due
+    }
+
+    fn silence_over_at(&self) -> Option<u64> {
+        let allowed = self.silence_allowed_ms.filter(|_| self.is_connected())?;
+        Some(self.last_heard_mono_ms + allowed)
+    }
+
+    /// The session is taken away for good, whatever its expiry says: a Clean Start, an operator. Its delayed
+    /// Will is due (`[MQTT-3.1.3-9]`).
+    pub fn end(&mut self) -> Option<Arc<Message>> {
+        self.outbound.clear();
+        self.subscriptions.clear();
+        self.pending_will.take().map(|will| will.message)
+    }
+
+    /// Adds or replaces a subscription (`[MQTT-3.8.4-3]`). Whether it is new; `None` when there are `max`.
+    pub fn subscribe(&mut self, filter: &str, subscription: Subscription, max: Option<usize>) -> Option<bool> {
+        if let Some(existing) = self.subscriptions.get_mut(filter) {
+            *existing = subscription;
+            return Some(false);
+        }
+        if max.is_some_and(|max| self.subscriptions.len() >= max) {
+            return None;
+        }
+        self.subscriptions.insert(filter.into(), subscription);
+        Some(true)
+    }
+
+    /// Removes a subscription. Whether there was one.
+    pub fn unsubscribe(&mut self, filter: &str) -> bool {
+        self.subscriptions.remove(filter).is_some()
+    }
+
+    /// Filters as the client wrote them, with their subscriptions.
+    pub fn subscriptions(&self) -> impl Iterator<Item = (&str, &Subscription)> {
+        self.subscriptions.iter().map(|(filter, subscription)| (&**filter, subscription))
+    }
+
+    /// Delivers messages. Whether the output holds bytes to send now.
+    pub fn deliver_run(&mut self, run: &mut Run<'_, '_>, grant: &Grant<'_>, now: Now, tally: &mut Tally) -> bool {
+        self.outbound.deliver_run(run, grant, self.output.as_mut(), self.keeping, now, tally);
+        self.has_output()
+    }
+
+    /// Sends one more message now if nothing has to go before it and the client has room for it; gives it back
+    /// otherwise. For retained messages, which wait where they are rather than in the queue.
+    pub fn offer(&mut self, owed: Owed, now: Now, tally: &mut Tally) -> Option<Owed> {
+        let Some(output) = self.output.as_mut() else { return Some(owed) };
+        self.outbound.offer(owed, output, self.keeping, now, tally)
+    }
+
+    /// PUBACK from the client. Whether it was awaited.
+    pub fn handle_puback(&mut self, id: PacketId) -> bool {
+        self.outbound.handle_puback(id)
+    }
+
+    /// PUBREC from the client. Whether it was awaited.
+    pub fn handle_pubrec(&mut self, id: PacketId, reason: ReasonCode) -> bool {
+        let Some(output) = self.output.as_mut() else { return false };
+        self.outbound.handle_pubrec(id, reason, output)
+    }
+
+    /// PUBCOMP from the client. Whether it was awaited.
+    pub fn handle_pubcomp(&mut self, id: PacketId) -> bool {
+        self.outbound.handle_pubcomp(id)
+    }
+
+    /// Moves what waits into the output, then moves the output behind `bytes`: by a swap when that is empty.
+    pub fn take_output(&mut self, bytes: &mut Vec<u8>, now: Now, tally: &mut Tally) {
+        let Some(output) = self.output.as_mut() else { return };
+        self.outbound.fill(output, self.keeping, now, tally);
+        if bytes.is_empty() {
+            std::mem::swap(&mut output.bytes, bytes);
+        } else {
+            bytes.append(&mut output.bytes);
+        }
+    }
+
+    fn has_output(&self) -> bool {
+        self.output.as_ref().is_some_and(|output| !output.bytes.is_empty())
+    }
+
+    /// Messages waiting for the client.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.outbound.queued()
+    }
+
+    /// Deliveries without their final acknowledgement.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.outbound.in_flight()
+    }
+}

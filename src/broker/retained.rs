@@ -1,0 +1,277 @@
+//! Retained messages (MQTT 5.0 section 3.3.1.3) and their expiry: at most one per Topic Name, found by name
+//! through a hash map and by wildcard through the order of the names. That order is what lets a `#` be answered
+//! in slices (`performance.md` 5.1 rule 12): where to go on is a name, right whatever came or went meanwhile.
+//! It does not decide what is retained: an empty payload removes (`[MQTT-3.3.1-6]`) by the caller's call.
+
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::hash::Hasher;
+use std::ops::Bound;
+
+use parking_lot::RwLock;
+use rapidhash::quality::RandomState;
+
+use crate::broker::retained::seek::Step;
+use crate::broker::retained::seek::literal_prefix;
+use crate::broker::retained::seek::step;
+use crate::mqtt::topic;
+
+mod seek;
+#[cfg(test)]
+mod tests;
+
+/// Names that one call of [`RetainedStore::matching`] looks at, whether they match or not.
+const NAMES_PER_SLICE: usize = 1_024;
+/// Neighbours looked at one by one before the place where the filter goes on is searched from the top.
+const NEIGHBOURS: usize = 8;
+
+/// A message that can be retained: a shared, unchanging handle, so that a clone copies no payload.
+pub trait Retainable: Clone {
+    /// The Topic Name; always the same for the same message.
+    fn topic(&self) -> &str;
+    /// What the message holds in memory; always the same for the same message.
+    fn bytes(&self) -> usize;
+}
+
+/// Bounds of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetainedLimits {
+    /// Messages at most.
+    pub messages_max: usize,
+    /// The sum of [`Retainable::bytes`] at most.
+    pub bytes_max: usize,
+}
+
+/// Why a message was not retained; the one retained before, if any, stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RetainedFull {
+    /// [`RetainedLimits::messages_max`] is reached.
+    #[error("the number of retained messages is at its maximum")]
+    Messages,
+    /// [`RetainedLimits::bytes_max`] would be exceeded.
+    #[error("the size of the retained messages is at its maximum")]
+    Bytes,
+}
+
+/// What became of a retained message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// The Topic Name had none.
+    New,
+    /// It took the place of another (`[MQTT-3.3.1-5]`).
+    Replaced,
+}
+
+/// Sizes of the store, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RetainedCounts {
+    /// Messages held, expired ones included until a sweep takes them.
+    pub messages: usize,
+    /// The sum of [`Retainable::bytes`].
+    pub bytes: usize,
+}
+
+/// Where an answer to a filter goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cursor {
+    /// Names from here on were not looked at.
+    from: String,
+}
+
+/// Some of the messages that match a filter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slice<M> {
+    /// The messages, in the order of their names; it may be empty before the end.
+    pub messages: Vec<M>,
+    /// What to ask with for the next slice; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
+/// No deadline.
+const NEVER: u64 = u64::MAX;
+
+/// A message that stands for its own name in a set, so that the name is held once.
+struct Held<M> {
+    message: M,
+    deadline_ms: u64,
+}
+
+impl<M: Retainable> Borrow<str> for Held<M> {
+    fn borrow(&self) -> &str {
+        self.message.topic()
+    }
+}
+
+impl<M: Retainable> PartialEq for Held<M> {
+    fn eq(&self, other: &Self) -> bool {
+        self.message.topic() == other.message.topic()
+    }
+}
+
+impl<M: Retainable> Eq for Held<M> {}
+
+impl<M: Retainable> PartialOrd for Held<M> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<M: Retainable> Ord for Held<M> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.message.topic().cmp(other.message.topic())
+    }
+}
+
+impl<M: Retainable> Hash for Held<M> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.message.topic().hash(state);
+    }
+}
+
+impl<M: Retainable> Held<M> {
+    fn at(&self, now_ms: u64) -> Option<M> {
+        (self.deadline_ms > now_ms).then(|| self.message.clone())
+    }
+
+    fn again(&self) -> Self {
+        Self { message: self.message.clone(), deadline_ms: self.deadline_ms }
+    }
+}
+
+struct Inner<M> {
+    by_name: HashSet<Held<M>, RandomState>,
+    in_order: BTreeSet<Held<M>>,
+    /// Only the messages that expire.
+    by_deadline: BTreeSet<(u64, Held<M>)>,
+    bytes: usize,
+}
+
+/// The retained messages.
+pub struct RetainedStore<M> {
+    inner: RwLock<Inner<M>>,
+    limits: RetainedLimits,
+}
+
+impl<M: Retainable> RetainedStore<M> {
+    /// An empty store, its hash seeded at random.
+    #[must_use]
+    pub fn new(limits: RetainedLimits) -> Self {
+        let inner = Inner {
+            by_name: HashSet::with_hasher(RandomState::new()),
+            in_order: BTreeSet::new(),
+            by_deadline: BTreeSet::new(),
+            bytes: 0,
+        };
+        Self { inner: RwLock::new(inner), limits }
+    }
+
+    /// Retains a message in the place of the one of its name (`[MQTT-3.3.1-5]`). `deadline_ms` is the end of its
+    /// Message Expiry Interval on the clock that the other calls are given.
+    pub fn insert(&self, message: M, deadline_ms: Option<u64>) -> Result<Inserted, RetainedFull> {
+        let mut inner = self.inner.write();
+        let before = inner.by_name.get(message.topic()).map(|before| before.message.bytes());
+        if before.is_none() && inner.by_name.len() >= self.limits.messages_max {
+            return Err(RetainedFull::Messages);
+        }
+        let bytes = (inner.bytes - before.unwrap_or(0)).saturating_add(message.bytes());
+        if bytes > self.limits.bytes_max {
+            return Err(RetainedFull::Bytes);
+        }
+        let held = Held { message, deadline_ms: deadline_ms.unwrap_or(NEVER) };
+        inner.in_order.replace(held.again());
+        let expiring = (held.deadline_ms != NEVER).then(|| (held.deadline_ms, held.again()));
+        // The former deadline goes first: it may be the same.
+        if let Some(before) = inner.by_name.replace(held) {
+            inner.forget_deadline(before);
+        }
+        inner.by_deadline.extend(expiring);
+        inner.bytes = bytes;
+        Ok(if before.is_some() { Inserted::Replaced } else { Inserted::New })
+    }
+
+    /// Takes out the message of this Topic Name (`[MQTT-3.3.1-6]`).
+    pub fn remove(&self, name: &str) -> Option<M> {
+        self.inner.write().remove(name)
+    }
+
+    /// The message of this Topic Name.
+    #[must_use]
+    pub fn get(&self, name: &str, now_ms: u64) -> Option<M> {
+        self.inner.read().by_name.get(name)?.at(now_ms)
+    }
+
+    /// The next messages that match `filter`, at most `messages_max` of them, and where to go on. Begin with
+    /// `Cursor::default()`. A message retained all the while is given exactly once. The lock is held for a
+    /// bounded number of names.
+    #[must_use]
+    pub fn matching(&self, filter: &str, cursor: Cursor, messages_max: usize, now_ms: u64) -> Slice<M> {
+        if !topic::has_wildcard(filter) {
+            return Slice { messages: self.get(filter, now_ms).into_iter().collect(), next: None };
+        }
+        let from = if cursor.from.is_empty() { literal_prefix(filter).to_owned() } else { cursor.from };
+        self.inner.read().slice(filter, from, messages_max.max(1), now_ms)
+    }
+
+    /// Takes out messages whose deadline has come, at most `budget`; how many there were.
+    pub fn expire(&self, now_ms: u64, budget: usize) -> usize {
+        let mut inner = self.inner.write();
+        for expired in 0..budget {
+            let due = inner.by_deadline.first().filter(|(deadline_ms, _)| *deadline_ms <= now_ms);
+            let Some(due) = due.map(|(_, held)| held.message.clone()) else { return expired };
+            inner.remove(due.topic());
+        }
+        budget
+    }
+
+    /// The sizes of the store.
+    #[must_use]
+    pub fn counts(&self) -> RetainedCounts {
+        let inner = self.inner.read();
+        RetainedCounts { messages: inner.by_name.len(), bytes: inner.bytes }
+    }
+}
+
+impl<M: Retainable> Inner<M> {
+    fn remove(&mut self, name: &str) -> Option<M> {
+        let held = self.by_name.take(name)?;
+        self.in_order.remove(name);
+        self.bytes -= held.message.bytes();
+        let message = held.message.clone();
+        self.forget_deadline(held);
+        Some(message)
+    }
+
+    fn forget_deadline(&mut self, held: Held<M>) {
+        if held.deadline_ms != NEVER {
+            self.by_deadline.remove(&(held.deadline_ms, held));
+        }
+    }
+
+    fn slice(&self, filter: &str, mut from: String, messages_max: usize, now_ms: u64) -> Slice<M> {
+        let mut messages = Vec::new();
+        let mut budget = NAMES_PER_SLICE;
+        'seek: loop {
+            let names = self.in_order.range::<str, _>((Bound::Included(from.as_str()), Bound::Unbounded));
+            for (passed, held) in names.enumerate() {
+                let name = held.message.topic();
+                if messages.len() >= messages_max || budget == 0 {
+                    return Slice { messages, next: Some(Cursor { from: name.to_owned() }) };
+                }
+                budget -= 1;
+                match step(filter, name) {
+                    Step::Match => messages.extend(held.at(now_ms)),
+                    Step::From { keep, then } if passed >= NEIGHBOURS => {
+                        from = [&name[..keep], then[0], then[1]].concat();
+                        continue 'seek;
+                    }
+                    Step::Next | Step::From { .. } => {}
+                    Step::End => return Slice { messages, next: None },
+                }
+            }
+            return Slice { messages, next: None };
+        }
+    }
+}

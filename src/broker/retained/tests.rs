@@ -1,0 +1,236 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A name and a number that tells messages of one name apart; as many bytes as the number says.
+type Message = Arc<(String, usize)>;
+
+impl Retainable for Message {
+    fn topic(&self) -> &str {
+        &self.0
+    }
+
+    fn bytes(&self) -> usize {
+        self.1
+    }
+}
+
+fn message(name: &str, bytes: usize) -> Message {
+    Arc::new((name.to_owned(), bytes))
+}
+
+fn store(messages_max: usize, bytes_max: usize) -> RetainedStore<Message> {
+    RetainedStore::new(RetainedLimits { messages_max, bytes_max })
+}
+
+fn all(store: &RetainedStore<Message>, filter: &str, count: usize, now_ms: u64) -> Vec<String> {
+    let (mut cursor, mut names) = (Some(Cursor::default()), Vec::new());
+    while let Some(from) = cursor {
+        let slice = store.matching(filter, from, count, now_ms);
+        assert!(slice.messages.len() <= count);
+        names.extend(slice.messages.iter().map(|message| message.topic().to_owned()));
+        cursor = slice.next;
+    }
+    names
+}
+
+#[test]
+fn one_message_per_name() {
+    let store = store(10, 100);
+    assert_eq!(store.insert(message("a", 1), None), Ok(Inserted::New));
+    assert_eq!(store.insert(message("a", 2), None), Ok(Inserted::Replaced));
+    assert_eq!(store.get("a", 0), Some(message("a", 2)));
+    assert_eq!(store.matching("#", Cursor::default(), 9, 0).messages, [message("a", 2)]);
+    assert_eq!(store.counts(), RetainedCounts { messages: 1, bytes: 2 });
+    assert_eq!(store.remove("a"), Some(message("a", 2)));
+    assert_eq!(store.remove("a"), None);
+    assert_eq!(store.counts(), RetainedCounts::default());
+}
+
+#[test]
+fn a_full_store_refuses_and_keeps_what_it_has() {
+    let store = store(2, 10);
+    store.insert(message("a", 4), None).unwrap();
+    assert_eq!(store.insert(message("b", 7), None), Err(RetainedFull::Bytes));
+    store.insert(message("b", 4), None).unwrap();
+    assert_eq!(store.insert(message("c", 0), None), Err(RetainedFull::Messages));
+    assert_eq!(store.insert(message("b", 7), None), Err(RetainedFull::Bytes));
+    assert_eq!(store.get("b", 0), Some(message("b", 4)));
+    assert_eq!(store.insert(message("b", 6), None), Ok(Inserted::Replaced));
+    assert_eq!(store.counts(), RetainedCounts { messages: 2, bytes: 10 });
+}
+
+#[test]
+fn a_message_ends_with_its_deadline() {
+    let store = store(10, 100);
+    store.insert(message("a", 1), Some(10)).unwrap();
+    store.insert(message("b", 1), Some(20)).unwrap();
+    store.insert(message("c", 1), None).unwrap();
+    assert_eq!(all(&store, "+", 9, 9), ["a", "b", "c"]);
+    assert_eq!(all(&store, "+", 9, 10), ["b", "c"]);
+    assert_eq!(store.get("a", 10), None);
+    // A new message of the name has its own deadline, later or none.
+    store.insert(message("a", 2), Some(30)).unwrap();
+    store.insert(message("b", 2), None).unwrap();
+    assert_eq!(store.expire(29, 9), 0);
+    assert_eq!(store.expire(30, 9), 1);
+    assert_eq!(store.expire(u64::MAX - 1, 9), 0);
+    assert_eq!(all(&store, "#", 9, u64::MAX - 1), ["b", "c"]);
+}
+
+#[test]
+fn a_sweep_keeps_to_its_budget() {
+    let store = store(1_000, 1_000);
+    for n in 0..100 {
+        store.insert(message(&n.to_string(), 1), Some(n)).unwrap();
+    }
+    assert_eq!(store.expire(49, 30), 30);
+    assert_eq!(store.expire(49, 30), 20);
+    assert_eq!(store.counts(), RetainedCounts { messages: 50, bytes: 50 });
+}
+
+#[test]
+fn names_of_the_same_deadline_replace_each_other() {
+    let store = store(10, 100);
+    store.insert(message("a", 1), Some(5)).unwrap();
+    store.insert(message("a", 2), Some(5)).unwrap();
+    assert_eq!(store.expire(5, 9), 1);
+    assert_eq!(store.counts(), RetainedCounts::default());
+}
+
+/// What is there all the while is given once, whatever comes and goes between the slices.
+#[test]
+fn a_walk_in_slices_survives_changes() {
+    let store = store(100_000, usize::MAX);
+    for n in 0..2_000 {
+        store.insert(message(&format!("stay/{n:04}"), 1), None).unwrap();
+        store.insert(message(&format!("stay/{n:04}/go"), 1), None).unwrap();
+    }
+    let (mut cursor, mut stayed, mut round) = (Some(Cursor::default()), Vec::new(), 0);
+    while let Some(from) = cursor {
+        let slice = store.matching("#", from, 7, 0);
+        stayed.extend(slice.messages.iter().filter(|m| m.topic().len() == 9).map(|m| m.topic().to_owned()));
+        cursor = slice.next;
+        store.remove(&format!("stay/{:04}/go", round * 13 % 2_000));
+        store.insert(message(&format!("stay/{:04}+new", round * 7 % 2_000), 1), None).unwrap();
+        round += 1;
+    }
+    assert_eq!(stayed, (0..2_000).map(|n| format!("stay/{n:04}")).collect::<Vec<_>>());
+}
+
+/// A slice ends after a bounded number of names even when nothing matches.
+#[test]
+fn a_slice_is_bounded_when_nothing_matches() {
+    let store = store(100_000, usize::MAX);
+    for n in 0..10_000 {
+        store.insert(message(&format!("a{n}"), 1), None).unwrap();
+    }
+    let slice = store.matching("+/none", Cursor::default(), 10, 0);
+    assert!(slice.messages.is_empty());
+    assert!(slice.next.is_some());
+    assert!(all(&store, "+/none", 10, 0).is_empty());
+}
+
+/// The jumps must pay: a filter with few matches looks at few of the names.
+#[test]
+fn what_cannot_match_is_passed_over() {
+    let store = store(100_000, usize::MAX);
+    for n in 0..100 {
+        for m in 0..200 {
+            store.insert(message(&format!("{n:03}/x/{m:03}"), 1), None).unwrap();
+        }
+    }
+    let mut slices = 0;
+    let (mut cursor, mut found) = (Some(Cursor::default()), 0);
+    while let Some(from) = cursor {
+        let slice = store.matching("+/x/007", from, 1_000, 0);
+        (cursor, found, slices) = (slice.next, found + slice.messages.len(), slices + 1);
+    }
+    assert_eq!(found, 100);
+    assert!(slices <= 3, "{slices} slices");
+}
+
+#[test]
+fn a_literal_prefix_is_where_a_walk_begins() {
+    for (filter, prefix) in
+        [("a/b/#", "a/b"), ("a/+/b", "a"), ("+", ""), ("#", ""), ("/+", ""), ("a//#", "a")]
+    {
+        assert_eq!(literal_prefix(filter), prefix, "{filter}");
+    }
+}
+
+/// Characters around `/` and `$` in byte order are where a wrong jump would show.
+fn level() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["a", "b", "b-c", "b.", "b0", "b!", "", "$b", "%", "0", "-", "é", "bb"])
+}
+
+fn name() -> impl Strategy<Value = String> {
+    let levels = prop::collection::vec(level(), 1..5);
+    levels.prop_map(|levels| levels.join("/")).prop_filter("not empty", |name| !name.is_empty())
+}
+
+fn filter() -> impl Strategy<Value = String> {
+    let part = prop_oneof![1 => level(), 1 => Just("+")];
+    (prop::collection::vec(part, 0..5), any::<bool>())
+        .prop_map(|(mut levels, open)| {
+            if open {
+                levels.push("#");
+            }
+            levels.join("/")
+        })
+        .prop_filter("not empty", |filter| !filter.is_empty())
+}
+
+proptest! {
+    #[test]
+    fn filters_find_what_a_list_finds(
+        names in prop::collection::btree_map(name(), prop::option::of(0u64..20), 0..150),
+        removed in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
+        filters in prop::collection::vec(filter(), 1..10),
+        count in 1usize..20,
+    ) {
+        let store = store(1_000, usize::MAX);
+        let mut model: BTreeMap<String, Option<u64>> = names;
+        for (name, deadline_ms) in &model {
+            store.insert(message(name, 1), *deadline_ms).unwrap();
+        }
+        for which in removed {
+            if model.is_empty() {
+                break;
+            }
+            let name = which.get(&model.keys().cloned().collect::<Vec<_>>()).clone();
+            model.remove(&name);
+            store.remove(&name);
+        }
+        for filter in filters {
+            let alive = model.iter().filter(|(_, deadline_ms)| deadline_ms.is_none_or(|deadline_ms| deadline_ms > 10));
+            let expected: Vec<&String> =
+                alive.map(|(name, _)| name).filter(|name| topic::matches(&filter, name)).collect();
+            prop_assert_eq!(all(&store, &filter, count, 10).iter().collect::<Vec<_>>(), expected, "{}", filter);
+        }
+    }
+
+    /// A jump goes forward and passes over nothing that matches: each name is tried against each.
+    #[test]
+    fn no_step_passes_over_a_match(filter in filter(), names in prop::collection::btree_set(name(), 1..80)) {
+        for name in &names {
+            let behind = match step(&filter, name) {
+                Step::Match => {
+                    prop_assert!(topic::matches(&filter, name));
+                    continue;
+                }
+                Step::Next => name.clone(),
+                Step::From { keep, then } => [&name[..keep], then[0], then[1]].concat(),
+                Step::End => "\u{10ffff}".to_owned(),
+            };
+            prop_assert!(!topic::matches(&filter, name), "{} {}", filter, name);
+            prop_assert!(behind > *name || step(&filter, name) == Step::Next);
+            for other in names.range(name.clone()..behind) {
+                prop_assert!(!topic::matches(&filter, other), "{} from {} over {}", filter, name, other);
+            }
+        }
+    }
+}

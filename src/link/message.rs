@@ -1,0 +1,400 @@
+//! The forwarded message: the 10-tuple on `$LINK/cluster/msg/…` (`link-protocol.md` 3.3), EMQX's `#message{}`.
+//!
+//! Decoding borrows from the payload and checks what EMQX leaves unchecked: the topic is a Topic Name, the
+//! properties are ones MQTT can carry. Unknown flags, headers and everything in `extra` are skipped, among
+//! them `should_disconnect` and `allow_publish`, by which a peer could steer the publish path. Encoding
+//! writes straight into the caller's buffer.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+
+use smallvec::SmallVec;
+
+use crate::link::etf;
+use crate::link::etf::EtfError;
+use crate::link::etf::Head;
+use crate::link::etf::Reader;
+use crate::mqtt::packet::QoS;
+use crate::mqtt::topic;
+use crate::mqtt::topic::TopicError;
+
+/// How many User Properties a message may carry.
+pub const USER_PROPERTIES_MAX: u32 = 4_096;
+/// The longest string MQTT can carry.
+const STRING_BYTES_MAX: usize = 65_535;
+/// How deep a payload given as a list of lists may nest.
+const IODATA_DEPTH_MAX: usize = etf::DEPTH_MAX;
+
+/// Why a payload is no forwarded message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// Not a term, or not one we take.
+    #[error(transparent)]
+    Term(#[from] EtfError),
+    /// Not a 10-tuple tagged `message`.
+    #[error("not a message tuple")]
+    NotAMessage,
+    /// A field holds something else than it should.
+    #[error("field {0} is not what it should be")]
+    Field(&'static str),
+    /// The inner topic is no Topic Name.
+    #[error("inner topic: {0}")]
+    Topic(#[from] TopicError),
+    /// A property MQTT could not carry.
+    #[error("property {0} is not what it should be")]
+    Property(&'static str),
+}
+
+/// The six properties of a PUBLISH that cross a link. Topic Alias and Subscription Identifiers belong to a
+/// connection and stay behind.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MessageProperties<'a> {
+    /// Payload Format Indicator.
+    pub payload_format_indicator: Option<u8>,
+    /// Message Expiry Interval in seconds, counted from the message's timestamp.
+    pub message_expiry_interval: Option<u32>,
+    /// Response Topic.
+    pub response_topic: Option<&'a str>,
+    /// Correlation Data.
+    pub correlation_data: Option<&'a [u8]>,
+    /// Content Type.
+    pub content_type: Option<&'a str>,
+    /// User Properties, in order.
+    pub user_properties: SmallVec<[(&'a str, &'a str); 4]>,
+}
+
+/// A message a peer forwarded, as a view into the payload it came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forwarded<'a> {
+    /// Sixteen bytes, the same in every retry: what duplicates are told by.
+    pub id: [u8; 16],
+    /// The QoS of the original publish, which the outer PUBLISH may lower.
+    pub qos: QoS,
+    /// ClientID of the publisher, if it was a client.
+    pub from: Option<&'a str>,
+    /// User name of the publisher.
+    pub username: Option<&'a str>,
+    /// The RETAIN flag of the original publish.
+    pub retain: bool,
+    /// A valid Topic Name. Whether the link covers it is [`crate::link::ingress`]'s question.
+    pub topic: &'a str,
+    /// The payload; owned only if the peer sent it in pieces.
+    pub payload: Cow<'a, [u8]>,
+    /// When the peer's broker received it: milliseconds since the epoch by the peer's clock.
+    pub timestamp_ms: u64,
+    /// Its properties.
+    pub properties: MessageProperties<'a>,
+}
+
+/// Decodes a forwarded message. The reader is of [`crate::link::compress::Inflater::open`].
+pub fn parse(mut reader: Reader<'_>) -> Result<Forwarded<'_>, MessageError> {
+    if reader.head()? != Head::Tuple(10) || reader.head()? != Head::Atom(b"message") {
+        return Err(MessageError::NotAMessage);
+    }
+    let id = reader.binary().ok().and_then(|id| id.try_into().ok()).ok_or(MessageError::Field("id"))?;
+    let qos = reader.integer().ok().and_then(|qos| u8::try_from(qos).ok()).and_then(QoS::from_u8);
+    let qos = qos.ok_or(MessageError::Field("qos"))?;
+    let from = match reader.head()? {
+        Head::Binary(id) => std::str::from_utf8(id).ok(),
+        Head::Atom(_) => None,
+        _ => return Err(MessageError::Field("from")),
+    };
+    let retain = parse_flags(&mut reader)?;
+    let headers = parse_headers(&mut reader)?;
+    let name = reader.text().map_err(|_| MessageError::Field("topic"))?;
+    topic::check_name(name)?;
+    let payload = parse_payload(&mut reader)?;
+    let timestamp = reader.integer().map_err(|_| MessageError::Field("timestamp"))?;
+    let mut extra = reader.term()?;
+    extra.map().map_err(|_| MessageError::Field("extra"))?;
+    Ok(Forwarded {
+        id,
+        qos,
+        from,
+        username: headers.username,
+        retain,
+        topic: name,
+        payload,
+        timestamp_ms: u64::try_from(timestamp).unwrap_or(0),
+        properties: headers.properties,
+    })
+}
+
+/// Reads the flags; only `retain` has a meaning across a link.
+fn parse_flags(reader: &mut Reader<'_>) -> Result<bool, MessageError> {
+    let pairs = reader.map().map_err(|_| MessageError::Field("flags"))?;
+    let mut retain = false;
+    for _ in 0..pairs {
+        let mut key = reader.term()?;
+        let mut value = reader.term()?;
+        if key.head()? == Head::Atom(b"retain") {
+            retain = value.head()? == Head::Atom(b"true");
+        }
+    }
+    Ok(retain)
+}
+
+#[derive(Default)]
+struct Headers<'a> {
+    username: Option<&'a str>,
+    properties: MessageProperties<'a>,
+}
+
+fn parse_headers<'a>(reader: &mut Reader<'a>) -> Result<Headers<'a>, MessageError> {
+    let pairs = reader.map().map_err(|_| MessageError::Field("headers"))?;
+    let mut headers = Headers::default();
+    for _ in 0..pairs {
+        let mut key = reader.term()?;
+        let mut value = reader.term()?;
+        match key.head()? {
+            Head::Atom(b"username") => headers.username = value.text().ok(),
+            Head::Atom(b"properties") => headers.properties = parse_properties(value)?,
+            _ => {}
+        }
+    }
+    Ok(headers)
+}
+
+fn parse_properties(mut reader: Reader<'_>) -> Result<MessageProperties<'_>, MessageError> {
+    let pairs = reader.map().map_err(|_| MessageError::Field("properties"))?;
+    let mut properties = MessageProperties::default();
+    for _ in 0..pairs {
+        let mut key = reader.term()?;
+        let mut value = reader.term()?;
+        let Head::Atom(name) = key.head()? else { continue };
+        match name {
+            b"Payload-Format-Indicator" => {
+                let flag = value.integer().ok().and_then(|flag| u8::try_from(flag).ok());
+                let flag = flag.filter(|flag| *flag <= 1);
+                properties.payload_format_indicator =
+                    Some(flag.ok_or(MessageError::Property("Payload-Format-Indicator"))?);
+            }
+            b"Message-Expiry-Interval" => {
+                let seconds = value.integer().ok().and_then(|seconds| u32::try_from(seconds).ok());
+                properties.message_expiry_interval =
+                    Some(seconds.ok_or(MessageError::Property("Message-Expiry-Interval"))?);
+            }
+            b"Response-Topic" => {
+                let text = string(&mut value).filter(|text| topic::check_name(text).is_ok());
+                properties.response_topic = Some(text.ok_or(MessageError::Property("Response-Topic"))?);
+            }
+            b"Correlation-Data" => {
+                let data = value.binary().ok().filter(|data| data.len() <= STRING_BYTES_MAX);
+                properties.correlation_data = Some(data.ok_or(MessageError::Property("Correlation-Data"))?);
+            }
+            b"Content-Type" => {
+                let text = string(&mut value);
+                properties.content_type = Some(text.ok_or(MessageError::Property("Content-Type"))?);
+            }
+            b"User-Property" => properties.user_properties = parse_user_properties(value)?,
+            _ => {}
+        }
+    }
+    Ok(properties)
+}
+
+fn parse_user_properties(mut reader: Reader<'_>) -> Result<SmallVec<[(&str, &str); 4]>, MessageError> {
+    const NAME: MessageError = MessageError::Property("User-Property");
+    let count = match reader.head()? {
+        Head::Nil => 0,
+        Head::List(count) if count <= USER_PROPERTIES_MAX => count,
+        _ => return Err(NAME),
+    };
+    let mut pairs = SmallVec::new();
+    for _ in 0..count {
+        if reader.head()? != Head::Tuple(2) {
+            return Err(NAME);
+        }
+        let key = string(&mut reader).ok_or(NAME)?;
+        let value = string(&mut reader).ok_or(NAME)?;
+        pairs.push((key, value));
+    }
+    Ok(pairs)
+}
+
+/// A binary that MQTT can carry as a UTF-8 Encoded String (`[MQTT-1.5.4-2]`).
+fn string<'a>(reader: &mut Reader<'a>) -> Option<&'a str> {
+    let text = reader.text().ok()?;
+    (text.len() <= STRING_BYTES_MAX && !text.as_bytes().contains(&0)).then_some(text)
+}
+
+/// A binary in practice; the record type also allows nested lists of bytes and binaries, which are joined.
+fn parse_payload<'a>(reader: &mut Reader<'a>) -> Result<Cow<'a, [u8]>, MessageError> {
+    match reader.head()? {
+        Head::Binary(bytes) | Head::ByteList(bytes) => Ok(Cow::Borrowed(bytes)),
+        Head::Nil => Ok(Cow::Borrowed(&[])),
+        Head::List(count) => join_list(reader, count).map(Cow::Owned),
+        _ => Err(MessageError::Field("payload")),
+    }
+}
+
+fn join_list(reader: &mut Reader<'_>, count: u32) -> Result<Vec<u8>, MessageError> {
+    // The terms still to come on each level, the tail included.
+    let mut levels: SmallVec<[u64; 8]> = SmallVec::new();
+    levels.push(u64::from(count) + 1);
+    let mut joined = Vec::new();
+    while let Some(left) = levels.last_mut() {
+        if *left == 0 {
+            levels.pop();
+            continue;
+        }
+        *left -= 1;
+        let is_tail = *left == 0;
+        match reader.head()? {
+            Head::Integer(byte) if !is_tail => {
+                joined.push(u8::try_from(byte).map_err(|_| MessageError::Field("payload"))?);
+            }
+            Head::Binary(bytes) | Head::ByteList(bytes) => joined.extend_from_slice(bytes),
+            Head::Nil => {}
+            Head::List(count) if levels.len() < IODATA_DEPTH_MAX => levels.push(u64::from(count) + 1),
+            _ => return Err(MessageError::Field("payload")),
+        }
+    }
+    Ok(joined)
+}
+
+/// A message on its way to a peer, borrowed from the broker.
+#[derive(Debug, Clone)]
+pub struct Outgoing<'a> {
+    /// See [`message_id`].
+    pub id: [u8; 16],
+    /// The QoS of the original publish.
+    pub qos: QoS,
+    /// ClientID of the publisher, if it is a client.
+    pub from: Option<&'a str>,
+    /// Its user name.
+    pub username: Option<&'a str>,
+    /// Its address; left out of the headers when unknown.
+    pub peer: Option<SocketAddr>,
+    /// 3, 4 or 5.
+    pub proto_ver: u8,
+    /// The RETAIN flag of the original publish.
+    pub retain: bool,
+    /// Topic Name.
+    pub topic: &'a str,
+    /// Application Message.
+    pub payload: &'a [u8],
+    /// When we received it: milliseconds since the epoch.
+    pub timestamp_ms: u64,
+    /// Its properties.
+    pub properties: MessageProperties<'a>,
+}
+
+/// Appends the payload of a forwarded message. Atoms are those every EMQX knows (`link-protocol.md` 3.3).
+pub fn put(out: &mut Vec<u8>, message: &Outgoing<'_>) {
+    out.reserve(320 + message.topic.len() + message.payload.len());
+    etf::put_version(out);
+    etf::put_tuple(out, 10);
+    etf::put_atom(out, "message");
+    etf::put_binary(out, &message.id);
+    etf::put_integer(out, message.qos as u64);
+    put_optional(out, message.from);
+    etf::put_map(out, 2);
+    etf::put_atom(out, "dup");
+    etf::put_atom(out, "false");
+    etf::put_atom(out, "retain");
+    etf::put_atom(out, if message.retain { "true" } else { "false" });
+    put_headers(out, message);
+    etf::put_binary(out, message.topic.as_bytes());
+    etf::put_binary(out, message.payload);
+    etf::put_integer(out, message.timestamp_ms);
+    etf::put_map(out, 0);
+}
+
+fn put_headers(out: &mut Vec<u8>, message: &Outgoing<'_>) {
+    etf::put_map(out, if message.peer.is_some() { 7 } else { 5 });
+    if let Some(peer) = message.peer {
+        etf::put_atom(out, "peername");
+        etf::put_tuple(out, 2);
+        put_address(out, peer.ip());
+        etf::put_integer(out, u64::from(peer.port()));
+        etf::put_atom(out, "peerhost");
+        put_address(out, peer.ip());
+    }
+    etf::put_atom(out, "protocol");
+    etf::put_atom(out, "mqtt");
+    etf::put_atom(out, "proto_ver");
+    etf::put_integer(out, u64::from(message.proto_ver));
+    etf::put_atom(out, "username");
+    put_optional(out, message.username);
+    etf::put_atom(out, "client_attrs");
+    etf::put_map(out, 0);
+    etf::put_atom(out, "properties");
+    put_properties(out, &message.properties);
+}
+
+fn put_optional(out: &mut Vec<u8>, text: Option<&str>) {
+    match text {
+        Some(text) => etf::put_binary(out, text.as_bytes()),
+        None => etf::put_atom(out, "undefined"),
+    }
+}
+
+fn put_address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            etf::put_tuple(out, 4);
+            for octet in address.octets() {
+                etf::put_integer(out, u64::from(octet));
+            }
+        }
+        IpAddr::V6(address) => {
+            etf::put_tuple(out, 8);
+            for segment in address.segments() {
+                etf::put_integer(out, u64::from(segment));
+            }
+        }
+    }
+}
+
+fn put_properties(out: &mut Vec<u8>, properties: &MessageProperties<'_>) {
+    let pairs = u32::from(properties.payload_format_indicator.is_some())
+        + u32::from(properties.message_expiry_interval.is_some())
+        + u32::from(properties.response_topic.is_some())
+        + u32::from(properties.correlation_data.is_some())
+        + u32::from(properties.content_type.is_some())
+        + u32::from(!properties.user_properties.is_empty());
+    etf::put_map(out, pairs);
+    if let Some(flag) = properties.payload_format_indicator {
+        etf::put_atom(out, "Payload-Format-Indicator");
+        etf::put_integer(out, u64::from(flag));
+    }
+    if let Some(seconds) = properties.message_expiry_interval {
+        etf::put_atom(out, "Message-Expiry-Interval");
+        etf::put_integer(out, u64::from(seconds));
+    }
+    if let Some(text) = properties.response_topic {
+        etf::put_atom(out, "Response-Topic");
+        etf::put_binary(out, text.as_bytes());
+    }
+    if let Some(data) = properties.correlation_data {
+        etf::put_atom(out, "Correlation-Data");
+        etf::put_binary(out, data);
+    }
+    if let Some(text) = properties.content_type {
+        etf::put_atom(out, "Content-Type");
+        etf::put_binary(out, text.as_bytes());
+    }
+    if !properties.user_properties.is_empty() {
+        etf::put_atom(out, "User-Property");
+        etf::put_list(out, properties.user_properties.len() as u32);
+        for (key, value) in &properties.user_properties {
+            etf::put_tuple(out, 2);
+            etf::put_binary(out, key.as_bytes());
+            etf::put_binary(out, value.as_bytes());
+        }
+        etf::put_nil(out);
+    }
+}
+
+/// A message id in EMQX's shape: microseconds since the epoch, 48 bits that tell the sending process, a
+/// sequence number. Unique as long as one `process` does not repeat a sequence within a microsecond.
+#[must_use]
+pub fn message_id(unix_us: u64, process: u64, sequence: u16) -> [u8; 16] {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&unix_us.to_be_bytes());
+    id[8..14].copy_from_slice(&process.to_be_bytes()[2..]);
+    id[14..].copy_from_slice(&sequence.to_be_bytes());
+    id
+}

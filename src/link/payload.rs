@@ -1,0 +1,422 @@
+//! The control operations of cluster linking (`link-protocol.md` 3.2), to and from external terms:
+//! actor_init, its ack, route updates, heartbeats. EMQX's `emqx_cluster_link_mqtt`.
+//!
+//! Key order is free, unknown keys are ignored, every known key is checked. Route lists are not copied: they
+//! are checked once as a whole, then iterated.
+
+use std::borrow::Cow;
+
+use crate::link::compress::Deflater;
+use crate::link::etf;
+use crate::link::etf::EtfError;
+use crate::link::etf::Head;
+use crate::link::etf::Reader;
+
+/// The protocol version every release speaks (`link-protocol.md`, fact 2).
+pub const PROTO_VER: u64 = 1;
+/// How many items one route update may hold. EMQX sends at most 4,000.
+pub const ROUTES_PER_UPDATE_MAX: u32 = 65_536;
+/// The longest actor name in bytes. EMQX's are node names, that is atoms of at most 255 characters.
+pub const ACTOR_BYTES_MAX: usize = 1_024;
+/// The longest route id in bytes: a topic, a group or session, and a prefix.
+pub const ROUTE_ID_BYTES_MAX: usize = 2 * 65_535 + 8;
+
+const KEY_ACTOR: u64 = 10;
+const KEY_INCARNATION: u64 = 11;
+const KEY_ROUTES: u64 = 12;
+const KEY_TARGET_CLUSTER: u64 = 13;
+const KEY_PROTO_VER: u64 = 14;
+const KEY_RESULT: u64 = 15;
+const KEY_NEED_BOOTSTRAP: u64 = 16;
+/// First element of a deletion in a route list.
+const ROUTE_DELETE: u64 = 100;
+
+/// Why a payload is no control operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PayloadError {
+    /// Not a term, or not one we take.
+    #[error(transparent)]
+    Term(#[from] EtfError),
+    /// Not a map.
+    #[error("a control operation is a map")]
+    NotAMap,
+    /// `$op` is missing or unknown.
+    #[error("unknown operation")]
+    Operation,
+    /// A key the operation needs is missing.
+    #[error("key {0} is missing")]
+    Missing(u64),
+    /// A key holds something else than it should.
+    #[error("key {0} is not what it should be")]
+    Field(u64),
+    /// A key occurs twice.
+    #[error("key {0} occurs twice")]
+    Twice(u64),
+    /// An item of a route list is neither an addition nor a deletion.
+    #[error("a route item is not {{Topic, Id}} or {{100, Topic, Id}}")]
+    RouteItem,
+    /// More than [`ROUTES_PER_UPDATE_MAX`] items.
+    #[error("too many routes in one update")]
+    TooManyRoutes,
+}
+
+/// What a peer publishes to `$LINK/cluster/route/…`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Control<'a> {
+    /// Opens a connection for one actor.
+    ActorInit(ActorInit<'a>),
+    /// Adds and deletes routes.
+    Route(RouteUpdate<'a>),
+    /// Keeps the actor's routes alive.
+    Heartbeat(Heartbeat<'a>),
+}
+
+/// `actor_init`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActorInit<'a> {
+    /// Who replicates: one node of the peer, or `ps-routes-v1`.
+    pub actor: &'a str,
+    /// Rises with every life of the actor.
+    pub incarnation: u64,
+    /// The name by which the sender knows the receiver.
+    pub target_cluster: &'a str,
+    /// Read, not compared (`link-protocol.md` 4.4).
+    pub proto_ver: u64,
+}
+
+/// `heartbeat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heartbeat<'a> {
+    /// Whose routes are meant.
+    pub actor: &'a str,
+    /// Its incarnation.
+    pub incarnation: u64,
+}
+
+/// `route`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RouteUpdate<'a> {
+    /// Whose routes are meant.
+    pub actor: &'a str,
+    /// Its incarnation; EMQX goes by the connection's instead (`link-protocol.md` 4.4).
+    pub incarnation: u64,
+    /// The items.
+    pub ops: RouteOps<'a>,
+}
+
+/// One item of a route list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteOp<'a> {
+    /// Addition or deletion.
+    pub delete: bool,
+    /// The topic filter wanted; not checked.
+    pub topic: &'a [u8],
+    /// Opaque bytes that tell apart routes of one filter.
+    pub id: &'a [u8],
+}
+
+/// The items of a route update: checked, and decoded again while iterating.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RouteOps<'a> {
+    reader: Reader<'a>,
+    left: u32,
+}
+
+impl<'a> RouteOps<'a> {
+    /// Checks every item, so that iterating cannot fail.
+    fn parse(mut reader: Reader<'a>) -> Result<Self, PayloadError> {
+        let count = match reader.head()? {
+            Head::Nil => 0,
+            Head::List(count) => count,
+            _ => return Err(PayloadError::Field(KEY_ROUTES)),
+        };
+        if count > ROUTES_PER_UPDATE_MAX {
+            return Err(PayloadError::TooManyRoutes);
+        }
+        let ops = Self { reader, left: count };
+        for _ in 0..count {
+            parse_op(&mut reader)?;
+        }
+        if count > 0 && reader.head()? != Head::Nil {
+            return Err(PayloadError::RouteItem);
+        }
+        Ok(ops)
+    }
+}
+
+impl<'a> Iterator for RouteOps<'a> {
+    type Item = RouteOp<'a>;
+
+    fn next(&mut self) -> Option<RouteOp<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        parse_op(&mut self.reader).ok()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left as usize, Some(self.left as usize))
+    }
+}
+
+fn parse_op<'a>(reader: &mut Reader<'a>) -> Result<RouteOp<'a>, PayloadError> {
+    let delete = match reader.head()? {
+        Head::Tuple(2) => false,
+        Head::Tuple(3) if reader.head()? == Head::Integer(100) => true,
+        _ => return Err(PayloadError::RouteItem),
+    };
+    let topic = reader.binary().map_err(|_| PayloadError::RouteItem)?;
+    let id = reader.binary().map_err(|_| PayloadError::RouteItem)?;
+    if id.len() > ROUTE_ID_BYTES_MAX {
+        return Err(PayloadError::RouteItem);
+    }
+    Ok(RouteOp { delete, topic, id })
+}
+
+/// `actor_init_ack`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActorInitAck<'a> {
+    /// As in the init.
+    pub actor: &'a str,
+    /// [`PROTO_VER`].
+    pub proto_ver: u64,
+    /// Accepted, or the reason why not: any text.
+    pub result: Result<(), Cow<'a, str>>,
+    /// Whether the receiver knows none of the actor's routes. Old receivers always say false
+    /// (`link-protocol.md` 4.7); absent in rejections.
+    pub need_bootstrap: Option<bool>,
+}
+
+/// The known keys of a map, each as a reader of its value.
+#[derive(Default)]
+struct Fields<'a> {
+    op: Option<&'a [u8]>,
+    values: [Option<Reader<'a>>; 7],
+}
+
+impl<'a> Fields<'a> {
+    fn read(mut reader: Reader<'a>) -> Result<Self, PayloadError> {
+        let Head::Map(pairs) = reader.head()? else { return Err(PayloadError::NotAMap) };
+        let mut fields = Self::default();
+        for _ in 0..pairs {
+            let mut key = reader.term()?;
+            let mut value = reader.term()?;
+            match key.head()? {
+                Head::Atom(b"$op") => match value.head()? {
+                    Head::Binary(name) if fields.op.is_none() => fields.op = Some(name),
+                    _ => return Err(PayloadError::Operation),
+                },
+                Head::Integer(key @ 10..=16) => {
+                    if fields.values[key as usize - 10].replace(value).is_some() {
+                        return Err(PayloadError::Twice(key.cast_unsigned()));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(fields)
+    }
+
+    fn value(&self, key: u64) -> Result<Reader<'a>, PayloadError> {
+        self.values[key as usize - 10].ok_or(PayloadError::Missing(key))
+    }
+
+    fn number(&self, key: u64) -> Result<u64, PayloadError> {
+        let value = self.value(key)?.integer().map_err(|_| PayloadError::Field(key))?;
+        u64::try_from(value).map_err(|_| PayloadError::Field(key))
+    }
+
+    fn text(&self, key: u64) -> Result<&'a str, PayloadError> {
+        self.value(key)?.text().map_err(|_| PayloadError::Field(key))
+    }
+
+    fn actor(&self) -> Result<&'a str, PayloadError> {
+        let actor = self.text(KEY_ACTOR)?;
+        if actor.is_empty() || actor.len() > ACTOR_BYTES_MAX {
+            return Err(PayloadError::Field(KEY_ACTOR));
+        }
+        Ok(actor)
+    }
+}
+
+/// Decodes what came on a route topic. The reader is of [`crate::link::compress::Inflater::open`].
+pub fn parse_control(reader: Reader<'_>) -> Result<Control<'_>, PayloadError> {
+    let fields = Fields::read(reader)?;
+    match fields.op {
+        Some(b"actor_init") => Ok(Control::ActorInit(ActorInit {
+            actor: fields.actor()?,
+            incarnation: fields.number(KEY_INCARNATION)?,
+            target_cluster: fields.text(KEY_TARGET_CLUSTER)?,
+            proto_ver: fields.number(KEY_PROTO_VER)?,
+        })),
+        Some(b"route") => Ok(Control::Route(RouteUpdate {
+            actor: fields.actor()?,
+            incarnation: fields.number(KEY_INCARNATION)?,
+            ops: RouteOps::parse(fields.value(KEY_ROUTES)?)?,
+        })),
+        Some(b"heartbeat") => Ok(Control::Heartbeat(Heartbeat {
+            actor: fields.actor()?,
+            incarnation: fields.number(KEY_INCARNATION)?,
+        })),
+        _ => Err(PayloadError::Operation),
+    }
+}
+
+/// Decodes what came on a response topic.
+pub fn parse_ack(reader: Reader<'_>) -> Result<ActorInitAck<'_>, PayloadError> {
+    let fields = Fields::read(reader)?;
+    if fields.op != Some(b"actor_init_ack") {
+        return Err(PayloadError::Operation);
+    }
+    let need_bootstrap = match fields.value(KEY_NEED_BOOTSTRAP)?.head()? {
+        Head::Atom(b"true") => Some(true),
+        Head::Atom(b"false") => Some(false),
+        _ => None,
+    };
+    Ok(ActorInitAck {
+        actor: fields.actor()?,
+        proto_ver: fields.number(KEY_PROTO_VER)?,
+        result: ack_result(fields.value(KEY_RESULT)?)?,
+        need_bootstrap,
+    })
+}
+
+/// EMQX sends `ok` or `{error, Binary}`; any other term is a rejection too.
+fn ack_result(mut value: Reader<'_>) -> Result<Result<(), Cow<'_, str>>, PayloadError> {
+    let mut head = value.head()?;
+    if head == Head::Atom(b"ok") {
+        return Ok(Ok(()));
+    }
+    if head == Head::Tuple(2) && value.head()? == Head::Atom(b"error") {
+        head = value.head()?;
+    }
+    Ok(Err(match head {
+        Head::Binary(text) | Head::Atom(text) | Head::ByteList(text) => String::from_utf8_lossy(text),
+        _ => Cow::Borrowed("unreadable reason"),
+    }))
+}
+
+/// Appends an actor_init payload.
+pub fn put_actor_init(out: &mut Vec<u8>, init: &ActorInit<'_>) {
+    etf::put_version(out);
+    etf::put_map(out, 5);
+    put_identity(out, init.actor, init.incarnation);
+    etf::put_integer(out, KEY_TARGET_CLUSTER);
+    etf::put_binary(out, init.target_cluster.as_bytes());
+    etf::put_integer(out, KEY_PROTO_VER);
+    etf::put_integer(out, init.proto_ver);
+    put_operation(out, "actor_init");
+}
+
+/// Appends an actor_init_ack payload. The reason of a rejection goes as a binary, as EMQX sends it.
+pub fn put_ack(out: &mut Vec<u8>, ack: &ActorInitAck<'_>) {
+    etf::put_version(out);
+    etf::put_map(out, 5);
+    etf::put_integer(out, KEY_ACTOR);
+    etf::put_binary(out, ack.actor.as_bytes());
+    etf::put_integer(out, KEY_PROTO_VER);
+    etf::put_integer(out, ack.proto_ver);
+    etf::put_integer(out, KEY_RESULT);
+    match &ack.result {
+        Ok(()) => etf::put_atom(out, "ok"),
+        Err(reason) => {
+            etf::put_tuple(out, 2);
+            etf::put_atom(out, "error");
+            etf::put_binary(out, reason.as_bytes());
+        }
+    }
+    etf::put_integer(out, KEY_NEED_BOOTSTRAP);
+    etf::put_atom(
+        out,
+        match ack.need_bootstrap {
+            Some(true) => "true",
+            Some(false) => "false",
+            None => "undefined",
+        },
+    );
+    put_operation(out, "actor_init_ack");
+}
+
+/// Appends a heartbeat payload.
+pub fn put_heartbeat(out: &mut Vec<u8>, beat: &Heartbeat<'_>) {
+    etf::put_version(out);
+    etf::put_map(out, 3);
+    put_identity(out, beat.actor, beat.incarnation);
+    put_operation(out, "heartbeat");
+}
+
+fn put_identity(out: &mut Vec<u8>, actor: &str, incarnation: u64) {
+    etf::put_integer(out, KEY_ACTOR);
+    etf::put_binary(out, actor.as_bytes());
+    etf::put_integer(out, KEY_INCARNATION);
+    etf::put_integer(out, incarnation);
+}
+
+fn put_operation(out: &mut Vec<u8>, name: &str) {
+    etf::put_atom(out, "$op");
+    etf::put_binary(out, name.as_bytes());
+}
+
+/// Builds one route update item by item, so that a batch is cut by its true size.
+#[derive(Debug)]
+pub struct RouteBatch {
+    out: Vec<u8>,
+    count_at: usize,
+    count: u32,
+}
+
+impl RouteBatch {
+    /// An empty update of this actor.
+    #[must_use]
+    pub fn new(actor: &str, incarnation: u64) -> Self {
+        let mut out = Vec::with_capacity(256);
+        etf::put_version(&mut out);
+        etf::put_map(&mut out, 4);
+        put_identity(&mut out, actor, incarnation);
+        put_operation(&mut out, "route");
+        etf::put_integer(&mut out, KEY_ROUTES);
+        let count_at = out.len() + 1;
+        etf::put_list(&mut out, 0);
+        Self { out, count_at, count: 0 }
+    }
+
+    /// What an item adds to the payload.
+    #[must_use]
+    pub fn cost(op: &RouteOp<'_>) -> usize {
+        14 + op.topic.len() + op.id.len()
+    }
+
+    /// Adds an item.
+    pub fn push(&mut self, op: &RouteOp<'_>) {
+        etf::put_tuple(&mut self.out, if op.delete { 3 } else { 2 });
+        if op.delete {
+            etf::put_integer(&mut self.out, ROUTE_DELETE);
+        }
+        etf::put_binary(&mut self.out, op.topic);
+        etf::put_binary(&mut self.out, op.id);
+        self.count += 1;
+    }
+
+    /// How many items it holds.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The size so far, the end of the list included.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.out.len() + 1
+    }
+
+    /// The payload, compressed where that shrinks it.
+    #[must_use]
+    pub fn finish(mut self, deflater: &mut Deflater, threshold: usize) -> Vec<u8> {
+        if self.count == 0 {
+            self.out.truncate(self.count_at - 1);
+        } else if let Some(count) = self.out.get_mut(self.count_at..self.count_at + 4) {
+            count.copy_from_slice(&self.count.to_be_bytes());
+        }
+        etf::put_nil(&mut self.out);
+        deflater.shrink(&mut self.out, 0, threshold);
+        self.out
+    }
+}

@@ -1,0 +1,419 @@
+//! The label values of every metric: small fixed sets, never a topic or a ClientID (interface.md section 4).
+
+use crate::auth::DenyReason;
+use crate::auth::peer::Refusal;
+use crate::metrics::series::Label;
+use crate::mqtt::packet::Packet;
+use crate::mqtt::packet::QoS;
+
+/// An enum of label values with their fixed names.
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident as $label:literal { $($(#[$value_doc:meta])* $value:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$value_doc])* $value,)+
+        }
+
+        impl $name {
+            /// Every value, in the order of the declaration.
+            pub const ALL: &[Self] = &[$(Self::$value),+];
+            /// How many values there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The label's value.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$value => $text,)+
+                }
+            }
+        }
+
+        impl Label for $name {
+            const COUNT: usize = Self::ALL.len();
+
+            fn index(self) -> usize {
+                self as usize
+            }
+
+            fn pairs(index: usize, push: &mut dyn FnMut(&'static str, &'static str)) {
+                push($label, Self::ALL[index].name());
+            }
+        }
+    };
+}
+
+label! {
+    /// The type of a listener (interface.md section 2).
+    ListenerType as "listener" {
+        /// Plain TCP.
+        Tcp = "tcp",
+        /// TLS.
+        Ssl = "ssl",
+        /// WebSocket.
+        Ws = "ws",
+        /// WebSocket over TLS.
+        Wss = "wss",
+        /// A Unix domain socket.
+        Unix = "unix",
+    }
+}
+
+label! {
+    /// Why a Network Connection did not become a client's.
+    RejectReason as "reason" {
+        /// The listener has `max_connections` already.
+        MaxConnections = "max_connections",
+        /// The TLS handshake failed.
+        TlsHandshake = "tls_handshake",
+        /// The WebSocket handshake failed.
+        WebSocketHandshake = "websocket_handshake",
+        /// A handshake or the CONNECT took too long.
+        Timeout = "timeout",
+        /// The first packet was not a well-formed CONNECT.
+        MalformedConnect = "malformed_connect",
+        /// A protocol version that is not spoken here.
+        UnsupportedVersion = "unsupported_version",
+        /// A Client Identifier that is not accepted.
+        ClientIdentifier = "client_identifier",
+        /// A CONNECT that asks for what is not offered.
+        NotSupported = "not_supported",
+        /// Authentication failed.
+        NotAuthorized = "not_authorized",
+        /// A rate or quota is used up.
+        Quota = "quota",
+        /// The broker is stopping.
+        Shutdown = "shutdown",
+        /// The connection ended before its CONNECT was answered.
+        Lost = "lost",
+    }
+}
+
+label! {
+    /// Why a client's Network Connection ended.
+    DisconnectReason as "reason" {
+        /// The client sent DISCONNECT.
+        Normal = "normal",
+        /// The client sent DISCONNECT and asked for its Will.
+        WithWill = "with_will",
+        /// The transport ended without a DISCONNECT.
+        ConnectionLost = "connection_lost",
+        /// Nothing was heard for one and a half times the Keep Alive.
+        KeepAliveTimeout = "keep_alive_timeout",
+        /// Another connection took the Session over.
+        SessionTakenOver = "session_taken_over",
+        /// Bytes that are no packet.
+        MalformedPacket = "malformed_packet",
+        /// A packet that is not allowed there and then.
+        ProtocolError = "protocol_error",
+        /// A packet above the Maximum Packet Size.
+        PacketTooLarge = "packet_too_large",
+        /// More unacknowledged messages than the Receive Maximum.
+        ReceiveMaximumExceeded = "receive_maximum_exceeded",
+        /// A Topic Alias that is not valid.
+        TopicAliasInvalid = "topic_alias_invalid",
+        /// `deny_action = "disconnect"`.
+        NotAuthorized = "not_authorized",
+        /// The client does not read what is sent to it.
+        SlowConsumer = "slow_consumer",
+        /// A rate or quota is used up.
+        QuotaExceeded = "quota_exceeded",
+        /// An operator ended it.
+        AdministrativeAction = "administrative_action",
+        /// The broker is stopping.
+        ServerShutdown = "server_shutdown",
+        /// A fault of ours.
+        ServerError = "server_error",
+    }
+}
+
+label! {
+    /// Why an Application Message reached a destination not, or nobody at all.
+    DropReason as "reason" {
+        /// The Session's queue is full.
+        QueueFull = "queue_full",
+        /// Its Message Expiry Interval has passed.
+        Expired = "expired",
+        /// No Local: the publisher is the subscriber.
+        NoLocal = "no_local",
+        /// Larger than the client's Maximum Packet Size.
+        TooLarge = "too_large",
+        /// QoS 0 to a client that does not read fast enough.
+        Qos0Slow = "qos0_slow",
+        /// QoS 0 to a Session without a connection.
+        Qos0Offline = "qos0_offline",
+        /// Nobody subscribes to it.
+        NoSubscribers = "no_subscribers",
+        /// The publisher may not publish there.
+        Acl = "acl",
+        /// Too many unreleased QoS 2 messages.
+        Inflight = "inflight",
+        /// The Session ended with messages in its queue.
+        SessionEnded = "session_ended",
+        /// A rate or quota is used up.
+        Quota = "quota",
+        /// The store of Retained Messages is full.
+        RetainedFull = "retained_full",
+    }
+}
+
+label! {
+    /// What was to be authorised.
+    AclAction as "action" {
+        /// PUBLISH, or a Will.
+        Publish = "publish",
+        /// SUBSCRIBE.
+        Subscribe = "subscribe",
+    }
+}
+
+label! {
+    /// What denied it.
+    AclReason as "reason" {
+        /// A rule of the file.
+        Rule = "rule",
+        /// No rule matched and `no_match` is `deny`.
+        NoMatch = "no_match",
+        /// An application under `$LINK/`.
+        ConfinedClient = "confined_client",
+        /// A peer cluster outside its own `$LINK/` topics.
+        ConfinedLink = "confined_link",
+        /// A peer cluster beyond what the link exports.
+        ConfinedExport = "confined_export",
+    }
+}
+
+label! {
+    /// How an attempt ended.
+    Outcome as "result" {
+        /// It holds now.
+        Ok = "ok",
+        /// The old state stays in force.
+        Error = "error",
+    }
+}
+
+label! {
+    /// Direction of a link's traffic, as seen from here.
+    Direction as "dir" {
+        /// From the peer.
+        In = "in",
+        /// To the peer.
+        Out = "out",
+    }
+}
+
+label! {
+    /// The fifteen Control Packets.
+    PacketType as "type" {
+        /// CONNECT.
+        Connect = "connect",
+        /// CONNACK.
+        ConnAck = "connack",
+        /// PUBLISH.
+        Publish = "publish",
+        /// PUBACK.
+        PubAck = "puback",
+        /// PUBREC.
+        PubRec = "pubrec",
+        /// PUBREL.
+        PubRel = "pubrel",
+        /// PUBCOMP.
+        PubComp = "pubcomp",
+        /// SUBSCRIBE.
+        Subscribe = "subscribe",
+        /// SUBACK.
+        SubAck = "suback",
+        /// UNSUBSCRIBE.
+        Unsubscribe = "unsubscribe",
+        /// UNSUBACK.
+        UnsubAck = "unsuback",
+        /// PINGREQ.
+        PingReq = "pingreq",
+        /// PINGRESP.
+        PingResp = "pingresp",
+        /// DISCONNECT.
+        Disconnect = "disconnect",
+        /// AUTH.
+        Auth = "auth",
+    }
+}
+
+impl PacketType {
+    /// The type in the upper four bits of a packet's first byte (MQTT 5.0 section 2.1.2), if it is one.
+    #[must_use]
+    pub fn of_first_byte(byte: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(byte >> 4).wrapping_sub(1)).copied()
+    }
+}
+
+impl From<&Packet<'_>> for PacketType {
+    fn from(packet: &Packet<'_>) -> Self {
+        match packet {
+            Packet::Connect(_) => Self::Connect,
+            Packet::ConnAck(_) => Self::ConnAck,
+            Packet::Publish(_) => Self::Publish,
+            Packet::PubAck(_) => Self::PubAck,
+            Packet::PubRec(_) => Self::PubRec,
+            Packet::PubRel(_) => Self::PubRel,
+            Packet::PubComp(_) => Self::PubComp,
+            Packet::Subscribe(_) => Self::Subscribe,
+            Packet::SubAck(_) => Self::SubAck,
+            Packet::Unsubscribe(_) => Self::Unsubscribe,
+            Packet::UnsubAck(_) => Self::UnsubAck,
+            Packet::PingReq => Self::PingReq,
+            Packet::PingResp => Self::PingResp,
+            Packet::Disconnect(_) => Self::Disconnect,
+            Packet::Auth(_) => Self::Auth,
+        }
+    }
+}
+
+impl Label for QoS {
+    const COUNT: usize = 3;
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn pairs(index: usize, push: &mut dyn FnMut(&'static str, &'static str)) {
+        push("qos", ["0", "1", "2"][index]);
+    }
+}
+
+impl Label for Refusal {
+    const COUNT: usize = Self::ALL.len();
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn pairs(index: usize, push: &mut dyn FnMut(&'static str, &'static str)) {
+        push("reason", Self::ALL[index].name());
+    }
+}
+
+impl Label for DenyReason {
+    const COUNT: usize = Self::ALL.len();
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn pairs(index: usize, push: &mut dyn FnMut(&'static str, &'static str)) {
+        push("reason", Self::ALL[index].name());
+    }
+}
+
+label! {
+    /// State of a link (observability.md).
+    LinkState as "state" {
+        /// Route replication is online.
+        Active = "active",
+        /// Connecting, handshaking or bootstrapping.
+        Connecting = "connecting",
+        /// The peer's address does not answer.
+        Unreachable = "unreachable",
+        /// TLS or MQTT authentication failed.
+        Unauthenticated = "unauthenticated",
+        /// The peer answered and refused the link.
+        Rejected = "rejected",
+        /// `enable = false`.
+        Disabled = "disabled",
+    }
+}
+
+label! {
+    /// Why a link's connection had to be made again.
+    ReconnectReason as "reason" {
+        /// No answer in time.
+        Timeout = "timeout",
+        /// The peer's port or its CONNACK refused.
+        Refused = "refused",
+        /// The TLS handshake failed.
+        Tls = "tls",
+        /// Authentication failed.
+        Auth = "auth",
+        /// Another connection took the Session over.
+        Takeover = "takeover",
+        /// The peer broke the protocol.
+        Protocol = "protocol",
+        /// The peer is stopping.
+        Shutdown = "shutdown",
+        /// The transport ended.
+        Lost = "lost",
+    }
+}
+
+label! {
+    /// Why a message did not cross a link.
+    LinkDropReason as "reason" {
+        /// Its Message Expiry Interval has passed.
+        Expired = "expired",
+        /// The spool is full.
+        SpoolFull = "spool_full",
+        /// Larger than the peer's Maximum Packet Size.
+        TooLarge = "too_large",
+        /// The peer may not publish there, or its client may not.
+        Acl = "acl",
+        /// Outside the link's `topics` or `export`.
+        Filter = "filter",
+        /// The payload is no forwarded message.
+        Undecodable = "undecodable",
+        /// The peer answered with a negative acknowledgement.
+        PeerRefused = "peer_refused",
+        /// It came from a link already.
+        Loop = "loop",
+        /// The link was deleted with messages in its spool.
+        LinkDeleted = "link_deleted",
+    }
+}
+
+label! {
+    /// Bytes before or after compression.
+    ByteKind as "kind" {
+        /// Payload bytes.
+        Raw = "raw",
+        /// Bytes of the connection.
+        Wire = "wire",
+    }
+}
+
+label! {
+    /// Kind of a route.
+    RouteKind as "kind" {
+        /// Of an ordinary Subscription.
+        Plain = "plain",
+        /// Of a Shared Subscription.
+        Shared = "shared",
+        /// Of a durable Session.
+        Persistent = "persistent",
+    }
+}
+
+label! {
+    /// What a route update does.
+    RouteOp as "op" {
+        /// Adds a route.
+        Add = "add",
+        /// Deletes a route.
+        Del = "del",
+        /// Adds a route as part of a bootstrap.
+        Bootstrap = "bootstrap",
+    }
+}
+
+label! {
+    /// Why a bootstrap was sent.
+    BootstrapReason as "reason" {
+        /// The first of this incarnation.
+        Initial = "initial",
+        /// The peer asked for it with `need_bootstrap`.
+        Requested = "requested",
+        /// Too many route updates were waiting.
+        Overflow = "overflow",
+        /// The link's `topics` or `export` changed.
+        Reconfigured = "reconfigured",
+    }
+}

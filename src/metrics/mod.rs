@@ -1,0 +1,251 @@
+//! Every metric, declared once: name, help, labels (interface.md section 4, observability.md). One [`Metrics`] per
+//! broker, shared by `Arc`; there are no globals. What is cheaper to read than to count is handed in at scrape time
+//! as [`ScrapeGauges`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::auth::DenyReason;
+use crate::auth::peer::Refusal;
+use crate::mqtt::packet::QoS;
+use crate::time::Now;
+
+pub mod labels;
+pub mod series;
+
+use labels::AclAction;
+use labels::AclReason;
+use labels::BootstrapReason;
+use labels::ByteKind;
+use labels::Direction;
+use labels::DisconnectReason;
+use labels::DropReason;
+use labels::LinkDropReason;
+use labels::LinkState;
+use labels::ListenerType;
+use labels::Outcome;
+use labels::PacketType;
+use labels::ReconnectReason;
+use labels::RejectReason;
+use labels::RouteKind;
+use labels::RouteOp;
+use series::Counter;
+use series::CounterSet;
+use series::Families;
+use series::Gauge;
+use series::GaugeSet;
+use series::Row;
+use series::SecondsGauge;
+use series::StateGauge;
+
+/// Values read when somebody asks, because counting them along the way would cost more.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ScrapeGauges<'a> {
+    /// The moment of the scrape.
+    pub now: Now,
+    /// The promise an acknowledgement makes: `fsync`, `write` or `memory`.
+    pub durability: &'a str,
+    /// Sessions, connected or not.
+    pub sessions: u64,
+    /// Subscriptions, shared ones included.
+    pub subscriptions: u64,
+    /// Shared Subscriptions.
+    pub shared_subscriptions: u64,
+    /// Retained Messages.
+    pub retained_messages: u64,
+    /// Bytes of their topics and payloads.
+    pub retained_bytes: u64,
+    /// Messages waiting in Session queues.
+    pub queued_messages: u64,
+    /// Messages sent and not yet acknowledged.
+    pub inflight_messages: u64,
+    /// Rules of the authorisation file in force.
+    pub acl_rules: u64,
+}
+
+/// Fields of atomics, each with the name and help of its family, and the code that shows them.
+macro_rules! families {
+    ($(#[$doc:meta])* $owner:ident { $($field:ident: $series:ty = $name:literal, $help:literal;)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        pub struct $owner {
+            $(#[doc = $help] pub $field: $series,)+
+        }
+
+        impl $owner {
+            /// Adds every family once, with the samples of all `rows`.
+            fn collect(rows: &[Row<'_, Self>], out: &mut Families) {
+                $({
+                    let rows: Vec<_> =
+                        rows.iter().map(|row| Row { labels: row.labels, series: &row.series.$field }).collect();
+                    out.add($name, $help, &rows);
+                })+
+            }
+        }
+    };
+}
+
+families! {
+    /// The broker's own series, to be counted where the thing happens.
+    BrokerMetrics {
+        connections: GaugeSet<ListenerType, { ListenerType::COUNT }> =
+            "connections", "Clients connected now, by listener type.";
+        connections_accepted: CounterSet<ListenerType, { ListenerType::COUNT }> =
+            "connections_total", "Network Connections accepted, by listener type.";
+        connections_rejected: CounterSet<RejectReason, { RejectReason::COUNT }> =
+            "connections_rejected_total", "Network Connections that did not become a client's, by reason.";
+        disconnects: CounterSet<DisconnectReason, { DisconnectReason::COUNT }> =
+            "disconnects_total", "Clients disconnected, by reason.";
+        messages_received: CounterSet<QoS, 3> =
+            "messages_received_total", "Application Messages received from clients.";
+        messages_sent: CounterSet<QoS, 3> =
+            "messages_sent_total", "Application Messages sent to clients.";
+        messages_dropped: CounterSet<DropReason, { DropReason::COUNT }> =
+            "messages_dropped_total", "Application Messages not delivered, by reason.";
+        bytes_received: Counter =
+            "bytes_received_total", "Bytes of Control Packets received from clients.";
+        bytes_sent: Counter =
+            "bytes_sent_total", "Bytes of Control Packets sent to clients.";
+        packets_received: CounterSet<PacketType, { PacketType::COUNT }> =
+            "packets_received_total", "Control Packets received from clients, by type.";
+        packets_sent: CounterSet<PacketType, { PacketType::COUNT }> =
+            "packets_sent_total", "Control Packets sent to clients, by type.";
+        authentication_failures: CounterSet<DenyReason, { DenyReason::ALL.len() }> =
+            "authentication_failures_total", "Clients refused by authentication, by reason.";
+        peer_refusals: CounterSet<Refusal, { Refusal::ALL.len() }> =
+            "peer_refusals_total", "Connections refused because they acted as a peer cluster without its full proof, by reason.";
+        acl_denied: CounterSet<(AclAction, AclReason), { AclAction::COUNT * AclReason::COUNT }> =
+            "acl_denied_total", "Publishes and subscriptions denied, by what denied them.";
+        acl_reloads: CounterSet<Outcome, { Outcome::COUNT }> =
+            "acl_reloads_total", "Reloads of the authorisation file.";
+        config_reloads: CounterSet<Outcome, { Outcome::COUNT }> =
+            "config_reloads_total", "Reloads of the configuration file.";
+    }
+}
+
+families! {
+    /// The series of one link, labelled with its peer cluster. Held by the link's tasks.
+    LinkMetrics {
+        up: Gauge = "link_up", "Whether the link is active.";
+        state: StateGauge<LinkState> = "link_state", "State of the link: 1 for the one it is in.";
+        connections: GaugeSet<Direction, { Direction::COUNT }> =
+            "link_connections", "Connections of the link: in, dialled by the peer; out, dialled by us.";
+        reconnects: CounterSet<ReconnectReason, { ReconnectReason::COUNT }> =
+            "link_reconnects_total", "Connections to the peer that had to be made again, by reason.";
+        last_success: SecondsGauge =
+            "link_last_success_timestamp_seconds", "When the peer last acknowledged something; 0 if never.";
+        backoff: SecondsGauge =
+            "link_backoff_seconds", "Time between attempts to connect; 0 while connected.";
+        messages: CounterSet<(Direction, QoS), { Direction::COUNT * 3 }> =
+            "link_messages_total", "Application Messages that crossed the link: out, once acknowledged.";
+        bytes: CounterSet<(Direction, ByteKind), { Direction::COUNT * ByteKind::COUNT }> =
+            "link_bytes_total", "Bytes that crossed the link: raw, payloads; wire, the connection's.";
+        messages_dropped: CounterSet<(Direction, LinkDropReason), { Direction::COUNT * LinkDropReason::COUNT }> =
+            "link_messages_dropped_total", "Application Messages that did not cross the link, by reason.";
+        retries: Counter = "link_retries_total", "Application Messages sent to the peer again.";
+        spool_messages: Gauge = "link_spool_messages", "Application Messages waiting for the peer.";
+        spool_bytes: Gauge = "link_spool_bytes", "Bytes of the messages waiting for the peer.";
+        inflight: Gauge = "link_inflight", "Application Messages sent to the peer and not yet acknowledged.";
+        routes: GaugeSet<(Direction, RouteKind), { Direction::COUNT * RouteKind::COUNT }> =
+            "link_routes", "Routes: in, what the peer wants of us; out, what we want of it.";
+        route_ops: CounterSet<RouteOp, { RouteOp::COUNT }> =
+            "link_route_ops_total", "Route updates sent to the peer.";
+        bootstraps: CounterSet<BootstrapReason, { BootstrapReason::COUNT }> =
+            "link_bootstraps_total", "Bootstraps of all routes sent to the peer, by reason.";
+        ledger_unaccounted: Gauge =
+            "link_ledger_unaccounted_messages", "Accepted for the peer less acknowledged, waiting and dropped: must be 0.";
+    }
+}
+
+impl Default for StateGauge<LinkState> {
+    fn default() -> Self {
+        Self::new(LinkState::Connecting)
+    }
+}
+
+impl LinkMetrics {
+    /// Moves `link_state` and `link_up` together.
+    pub fn set_state(&self, state: LinkState) {
+        self.state.set(state);
+        self.up.set(i64::from(state == LinkState::Active));
+    }
+}
+
+/// All metrics of one broker.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Series of the broker itself.
+    pub broker: BrokerMetrics,
+    started: Now,
+    links: RwLock<BTreeMap<String, Arc<LinkMetrics>>>,
+}
+
+impl Metrics {
+    /// All at zero.
+    #[must_use]
+    pub fn new(started: Now) -> Self {
+        Self { broker: BrokerMetrics::default(), started, links: RwLock::default() }
+    }
+
+    /// The series of the link to `peer`, made on first use.
+    #[must_use]
+    pub fn link(&self, peer: &str) -> Arc<LinkMetrics> {
+        if let Some(link) = self.links.read().get(peer) {
+            return Arc::clone(link);
+        }
+        Arc::clone(self.links.write().entry(peer.to_owned()).or_default())
+    }
+
+    /// Forgets the link to `peer`: its series vanish from the next scrape.
+    pub fn remove_link(&self, peer: &str) {
+        self.links.write().remove(peer);
+    }
+
+    /// Everything as Prometheus text.
+    #[must_use]
+    pub fn render(&self, gauges: &ScrapeGauges<'_>) -> String {
+        let mut families = Families::default();
+        self.collect_process(gauges, &mut families);
+        BrokerMetrics::collect(&[Row { labels: &[], series: &self.broker }], &mut families);
+        collect_scraped(gauges, &mut families);
+        let links: Vec<_> =
+            self.links.read().iter().map(|(peer, link)| (peer.clone(), Arc::clone(link))).collect();
+        let labels: Vec<_> = links.iter().map(|(peer, _)| [("peer", peer.as_str())]).collect();
+        let rows: Vec<_> =
+            links.iter().zip(&labels).map(|((_, link), labels)| Row { labels, series: &**link }).collect();
+        LinkMetrics::collect(&rows, &mut families);
+        families.encode()
+    }
+
+    fn collect_process(&self, gauges: &ScrapeGauges<'_>, out: &mut Families) {
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        out.gauge("build_info", "Version of the running program.", &version, 1.0);
+        let started = self.started.unix_ms as f64 / 1000.0;
+        out.gauge("start_time_seconds", "When the broker started, since the Unix epoch.", &[], started);
+        let uptime = gauges.now.mono_ms.saturating_sub(self.started.mono_ms) as f64 / 1000.0;
+        out.gauge("uptime_seconds", "Time since the broker started.", &[], uptime);
+        let durability = [("mode", gauges.durability)];
+        out.gauge("durability_info", "What an acknowledgement promises.", &durability, 1.0);
+    }
+}
+
+fn collect_scraped(gauges: &ScrapeGauges<'_>, out: &mut Families) {
+    let mut gauge = |name, help, value: u64| out.gauge(name, help, &[], value as f64);
+    gauge("sessions", "Sessions, connected or not.", gauges.sessions);
+    gauge("subscriptions", "Subscriptions, shared ones included.", gauges.subscriptions);
+    gauge("shared_subscriptions", "Shared Subscriptions.", gauges.shared_subscriptions);
+    gauge("retained_messages", "Retained Messages.", gauges.retained_messages);
+    gauge("retained_bytes", "Bytes of the Retained Messages' topics and payloads.", gauges.retained_bytes);
+    gauge("queued_messages", "Application Messages waiting in Session queues.", gauges.queued_messages);
+    gauge(
+        "inflight_messages",
+        "Application Messages sent and not yet acknowledged.",
+        gauges.inflight_messages,
+    );
+    gauge("acl_rules", "Rules of the authorisation file in force.", gauges.acl_rules);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! Bytes to [`Packet`], incrementally and with limits before anything is allocated. With `encode.rs` the only
+//! place that knows the layouts of 3.1, 3.1.1 and 5.0.
+//!
+//! The packets of both directions are decoded, since the same codec serves clients and outgoing links; who may
+//! send what is checked by the connection ([`Packet::packet_type`]). So is all that depends on the state of a
+//! session: Receive Maximum, Topic Alias Maximum, identifiers in use, validity of Topic Filters.
+
+mod connect;
+mod control;
+mod fields;
+mod subscribe;
+
+use crate::mqtt::error::DecodeError;
+use crate::mqtt::error::DecodeErrorKind;
+use crate::mqtt::packet::Packet;
+use crate::mqtt::packet::PacketType;
+use crate::mqtt::packet::Publish;
+use crate::mqtt::packet::QoS;
+use crate::mqtt::packet::Version;
+use crate::mqtt::property::PropertyContext;
+use crate::mqtt::reason::ReasonCode;
+use crate::mqtt::wire;
+use crate::mqtt::wire::Reader;
+use crate::mqtt::wire::Varint;
+
+/// What the receiver knows of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecodeLimits {
+    /// The version the CONNECT has set; `None` before it, when only a CONNECT is accepted.
+    pub version: Option<Version>,
+    /// The largest whole packet, fixed header included, in bytes.
+    pub max_packet_size: u32,
+}
+
+/// What the first bytes of the input are.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decoded<'a> {
+    /// A whole packet and the bytes it took.
+    Packet {
+        /// The packet, borrowing from the input.
+        packet: Packet<'a>,
+        /// Its length, fixed header included.
+        len: usize,
+    },
+    /// The beginning of a packet.
+    NeedMore {
+        /// Length of the whole packet, once its fixed header is there; never above the limit.
+        total: Option<usize>,
+    },
+}
+
+/// Decodes the packet at the start of `input`.
+///
+/// A fault in the fixed header, an oversized packet among them, is reported as soon as its bytes are there.
+pub fn decode<'a>(input: &'a [u8], limits: &DecodeLimits) -> Result<Decoded<'a>, DecodeError> {
+    let Some((&first, behind)) = input.split_first() else {
+        return Ok(Decoded::NeedMore { total: None });
+    };
+    let kind = packet_type(first, limits.version)?;
+    check_flags(kind, first & 0x0F, limits.version)?;
+    let Varint::Complete(remaining, taken) = wire::varint(behind)? else {
+        return Ok(Decoded::NeedMore { total: None });
+    };
+    let head = 1 + taken;
+    let total = head + remaining as usize;
+    check_length(kind, remaining, total, limits.max_packet_size)?;
+    let Some(body) = input.get(head..total) else {
+        return Ok(Decoded::NeedMore { total: Some(total) });
+    };
+    let packet = decode_body(kind, first & 0x0F, Reader::new(body), limits.version)?;
+    Ok(Decoded::Packet { packet, len: total })
+}
+
+fn packet_type(first: u8, version: Option<Version>) -> Result<PacketType, DecodeError> {
+    let kind = PacketType::from_u8(first >> 4)
+        .ok_or(DecodeError::malformed("section 2.1.2", "Control Packet type 0 is reserved"))?;
+    match (kind, version) {
+        (PacketType::Connect, Some(_)) => Err(DecodeError::protocol("[MQTT-3.1.0-2]", "a second CONNECT")),
+        (PacketType::Auth, Some(Version::V31 | Version::V311)) => {
+            Err(DecodeError::malformed("section 2.1.2", "Control Packet type 15 is reserved before MQTT 5.0"))
+        }
+        (PacketType::Connect, None) | (_, Some(_)) => Ok(kind),
+        (_, None) => Err(DecodeError::protocol("[MQTT-3.1.0-1]", "the first packet is not a CONNECT")),
+    }
+}
+
+/// The low half of the first byte (section 2.1.3).
+fn check_flags(kind: PacketType, flags: u8, version: Option<Version>) -> Result<(), DecodeError> {
+    let (expected, statement) = match kind {
+        PacketType::Publish => return check_publish_flags(flags),
+        PacketType::PubRel => (0b0010, "[MQTT-3.6.1-1]"),
+        PacketType::Subscribe => (0b0010, "[MQTT-3.8.1-1]"),
+        PacketType::Unsubscribe => (0b0010, "[MQTT-3.10.1-1]"),
+        PacketType::Disconnect => (0, "[MQTT-3.14.1-1]"),
+        PacketType::Auth => (0, "[MQTT-3.15.1-1]"),
+        _ => (0, "[MQTT-2.1.3-1]"),
+    };
+    // MQTT 3.1 repeats PUBREL, SUBSCRIBE and UNSUBSCRIBE with DUP set (its sections 3.6, 3.8 and 3.10).
+    let repeated = version == Some(Version::V31) && expected != 0 && flags == expected | 0b1000;
+    if flags == expected || repeated {
+        return Ok(());
+    }
+    Err(DecodeError::malformed(statement, "reserved flags of the fixed header are set"))
+}
+
+fn check_publish_flags(flags: u8) -> Result<(), DecodeError> {
+    match QoS::from_u8(flags >> 1 & 0b11) {
+        None => Err(DecodeError::malformed("[MQTT-3.3.1-4]", "both QoS bits of a PUBLISH are set")),
+        Some(QoS::AtMostOnce) if flags & 0b1000 != 0 => {
+            Err(DecodeError::malformed("[MQTT-3.3.1-2]", "DUP is set with QoS 0"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn check_length(kind: PacketType, remaining: u32, total: usize, max: u32) -> Result<(), DecodeError> {
+    if total > max as usize {
+        return Err(DecodeError::new(
+            DecodeErrorKind::PacketTooLarge,
+            ReasonCode::PacketTooLarge,
+            "[MQTT-3.2.2-15]",
+            "a packet is larger than the receiver accepts",
+        ));
+    }
+    if matches!(kind, PacketType::PingReq | PacketType::PingResp) && remaining != 0 {
+        return Err(DecodeError::malformed("section 3.12", "PINGREQ and PINGRESP are two bytes"));
+    }
+    Ok(())
+}
+
+fn decode_body<'a>(
+    kind: PacketType,
+    flags: u8,
+    reader: Reader<'a>,
+    version: Option<Version>,
+) -> Result<Packet<'a>, DecodeError> {
+    let Some(version) = version else {
+        return connect::connect(reader).map(|connect| Packet::Connect(Box::new(connect)));
+    };
+    match kind {
+        PacketType::Connect => connect::connect(reader).map(|connect| Packet::Connect(Box::new(connect))),
+        PacketType::ConnAck => control::connack(reader, version).map(Packet::ConnAck),
+        PacketType::Publish => publish(flags, reader, version).map(Packet::Publish),
+        PacketType::PubAck => control::ack(kind, reader, version).map(Packet::PubAck),
+        PacketType::PubRec => control::ack(kind, reader, version).map(Packet::PubRec),
+        PacketType::PubRel => control::ack(kind, reader, version).map(Packet::PubRel),
+        PacketType::PubComp => control::ack(kind, reader, version).map(Packet::PubComp),
+        PacketType::Subscribe => subscribe::subscribe(reader, version).map(Packet::Subscribe),
+        PacketType::SubAck => subscribe::suback(reader, version).map(Packet::SubAck),
+        PacketType::Unsubscribe => subscribe::unsubscribe(reader, version).map(Packet::Unsubscribe),
+        PacketType::UnsubAck => subscribe::unsuback(reader, version).map(Packet::UnsubAck),
+        PacketType::PingReq => Ok(Packet::PingReq),
+        PacketType::PingResp => Ok(Packet::PingResp),
+        PacketType::Disconnect => control::disconnect(reader, version).map(Packet::Disconnect),
+        PacketType::Auth => control::auth(reader).map(Packet::Auth),
+    }
+}
+
+/// PUBLISH, section 3.3; its flags were checked.
+fn publish(flags: u8, mut reader: Reader<'_>, version: Version) -> Result<Publish<'_>, DecodeError> {
+    let qos = QoS::from_u8(flags >> 1 & 0b11).unwrap_or_default();
+    let topic = reader.bytes()?;
+    let packet_id = match qos {
+        QoS::AtMostOnce => None,
+        QoS::AtLeastOnce | QoS::ExactlyOnce => Some(fields::packet_id(&mut reader)?),
+    };
+    let properties = fields::properties(&mut reader, version, PropertyContext::Publish)?;
+    let topic = match topic {
+        [] if version == Version::V5 && properties.topic_alias().is_some() => "",
+        [] if version == Version::V5 => {
+            return Err(DecodeError::protocol("section 3.3.2.1", "neither Topic Name nor Topic Alias"));
+        }
+        bytes => fields::topic_name(bytes)?,
+    };
+    Ok(Publish {
+        dup: flags & 0b1000 != 0,
+        qos,
+        retain: flags & 0b0001 != 0,
+        topic,
+        packet_id,
+        properties,
+        payload: reader.rest(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! Encode once, send to many: the PUBLISH frames of one run, per protocol layout and with or without a Packet
+//! Identifier. A receiver's copy is a `memcpy`; only flags and identifier are patched afterwards. The frames
+//! of a run lie one after the other, so a receiver that takes the whole run unchanged costs a single copy.
+
+use std::cell::OnceCell;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::mqtt::frame;
+use crate::mqtt::frame::PublishHeader;
+use crate::mqtt::packet::PacketId;
+use crate::mqtt::packet::QoS;
+use crate::mqtt::packet::Version;
+use crate::session::message::Message;
+use crate::session::message::Publication;
+use crate::time::Now;
+
+/// Several messages for the same receivers, in the order they were published.
+#[derive(Debug)]
+pub struct Run<'a, 'f> {
+    publications: &'a [Publication<'a>],
+    kept: Vec<OnceCell<Arc<Message>>>,
+    frames: &'f mut RunFrames,
+    now: Now,
+}
+
+impl<'a, 'f> Run<'a, 'f> {
+    /// Starts a run; `frames` is scratch space whose allocations are reused from run to run.
+    pub fn new(publications: &'a [Publication<'a>], frames: &'f mut RunFrames, now: Now) -> Self {
+        frames.clear();
+        Self { publications, kept: Vec::new(), frames, now }
+    }
+
+    /// The messages.
+    #[must_use]
+    pub fn publications(&self) -> &'a [Publication<'a>] {
+        self.publications
+    }
+
+    /// The message at `index` as an owned value, made at most once however many sessions keep it.
+    pub fn keep(&mut self, index: usize) -> Arc<Message> {
+        if self.kept.is_empty() {
+            self.kept.resize_with(self.publications.len(), OnceCell::new);
+        }
+        Arc::clone(self.kept[index].get_or_init(|| Message::keep(&self.publications[index])))
+    }
+
+    /// All frames of the run in one layout.
+    pub fn layout(&mut self, version: Version, with_packet_id: bool) -> &Layout {
+        let layout = &mut self.frames.layouts[layout_index(version, with_packet_id)];
+        if layout.frames.is_empty() {
+            for publication in self.publications {
+                layout.push(publication, version, with_packet_id, self.now);
+            }
+        }
+        layout
+    }
+}
+
+fn layout_index(version: Version, with_packet_id: bool) -> usize {
+    usize::from(version == Version::V5) * 2 + usize::from(with_packet_id)
+}
+
+/// Scratch space for the frames of a run.
+#[derive(Debug, Default)]
+pub struct RunFrames {
+    layouts: [Layout; 4],
+}
+
+/// Beyond this a layout gives its memory back after the run.
+const SCRATCH_BYTES_MAX: usize = 256 * 1024;
+
+impl RunFrames {
+    fn clear(&mut self) {
+        for layout in &mut self.layouts {
+            layout.bytes.clear();
+            layout.bytes.shrink_to(SCRATCH_BYTES_MAX);
+            layout.frames.clear();
+        }
+    }
+}
+
+/// The frames of a run in one layout, one after the other.
+#[derive(Debug, Default)]
+pub struct Layout {
+    bytes: Vec<u8>,
+    frames: Vec<FrameAt>,
+}
+
+#[derive(Debug, Clone)]
+struct FrameAt {
+    range: Range<usize>,
+    packet_id_at: usize,
+}
+
+impl Layout {
+    fn push(&mut self, publication: &Publication<'_>, version: Version, with_packet_id: bool, now: Now) {
+        let start = self.bytes.len();
+        let header = header(publication, &[], now);
+        let packet_id_at = frame::append_publish(&mut self.bytes, version, with_packet_id, &header);
+        self.frames.push(FrameAt { range: start..self.bytes.len(), packet_id_at: packet_id_at - start });
+    }
+
+    /// Every frame of the run, with DUP, QoS and RETAIN 0.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Bytes of one frame.
+    #[must_use]
+    pub fn frame_len(&self, index: usize) -> usize {
+        self.frames[index].range.len()
+    }
+
+    /// The longest frame of the run.
+    #[must_use]
+    pub fn frame_len_max(&self) -> usize {
+        self.frames.iter().map(|frame| frame.range.len()).max().unwrap_or(0)
+    }
+
+    /// Appends one frame with this receiver's flags and Packet Identifier.
+    pub fn append(&self, index: usize, out: &mut Vec<u8>, qos: QoS, retain: bool, packet_id: Option<PacketId>) {
+        let frame = &self.frames[index];
+        let start = out.len();
+        out.extend_from_slice(&self.bytes[frame.range.clone()]);
+        patch(&mut out[start..], frame.packet_id_at, qos, retain, packet_id);
+    }
+}
+
+fn patch(frame: &mut [u8], packet_id_at: usize, qos: QoS, retain: bool, packet_id: Option<PacketId>) {
+    frame[0] |= (qos as u8) << 1 | u8::from(retain);
+    if let Some(id) = packet_id {
+        frame[packet_id_at..packet_id_at + 2].copy_from_slice(&id.get().to_be_bytes());
+    }
+}
+
+const DUP: u8 = 0b1000;
+
+/// How one message goes to one receiver when its frame cannot be shared.
+#[derive(Debug, Clone, Copy)]
+pub struct Single<'a> {
+    /// Protocol of the receiver.
+    pub version: Version,
+    /// QoS of this delivery.
+    pub qos: QoS,
+    /// RETAIN of this delivery.
+    pub retain: bool,
+    /// DUP: it was sent before (`[MQTT-3.3.1-1]`).
+    pub dup: bool,
+    /// Present when QoS is not 0.
+    pub packet_id: Option<PacketId>,
+    /// Subscription Identifiers of the receiver's matching subscriptions.
+    pub subscription_ids: &'a [u32],
+}
+
+/// Appends the frame of one message to one receiver.
+pub fn append_single(publication: &Publication<'_>, single: &Single<'_>, now: Now, out: &mut Vec<u8>) {
+    let start = out.len();
+    let header = header(publication, single.subscription_ids, now);
+    let packet_id_at =
+        frame::append_publish(out, single.version, single.packet_id.is_some(), &header) - start;
+    patch(&mut out[start..], packet_id_at, single.qos, single.retain, single.packet_id);
+    if single.dup {
+        out[start] |= DUP;
+    }
+}
+
+/// Bytes the frame of one message to one receiver would take.
+#[must_use]
+pub fn single_len(publication: &Publication<'_>, version: Version, qos: QoS, ids: &[u32], now: Now) -> usize {
+    frame::publish_len(version, qos, &header(publication, ids, now))
+}
+
+fn header<'a>(publication: &Publication<'a>, subscription_ids: &'a [u32], now: Now) -> PublishHeader<'a> {
+    PublishHeader {
+        topic: publication.topic,
+        properties: publication.properties,
+        expiry: publication.expiry.and_then(|expiry| expiry.remaining_seconds(now)),
+        subscription_ids,
+        topic_alias: None,
+        payload: publication.payload,
+    }
+}

@@ -1,0 +1,167 @@
+//! The receiving half of a session: QoS 2 messages whose PUBREL is still to come (section 4.3.3, method A:
+//! the message is passed on at PUBLISH, its Packet Identifier is kept until PUBREL), and Topic Aliases.
+
+use std::collections::HashMap;
+use std::num::NonZeroU16;
+
+use crate::mqtt::packet::PacketId;
+use crate::mqtt::reason::ReasonCode;
+use crate::time::Now;
+
+/// What a QoS 2 PUBLISH turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// Pass it on, then PUBREC.
+    New,
+    /// It was passed on before: only PUBREC (`[MQTT-4.3.3-10]`).
+    Duplicate,
+    /// More unreleased messages than allowed.
+    Exceeded,
+}
+
+/// The bounds of [`Inbound`].
+#[derive(Debug, Clone, Copy)]
+pub struct InboundLimits {
+    /// Unreleased QoS 2 messages: `mqtt.max_awaiting_rel`.
+    pub awaiting_max: usize,
+    /// How long one may stay unreleased when room is needed: `mqtt.await_rel_timeout`.
+    pub awaiting_ms: u64,
+}
+
+/// Packet Identifiers of QoS 2 messages that were passed on and not yet released: part of the Session State.
+#[derive(Debug, Default)]
+pub struct Inbound {
+    awaiting: HashMap<PacketId, u64>,
+}
+
+impl Inbound {
+    /// A QoS 2 PUBLISH arrived.
+    pub fn handle_publish(&mut self, id: PacketId, limits: InboundLimits, now: Now) -> Received {
+        if self.awaiting.contains_key(&id) {
+            return Received::Duplicate;
+        }
+        if self.awaiting.len() >= limits.awaiting_max {
+            self.awaiting.retain(|_, since| now.mono_ms.saturating_sub(*since) < limits.awaiting_ms);
+            if self.awaiting.len() >= limits.awaiting_max {
+                return Received::Exceeded;
+            }
+        }
+        self.awaiting.insert(id, now.mono_ms);
+        Received::New
+    }
+
+    /// A QoS 2 message was refused after all: its identifier is free again (`[MQTT-4.3.3-9]`).
+    pub fn forget(&mut self, id: PacketId) {
+        self.awaiting.remove(&id);
+    }
+
+    /// A PUBREL arrived: the Reason Code of its PUBCOMP.
+    pub fn handle_pubrel(&mut self, id: PacketId) -> ReasonCode {
+        if self.awaiting.remove(&id).is_some() {
+            ReasonCode::Success
+        } else {
+            ReasonCode::PacketIdentifierNotFound
+        }
+    }
+
+    /// Unreleased messages.
+    #[must_use]
+    pub fn awaiting(&self) -> usize {
+        self.awaiting.len()
+    }
+}
+
+/// What the Topic Names behind one connection's aliases may take together: 65,535 long ones would be 4 GiB.
+pub const ALIAS_BYTES_MAX: usize = 1024 * 1024;
+
+/// Topic Aliases a client has set on its connection; they end with it (`[MQTT-3.3.2-7]`).
+#[derive(Debug, Default)]
+pub struct Aliases {
+    topics: Vec<Option<Box<str>>>,
+    bytes: usize,
+}
+
+impl Aliases {
+    /// The Topic Name of a PUBLISH, with its alias set or resolved.
+    ///
+    /// # Errors
+    /// 0x94 for an alias above `maximum` (`[MQTT-3.3.2-9]`); 0x82 for one without a topic that was never set;
+    /// 0x97 when the topics of all aliases take more than [`ALIAS_BYTES_MAX`].
+    pub fn resolve<'a>(
+        &'a mut self,
+        topic: &'a str,
+        alias: Option<NonZeroU16>,
+        maximum: u16,
+    ) -> Result<&'a str, ReasonCode> {
+        let Some(alias) = alias else { return Ok(topic) };
+        if alias.get() > maximum {
+            return Err(ReasonCode::TopicAliasInvalid);
+        }
+        let index = usize::from(alias.get()) - 1;
+        if topic.is_empty() {
+            let known = self.topics.get(index).and_then(Option::as_deref);
+            return known.ok_or(ReasonCode::ProtocolError);
+        }
+        if self.topics.len() <= index {
+            self.topics.resize(index + 1, None);
+        }
+        let before = self.topics[index].as_deref().map_or(0, str::len);
+        if self.bytes - before + topic.len() > ALIAS_BYTES_MAX {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        if self.topics[index].as_deref() != Some(topic) {
+            self.bytes = self.bytes - before + topic.len();
+            self.topics[index] = Some(topic.into());
+        }
+        Ok(topic)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(value: u16) -> PacketId {
+        PacketId::new(value).unwrap()
+    }
+
+    #[test]
+    fn a_qos_2_message_is_passed_on_once() {
+        let limits = InboundLimits { awaiting_max: 2, awaiting_ms: 1_000 };
+        let mut inbound = Inbound::default();
+        let now = Now::default();
+        assert_eq!(inbound.handle_publish(id(1), limits, now), Received::New);
+        assert_eq!(inbound.handle_publish(id(1), limits, now), Received::Duplicate);
+        assert_eq!(inbound.handle_pubrel(id(1)), ReasonCode::Success);
+        assert_eq!(inbound.handle_pubrel(id(1)), ReasonCode::PacketIdentifierNotFound);
+        assert_eq!(inbound.handle_publish(id(1), limits, now), Received::New, "free again");
+    }
+
+    #[test]
+    fn unreleased_messages_are_bounded_and_give_way_in_time() {
+        let limits = InboundLimits { awaiting_max: 2, awaiting_ms: 1_000 };
+        let mut inbound = Inbound::default();
+        let now = Now::default();
+        inbound.handle_publish(id(1), limits, now);
+        inbound.handle_publish(id(2), limits, now.plus_ms(500));
+        assert_eq!(inbound.handle_publish(id(3), limits, now.plus_ms(900)), Received::Exceeded);
+        assert_eq!(inbound.handle_publish(id(3), limits, now.plus_ms(1_000)), Received::New);
+        assert_eq!(inbound.awaiting(), 2);
+    }
+
+    #[test]
+    fn aliases_are_set_replaced_and_bounded() {
+        let alias = NonZeroU16::new;
+        let mut aliases = Aliases::default();
+        assert_eq!(aliases.resolve("", alias(1), 10), Err(ReasonCode::ProtocolError));
+        assert_eq!(aliases.resolve("a", alias(1), 10), Ok("a"));
+        assert_eq!(aliases.resolve("", alias(1), 10), Ok("a"));
+        assert_eq!(aliases.resolve("b", alias(1), 10), Ok("b"));
+        assert_eq!(aliases.resolve("", alias(1), 10), Ok("b"));
+        assert_eq!(aliases.resolve("c", alias(11), 10), Err(ReasonCode::TopicAliasInvalid));
+        assert_eq!(aliases.resolve("c", alias(1), 0), Err(ReasonCode::TopicAliasInvalid));
+        let long = "x".repeat(65_535);
+        let refused = (1..=17).find_map(|n| aliases.resolve(&long, alias(n), 20).err());
+        assert_eq!(refused, Some(ReasonCode::QuotaExceeded));
+    }
+}

@@ -1,0 +1,419 @@
+//! The sending half of a session: what goes to the client, and what waits for it.
+//!
+//! A message takes one of three ways: straight into the connection's output bytes, into the [`Queue`] when
+//! the client is away or its send quota is used up, or nowhere, with a reason that is counted. QoS 1 and 2
+//! deliveries hold a slot in the [`Ring`] until the client has acknowledged them. A session that ends with
+//! its connection keeps only the Packet Identifier of what it sent, never the message.
+
+use std::sync::Arc;
+
+use crate::mqtt::encode;
+use crate::mqtt::packet::PacketId;
+use crate::mqtt::packet::PacketType;
+use crate::mqtt::packet::QoS;
+use crate::mqtt::packet::Version;
+use crate::mqtt::reason::ReasonCode;
+use crate::session::frames;
+use crate::session::frames::Run;
+use crate::session::frames::Single;
+use crate::session::message::Message;
+use crate::session::queue::Owed;
+use crate::session::queue::Queue;
+use crate::session::queue::QueueLimits;
+use crate::session::ring::Ring;
+use crate::session::tally::DropReason;
+use crate::session::tally::Tally;
+use crate::time::Now;
+
+/// Above this many unsent bytes QoS 1 and 2 deliveries wait in the queue.
+pub const OUTPUT_BYTES_SOFT: usize = 512 * 1024;
+/// Above this many unsent bytes QoS 0 messages are dropped: the client reads too slowly.
+pub const OUTPUT_BYTES_HARD: usize = 4 * 1024 * 1024;
+
+/// The sending side of a Network Connection as a session sees it: what was negotiated, and the bytes to send.
+#[derive(Debug)]
+pub struct Output {
+    /// Protocol version.
+    pub version: Version,
+    /// The client's Maximum Packet Size (`[MQTT-3.1.2-24]`).
+    pub max_packet_size: u32,
+    /// The client's Receive Maximum, lowered to `mqtt.max_inflight` (`[MQTT-3.3.4-9]`).
+    pub receive_maximum: u16,
+    /// Encoded packets, in order.
+    pub bytes: Vec<u8>,
+}
+
+/// What a subscription, or several of one client together, grants a delivery.
+#[derive(Debug, Clone, Copy)]
+pub struct Grant<'a> {
+    /// Maximum QoS.
+    pub qos: QoS,
+    /// Retain As Published.
+    pub retain_as_published: bool,
+    /// Subscription Identifiers of every matching subscription (`[MQTT-3.3.4-3]`).
+    pub subscription_ids: &'a [u32],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    PubAck,
+    PubRec,
+    PubComp,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    stage: Stage,
+    /// The message, for as long as it may have to be sent again: only in a session that outlives its
+    /// connection, and only until PUBREC.
+    owed: Option<Owed>,
+}
+
+/// What to keep for a client, fixed by its session.
+#[derive(Debug, Clone, Copy)]
+pub struct Keeping {
+    /// Whether the session outlives its connection.
+    pub persistent: bool,
+    /// Bounds of the queue.
+    pub limits: QueueLimits,
+    /// `mqtt.mqueue_store_qos0`: whether QoS 0 messages wait for a client that is away.
+    pub store_qos0: bool,
+}
+
+/// Deliveries to one client.
+#[derive(Debug, Default)]
+pub struct Outbound {
+    ring: Ring<InFlight>,
+    queue: Queue,
+    /// Leading slots of the ring that were sent on the present connection.
+    sent_slots: usize,
+    /// Of those, how many are unacknowledged: what counts against Receive Maximum.
+    on_wire: usize,
+}
+
+impl Outbound {
+    /// Messages waiting in the queue.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Deliveries without their final acknowledgement.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// Delivers a run of messages: to the output if there is one, else into the queue.
+    pub fn deliver_run(
+        &mut self,
+        run: &mut Run<'_, '_>,
+        grant: &Grant<'_>,
+        output: Option<&mut Output>,
+        keeping: Keeping,
+        now: Now,
+        tally: &mut Tally,
+    ) {
+        let Some(output) = output else {
+            for index in 0..run.publications().len() {
+                self.keep_for_later(run, index, grant, keeping, tally);
+            }
+            return;
+        };
+        if deliver_unchanged(run, grant, output, tally) {
+            return;
+        }
+        for index in 0..run.publications().len() {
+            self.deliver_one(run, index, grant, output, keeping, now, tally);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one delivery is the meeting point of all of these")]
+    fn deliver_one(
+        &mut self,
+        run: &mut Run<'_, '_>,
+        index: usize,
+        grant: &Grant<'_>,
+        output: &mut Output,
+        keeping: Keeping,
+        now: Now,
+        tally: &mut Tally,
+    ) {
+        let publication = run.publications()[index];
+        let qos = publication.qos.min(grant.qos);
+        let retain = publication.retain && grant.retain_as_published;
+        if qos == QoS::AtMostOnce {
+            let length = delivery_len(run, index, qos, grant, output.version, now);
+            if let Some(reason) = refuse_qos0(length, output) {
+                tally.drop(reason, 1);
+                return;
+            }
+            append(run, index, qos, retain, None, grant, output, now);
+            tally.sent(qos);
+            return;
+        }
+        if !self.may_send(output) {
+            let owed = owe(run, index, qos, retain, grant);
+            tally.drop(DropReason::QueueFull, self.queue.push(owed, keeping.limits));
+            return;
+        }
+        if delivery_len(run, index, qos, grant, output.version, now) > output.max_packet_size as usize {
+            tally.drop(DropReason::TooLarge, 1);
+            return;
+        }
+        let owed = keeping.persistent.then(|| owe(run, index, qos, retain, grant));
+        if let Some(id) = self.take_id(qos, owed) {
+            append(run, index, qos, retain, Some(id), grant, output, now);
+            tally.sent(qos);
+        }
+    }
+
+    /// Whether the next QoS 1 or 2 delivery may go out now, without overtaking any before it.
+    fn may_send(&self, output: &Output) -> bool {
+        self.queue.is_empty() && self.window_open(output)
+    }
+
+    fn window_open(&self, output: &Output) -> bool {
+        self.sent_slots == self.ring.slots()
+            && self.on_wire < usize::from(output.receive_maximum)
+            && self.ring.has_room()
+            && output.bytes.len() < OUTPUT_BYTES_SOFT
+    }
+
+    fn take_id(&mut self, qos: QoS, owed: Option<Owed>) -> Option<PacketId> {
+        let stage = if qos == QoS::AtLeastOnce { Stage::PubAck } else { Stage::PubRec };
+        let id = self.ring.push(InFlight { stage, owed }).ok()?;
+        self.sent_slots += 1;
+        self.on_wire += 1;
+        Some(id)
+    }
+
+    fn keep_for_later(&mut self, run: &mut Run<'_, '_>, index: usize, grant: &Grant<'_>, keeping: Keeping, tally: &mut Tally) {
+        let publication = run.publications()[index];
+        let qos = publication.qos.min(grant.qos);
+        if qos == QoS::AtMostOnce && !keeping.store_qos0 {
+            tally.drop(DropReason::Offline, 1);
+            return;
+        }
+        let retain = publication.retain && grant.retain_as_published;
+        let owed = owe(run, index, qos, retain, grant);
+        tally.drop(DropReason::QueueFull, self.queue.push(owed, keeping.limits));
+    }
+
+    /// Sends one message if it may go now; gives it back otherwise.
+    pub fn offer(
+        &mut self,
+        owed: Owed,
+        output: &mut Output,
+        keeping: Keeping,
+        now: Now,
+        tally: &mut Tally,
+    ) -> Option<Owed> {
+        let now_or_later = match owed.qos {
+            QoS::AtMostOnce => output.bytes.len() < OUTPUT_BYTES_SOFT,
+            QoS::AtLeastOnce | QoS::ExactlyOnce => self.may_send(output),
+        };
+        if !now_or_later {
+            return Some(owed);
+        }
+        self.send_owed(owed, output, keeping, now, tally);
+        None
+    }
+
+    /// Sends again what the last connection left unacknowledged, then what waits, as far as the send quota and
+    /// the output allow. Call it after anything that frees either.
+    pub fn fill(&mut self, output: &mut Output, keeping: Keeping, now: Now, tally: &mut Tally) {
+        self.resend(output, now, tally);
+        while self.window_open(output) {
+            let Some(owed) = self.queue.pop() else { return };
+            self.send_owed(owed, output, keeping, now, tally);
+        }
+    }
+
+    /// `[MQTT-4.4.0-1]`: unacknowledged PUBLISH and PUBREL packets are sent again on a new connection, with
+    /// their original identifiers, in order.
+    fn resend(&mut self, output: &mut Output, now: Now, tally: &mut Tally) {
+        while self.sent_slots < self.ring.slots()
+            && self.on_wire < usize::from(output.receive_maximum)
+            && output.bytes.len() < OUTPUT_BYTES_SOFT
+        {
+            let slot = self.sent_slots;
+            self.sent_slots += 1;
+            let Some((id, in_flight)) = self.ring.at_mut(slot) else { continue };
+            self.on_wire += 1;
+            match &in_flight.owed {
+                None => pubrel(output, id, ReasonCode::Success),
+                Some(owed) => {
+                    append_owed(owed, Some(id), true, output, now);
+                    tally.resent += 1;
+                }
+            }
+        }
+    }
+
+    fn send_owed(&mut self, owed: Owed, output: &mut Output, keeping: Keeping, now: Now, tally: &mut Tally) {
+        if owed.message.is_expired(now) {
+            tally.drop(DropReason::Expired, 1);
+            return;
+        }
+        let ids = owed.subscription_ids.as_deref().unwrap_or_default();
+        let length = frames::single_len(&owed.message.view(), output.version, owed.qos, ids, now);
+        if length > output.max_packet_size as usize {
+            tally.drop(DropReason::TooLarge, 1);
+            return;
+        }
+        tally.sent(owed.qos);
+        if owed.qos == QoS::AtMostOnce {
+            append_owed(&owed, None, false, output, now);
+            return;
+        }
+        let kept = keeping.persistent.then(|| owed.clone());
+        if let Some(id) = self.take_id(owed.qos, kept) {
+            append_owed(&owed, Some(id), false, output, now);
+        }
+    }
+
+    /// PUBACK: ends a QoS 1 delivery. Whether there was one.
+    pub fn handle_puback(&mut self, id: PacketId) -> bool {
+        self.ring.find_mut(id).is_some_and(|found| found.stage == Stage::PubAck) && self.finish(id)
+    }
+
+    /// PUBREC: sends PUBREL, or ends the delivery when the client refused it. An unknown identifier is
+    /// answered with PUBREL 0x92.
+    pub fn handle_pubrec(&mut self, id: PacketId, reason: ReasonCode, output: &mut Output) -> bool {
+        let known = self.ring.find_mut(id).filter(|found| found.stage != Stage::PubAck);
+        let Some(found) = known else {
+            pubrel(output, id, ReasonCode::PacketIdentifierNotFound);
+            return false;
+        };
+        if reason.is_error() {
+            return self.finish(id);
+        }
+        found.stage = Stage::PubComp;
+        found.owed = None;
+        pubrel(output, id, ReasonCode::Success);
+        true
+    }
+
+    /// PUBCOMP: ends a QoS 2 delivery.
+    pub fn handle_pubcomp(&mut self, id: PacketId) -> bool {
+        self.ring.find_mut(id).is_some_and(|found| found.stage == Stage::PubComp) && self.finish(id)
+    }
+
+    fn finish(&mut self, id: PacketId) -> bool {
+        let before = self.ring.slots();
+        let sent = self.ring.slot_of(id).is_some_and(|slot| slot < self.sent_slots);
+        let found = self.ring.remove(id).is_some();
+        self.sent_slots = self.sent_slots.saturating_sub(before - self.ring.slots());
+        if found && sent {
+            self.on_wire -= 1;
+        }
+        found
+    }
+
+    /// The connection is gone. What was in flight waits to be sent again if the session is kept.
+    pub fn handle_disconnected(&mut self) {
+        self.sent_slots = 0;
+        self.on_wire = 0;
+    }
+
+    /// Forgets everything owed: the session ended.
+    pub fn clear(&mut self) {
+        self.ring.drain().for_each(drop);
+        self.queue.clear();
+        self.handle_disconnected();
+    }
+}
+
+fn pubrel(output: &mut Output, id: PacketId, reason: ReasonCode) {
+    encode::encode_ack(PacketType::PubRel, output.version, id, reason, &mut output.bytes);
+}
+
+/// The common case in one copy: every message goes at QoS 0, with RETAIN 0, without identifiers, and fits.
+fn deliver_unchanged(run: &mut Run<'_, '_>, grant: &Grant<'_>, output: &mut Output, tally: &mut Tally) -> bool {
+    let plain = grant.subscription_ids.is_empty()
+        && run.publications().iter().all(|publication| {
+            publication.qos.min(grant.qos) == QoS::AtMostOnce && !(publication.retain && grant.retain_as_published)
+        });
+    if !plain {
+        return false;
+    }
+    let count = run.publications().len();
+    let layout = run.layout(output.version, false);
+    let fits = output.bytes.len() + layout.bytes().len() <= OUTPUT_BYTES_HARD
+        && (output.max_packet_size == u32::MAX || layout.frame_len_max() <= output.max_packet_size as usize);
+    if fits {
+        output.bytes.extend_from_slice(layout.bytes());
+        tally.sent_many(QoS::AtMostOnce, count as u64);
+    }
+    fits
+}
+
+fn refuse_qos0(length: usize, output: &Output) -> Option<DropReason> {
+    if length > output.max_packet_size as usize {
+        return Some(DropReason::TooLarge);
+    }
+    // One message always fits an empty output, however large it is.
+    (!output.bytes.is_empty() && output.bytes.len() + length > OUTPUT_BYTES_HARD).then_some(DropReason::SlowConsumer)
+}
+
+fn delivery_len(run: &mut Run<'_, '_>, index: usize, qos: QoS, grant: &Grant<'_>, version: Version, now: Now) -> usize {
+    if grant.subscription_ids.is_empty() {
+        return run.layout(version, qos != QoS::AtMostOnce).frame_len(index);
+    }
+    frames::single_len(&run.publications()[index], version, qos, grant.subscription_ids, now)
+}
+
+#[expect(clippy::too_many_arguments, reason = "one delivery is the meeting point of all of these")]
+fn append(
+    run: &mut Run<'_, '_>,
+    index: usize,
+    qos: QoS,
+    retain: bool,
+    packet_id: Option<PacketId>,
+    grant: &Grant<'_>,
+    output: &mut Output,
+    now: Now,
+) {
+    if grant.subscription_ids.is_empty() {
+        run.layout(output.version, packet_id.is_some()).append(index, &mut output.bytes, qos, retain, packet_id);
+        return;
+    }
+    let version = output.version;
+    let single = Single { version, qos, retain, dup: false, packet_id, subscription_ids: grant.subscription_ids };
+    frames::append_single(&run.publications()[index], &single, now, &mut output.bytes);
+}
+
+fn append_owed(owed: &Owed, packet_id: Option<PacketId>, dup: bool, output: &mut Output, now: Now) {
+    let single = Single {
+        version: output.version,
+        qos: owed.qos,
+        retain: owed.retain,
+        dup,
+        packet_id,
+        subscription_ids: owed.subscription_ids.as_deref().unwrap_or_default(),
+    };
+    frames::append_single(&owed.message.view(), &single, now, &mut output.bytes);
+}
+
+fn owe(run: &mut Run<'_, '_>, index: usize, qos: QoS, retain: bool, grant: &Grant<'_>) -> Owed {
+    let ids = grant.subscription_ids;
+    Owed {
+        message: run.keep(index),
+        subscription_ids: (!ids.is_empty()).then(|| ids.into()),
+        qos,
+        retain,
+    }
+}
+
+/// A retained message as a new subscription gets it: RETAIN set, at the lower of both QoS (`[MQTT-3.3.1-8]`,
+/// `[MQTT-3.8.4-8]`).
+#[must_use]
+pub fn owe_retained(message: &Arc<Message>, granted: QoS, subscription_id: Option<u32>) -> Owed {
+    Owed {
+        message: Arc::clone(message),
+        subscription_ids: subscription_id.map(|id| Box::from([id])),
+        qos: message.qos.min(granted),
+        retain: true,
+    }
+}

@@ -1,0 +1,119 @@
+//! Messages that wait for one client: for its Network Connection, its send quota, or room towards it.
+//! Bounded in messages and bytes; when full, the oldest go (EMQX's `max_mqueue_len` behaviour).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::mqtt::packet::QoS;
+use crate::session::message::Message;
+
+/// One message owed to one client.
+#[derive(Debug, Clone)]
+pub struct Owed {
+    /// The message, shared by every session that owes it.
+    pub message: Arc<Message>,
+    /// Subscription Identifiers to send with it (`[MQTT-3.3.4-3]`); most have none.
+    pub subscription_ids: Option<Box<[u32]>>,
+    /// QoS of this delivery: the lower of published and granted.
+    pub qos: QoS,
+    /// RETAIN of this delivery.
+    pub retain: bool,
+}
+
+/// The bounds of a [`Queue`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// `mqtt.max_mqueue_len`: messages.
+    pub messages_max: usize,
+    /// Bytes of topics, properties and payloads.
+    pub bytes_max: usize,
+}
+
+/// A bounded first-in first-out queue of [`Owed`].
+#[derive(Debug, Default)]
+pub struct Queue {
+    owed: VecDeque<Owed>,
+    bytes: usize,
+}
+
+impl Queue {
+    /// Messages waiting.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.owed.len()
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.owed.is_empty()
+    }
+
+    /// Adds at the end and says how many of the oldest had to go for it; the new one itself goes when it
+    /// alone is over the bounds.
+    pub fn push(&mut self, owed: Owed, limits: QueueLimits) -> u64 {
+        self.bytes += owed.message.len();
+        self.owed.push_back(owed);
+        let mut dropped = 0;
+        while self.owed.len() > limits.messages_max || self.bytes > limits.bytes_max {
+            if self.pop().is_none() {
+                break;
+            }
+            dropped += 1;
+        }
+        if self.owed.is_empty() && self.owed.capacity() > 64 {
+            self.owed.shrink_to_fit();
+        }
+        dropped
+    }
+
+    /// Takes the oldest.
+    pub fn pop(&mut self) -> Option<Owed> {
+        let owed = self.owed.pop_front()?;
+        self.bytes -= owed.message.len();
+        Some(owed)
+    }
+
+    /// Empties the queue.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::message::Publication;
+
+    fn owed(payload: &[u8]) -> Owed {
+        let publication = Publication {
+            topic: "t",
+            properties: b"",
+            payload,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            expiry: None,
+        };
+        Owed { message: Message::keep(&publication), subscription_ids: None, qos: QoS::AtLeastOnce, retain: false }
+    }
+
+    #[test]
+    fn the_oldest_go_when_it_is_full() {
+        let limits = QueueLimits { messages_max: 2, bytes_max: 100 };
+        let mut queue = Queue::default();
+        assert_eq!([queue.push(owed(b"1"), limits), queue.push(owed(b"2"), limits), queue.push(owed(b"3"), limits)], [0, 0, 1]);
+        assert_eq!(queue.pop().unwrap().message.view().payload, b"2");
+        assert_eq!(queue.len(), 1);
+    }
+
+    #[test]
+    fn bytes_are_bounded_too() {
+        let limits = QueueLimits { messages_max: 10, bytes_max: 10 };
+        let mut queue = Queue::default();
+        queue.push(owed(b"12345"), limits);
+        assert_eq!(queue.push(owed(b"123456"), limits), 1);
+        assert_eq!(queue.push(owed(&[0; 50]), limits), 2, "a message over the bound leaves nothing behind");
+        assert!(queue.is_empty());
+        assert!(queue.pop().is_none());
+    }
+}
