@@ -120,12 +120,9 @@ fn addresses(reading: &Reading<'_>, settings: &Settings, unread: &[bool]) {
     let mut taken: Vec<(String, &Bind)> = Vec::new();
     let http = Bind::Addr(settings.http.bind);
     let enabled = settings.listeners.iter().enumerate().filter(|(i, l)| !unread[*i] && l.enable);
-    let mut all: Vec<(String, &Bind)> =
-        enabled.map(|(index, listener)| (format!("listeners[{index}].bind"), &listener.bind)).collect();
-    if !reading.failed("http") {
-        all.push(("http.bind".to_owned(), &http));
-    }
-    for (path, bind) in all {
+    let listeners = enabled.map(|(index, listener)| (format!("listeners[{index}].bind"), &listener.bind));
+    let http = (!reading.failed("http")).then(|| ("http.bind".to_owned(), &http));
+    for (path, bind) in http.into_iter().chain(listeners) {
         if let Some((other, at)) = taken.iter().find(|(_, at)| overlap(at, bind)) {
             reading.error(&path, format!("{bind} is taken by {other}, which is {at}"));
         }

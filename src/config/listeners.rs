@@ -165,6 +165,8 @@ fn ssl(listener: &Section<'_>, kind: ListenerKind, role: Role) -> Option<Listene
         return None;
     }
     let strict = role.accepts_links();
+    let verify =
+        section.or("verify", if strict { Verify::Peer } else { Verify::None }, parse::one_of(&VERIFY));
     let certfile = section.required("certfile", parse::path).unwrap_or_default();
     let keyfile = section.required("keyfile", parse::path).unwrap_or_default();
     let identity = [
@@ -179,12 +181,12 @@ fn ssl(listener: &Section<'_>, kind: ListenerKind, role: Role) -> Option<Listene
         keyfile,
         password: section.optional("password", secrets::secret(listener.reading().variables)),
         cacertfile: section.optional("cacertfile", parse::path),
-        verify: section.or(
-            "verify",
-            if strict { Verify::Peer } else { Verify::None },
-            parse::one_of(&VERIFY),
+        verify,
+        fail_if_no_peer_cert: section.or(
+            "fail_if_no_peer_cert",
+            strict && verify == Verify::Peer,
+            parse::boolean,
         ),
-        fail_if_no_peer_cert: section.or("fail_if_no_peer_cert", strict, parse::boolean),
         versions: versions(&section, if strict { TlsVersions::ONLY_13 } else { TlsVersions::BOTH }),
         depth: section.or("depth", if strict { 2 } else { 10 }, |node| narrow(parse::integer(0..=10)(node)?)),
         crlfile: section.optional("crlfile", parse::path),

@@ -125,7 +125,7 @@ pub(super) fn or_word<T>(
     move |node| match &node.value {
         Value::Text(text) | Value::Raw(text) if text == none => Ok(None),
         _ => parse(node).map(Some).map_err(|wrong| Wrong {
-            message: format!("{}, or \"{none}\"", wrong.message),
+            message: format!("{}; \"{none}\" is allowed too", wrong.message),
             hint: wrong.hint,
         }),
     }
