@@ -198,10 +198,13 @@ async fn read_connect(
     let reading = async {
         let mut bytes = Vec::new();
         loop {
-            match decode::decode(&bytes, &limits) {
-                Ok(Decoded::Packet { len, .. }) => return Ok((bytes, len)),
-                Ok(Decoded::NeedMore { .. }) => {}
+            let whole = match decode::decode(&bytes, &limits) {
+                Ok(Decoded::Packet { len, .. }) => Some(len),
+                Ok(Decoded::NeedMore { .. }) => None,
                 Err(error) => return Err(Unread::Decode(error)),
+            };
+            if let Some(length) = whole {
+                return Ok((bytes, length));
             }
             let kept = bytes.len();
             bytes.resize(kept + READ_BYTES, 0);

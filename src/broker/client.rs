@@ -7,16 +7,19 @@
 use std::hash::Hash;
 use std::hash::Hasher;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 use parking_lot::Mutex;
 use parking_lot::MutexGuard;
 
 use crate::broker::identity::Identity;
+use crate::broker::shared::ClientKey;
+use crate::broker::shared::Eligibility;
 use crate::mqtt::reason::ReasonCode;
 use crate::session::Session;
 use crate::session::frames::Run;
-use crate::session::message::ClientKey;
 use crate::session::outbound::Grant;
 use crate::session::tally::Tally;
 use crate::time::Now;
@@ -28,6 +31,8 @@ pub struct Client {
     pub key: ClientKey,
     /// Client Identifier.
     pub id: Arc<str>,
+    /// Read without the lock by whoever picks a member of a shared group.
+    connected: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -93,12 +98,23 @@ impl Client {
             waker: None,
             notified: false,
         };
-        Arc::new(Self { key, id, state: Mutex::new(state) })
+        Arc::new(Self { key, id, connected: AtomicBool::new(false), state: Mutex::new(state) })
     }
 
     /// Locks the state. Hold it for one pure call.
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
+    }
+
+    /// Notes whether a connection is attached.
+    pub fn set_connected(&self, connected: bool) {
+        self.connected.store(connected, Ordering::Relaxed);
+    }
+
+    /// Whether it takes a shared message now: a session without a connection only keeps it.
+    #[must_use]
+    pub fn eligibility(&self) -> Eligibility {
+        if self.connected.load(Ordering::Relaxed) { Eligibility::Now } else { Eligibility::Later }
     }
 
     /// Delivers a run of messages and wakes the driver if there is something to send.

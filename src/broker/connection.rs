@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,17 +20,19 @@ use tokio::io::ReadBuf;
 use crate::broker::Broker;
 use crate::broker::client::Client;
 use crate::broker::close::Close;
+use crate::broker::counts::Counts;
+use crate::broker::identity::Identity;
 use crate::broker::link_ingress::LinkIngress;
-use crate::broker::linger;
+use crate::broker::linger::linger;
 use crate::broker::packets::Turn;
 use crate::broker::publish::Publisher;
 use crate::broker::replay::Replay;
 use crate::mqtt::decode::DecodeLimits;
 use crate::mqtt::packet::Version;
+use crate::mqtt::reason::ReasonCode;
 use crate::net::clock;
 use crate::net::listener::Permit;
 use crate::net::transport::Transport;
-use crate::session::tally::Tally;
 use crate::time::Now;
 
 /// What one read may bring: shared by every connection of a thread, so that an idle one holds no buffer.
@@ -58,7 +60,7 @@ pub struct Connection {
     /// Answers to the client's own packets, put in front of what its session has to send.
     pub(super) answers: Vec<u8>,
     pub(super) replays: VecDeque<Replay>,
-    pub(super) tally: Tally,
+    pub(super) counts: Counts,
     transport: Transport,
     limits: DecodeLimits,
     /// The beginning of a packet whose rest has not come yet.
@@ -66,6 +68,8 @@ pub struct Connection {
     unsent: Vec<u8>,
     sent: usize,
     heard: bool,
+    /// The transport holds bytes that it could not pass on yet.
+    flushing: bool,
     _permit: Permit,
 }
 
@@ -77,6 +81,8 @@ pub struct Parts {
     pub client: Arc<Client>,
     /// What [`Broker::attach`] gave for this connection.
     pub epoch: u64,
+    /// Who it is.
+    pub identity: Arc<Identity>,
     /// Protocol version.
     pub version: Version,
     /// Whether Reason Strings are welcome.
@@ -101,7 +107,7 @@ impl Connection {
             version: Some(parts.version),
             max_packet_size: parts.broker.limits().server.max_packet_size,
         };
-        let publisher = Publisher::new(&parts.broker, &parts.client);
+        let publisher = Publisher::new(parts.identity);
         Self {
             broker: parts.broker,
             client: parts.client,
@@ -112,13 +118,14 @@ impl Connection {
             ingress: parts.ingress,
             answers: parts.greeting,
             replays: VecDeque::new(),
-            tally: Tally::default(),
+            counts: Counts::default(),
             transport: parts.transport,
             limits,
             tail: parts.tail,
             unsent: Vec::new(),
             sent: 0,
             heard: true,
+            flushing: false,
             _permit: parts.permit,
         }
     }
@@ -142,7 +149,7 @@ impl Connection {
         }
         let mut state = self.client.lock();
         if state.epoch != self.epoch || state.over {
-            return Err(Close::Server(state.kicked.unwrap_or(crate::mqtt::reason::ReasonCode::SessionTakenOver)));
+            return Err(Close::Server(state.kicked.unwrap_or(ReasonCode::SessionTakenOver)));
         }
         if let Some(reason) = state.kicked {
             return Err(Close::Server(reason));
@@ -152,8 +159,8 @@ impl Connection {
             state.session.touch(now);
         }
         if idle {
-            Replay::advance(&mut self.replays, &self.broker, &mut state.session, now, &mut self.tally);
-            state.session.take_output(&mut self.unsent, now, &mut self.tally);
+            Replay::advance(&mut self.replays, &self.broker, &mut state.session, now, &mut self.counts.tally);
+            state.session.take_output(&mut self.unsent, now, &mut self.counts.tally);
         }
         Ok(())
     }
@@ -165,15 +172,19 @@ impl Connection {
                 Poll::Ready(Ok(0)) => return Err(Close::Lost(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(count)) => {
                     self.sent += count;
-                    self.broker.metrics.bytes_sent(count);
+                    self.counts.bytes_sent += count as u64;
                     wrote = true;
                 }
                 Poll::Ready(Err(error)) => return Err(Close::Lost(error)),
                 Poll::Pending => return Ok(wrote),
             }
         }
-        if wrote && let Poll::Ready(Err(error)) = Pin::new(&mut self.transport).poll_flush(cx) {
-            return Err(Close::Lost(error));
+        if wrote || self.flushing {
+            match Pin::new(&mut self.transport).poll_flush(cx) {
+                Poll::Ready(Ok(())) => self.flushing = false,
+                Poll::Ready(Err(error)) => return Err(Close::Lost(error)),
+                Poll::Pending => self.flushing = true,
+            }
         }
         Ok(wrote)
     }
@@ -226,12 +237,12 @@ impl Connection {
 
     fn heard(&mut self, count: usize) {
         self.heard = true;
-        self.broker.metrics.bytes_received(count);
+        self.counts.bytes_received += count as u64;
     }
 
     /// Handles the complete packets of a burst; gives how many bytes they were.
     fn handle(&mut self, burst: &[u8], now: Now) -> Result<usize, Close> {
-        let limits = self.limits.clone();
+        let limits = self.limits;
         Turn::new(self, now).handle(burst, &limits)
     }
 
@@ -247,21 +258,48 @@ impl Connection {
     }
 
     fn report(&mut self) {
-        self.broker.metrics.add_tally(&mut self.tally);
+        self.counts.report(&self.broker.metrics);
     }
 
-    fn close(&mut self, close: &Close, now: Now) {
+    /// Drives the connection to its end.
+    pub async fn run(mut self) {
+        let close = poll_fn(|cx| self.poll(cx)).await;
+        self.leave(&close);
+        if close.peer_may_listen() {
+            let Self { transport, unsent, .. } = self;
+            // Boxed, so that a living connection does not carry the memory of its end.
+            Box::pin(linger(transport, unsent)).await;
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Close> {
+        let now = clock::now();
+        for _ in 0..TURNS_MAX {
+            match self.turn(cx, now) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.report();
+                    self.rest();
+                    return Poll::Pending;
+                }
+                Err(close) => return Poll::Ready(close),
+            }
+        }
+        self.report();
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Gives the session back and leaves what is still to be sent in `unsent`.
+    fn leave(&mut self, close: &Close) {
         self.report();
         close.log(&self.client.id);
-        self.broker.metrics.disconnected(close.name());
+        self.broker.metrics.broker.disconnects[close.label()].inc();
         self.unsent.drain(..self.sent);
         self.unsent.append(&mut self.answers);
         close.farewell(self.version, self.problem_information, &mut self.unsent);
-        self.broker.detach(&self.client, self.epoch, close.ending(), now);
-        let transport = std::mem::replace(&mut self.transport, Transport::Closed);
-        if close.peer_may_listen() {
-            linger::spawn(&self.broker, transport, std::mem::take(&mut self.unsent));
-        }
+        self.ingress = None;
+        self.broker.detach(&self.client, self.epoch, close.ending(), clock::now());
     }
 }
 
@@ -271,31 +309,5 @@ fn poll_count(polled: Poll<io::Result<()>>, buffer: &ReadBuf<'_>) -> Result<Opti
         Poll::Ready(Err(error)) => Err(Close::Lost(error)),
         Poll::Ready(Ok(())) if buffer.filled().is_empty() => Err(Close::Lost(io::ErrorKind::UnexpectedEof.into())),
         Poll::Ready(Ok(())) => Ok(Some(buffer.filled().len())),
-    }
-}
-
-impl Future for Connection {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        let now = clock::now();
-        for _ in 0..TURNS_MAX {
-            match this.turn(cx, now) {
-                Ok(true) => {}
-                Ok(false) => {
-                    this.report();
-                    this.rest();
-                    return Poll::Pending;
-                }
-                Err(close) => {
-                    this.close(&close, now);
-                    return Poll::Ready(());
-                }
-            }
-        }
-        this.report();
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 }

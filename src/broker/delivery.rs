@@ -1,9 +1,15 @@
 //! A run of messages to everybody who wants it: local clients, one member of each shared group, linked
 //! clusters. Downward once: the publisher's task does all of it by plain calls.
 
+use std::slice;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
 use crate::broker::Broker;
 use crate::broker::Targets;
 use crate::broker::client::Client;
+use crate::broker::counts::Counts;
 use crate::broker::identity::Identity;
 use crate::broker::shared::ClientKey;
 use crate::broker::shared::SharedGroup;
@@ -84,7 +90,7 @@ impl Broker {
         let mut frames = RunFrames::default();
         let publications = [*publication];
         let mut run = Run::new(&publications, &mut frames, now);
-        let mut counts = crate::broker::counts::Counts::default();
+        let mut counts = Counts::default();
         let routed = self.routes.targets(publication.topic);
         if !self.deliver(&mut run, &routed.targets, source, now, &mut counts.tally) {
             counts.no_subscribers += 1;
@@ -96,7 +102,7 @@ impl Broker {
 /// One member of the group gets each message (`[MQTT-4.8.2-4]`), a connected one if there is any. Whether
 /// somebody got or will get one.
 fn deliver_shared(
-    group: &SharedGroup<std::sync::Arc<Client>>,
+    group: &SharedGroup<Arc<Client>>,
     publications: &[Publication<'_>],
     now: Now,
     tally: &mut Tally,
@@ -106,13 +112,13 @@ fn deliver_shared(
     for publication in publications {
         let Some(member) = group.pick(|client| client.eligibility()) else { continue };
         matched = true;
-        let ids: &[u32] = &member.id.map(u32::from).into_iter().collect::<smallvec::SmallVec<[u32; 1]>>();
+        let ids: &[u32] = &member.id.map(u32::from).into_iter().collect::<SmallVec<[u32; 1]>>();
         let grant = Grant {
             qos: member.options.qos,
             retain_as_published: member.options.retain_as_published,
             subscription_ids: ids,
         };
-        let one = std::slice::from_ref(publication);
+        let one = slice::from_ref(publication);
         member.destination.deliver_run(&mut Run::new(one, &mut frames, now), &grant, now, tally);
     }
     matched

@@ -10,11 +10,12 @@ use crate::acl::confine::Confined;
 use crate::acl::confine::ListenerRole;
 use crate::acl::confine::confine;
 use crate::acl::eval::DecidedBy;
-use crate::acl::eval::Permission;
 use crate::acl::eval::Request;
 use crate::acl::eval::RuleSet;
 use crate::acl::eval::Subject;
+use crate::acl::rule::Permission;
 use crate::config::settings::DenyAction;
+use crate::metrics::labels::AclReason;
 use crate::mqtt::packet::Version;
 
 /// An authenticated client. Immutable: a new CONNECT makes a new one.
@@ -74,6 +75,17 @@ pub enum Denied {
 
 impl Denied {
     /// The value of the `reason` label.
+    #[must_use]
+    pub fn label(self) -> AclReason {
+        match self {
+            Self::Confined(Confined::ClientListener | Confined::Unbound) => AclReason::ConfinedClient,
+            Self::Confined(_) => AclReason::ConfinedLink,
+            Self::Rule { .. } => AclReason::Rule,
+            Self::NoMatch => AclReason::NoMatch,
+        }
+    }
+
+    /// The name in logs.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

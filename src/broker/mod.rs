@@ -10,8 +10,10 @@ pub mod close;
 pub mod connection;
 pub mod counts;
 pub mod delivery;
+pub mod forwarder;
 pub mod identity;
 pub mod linger;
+pub mod link;
 pub mod link_ingress;
 pub mod links;
 pub mod packets;
@@ -118,8 +120,17 @@ impl Limits {
     }
 }
 
+impl retained::Retainable for Arc<Message> {
+    fn topic(&self) -> &str {
+        self.view().topic
+    }
+
+    fn bytes(&self) -> usize {
+        self.len()
+    }
+}
+
 /// One broker: everything its drivers share.
-#[derive(Debug)]
 pub struct Broker {
     /// Who subscribes to what.
     pub routes: Routes,
@@ -189,7 +200,7 @@ impl Broker {
     /// Everything as Prometheus text.
     #[must_use]
     pub fn render_metrics(&self, now: Now) -> String {
-        let counts = self.routes.counts();
+        let (counts, retained) = (self.routes.counts(), self.retained.counts());
         let (mut queued, mut in_flight) = (0, 0);
         for entry in &self.clients {
             let state = entry.value().lock();
@@ -202,8 +213,8 @@ impl Broker {
             sessions: self.clients.len() as u64,
             subscriptions: (counts.subscriptions + counts.shared_subscriptions) as u64,
             shared_subscriptions: counts.shared_subscriptions as u64,
-            retained_messages: self.retained.len() as u64,
-            retained_bytes: self.retained.bytes() as u64,
+            retained_messages: retained.messages as u64,
+            retained_bytes: retained.bytes as u64,
             queued_messages: queued,
             inflight_messages: in_flight,
             acl_rules: self.policy().rules.len() as u64,

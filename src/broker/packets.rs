@@ -28,7 +28,6 @@ use crate::mqtt::packet::Subscribe;
 use crate::mqtt::packet::SubscribeFilter;
 use crate::mqtt::packet::UnsubAck;
 use crate::mqtt::packet::Unsubscribe;
-use crate::mqtt::packet::Version;
 use crate::mqtt::property::Properties;
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::topic;
@@ -228,11 +227,5 @@ impl<'c, 'a> Turn<'c, 'a> {
             return;
         }
         connection.counts.sent(label);
-    }
-
-    /// Whether the version tells the client why.
-    #[must_use]
-    pub(super) fn speaks_v5(&self) -> bool {
-        self.connection.version == Version::V5
     }
 }

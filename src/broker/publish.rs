@@ -88,8 +88,6 @@ impl Pending<'_> {
 pub struct Gathering<'a> {
     messages: Vec<Pending<'a>>,
     targets: Option<Arc<Targets>>,
-    /// It came over a link: it goes to local subscribers only.
-    from_link: bool,
 }
 
 impl<'a> Turn<'_, 'a> {
@@ -118,7 +116,7 @@ impl<'a> Turn<'_, 'a> {
             expiry: self.expiry(&publish),
             answer: publish.packet_id.map(|id| (publish.qos, id)),
         };
-        self.gather(pending, targets, false);
+        self.gather(pending, targets);
         Ok(())
     }
 
@@ -213,27 +211,24 @@ impl<'a> Turn<'_, 'a> {
     }
 
     /// Adds a message to the run, after delivering the run before it if that had other receivers.
-    pub(super) fn gather(&mut self, pending: Pending<'a>, targets: Arc<Targets>, from_link: bool) {
-        let same = self.gathering.from_link == from_link
-            && self.gathering.targets.as_ref().is_some_and(|known| Arc::ptr_eq(known, &targets));
-        if !same {
+    fn gather(&mut self, pending: Pending<'a>, targets: Arc<Targets>) {
+        if !self.gathering.targets.as_ref().is_some_and(|known| Arc::ptr_eq(known, &targets)) {
             self.flush();
             self.gathering.targets = Some(targets);
-            self.gathering.from_link = from_link;
         }
         self.gathering.messages.push(pending);
     }
 
     /// Delivers the run and acknowledges it.
     pub(super) fn flush(&mut self) {
-        let Gathering { messages, targets, from_link } = std::mem::take(&mut self.gathering);
+        let Gathering { messages, targets } = std::mem::take(&mut self.gathering);
         let Some(targets) = targets else { return };
         let connection = &mut *self.connection;
         let broker = Arc::clone(&connection.broker);
         let publications: Vec<Publication<'_>> = messages.iter().map(Pending::view).collect();
         let mut run = Run::new(&publications, &mut connection.publisher.frames, self.now);
-        let stored = if from_link { Vec::new() } else { broker.retain_run(&mut run, self.now) };
-        let source = if from_link { Source::Link } else { Source::Client(&connection.publisher.identity, connection.client.key) };
+        let stored = broker.retain_run(&mut run);
+        let source = Source::Client(&connection.publisher.identity, connection.client.key);
         let matched = broker.deliver(&mut run, &targets, source, self.now, &mut connection.counts.tally);
         if !matched {
             connection.counts.no_subscribers += publications.len() as u64;
@@ -264,14 +259,14 @@ impl<'a> Turn<'_, 'a> {
 impl Broker {
     /// Stores the retained messages of a run (`[MQTT-3.3.1-5]`), removes what an empty payload removes
     /// (`[MQTT-3.3.1-6]`). For each message whether that worked; empty when none is retained.
-    fn retain_run(&self, run: &mut Run<'_, '_>, now: crate::time::Now) -> Vec<bool> {
+    fn retain_run(&self, run: &mut Run<'_, '_>) -> Vec<bool> {
         if run.publications().iter().all(|publication| !publication.retain) {
             return Vec::new();
         }
         (0..run.publications().len())
             .map(|index| {
                 let publication = run.publications()[index];
-                !publication.retain || self.retain(&publication, || run.keep(index), now)
+                !publication.retain || self.retain(&publication, || run.keep(index))
             })
             .collect()
     }
@@ -281,19 +276,17 @@ impl Broker {
         &self,
         publication: &Publication<'_>,
         keep: impl FnOnce() -> Arc<Message>,
-        now: crate::time::Now,
     ) -> bool {
         if publication.payload.is_empty() {
             self.retained.remove(publication.topic);
             return true;
         }
         let deadline = publication.expiry.map(|expiry| expiry.deadline_mono_ms());
-        let stored = self.retained.insert(publication.topic, keep(), deadline);
+        let stored = self.retained.insert(keep(), deadline);
         if let Err(full) = &stored {
             self.metrics.broker.messages_dropped[DropReason::RetainedFull].inc();
             tracing::warn!(topic = publication.topic, "retained message not stored: {full}");
         }
-        let _ = now;
         stored.is_ok()
     }
 }

@@ -130,7 +130,6 @@ impl Broker {
             }
             let due = state.session.detach(ending, now);
             client.set_connected(false);
-            client.set_persistent(state.session.is_persistent());
             state.deafen();
             state.kicked = None;
             self.schedule(client, &mut state, now);

@@ -64,8 +64,9 @@ impl TopicCache {
             entry.policy_generation = policy_generation;
             entry.verdicts = [None; VERDICTS];
         }
-        if !routes.is_current(&entry.stamp) {
-            (entry.targets, entry.stamp) = routes.targets(topic);
+        if !routes.is_current(entry.stamp) {
+            let routed = routes.targets(topic);
+            (entry.targets, entry.stamp) = (routed.targets, routed.stamp);
         }
         slot.insert(entry)
     }
@@ -97,14 +98,14 @@ impl TopicCache {
 
 impl Entry {
     fn new(topic: &str, policy_generation: u64, routes: &Routes) -> Self {
-        let (targets, stamp) = routes.targets(topic);
+        let routed = routes.targets(topic);
         Self {
             topic: topic.into(),
             levels: topic.bytes().filter(|byte| *byte == b'/').count() + 1,
             policy_generation,
             verdicts: [None; VERDICTS],
-            targets,
-            stamp,
+            targets: routed.targets,
+            stamp: routed.stamp,
         }
     }
 }
