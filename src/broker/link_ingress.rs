@@ -194,7 +194,7 @@ fn count_dropped(link: Option<&Link>, reason: DropReason) {
 }
 
 /// The inner message as an ordinary one. Its age counts against its Message Expiry Interval.
-fn publication<'a>(message: &'a Forwarded<'a>, properties: &'a mut PropertiesBuf, now: Now) -> Publication<'a> {
+fn publication<'a>(message: &'a Forwarded<'_>, properties: &'a mut PropertiesBuf, now: Now) -> Publication<'a> {
     let inner = &message.properties;
     properties.clear();
     if let Some(indicator) = inner.payload_format_indicator {
