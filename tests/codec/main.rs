@@ -142,7 +142,7 @@ proptest! {
     fn the_limit_is_the_whole_packet((packet, version) in packet_and_version()) {
         let bytes = encoded(&packet, version);
         let exact = DecodeLimits { max_packet_size: bytes.len() as u32, ..limits(&packet, version) };
-        prop_assert!(decode(&bytes, &exact).is_ok());
+        prop_assert!(decode(bytes, &exact).is_ok());
         let less = DecodeLimits { max_packet_size: exact.max_packet_size - 1, ..exact };
         for end in 5.min(bytes.len())..=bytes.len() {
             prop_assert!(decode(&bytes[..end], &less).is_err());
@@ -159,7 +159,7 @@ proptest! {
     ) {
         let bytes = edited(encoded(&packet, version), &edits, repair);
         for version in [None, Some(version), Some(other)] {
-            check_any_bytes(&bytes, version, max_packet_size)?;
+            check_any_bytes(bytes, version, max_packet_size)?;
         }
     }
 
@@ -171,6 +171,6 @@ proptest! {
         max_packet_size in 0..300_u32,
     ) {
         let bytes = edited(&bytes, &[], repair);
-        check_any_bytes(&bytes, version, max_packet_size)?;
+        check_any_bytes(bytes, version, max_packet_size)?;
     }
 }
