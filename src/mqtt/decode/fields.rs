@@ -44,7 +44,7 @@ pub(super) fn reason(reader: &mut Reader<'_>, kind: PacketType) -> Result<Reason
         _ => "section 2.4",
     };
     let reason = ReasonCode::from_u8(reader.u8()?)
-        .ok_or(DecodeError::malformed(statement, "a Reason Code is not known"))?;
+        .ok_or_else(|| DecodeError::malformed(statement, "a Reason Code is not known"))?;
     if !reason.allowed_in(kind) {
         return Err(DecodeError::protocol(statement, "a Reason Code does not belong into this packet"));
     }

@@ -33,8 +33,12 @@ impl Parts {
 
     fn properties(&self) -> PropertiesBuf {
         let mut all = self.forwarded.clone();
-        self.expiry.into_iter().for_each(|expiry| drop(all.push(Property::MessageExpiryInterval(expiry))));
-        self.topic_alias.into_iter().for_each(|alias| drop(all.push(Property::TopicAlias(alias))));
+        if let Some(expiry) = self.expiry {
+            all.push(Property::MessageExpiryInterval(expiry));
+        }
+        if let Some(alias) = self.topic_alias {
+            all.push(Property::TopicAlias(alias));
+        }
         for &id in &self.subscription_ids {
             all.push(Property::SubscriptionIdentifier(id));
         }

@@ -257,7 +257,11 @@ fn check_value(raw: &Raw<'_>) -> Result<(), DecodeError> {
         RawValue::Number(number) => check_number(raw.id, number),
         RawValue::Bytes(_) if raw.id.kind() == Kind::Binary => Ok(()),
         RawValue::Bytes(bytes) => check_text(raw.id, wire::text(bytes)?),
-        RawValue::Pair(name, value) => wire::text(name).and(wire::text(value)).map(|_| ()),
+        RawValue::Pair(name, value) => {
+            wire::text(name)?;
+            wire::text(value)?;
+            Ok(())
+        }
     }
 }
 
