@@ -162,3 +162,6 @@ pub fn fingerprint_hex(fingerprint: &[u8; 32]) -> String {
         out
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -177,3 +177,69 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::TimedOut
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::sync::mpsc;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::time::Now;
+
+    fn loopback() -> SocketAddr {
+        "127.0.0.1:0".parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_an_error_naming_the_setting() {
+        let first = Listener::bind("tcp:default", ListenerType::Tcp, loopback(), 1).unwrap();
+        let address = first.local_addr();
+        assert_ne!(address.port(), 0);
+        let error = Listener::bind("tcp:second", ListenerType::Tcp, address, 1).unwrap_err();
+        assert_eq!(error.to_string(), format!("listeners[tcp:second].bind: {address} is already in use"));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_not_ours_is_an_error_naming_the_setting() {
+        let foreign = "192.0.2.1:1".parse().unwrap();
+        let error = Listener::bind("tcp:x", ListenerType::Tcp, foreign, 1).unwrap_err().to_string();
+        assert!(error.starts_with("listeners[tcp:x].bind: cannot listen on 192.0.2.1:1: "), "{error}");
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_maximum_are_closed_and_counted() {
+        let listener = Listener::bind("tcp:default", ListenerType::Tcp, loopback(), 1).unwrap();
+        let address = listener.local_addr();
+        let metrics = Arc::new(Metrics::new(Now::default()));
+        let (sender, mut accepted) = mpsc::unbounded_channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn({
+            let metrics = Arc::clone(&metrics);
+            async move {
+                let on_accept = move |accepted| sender.send(accepted).unwrap();
+                listener.run(&metrics, on_accept, async { drop(stopped.await) }).await;
+            }
+        });
+
+        let first_client = TcpStream::connect(address).await.unwrap();
+        let first = accepted.recv().await.unwrap();
+        assert_eq!(first.peer_addr, first_client.local_addr().unwrap());
+        assert!(first.stream.nodelay().unwrap());
+
+        let mut refused = TcpStream::connect(address).await.unwrap();
+        assert_eq!(refused.read(&mut [0; 1]).await.unwrap_or(0), 0);
+        let counted = |reason| metrics.broker.connections_rejected[reason].value();
+        assert_eq!(counted(RejectReason::MaxConnections), 1);
+
+        drop(first);
+        let _third_client = TcpStream::connect(address).await.unwrap();
+        let _third = accepted.recv().await.unwrap();
+        assert_eq!(metrics.broker.connections_accepted[ListenerType::Tcp].value(), 2);
+
+        drop(stop);
+        task.await.unwrap();
+        assert!(accepted.recv().await.is_none());
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+}
