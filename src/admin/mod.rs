@@ -1,1 +1,5 @@
 //! What an operator touches: the command line, health and metrics over HTTP, the demo.
+
+pub mod cli;
+pub mod commands;
+pub mod logging;
