@@ -1,5 +1,223 @@
-//! The drivers and what they share.
+//! The drivers and what they share: sessions by Client Identifier, routes, retained messages, links.
+//!
+//! [`Broker`] is the meeting point; [`server`] builds one and opens its listeners; `accept` takes a transport
+//! to an accepted CONNECT, `connection` drives it from there.
 
+pub mod accept;
+pub mod authenticate;
+pub mod client;
+pub mod close;
+pub mod connection;
+pub mod counts;
+pub mod delivery;
+pub mod forwarder;
+pub mod identity;
+pub mod linger;
+pub mod link;
+pub mod link_ingress;
+pub mod links;
+pub mod packets;
+pub mod publish;
+pub mod replay;
 pub mod retained;
 pub mod routes;
+pub mod server;
+pub mod sessions;
 pub mod shared;
+pub mod sweeper;
+pub mod topic_cache;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use dashmap::DashMap;
+use parking_lot::RwLock;
+
+use crate::broker::authenticate::Authentication;
+use crate::broker::client::Client;
+use crate::broker::identity::Denied;
+use crate::broker::identity::Identity;
+use crate::broker::identity::Policy;
+use crate::broker::links::Links;
+use crate::broker::retained::RetainedStore;
+use crate::broker::routes::RouteTable;
+use crate::broker::sweeper::Sweeper;
+use crate::config::settings::Mqtt;
+use crate::metrics::Metrics;
+use crate::metrics::ScrapeGauges;
+use crate::metrics::labels::AclAction;
+use crate::mqtt::packet::Version;
+use crate::session::connect::ServerLimits;
+use crate::session::inbound::InboundLimits;
+use crate::session::message::Message;
+use crate::session::queue::QueueLimits;
+use crate::time::Now;
+
+/// The route table of this broker.
+pub type Routes = RouteTable<Arc<Client>>;
+/// Where the messages of one topic go.
+pub type Targets = routes::Targets<Arc<Client>>;
+
+/// Bytes one session's queue may hold beside `mqtt.max_mqueue_len` messages.
+const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The `[mqtt]` settings as the drivers use them.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// What CONNACK speaks about.
+    pub server: ServerLimits,
+    /// Levels of a Topic Name or Topic Filter.
+    pub max_topic_levels: usize,
+    /// Subscriptions of one client.
+    pub max_subscriptions: Option<usize>,
+    /// Bounds of a session's queue.
+    pub queue: QueueLimits,
+    /// Whether QoS 0 messages wait for a client that is away.
+    pub store_qos0: bool,
+    /// How long a connection may take to send its CONNECT.
+    pub idle_timeout: std::time::Duration,
+    max_awaiting_rel: usize,
+    await_rel_timeout_ms: u64,
+}
+
+impl Limits {
+    /// From the settings.
+    #[must_use]
+    pub fn new(mqtt: &Mqtt) -> Self {
+        let seconds = |duration: std::time::Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+        Self {
+            server: ServerLimits {
+                max_packet_size: mqtt.max_packet_size,
+                max_clientid_len: mqtt.max_clientid_len,
+                max_topic_alias: mqtt.max_topic_alias,
+                retain_available: mqtt.retain_available,
+                wildcard_subscription: mqtt.wildcard_subscription,
+                shared_subscription: mqtt.shared_subscription,
+                max_qos: mqtt.max_qos_allowed,
+                server_keep_alive_seconds: mqtt.server_keepalive,
+                keep_alive_multiplier: mqtt.keepalive_multiplier,
+                session_expiry_v3_seconds: seconds(mqtt.session_expiry_interval),
+                max_inflight: mqtt.max_inflight,
+            },
+            max_topic_levels: mqtt.max_topic_levels,
+            max_subscriptions: mqtt.max_subscriptions,
+            queue: QueueLimits { messages_max: mqtt.max_mqueue_len, bytes_max: QUEUE_BYTES_MAX },
+            store_qos0: mqtt.mqueue_store_qos0,
+            idle_timeout: mqtt.idle_timeout,
+            max_awaiting_rel: mqtt.max_awaiting_rel,
+            await_rel_timeout_ms: u64::try_from(mqtt.await_rel_timeout.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// What bounds unreleased QoS 2 messages: in 5.0 also the Receive Maximum we announced
+    /// (`[MQTT-3.3.4-7]`).
+    #[must_use]
+    pub fn inbound(&self, version: Version) -> InboundLimits {
+        let announced = if version == Version::V5 { usize::from(self.server.max_inflight) } else { usize::MAX };
+        InboundLimits { awaiting_max: self.max_awaiting_rel.min(announced), awaiting_ms: self.await_rel_timeout_ms }
+    }
+}
+
+impl retained::Retainable for Arc<Message> {
+    fn topic(&self) -> &str {
+        self.view().topic
+    }
+
+    fn bytes(&self) -> usize {
+        self.len()
+    }
+}
+
+/// One broker: everything its drivers share.
+pub struct Broker {
+    /// Who subscribes to what.
+    pub routes: Routes,
+    /// Retained messages.
+    pub retained: RetainedStore<Arc<Message>>,
+    /// Linked clusters.
+    pub links: Links,
+    /// Everything that is counted.
+    pub metrics: Arc<Metrics>,
+    /// How clients prove who they are.
+    pub authentication: Authentication,
+    clients: DashMap<Arc<str>, Arc<Client>>,
+    sweeper: Sweeper,
+    policy: RwLock<Arc<Policy>>,
+    limits: RwLock<Arc<Limits>>,
+    next_key: AtomicU64,
+    stopping: AtomicBool,
+}
+
+impl Broker {
+    /// The ACL in force.
+    #[must_use]
+    pub fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.read())
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.limits.read())
+    }
+
+    /// Whether the broker is shutting down: it accepts nothing new.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Swaps the ACL. Verdicts that connections remember are asked for again.
+    pub fn set_policy(&self, mut policy: Policy) {
+        let mut current = self.policy.write();
+        policy.generation = current.generation + 1;
+        *current = Arc::new(policy);
+    }
+
+    /// Swaps the limits. A session's queue and a connection's negotiated values stay as they are.
+    pub fn set_limits(&self, limits: Limits) {
+        *self.limits.write() = Arc::new(limits);
+    }
+
+    /// One line and one count for everything that is denied.
+    pub(crate) fn log_denied(&self, identity: &Identity, action: &str, topic: &str, denied: Denied) {
+        let kind = if action == "subscribe" { AclAction::Subscribe } else { AclAction::Publish };
+        self.metrics.broker.acl_denied[(kind, denied.label())].inc();
+        tracing::warn!(
+            client_id = &*identity.client_id,
+            username = identity.username.as_deref(),
+            peer = %identity.peer,
+            listener = &*identity.listener,
+            action,
+            topic,
+            reason = denied.name(),
+            "not authorized: {denied}"
+        );
+    }
+
+    /// Everything as Prometheus text.
+    #[must_use]
+    pub fn render_metrics(&self, now: Now) -> String {
+        let (counts, retained) = (self.routes.counts(), self.retained.counts());
+        let (mut queued, mut in_flight) = (0, 0);
+        for entry in &self.clients {
+            let state = entry.value().lock();
+            queued += state.session.queued() as u64;
+            in_flight += state.session.in_flight() as u64;
+        }
+        self.metrics.render(&ScrapeGauges {
+            now,
+            durability: "memory",
+            sessions: self.clients.len() as u64,
+            subscriptions: (counts.subscriptions + counts.shared_subscriptions) as u64,
+            shared_subscriptions: counts.shared_subscriptions as u64,
+            retained_messages: retained.messages as u64,
+            retained_bytes: retained.bytes as u64,
+            queued_messages: queued,
+            inflight_messages: in_flight,
+            acl_rules: self.policy().rules.len() as u64,
+        })
+    }
+}

@@ -4,12 +4,16 @@
 //! (topics and ClientIDs). What we want from a peer: [`route`], [`pending`], [`replicator`]. What a peer wants
 //! from us: [`remote_routes`], [`ingress`]. What we send it: [`lane`].
 
+mod arena;
 pub mod backoff;
 pub mod compress;
 pub mod etf;
+pub mod ingress;
+pub mod lane;
 pub mod message;
 pub mod name;
 pub mod payload;
 pub mod pending;
 pub mod remote_routes;
+pub mod replicator;
 pub mod route;

@@ -2,6 +2,7 @@
 
 use crate::auth::DenyReason;
 use crate::auth::peer::Refusal;
+use crate::link::ingress;
 use crate::metrics::series::Label;
 use crate::mqtt::packet::Packet;
 use crate::mqtt::packet::QoS;
@@ -365,6 +366,8 @@ label! {
         PeerRefused = "peer_refused",
         /// It came from a link already.
         Loop = "loop",
+        /// QoS 0 while there is no connection.
+        Offline = "offline",
         /// The link was deleted with messages in its spool.
         LinkDeleted = "link_deleted",
     }
@@ -415,5 +418,21 @@ label! {
         Overflow = "overflow",
         /// The link's `topics` or `export` changed.
         Reconfigured = "reconfigured",
+    }
+}
+
+impl From<ingress::DropReason> for LinkDropReason {
+    fn from(reason: ingress::DropReason) -> Self {
+        match reason {
+            ingress::DropReason::Expired => Self::Expired,
+            ingress::DropReason::SpoolFull => Self::SpoolFull,
+            ingress::DropReason::TooLarge => Self::TooLarge,
+            ingress::DropReason::Acl => Self::Acl,
+            ingress::DropReason::Filter => Self::Filter,
+            ingress::DropReason::Undecodable => Self::Undecodable,
+            ingress::DropReason::PeerRefused => Self::PeerRefused,
+            ingress::DropReason::Loop => Self::Loop,
+            ingress::DropReason::Offline => Self::Offline,
+        }
     }
 }

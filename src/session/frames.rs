@@ -97,8 +97,8 @@ impl Layout {
     fn push(&mut self, publication: &Publication<'_>, version: Version, with_packet_id: bool, now: Now) {
         let start = self.bytes.len();
         let header = header(publication, &[], now);
-        let packet_id_at = frame::append_publish(&mut self.bytes, version, with_packet_id, &header);
-        self.frames.push(FrameAt { range: start..self.bytes.len(), packet_id_at: packet_id_at - start });
+        let packet_id_at = write(version, with_packet_id, &header, &mut self.bytes);
+        self.frames.push(FrameAt { range: start..self.bytes.len(), packet_id_at });
     }
 
     /// Every frame of the run, with DUP, QoS and RETAIN 0.
@@ -124,18 +124,17 @@ impl Layout {
         let frame = &self.frames[index];
         let start = out.len();
         out.extend_from_slice(&self.bytes[frame.range.clone()]);
-        patch(&mut out[start..], frame.packet_id_at, qos, retain, packet_id);
+        patch(&mut out[start..], frame.packet_id_at, frame::flags(qos, retain, false), packet_id);
     }
 }
 
-fn patch(frame: &mut [u8], packet_id_at: usize, qos: QoS, retain: bool, packet_id: Option<PacketId>) {
-    frame[0] |= (qos as u8) << 1 | u8::from(retain);
+fn patch(frame: &mut [u8], packet_id_at: usize, flags: u8, packet_id: Option<PacketId>) {
+    let Some(first) = frame.first_mut() else { return };
+    *first |= flags;
     if let Some(id) = packet_id {
         frame[packet_id_at..packet_id_at + 2].copy_from_slice(&id.get().to_be_bytes());
     }
 }
-
-const DUP: u8 = 0b1000;
 
 /// How one message goes to one receiver when its frame cannot be shared.
 #[derive(Debug, Clone, Copy)]
@@ -158,12 +157,14 @@ pub struct Single<'a> {
 pub fn append_single(publication: &Publication<'_>, single: &Single<'_>, now: Now, out: &mut Vec<u8>) {
     let start = out.len();
     let header = header(publication, single.subscription_ids, now);
-    let packet_id_at =
-        frame::append_publish(out, single.version, single.packet_id.is_some(), &header) - start;
-    patch(&mut out[start..], packet_id_at, single.qos, single.retain, single.packet_id);
-    if single.dup {
-        out[start] |= DUP;
-    }
+    let packet_id_at = write(single.version, single.packet_id.is_some(), &header, out);
+    patch(&mut out[start..], packet_id_at, frame::flags(single.qos, single.retain, single.dup), single.packet_id);
+}
+
+/// Appends a PUBLISH with all flags 0 and gives the place of its Packet Identifier. What came in as one packet
+/// fails only by growing over 256 MiB; then nothing is written, and nothing sent.
+fn write(version: Version, with_packet_id: bool, header: &PublishHeader<'_>, out: &mut Vec<u8>) -> usize {
+    frame::write(0, version, with_packet_id.then_some(0), header, out).unwrap_or(0)
 }
 
 /// Bytes the frame of one message to one receiver would take.

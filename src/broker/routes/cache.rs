@@ -181,7 +181,6 @@ mod tests {
             assert!(cache.look_up("used", &generations).is_some(), "after {n}");
             let name = format!("n{n}");
             cache.insert(&name, &routed(&generations, &name), &generations);
-            assert!(cache.look_up(&name, &generations).is_some() || cached(&cache) == 2 * WAYS);
         }
         assert_eq!(cached(&cache), 2 * WAYS);
         assert_eq!(cache.bytes.load(Ordering::Relaxed), counted(&cache));

@@ -167,6 +167,27 @@ fn a_group_that_is_empty_picks_nobody_for_who_still_holds_it() {
     assert!(table.targets("a").targets.is_empty());
 }
 
+/// Publishers match and fill the cache while subscribers come and go; what is cached afterwards must be right.
+#[test]
+fn no_stale_targets_outlive_concurrent_changes() {
+    let table = Table::new();
+    std::thread::scope(|scope| {
+        for key in 0..2 {
+            let table = &table;
+            scope.spawn(move || {
+                for round in 0..2_000u64 {
+                    let filter = ["a/+", "+/b", "a/b"][round as usize % 3];
+                    table.subscribe(filter, None, plain(key));
+                    table.unsubscribe(ClientKey(key), filter, None);
+                }
+                table.subscribe("a/#", None, plain(key));
+            });
+            scope.spawn(move || (0..4_000).for_each(|_| drop(table.targets("a/b"))));
+        }
+    });
+    assert_eq!(keys(&table, "a/b"), [0, 1]);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Subscribe {

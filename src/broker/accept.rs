@@ -1,0 +1,424 @@
+//! From an accepted TCP connection to an accepted CONNECT: TLS, WebSocket, CONNECT, who it is, which session.
+//! Everything here is bounded in time and bytes, because nobody has proved anything yet.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use tokio::io::AsyncReadExt;
+use tokio::time;
+
+use crate::auth;
+use crate::auth::Authenticator;
+use crate::auth::CertificateUsername;
+use crate::auth::Outcome;
+use crate::auth::PasswordCheck;
+use crate::auth::certificate::CertificateFacts;
+use crate::auth::peer::Binding;
+use crate::auth::peer::ConnectFacts;
+use crate::broker::Broker;
+use crate::broker::connection::Connection;
+use crate::broker::connection::Parts;
+use crate::broker::identity::Identity;
+use crate::broker::linger::linger;
+use crate::broker::link_ingress::LinkIngress;
+use crate::config::settings::ListenerKind;
+use crate::config::settings::Role;
+use crate::metrics::labels::ListenerType;
+use crate::metrics::labels::RejectReason;
+use crate::mqtt::decode;
+use crate::mqtt::decode::DecodeLimits;
+use crate::mqtt::decode::Decoded;
+use crate::mqtt::encode;
+use crate::mqtt::error::DecodeError;
+use crate::mqtt::error::DecodeErrorKind;
+use crate::mqtt::packet::ConnAck;
+use crate::mqtt::packet::Connect;
+use crate::mqtt::packet::Packet;
+use crate::mqtt::packet::Version;
+use crate::mqtt::property::Properties;
+use crate::mqtt::reason::ReasonCode;
+use crate::net::clock;
+use crate::net::handshake;
+use crate::net::handshake::HandshakeError;
+use crate::net::handshake::Handshaken;
+use crate::net::listener::Accepted;
+use crate::net::random;
+use crate::net::tls::ServerTls;
+use crate::net::transport::Transport;
+use crate::session::Attachment;
+use crate::session::connect;
+use crate::session::connect::Negotiated;
+use crate::session::outbound::Output;
+
+/// The largest CONNECT read from an application: four fields of 64 KiB and their properties.
+const CONNECT_BYTES_MAX: u32 = 512 * 1024;
+/// The same on a listener of role link (`authn-tls.md` section 3).
+const LINK_CONNECT_BYTES_MAX: u32 = 4 * 1024;
+/// One read before CONNECT.
+const READ_BYTES: usize = 2 * 1024;
+
+/// A listener as its connections see it.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// `<type>:<name>`.
+    pub id: Arc<str>,
+    /// The transport.
+    pub kind: ListenerKind,
+    /// Who may connect.
+    pub role: Role,
+    /// Whether clients are authenticated.
+    pub authn_enable: bool,
+    /// What of a client certificate becomes the username.
+    pub certificate_username: CertificateUsername,
+    /// For TLS and WebSocket handshakes.
+    pub handshake_timeout: Duration,
+    /// TLS, swapped when certificates are reloaded.
+    pub tls: RwLock<Option<Arc<ServerTls>>>,
+}
+
+/// Why a connection did not become a client's.
+enum Refused {
+    /// Not a word of MQTT yet.
+    Handshake(HandshakeError),
+    /// The transport ended, or CONNECT did not come in time.
+    Silent(Transport, RejectReason),
+    /// The first packet was no acceptable CONNECT.
+    Decode(Transport, DecodeError),
+    /// CONNECT was understood and refused.
+    Connect { transport: Transport, version: Version, reason: ReasonCode, label: RejectReason },
+}
+
+/// Serves one connection to its end.
+pub async fn serve(broker: Arc<Broker>, endpoint: Arc<Endpoint>, accepted: Accepted) {
+    let label = listener_type(endpoint.kind);
+    let peer = accepted.peer_addr;
+    // Boxed, so that the memory of the handshakes goes with them.
+    match Box::pin(open(&broker, &endpoint, accepted)).await {
+        Ok(connection) => {
+            broker.metrics.broker.connections[label].inc();
+            connection.run().await;
+            broker.metrics.broker.connections[label].dec();
+        }
+        Err(refused) => Box::pin(refuse(&broker, &endpoint, peer, refused)).await,
+    }
+}
+
+async fn open(broker: &Arc<Broker>, endpoint: &Arc<Endpoint>, accepted: Accepted) -> Result<Connection, Refused> {
+    let Accepted { stream, peer_addr, permit } = accepted;
+    let handshaken = shake_hands(broker, endpoint, stream).await.map_err(Refused::Handshake)?;
+    let Handshaken { mut transport, certificate } = handshaken;
+    let (bytes, length) = match read_connect(broker, endpoint, &mut transport).await {
+        Ok(read) => read,
+        Err(Unread::Silent(label)) => return Err(Refused::Silent(transport, label)),
+        Err(Unread::Decode(error)) => return Err(Refused::Decode(transport, error)),
+    };
+    let limits = connect_limits(broker, endpoint);
+    let Ok(Decoded::Packet { packet: Packet::Connect(asked), .. }) = decode::decode(&bytes, &limits) else {
+        return Err(Refused::Silent(transport, RejectReason::MalformedConnect)); // read_connect has seen it
+    };
+    let refuse = |transport, (reason, label)| Refused::Connect { transport, version: asked.version, reason, label };
+    let admitted = admit(broker, endpoint, peer_addr, certificate, &asked).await;
+    let (negotiated, identity) = match admitted {
+        Ok(admitted) => admitted,
+        Err(why) => return Err(refuse(transport, why)),
+    };
+    if broker.is_stopping() {
+        return Err(refuse(transport, (ReasonCode::ServerShuttingDown, RejectReason::Shutdown)));
+    }
+    let ingress = identity.bound_to.as_deref().and_then(|cluster| LinkIngress::new(broker, cluster));
+    let attached = attach(broker, &identity, &negotiated);
+    tracing::info!(
+        client_id = &*identity.client_id,
+        username = identity.username.as_deref(),
+        peer = %peer_addr,
+        listener = &*endpoint.id,
+        version = ?identity.version,
+        bound_to = identity.bound_to.as_deref(),
+        session_present = attached.session_present,
+        "client connected"
+    );
+    let greeting = greeting(broker, &negotiated, &asked, attached.session_present);
+    let parts = Parts {
+        broker: Arc::clone(broker),
+        client: attached.client,
+        epoch: attached.epoch,
+        identity,
+        version: negotiated.version,
+        problem_information: negotiated.problem_information,
+        ingress,
+        transport,
+        tail: bytes[length..].to_vec(),
+        greeting,
+        permit,
+    };
+    Ok(Connection::new(parts))
+}
+
+async fn shake_hands(
+    broker: &Broker,
+    endpoint: &Endpoint,
+    stream: tokio::net::TcpStream,
+) -> Result<Handshaken, HandshakeError> {
+    let tls = endpoint.tls.read().clone();
+    let limit = endpoint.handshake_timeout;
+    let message_max = broker.limits().server.max_packet_size as usize;
+    match (endpoint.kind, tls) {
+        (ListenerKind::Ssl, Some(tls)) => handshake::accept_tls(stream, &tls, limit).await,
+        (ListenerKind::Wss, Some(tls)) => handshake::accept_websocket_tls(stream, &tls, message_max, limit).await,
+        (ListenerKind::Ws, _) => handshake::accept_websocket(stream, message_max, limit).await,
+        (ListenerKind::Tcp | ListenerKind::Unix, _) => {
+            Ok(Handshaken { transport: Transport::Tcp(stream), certificate: None })
+        }
+        (ListenerKind::Ssl | ListenerKind::Wss, None) => {
+            Err(HandshakeError::Io(std::io::Error::other("the listener has no certificate")))
+        }
+    }
+}
+
+enum Unread {
+    Silent(RejectReason),
+    Decode(DecodeError),
+}
+
+fn connect_limits(broker: &Broker, endpoint: &Endpoint) -> DecodeLimits {
+    let most = if endpoint.role == Role::Link { LINK_CONNECT_BYTES_MAX } else { CONNECT_BYTES_MAX };
+    DecodeLimits { version: None, max_packet_size: most.min(broker.limits().server.max_packet_size) }
+}
+
+/// Reads until the CONNECT is whole: the bytes and its length.
+async fn read_connect(
+    broker: &Broker,
+    endpoint: &Endpoint,
+    transport: &mut Transport,
+) -> Result<(Vec<u8>, usize), Unread> {
+    let limits = connect_limits(broker, endpoint);
+    let reading = async {
+        let mut bytes = Vec::new();
+        loop {
+            let whole = match decode::decode(&bytes, &limits) {
+                Ok(Decoded::Packet { len, .. }) => Some(len),
+                Ok(Decoded::NeedMore { .. }) => None,
+                Err(error) => return Err(Unread::Decode(error)),
+            };
+            if let Some(length) = whole {
+                return Ok((bytes, length));
+            }
+            let kept = bytes.len();
+            bytes.resize(kept + READ_BYTES, 0);
+            match transport.read(&mut bytes[kept..]).await {
+                Ok(count) if count > 0 => bytes.truncate(kept + count),
+                _ => return Err(Unread::Silent(RejectReason::Lost)),
+            }
+        }
+    };
+    let in_time = time::timeout(broker.limits().idle_timeout, reading).await;
+    in_time.unwrap_or(Err(Unread::Silent(RejectReason::Timeout)))
+}
+
+type Why = (ReasonCode, RejectReason);
+
+/// Who it is, and whether it may be that: before any session is touched.
+async fn admit(
+    broker: &Broker,
+    endpoint: &Endpoint,
+    peer: SocketAddr,
+    certificate: Option<CertificateFacts>,
+    asked: &Connect<'_>,
+) -> Result<(Negotiated, Arc<Identity>), Why> {
+    let fresh_id = format!("tombolo-{}", random::hex(11));
+    let limits = broker.limits();
+    let negotiated = connect::negotiate(asked, &limits.server, &fresh_id, clock::now())
+        .map_err(|reason| (reason, reject_label(reason)))?;
+    let credentials = broker.authentication.credentials();
+    let checked = broker.authentication.check_password(&credentials, asked.username, asked.password).await;
+    let password = checked.map_err(|_| (ReasonCode::ServerBusy, RejectReason::Quota))?;
+    let facts = ConnectFacts {
+        client_id: &negotiated.client_id,
+        username: asked.username,
+        password_verified: password == PasswordCheck::Good,
+        certificate: certificate.as_ref(),
+        role: auth_role(endpoint.role),
+        loopback: peer.ip().to_canonical().is_loopback(),
+    };
+    let binding = auth::peer::bind(&credentials.peers, &facts);
+    let authenticator = Authenticator {
+        enable: endpoint.authn_enable,
+        allow_anonymous: credentials.allow_anonymous,
+        has_passwords: credentials.passwords.is_some(),
+        certificate_username: endpoint.certificate_username,
+    };
+    let shown = auth::Credentials {
+        username: asked.username,
+        has_password: asked.password.is_some(),
+        password,
+        certificate: certificate.as_ref(),
+    };
+    let (username, is_superuser) = match auth::decide(&authenticator, &binding, &shown) {
+        Outcome::Allow { username, is_superuser } => (username, is_superuser),
+        Outcome::Deny(reason) => {
+            log_refusal(broker, endpoint, peer, asked, reason, &binding);
+            return Err((ReasonCode::NotAuthorized, RejectReason::NotAuthorized));
+        }
+    };
+    let bound_to: Option<Arc<str>> = match binding {
+        Binding::Peer(rule) => Some(Arc::from(rule.cluster.as_str())),
+        Binding::Ordinary | Binding::Refused(_) => None,
+    };
+    let identity = Identity {
+        client_id: Arc::clone(&negotiated.client_id),
+        username,
+        peer,
+        listener: Arc::clone(&endpoint.id),
+        role: acl_role(endpoint.role),
+        common_name: certificate.filter(|facts| facts.chain_verified).and_then(|facts| facts.common_name),
+        attributes: attributes(bound_to.as_deref()),
+        is_superuser,
+        bound_to,
+        version: asked.version,
+    };
+    Ok((negotiated, Arc::new(identity)))
+}
+
+/// `link_id` is ours to set and nobody else's (`authn-tls.md` section 2).
+fn attributes(bound_to: Option<&str>) -> BTreeMap<String, String> {
+    bound_to.map(|cluster| ("link_id".to_owned(), cluster.to_owned())).into_iter().collect()
+}
+
+fn log_refusal(
+    broker: &Broker,
+    endpoint: &Endpoint,
+    peer: SocketAddr,
+    asked: &Connect<'_>,
+    reason: auth::DenyReason,
+    binding: &Binding<'_>,
+) {
+    broker.metrics.broker.authentication_failures[reason].inc();
+    let detail = if let Binding::Refused(refusal) = binding {
+        broker.metrics.broker.peer_refusals[*refusal].inc();
+        refusal.name()
+    } else {
+        reason.name()
+    };
+    let event = match binding {
+        Binding::Refused(refusal) if refusal.is_forgery() => "link_forgery_attempt",
+        _ => "authn_login_fail",
+    };
+    tracing::warn!(
+        event,
+        client_id = ?asked.client_id,
+        username = ?asked.username,
+        %peer,
+        listener = &*endpoint.id,
+        reason = detail,
+        "connection refused"
+    );
+}
+
+fn attach(broker: &Broker, identity: &Arc<Identity>, negotiated: &Negotiated) -> crate::broker::sessions::Attached {
+    let now = clock::now();
+    let limits = broker.limits();
+    let attachment = Attachment {
+        output: Output {
+            version: negotiated.version,
+            max_packet_size: negotiated.max_packet_size,
+            receive_maximum: negotiated.receive_maximum,
+            bytes: Vec::new(),
+        },
+        session_expiry_seconds: negotiated.session_expiry_seconds,
+        silence_allowed_ms: connect::silence_allowed_ms(
+            negotiated.keep_alive_seconds,
+            limits.server.keep_alive_multiplier,
+        ),
+        will: negotiated.will.clone(),
+    };
+    broker.attach(identity, negotiated.clean_start, attachment, now)
+}
+
+fn greeting(broker: &Broker, negotiated: &Negotiated, asked: &Connect<'_>, session_present: bool) -> Vec<u8> {
+    let properties = connect::connack_properties(negotiated, asked, &broker.limits().server);
+    connack(negotiated.version, session_present, ReasonCode::Success, properties.as_properties())
+}
+
+fn connack(version: Version, session_present: bool, reason: ReasonCode, properties: Properties<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let packet = Packet::ConnAck(ConnAck { session_present, reason, properties });
+    if let Err(error) = encode::encode(&packet, version, &mut bytes) {
+        tracing::error!(%error, %reason, "a CONNACK could not be encoded");
+    }
+    bytes
+}
+
+/// Tells the client as far as its protocol allows, counts it, and closes.
+async fn refuse(broker: &Broker, endpoint: &Endpoint, peer: SocketAddr, refused: Refused) {
+    let listener = &*endpoint.id;
+    let rejected = &broker.metrics.broker.connections_rejected;
+    match refused {
+        Refused::Handshake(error) => {
+            rejected[error.reject_reason()].inc();
+            tracing::warn!(%peer, listener, "connection refused: {error}");
+        }
+        Refused::Silent(transport, label) => {
+            rejected[label].inc();
+            tracing::debug!(%peer, listener, reason = label.name(), "connection closed before its CONNECT");
+            drop(transport);
+        }
+        Refused::Decode(transport, error) => {
+            rejected[decode_label(&error)].inc();
+            tracing::warn!(%peer, listener, "connection refused: {error}");
+            // A CONNECT that is no MQTT at all gets no answer (section 4.13.1).
+            let answer = error.version.map(|version| connack(version, false, error.reason_code(), Properties::EMPTY));
+            linger(transport, answer.unwrap_or_default()).await;
+        }
+        Refused::Connect { transport, version, reason, label } => {
+            rejected[label].inc();
+            tracing::info!(%peer, listener, %reason, "CONNECT refused");
+            linger(transport, connack(version, false, reason, Properties::EMPTY)).await;
+        }
+    }
+}
+
+fn decode_label(error: &DecodeError) -> RejectReason {
+    match error.kind {
+        DecodeErrorKind::UnsupportedVersion => RejectReason::UnsupportedVersion,
+        DecodeErrorKind::ClientIdentifier => RejectReason::ClientIdentifier,
+        _ => RejectReason::MalformedConnect,
+    }
+}
+
+fn reject_label(reason: ReasonCode) -> RejectReason {
+    match reason {
+        ReasonCode::ClientIdentifierNotValid => RejectReason::ClientIdentifier,
+        _ => RejectReason::NotSupported,
+    }
+}
+
+fn auth_role(role: Role) -> auth::peer::ListenerRole {
+    match role {
+        Role::Client => auth::peer::ListenerRole::Client,
+        Role::Link => auth::peer::ListenerRole::Link,
+        Role::Any => auth::peer::ListenerRole::Any,
+    }
+}
+
+fn acl_role(role: Role) -> crate::acl::confine::ListenerRole {
+    match role {
+        Role::Client => crate::acl::confine::ListenerRole::Client,
+        Role::Link => crate::acl::confine::ListenerRole::Link,
+        Role::Any => crate::acl::confine::ListenerRole::Any,
+    }
+}
+
+/// The label of a listener's connections.
+#[must_use]
+pub fn listener_type(kind: ListenerKind) -> ListenerType {
+    match kind {
+        ListenerKind::Tcp => ListenerType::Tcp,
+        ListenerKind::Ssl => ListenerType::Ssl,
+        ListenerKind::Ws => ListenerType::Ws,
+        ListenerKind::Wss => ListenerType::Wss,
+        ListenerKind::Unix => ListenerType::Unix,
+    }
+}

@@ -1,0 +1,109 @@
+//! Drives authentication: the slow part, hashing a password, runs on a bounded pool of blocking threads, so
+//! that a storm of logins neither starves messages nor takes all memory.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+use parking_lot::RwLock;
+use tokio::sync::Semaphore;
+use tokio::task;
+
+use crate::auth::PasswordCheck;
+use crate::auth::password::PasswordFile;
+use crate::auth::peer::PeerRule;
+
+/// Passwords hashed at a time: each takes a core and 19 MiB.
+const HASHING_MAX: usize = 2;
+/// Logins waiting for that; more are told that the Server is busy.
+const WAITING_MAX: usize = 1024;
+
+/// What clients are checked against. Swapped as a whole on reload.
+#[derive(Debug, Default)]
+pub struct Credentials {
+    /// `authentication.allow_anonymous`.
+    pub allow_anonymous: bool,
+    /// `authentication.password_file`.
+    pub passwords: Option<PasswordFile>,
+    /// `[cluster.links.peer]` of every link.
+    pub peers: Vec<PeerRule>,
+}
+
+/// More logins are waiting than we take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many logins are waiting")]
+pub struct Busy;
+
+/// Who may come in.
+#[derive(Debug)]
+pub struct Authentication {
+    credentials: RwLock<Arc<Credentials>>,
+    hashing: Semaphore,
+    waiting: AtomicUsize,
+}
+
+impl Authentication {
+    /// Checks against `credentials` until they are swapped.
+    #[must_use]
+    pub fn new(credentials: Credentials) -> Self {
+        Self {
+            credentials: RwLock::new(Arc::new(credentials)),
+            hashing: Semaphore::new(HASHING_MAX),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// What is in force.
+    #[must_use]
+    pub fn credentials(&self) -> Arc<Credentials> {
+        Arc::clone(&self.credentials.read())
+    }
+
+    /// Swaps what is in force; connected clients stay.
+    pub fn set(&self, credentials: Credentials) {
+        *self.credentials.write() = Arc::new(credentials);
+    }
+
+    /// Verifies a User Name and Password, if there is a password file and both were given.
+    ///
+    /// # Errors
+    /// When too many others are waiting for the same.
+    pub async fn check_password(
+        &self,
+        credentials: &Arc<Credentials>,
+        username: Option<&str>,
+        password: Option<&[u8]>,
+    ) -> Result<PasswordCheck, Busy> {
+        let (Some(username), Some(password)) = (username, password) else { return Ok(PasswordCheck::NotChecked) };
+        if credentials.passwords.is_none() {
+            return Ok(PasswordCheck::NotChecked);
+        }
+        let _place = Place::take(&self.waiting)?;
+        let Ok(_permit) = self.hashing.acquire().await else { return Ok(PasswordCheck::Bad) };
+        let (credentials, username, password) = (Arc::clone(credentials), username.to_owned(), password.to_owned());
+        let verified = task::spawn_blocking(move || {
+            credentials.passwords.as_ref().is_some_and(|file| file.verify(&username, &password))
+        });
+        // A panic in the hash function is a refusal, like every other failure.
+        Ok(if verified.await.unwrap_or(false) { PasswordCheck::Good } else { PasswordCheck::Bad })
+    }
+}
+
+/// One login among those that wait.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize) -> Result<Self, Busy> {
+        let place = Self(waiting);
+        if waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
+            return Err(Busy);
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,160 @@
+//! One Client Identifier at run time: its [`Session`] behind a lock, and the connection that drives it.
+//!
+//! A publisher delivers straight into the receiver's session under that lock and wakes the receiver's driver
+//! at most once until it has looked. The lock is held for the length of one pure call, never across an
+//! await; the only lock taken while holding it is the route table's own.
+
+use std::hash::Hash;
+use std::hash::Hasher;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+
+use parking_lot::Mutex;
+use parking_lot::MutexGuard;
+
+use crate::broker::identity::Identity;
+use crate::broker::shared::ClientKey;
+use crate::broker::shared::Eligibility;
+use crate::mqtt::reason::ReasonCode;
+use crate::session::Session;
+use crate::session::frames::Run;
+use crate::session::outbound::Grant;
+use crate::session::tally::Tally;
+use crate::time::Now;
+
+/// A session and its driver's bell. Shared by the registry, the route table and the connection.
+#[derive(Debug)]
+pub struct Client {
+    /// Names this session for as long as the broker runs; a Clean Start makes a new one.
+    pub key: ClientKey,
+    /// Client Identifier.
+    pub id: Arc<str>,
+    /// Read without the lock by whoever picks a member of a shared group.
+    connected: AtomicBool,
+    state: Mutex<State>,
+}
+
+/// What the lock protects.
+#[derive(Debug)]
+pub struct State {
+    /// The Session State.
+    pub session: Session,
+    /// Who connected last.
+    pub identity: Arc<Identity>,
+    /// The connection that may act for this session; a takeover raises it.
+    pub epoch: u64,
+    /// Why the connection of the present epoch has to close.
+    pub kicked: Option<ReasonCode>,
+    /// The session is no longer in the registry: deliver nothing more.
+    pub over: bool,
+    /// When the sweeper looks at this client next, on the monotonic clock.
+    pub sweep_at: Option<u64>,
+    waker: Option<Waker>,
+    notified: bool,
+}
+
+impl State {
+    /// Registers the driver of the present epoch for the next wake-up.
+    pub fn listen(&mut self, waker: &Waker) {
+        self.notified = false;
+        match &mut self.waker {
+            Some(known) if known.will_wake(waker) => {}
+            other => *other = Some(waker.clone()),
+        }
+    }
+
+    /// Nobody drives this session any more.
+    pub fn deafen(&mut self) {
+        self.waker = None;
+        self.notified = false;
+    }
+
+    /// The driver's waker, unless it has been woken already and did not look yet.
+    #[must_use]
+    pub fn bell(&mut self) -> Option<Waker> {
+        if self.notified {
+            return None;
+        }
+        let waker = self.waker.clone()?;
+        self.notified = true;
+        Some(waker)
+    }
+}
+
+impl Client {
+    /// A session that was just created.
+    #[must_use]
+    pub fn new(key: ClientKey, session: Session, identity: Arc<Identity>) -> Arc<Self> {
+        let id = Arc::clone(&identity.client_id);
+        let state = State {
+            session,
+            identity,
+            epoch: 0,
+            kicked: None,
+            over: false,
+            sweep_at: None,
+            waker: None,
+            notified: false,
+        };
+        Arc::new(Self { key, id, connected: AtomicBool::new(false), state: Mutex::new(state) })
+    }
+
+    /// Locks the state. Hold it for one pure call.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Notes whether a connection is attached.
+    pub fn set_connected(&self, connected: bool) {
+        self.connected.store(connected, Ordering::Relaxed);
+    }
+
+    /// Whether it takes a shared message now: a session without a connection only keeps it.
+    #[must_use]
+    pub fn eligibility(&self) -> Eligibility {
+        if self.connected.load(Ordering::Relaxed) { Eligibility::Now } else { Eligibility::Later }
+    }
+
+    /// Delivers a run of messages and wakes the driver if there is something to send.
+    pub fn deliver_run(&self, run: &mut Run<'_, '_>, grant: &Grant<'_>, now: Now, tally: &mut Tally) {
+        let bell = {
+            let mut state = self.lock();
+            if state.over {
+                return;
+            }
+            if state.session.deliver_run(run, grant, now, tally) { state.bell() } else { None }
+        };
+        if let Some(bell) = bell {
+            bell.wake();
+        }
+    }
+
+    /// Makes the connection of the present epoch close with this Reason Code.
+    pub fn kick(&self, reason: ReasonCode) {
+        let bell = {
+            let mut state = self.lock();
+            state.kicked = Some(reason);
+            state.notified = false;
+            state.bell()
+        };
+        if let Some(bell) = bell {
+            bell.wake();
+        }
+    }
+}
+
+impl PartialEq for Client {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl Eq for Client {}
+
+impl Hash for Client {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key.hash(state);
+    }
+}

@@ -1,0 +1,313 @@
+//! Drives one session over one Network Connection: one task, one hand-written poll.
+//!
+//! A turn takes what the session has to send, writes it, reads what has come, and handles the whole burst.
+//! Per burst there is one read, one lock and at most one wake-up for each receiver, and one write: never one
+//! per message. A client that does not read stops being read itself, so that its backlog stays bounded.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
+
+use crate::broker::Broker;
+use crate::broker::client::Client;
+use crate::broker::close::Close;
+use crate::broker::counts::Counts;
+use crate::broker::identity::Identity;
+use crate::broker::link_ingress::LinkIngress;
+use crate::broker::linger::linger;
+use crate::broker::packets::Turn;
+use crate::broker::publish::Publisher;
+use crate::broker::replay::Replay;
+use crate::mqtt::decode::DecodeLimits;
+use crate::mqtt::packet::Version;
+use crate::mqtt::reason::ReasonCode;
+use crate::net::clock;
+use crate::net::listener::Permit;
+use crate::net::transport::Transport;
+use crate::time::Now;
+
+/// What one read may bring: shared by every connection of a thread, so that an idle one holds no buffer.
+const SCRATCH_BYTES: usize = 64 * 1024;
+/// Turns of one connection before others get theirs.
+const TURNS_MAX: usize = 16;
+/// With more unsent bytes than this the client is not read any further.
+const UNSENT_BYTES_MAX: usize = 1024 * 1024;
+/// An idle connection gives a larger buffer than this back.
+const IDLE_BYTES_MAX: usize = 4 * 1024;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
+}
+
+/// A connection whose CONNECT was accepted.
+pub struct Connection {
+    pub(super) broker: Arc<Broker>,
+    pub(super) client: Arc<Client>,
+    pub(super) epoch: u64,
+    pub(super) version: Version,
+    pub(super) problem_information: bool,
+    pub(super) publisher: Publisher,
+    pub(super) ingress: Option<LinkIngress>,
+    /// Answers to the client's own packets, put in front of what its session has to send.
+    pub(super) answers: Vec<u8>,
+    pub(super) replays: VecDeque<Replay>,
+    pub(super) counts: Counts,
+    transport: Transport,
+    limits: DecodeLimits,
+    /// The beginning of a packet whose rest has not come yet.
+    tail: Vec<u8>,
+    unsent: Vec<u8>,
+    sent: usize,
+    heard: bool,
+    /// The transport holds bytes that it could not pass on yet.
+    flushing: bool,
+    _permit: Permit,
+}
+
+/// What a [`Connection`] is made of.
+pub struct Parts {
+    /// The broker.
+    pub broker: Arc<Broker>,
+    /// The session, attached.
+    pub client: Arc<Client>,
+    /// What [`Broker::attach`] gave for this connection.
+    pub epoch: u64,
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// Protocol version.
+    pub version: Version,
+    /// Whether Reason Strings are welcome.
+    pub problem_information: bool,
+    /// The role of this connection in a link, if it is bound to a peer.
+    pub ingress: Option<LinkIngress>,
+    /// The transport.
+    pub transport: Transport,
+    /// Bytes that came after CONNECT.
+    pub tail: Vec<u8>,
+    /// CONNACK.
+    pub greeting: Vec<u8>,
+    /// The place among the listener's `max_connections`.
+    pub permit: Permit,
+}
+
+impl Connection {
+    /// A connection ready to be awaited.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let limits = DecodeLimits {
+            version: Some(parts.version),
+            max_packet_size: parts.broker.limits().server.max_packet_size,
+        };
+        let publisher = Publisher::new(parts.identity);
+        Self {
+            broker: parts.broker,
+            client: parts.client,
+            epoch: parts.epoch,
+            version: parts.version,
+            problem_information: parts.problem_information,
+            publisher,
+            ingress: parts.ingress,
+            answers: parts.greeting,
+            replays: VecDeque::new(),
+            counts: Counts::default(),
+            transport: parts.transport,
+            limits,
+            tail: parts.tail,
+            unsent: Vec::new(),
+            sent: 0,
+            heard: true,
+            flushing: false,
+            _permit: parts.permit,
+        }
+    }
+
+    /// One turn. Whether anything moved.
+    fn turn(&mut self, cx: &mut Context<'_>, now: Now) -> Result<bool, Close> {
+        self.collect(cx, now)?;
+        let wrote = self.write(cx)?;
+        let backlog = self.unsent.len() - self.sent + self.answers.len();
+        let read = backlog <= UNSENT_BYTES_MAX && self.read(cx, now)?;
+        Ok(wrote || read)
+    }
+
+    /// Takes what there is to send, if the last of it is out, and registers for the next wake-up.
+    fn collect(&mut self, cx: &Context<'_>, now: Now) -> Result<(), Close> {
+        let idle = self.sent == self.unsent.len();
+        if idle {
+            self.unsent.clear();
+            self.sent = 0;
+            std::mem::swap(&mut self.unsent, &mut self.answers);
+        }
+        let mut state = self.client.lock();
+        if state.epoch != self.epoch || state.over {
+            return Err(Close::Server(state.kicked.unwrap_or(ReasonCode::SessionTakenOver)));
+        }
+        if let Some(reason) = state.kicked {
+            return Err(Close::Server(reason));
+        }
+        state.listen(cx.waker());
+        if std::mem::take(&mut self.heard) {
+            state.session.touch(now);
+        }
+        if idle {
+            Replay::advance(&mut self.replays, &self.broker, &mut state.session, now, &mut self.counts.tally);
+            state.session.take_output(&mut self.unsent, now, &mut self.counts.tally);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, Close> {
+        let mut wrote = false;
+        while self.sent < self.unsent.len() {
+            match Pin::new(&mut self.transport).poll_write(cx, &self.unsent[self.sent..]) {
+                Poll::Ready(Ok(0)) => return Err(Close::Lost(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => {
+                    self.sent += count;
+                    self.counts.bytes_sent += count as u64;
+                    wrote = true;
+                }
+                Poll::Ready(Err(error)) => return Err(Close::Lost(error)),
+                Poll::Pending => return Ok(wrote),
+            }
+        }
+        if wrote || self.flushing {
+            match Pin::new(&mut self.transport).poll_flush(cx) {
+                Poll::Ready(Ok(())) => self.flushing = false,
+                Poll::Ready(Err(error)) => return Err(Close::Lost(error)),
+                Poll::Pending => self.flushing = true,
+            }
+        }
+        Ok(wrote)
+    }
+
+    /// Reads once and handles every packet that is complete.
+    fn read(&mut self, cx: &mut Context<'_>, now: Now) -> Result<bool, Close> {
+        if self.tail.len() >= SCRATCH_BYTES / 2 {
+            return self.read_large(cx, now);
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            let kept = self.tail.len();
+            let mut buffer = ReadBuf::new(&mut scratch[kept..]);
+            let count = match poll_count(Pin::new(&mut self.transport).poll_read(cx, &mut buffer), &buffer)? {
+                Some(count) => count,
+                None => return Ok(false),
+            };
+            scratch[..kept].copy_from_slice(&self.tail);
+            self.heard(count);
+            let burst = &scratch[..kept + count];
+            let used = self.handle(burst, now)?;
+            self.tail.clear();
+            self.tail.extend_from_slice(&burst[used..]);
+            Ok(true)
+        })
+    }
+
+    /// The same for a packet that outgrew the scratch space: it is collected where it stays.
+    fn read_large(&mut self, cx: &mut Context<'_>, now: Now) -> Result<bool, Close> {
+        let kept = self.tail.len();
+        self.tail.resize(kept + SCRATCH_BYTES, 0);
+        let mut buffer = ReadBuf::new(&mut self.tail[kept..]);
+        let polled = poll_count(Pin::new(&mut self.transport).poll_read(cx, &mut buffer), &buffer);
+        let count = match polled {
+            Ok(Some(count)) => count,
+            Ok(None) => {
+                self.tail.truncate(kept);
+                return Ok(false);
+            }
+            Err(close) => return Err(close),
+        };
+        self.tail.truncate(kept + count);
+        self.heard(count);
+        let burst = std::mem::take(&mut self.tail);
+        let used = self.handle(&burst, now)?;
+        self.tail = burst;
+        self.tail.drain(..used);
+        self.tail.shrink_to(SCRATCH_BYTES);
+        Ok(true)
+    }
+
+    fn heard(&mut self, count: usize) {
+        self.heard = true;
+        self.counts.bytes_received += count as u64;
+    }
+
+    /// Handles the complete packets of a burst; gives how many bytes they were.
+    fn handle(&mut self, burst: &[u8], now: Now) -> Result<usize, Close> {
+        let limits = self.limits;
+        Turn::new(self, now).handle(burst, &limits)
+    }
+
+    /// Gives back what an idle connection does not need.
+    fn rest(&mut self) {
+        if self.sent == self.unsent.len() && self.unsent.capacity() > IDLE_BYTES_MAX {
+            self.unsent = Vec::new();
+            self.sent = 0;
+        }
+        if self.answers.is_empty() && self.answers.capacity() > IDLE_BYTES_MAX {
+            self.answers = Vec::new();
+        }
+    }
+
+    fn report(&mut self) {
+        self.counts.report(&self.broker.metrics);
+    }
+
+    /// Drives the connection to its end.
+    pub async fn run(mut self) {
+        let close = poll_fn(|cx| self.poll(cx)).await;
+        self.leave(&close);
+        if close.peer_may_listen() {
+            let Self { transport, unsent, .. } = self;
+            // Boxed, so that a living connection does not carry the memory of its end.
+            Box::pin(linger(transport, unsent)).await;
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Close> {
+        let now = clock::now();
+        for _ in 0..TURNS_MAX {
+            match self.turn(cx, now) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.report();
+                    self.rest();
+                    return Poll::Pending;
+                }
+                Err(close) => return Poll::Ready(close),
+            }
+        }
+        self.report();
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Gives the session back and leaves what is still to be sent in `unsent`.
+    fn leave(&mut self, close: &Close) {
+        self.report();
+        close.log(&self.client.id);
+        self.broker.metrics.broker.disconnects[close.label()].inc();
+        self.unsent.drain(..self.sent);
+        self.unsent.append(&mut self.answers);
+        close.farewell(self.version, self.problem_information, &mut self.unsent);
+        self.ingress = None;
+        self.broker.detach(&self.client, self.epoch, close.ending(), clock::now());
+    }
+}
+
+fn poll_count(polled: Poll<io::Result<()>>, buffer: &ReadBuf<'_>) -> Result<Option<usize>, Close> {
+    match polled {
+        Poll::Pending => Ok(None),
+        Poll::Ready(Err(error)) => Err(Close::Lost(error)),
+        Poll::Ready(Ok(())) if buffer.filled().is_empty() => Err(Close::Lost(io::ErrorKind::UnexpectedEof.into())),
+        Poll::Ready(Ok(())) => Ok(Some(buffer.filled().len())),
+    }
+}

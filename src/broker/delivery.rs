@@ -1,0 +1,125 @@
+//! A run of messages to everybody who wants it: local clients, one member of each shared group, linked
+//! clusters. Downward once: the publisher's task does all of it by plain calls.
+
+use std::slice;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::broker::Broker;
+use crate::broker::Targets;
+use crate::broker::client::Client;
+use crate::broker::counts::Counts;
+use crate::broker::identity::Identity;
+use crate::broker::shared::ClientKey;
+use crate::broker::shared::SharedGroup;
+use crate::mqtt::packet::Version;
+use crate::session::frames::Run;
+use crate::session::frames::RunFrames;
+use crate::session::message::Publication;
+use crate::session::outbound::Grant;
+use crate::session::tally::Tally;
+use crate::time::Now;
+
+/// Where a message came from.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'a> {
+    /// A client of ours, now or, for a Will, before.
+    Client(&'a Identity, ClientKey),
+    /// A linked cluster: never forwarded again, so that nothing can go round.
+    Link,
+}
+
+impl<'a> Source<'a> {
+    fn key(&self) -> Option<ClientKey> {
+        match self {
+            Self::Client(_, key) => Some(*key),
+            Self::Link => None,
+        }
+    }
+
+    /// The publishing client, if it is one of ours.
+    #[must_use]
+    pub fn identity(&self) -> Option<&'a Identity> {
+        match self {
+            Self::Client(identity, _) => Some(identity),
+            Self::Link => None,
+        }
+    }
+
+    /// What the publisher speaks.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.identity().map_or(Version::V5, |identity| identity.version)
+    }
+}
+
+impl Broker {
+    /// Delivers a run. Whether there was anybody to deliver it to.
+    pub(super) fn deliver(
+        &self,
+        run: &mut Run<'_, '_>,
+        targets: &Targets,
+        source: Source<'_>,
+        now: Now,
+        tally: &mut Tally,
+    ) -> bool {
+        let publisher = source.key();
+        let mut matched = false;
+        for target in &targets.clients {
+            let Some(grant) = target.grant_for(publisher) else { continue };
+            matched = true;
+            let grant = Grant {
+                qos: grant.qos,
+                retain_as_published: grant.retain_as_published,
+                subscription_ids: &grant.subscription_ids,
+            };
+            target.destination.deliver_run(run, &grant, now, tally);
+        }
+        for group in &targets.shared {
+            matched |= deliver_shared(group, run.publications(), now, tally);
+        }
+        if !targets.links.is_empty() && source.identity().is_some() {
+            matched |= self.links.forward(&targets.links, run.publications(), source, now);
+        }
+        matched
+    }
+
+    /// Publishes one message that no PUBLISH of a burst brought: a Will, a message of our own.
+    pub(super) fn publish_one(&self, publication: &Publication<'_>, source: Source<'_>, now: Now) {
+        let mut frames = RunFrames::default();
+        let publications = [*publication];
+        let mut run = Run::new(&publications, &mut frames, now);
+        let mut counts = Counts::default();
+        let routed = self.routes.targets(publication.topic);
+        if !self.deliver(&mut run, &routed.targets, source, now, &mut counts.tally) {
+            counts.no_subscribers += 1;
+        }
+        counts.report(&self.metrics);
+    }
+}
+
+/// One member of the group gets each message (`[MQTT-4.8.2-4]`), a connected one if there is any. Whether
+/// somebody got or will get one.
+fn deliver_shared(
+    group: &SharedGroup<Arc<Client>>,
+    publications: &[Publication<'_>],
+    now: Now,
+    tally: &mut Tally,
+) -> bool {
+    let mut frames = RunFrames::default();
+    let mut matched = false;
+    for publication in publications {
+        let Some(member) = group.pick(|client| client.eligibility()) else { continue };
+        matched = true;
+        let ids: &[u32] = &member.id.map(u32::from).into_iter().collect::<SmallVec<[u32; 1]>>();
+        let grant = Grant {
+            qos: member.options.qos,
+            retain_as_published: member.options.retain_as_published,
+            subscription_ids: ids,
+        };
+        let one = slice::from_ref(publication);
+        member.destination.deliver_run(&mut Run::new(one, &mut frames, now), &grant, now, tally);
+    }
+    matched
+}

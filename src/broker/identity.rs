@@ -1,0 +1,133 @@
+//! Who is at the other end of a connection, as authentication left it; and the one place where it is decided
+//! what they may do: confinement to `$LINK/` first, then the rules of the ACL file.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::acl::confine::Confined;
+use crate::acl::confine::ListenerRole;
+use crate::acl::confine::confine;
+use crate::acl::eval::DecidedBy;
+use crate::acl::eval::Request;
+use crate::acl::eval::RuleSet;
+use crate::acl::eval::Subject;
+use crate::acl::rule::Permission;
+use crate::config::settings::DenyAction;
+use crate::metrics::labels::AclReason;
+use crate::mqtt::packet::Version;
+
+/// An authenticated client. Immutable: a new CONNECT makes a new one.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Client Identifier.
+    pub client_id: Arc<str>,
+    /// User Name that was authenticated.
+    pub username: Option<String>,
+    /// Remote address.
+    pub peer: SocketAddr,
+    /// Listener, as `<type>:<name>`.
+    pub listener: Arc<str>,
+    /// Who may connect there.
+    pub role: ListenerRole,
+    /// Common name of the client certificate.
+    pub common_name: Option<String>,
+    /// Attributes of the client for `{client_attr, …}`.
+    pub attributes: BTreeMap<String, String>,
+    /// Skips the rules of the file; confinement still holds.
+    pub is_superuser: bool,
+    /// The linked cluster whose connection this is.
+    pub bound_to: Option<Arc<str>>,
+    /// Protocol version.
+    pub version: Version,
+}
+
+/// The zone of every client: zones are not configurable yet.
+pub const ZONE: &str = "default";
+
+/// The ACL in force: rules and what goes with them. Swapped as a whole.
+#[derive(Debug)]
+pub struct Policy {
+    /// The compiled file.
+    pub rules: RuleSet,
+    /// The verdict when no rule matches.
+    pub no_match: Permission,
+    /// What a denial does to the connection.
+    pub deny_action: DenyAction,
+    /// Rises with every swap, so that cached verdicts can be told from current ones.
+    pub generation: u64,
+}
+
+/// Why something was denied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// In front of the file: `$LINK/` belongs to links, and links to `$LINK/`.
+    Confined(Confined),
+    /// A rule of the file.
+    Rule {
+        /// Line of the rule.
+        line: u32,
+    },
+    /// No rule matched, and `no_match` denies.
+    NoMatch,
+}
+
+impl Denied {
+    /// The value of the `reason` label.
+    #[must_use]
+    pub fn label(self) -> AclReason {
+        match self {
+            Self::Confined(Confined::ClientListener | Confined::Unbound) => AclReason::ConfinedClient,
+            Self::Confined(_) => AclReason::ConfinedLink,
+            Self::Rule { .. } => AclReason::Rule,
+            Self::NoMatch => AclReason::NoMatch,
+        }
+    }
+
+    /// The name in logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Confined(confined) => confined.name(),
+            Self::Rule { .. } => "rule",
+            Self::NoMatch => "no_match",
+        }
+    }
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Confined(confined) => confined.fmt(f),
+            Self::Rule { line } => write!(f, "denied by the rule at line {line} of the ACL file"),
+            Self::NoMatch => f.write_str("no rule of the ACL file matches, and no_match is deny"),
+        }
+    }
+}
+
+impl Policy {
+    /// Whether this client may do this. Authorisation happens here and nowhere else.
+    ///
+    /// # Errors
+    /// What denied it.
+    pub fn authorize(&self, identity: &Identity, request: &Request<'_>) -> Result<(), Denied> {
+        confine(identity.bound_to.as_deref(), identity.role, request).map_err(Denied::Confined)?;
+        let subject = Subject {
+            client_id: &identity.client_id,
+            username: identity.username.as_deref(),
+            peer_host: identity.peer.ip(),
+            cert_common_name: identity.common_name.as_deref(),
+            zone: ZONE,
+            listener: &identity.listener,
+            client_attrs: &identity.attributes,
+            is_superuser: identity.is_superuser,
+        };
+        let verdict = self.rules.authorize(&subject, request, self.no_match);
+        match (verdict.permission, verdict.by) {
+            (Permission::Allow, _) => Ok(()),
+            (Permission::Deny, DecidedBy::Rule { line, .. }) => Err(Denied::Rule { line }),
+            (Permission::Deny, _) => Err(Denied::NoMatch),
+        }
+    }
+}

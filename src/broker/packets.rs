@@ -1,0 +1,231 @@
+//! The packets of one burst, other than PUBLISH, which is in `publish.rs`.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::acl::eval::Request;
+use crate::broker::Limits;
+use crate::broker::close::Close;
+use crate::broker::connection::Connection;
+use crate::broker::identity::Policy;
+use crate::broker::publish::Gathering;
+use crate::broker::replay::REPLAYS_MAX;
+use crate::broker::replay::Replay;
+use crate::config::settings::DenyAction;
+use crate::metrics::labels::PacketType as Label;
+use crate::mqtt::decode;
+use crate::mqtt::decode::DecodeLimits;
+use crate::mqtt::decode::Decoded;
+use crate::mqtt::encode;
+use crate::mqtt::packet::Ack;
+use crate::mqtt::packet::Disconnect;
+use crate::mqtt::packet::Packet;
+use crate::mqtt::packet::PacketType;
+use crate::mqtt::packet::RetainHandling;
+use crate::mqtt::packet::SubAck;
+use crate::mqtt::packet::Subscribe;
+use crate::mqtt::packet::SubscribeFilter;
+use crate::mqtt::packet::UnsubAck;
+use crate::mqtt::packet::Unsubscribe;
+use crate::mqtt::property::Properties;
+use crate::mqtt::reason::ReasonCode;
+use crate::mqtt::topic;
+use crate::mqtt::topic::ParsedFilter;
+use crate::session::Ending;
+use crate::session::Subscription;
+use crate::time::Now;
+
+/// Handling one burst of one connection.
+pub struct Turn<'c, 'a> {
+    pub(super) connection: &'c mut Connection,
+    pub(super) now: Now,
+    pub(super) policy: Arc<Policy>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) gathering: Gathering<'a>,
+}
+
+impl<'c, 'a> Turn<'c, 'a> {
+    /// Begins.
+    #[must_use]
+    pub fn new(connection: &'c mut Connection, now: Now) -> Self {
+        let (policy, limits) = (connection.broker.policy(), connection.broker.limits());
+        Self { connection, now, policy, limits, gathering: Gathering::default() }
+    }
+
+    /// Handles every complete packet; gives the bytes they took. What was received before a fault is still
+    /// delivered and acknowledged.
+    pub fn handle(mut self, burst: &'a [u8], limits: &DecodeLimits) -> Result<usize, Close> {
+        let mut used = 0;
+        let result = loop {
+            match decode::decode(&burst[used..], limits) {
+                Ok(Decoded::Packet { packet, len }) => {
+                    used += len;
+                    if let Err(close) = self.packet(packet) {
+                        break Err(close);
+                    }
+                }
+                Ok(Decoded::NeedMore { .. }) => break Ok(used),
+                Err(error) => break Err(Close::Decode(error)),
+            }
+        };
+        self.flush();
+        result
+    }
+
+    fn packet(&mut self, packet: Packet<'a>) -> Result<(), Close> {
+        self.connection.counts.received(Label::from(&packet));
+        match packet {
+            Packet::Publish(publish) => return self.publish(publish),
+            Packet::PubAck(ack) => {
+                self.connection.client.lock().session.handle_puback(ack.packet_id);
+            }
+            Packet::PubRec(ack) => self.pubrec(&ack),
+            Packet::PubComp(ack) => {
+                self.connection.client.lock().session.handle_pubcomp(ack.packet_id);
+            }
+            Packet::PubRel(ack) => self.pubrel(&ack),
+            Packet::Subscribe(subscribe) => return self.subscribe(&subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
+            Packet::PingReq => {
+                encode::encode_ping_resp(&mut self.connection.answers);
+                self.connection.counts.sent(Label::PingResp);
+            }
+            Packet::Disconnect(disconnect) => return Err(self.disconnect(&disconnect)),
+            Packet::Connect(_) => {
+                return Err(Close::Violation(ReasonCode::ProtocolError, "a second CONNECT")); // [MQTT-3.1.0-2]
+            }
+            Packet::Auth(_) => {
+                return Err(Close::Violation(ReasonCode::ProtocolError, "AUTH without enhanced authentication")); // [MQTT-4.12.0-7]
+            }
+            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
+                return Err(Close::Violation(ReasonCode::ProtocolError, "a packet that only a Server sends"));
+            }
+        }
+        Ok(())
+    }
+
+    fn pubrec(&mut self, ack: &Ack<'_>) {
+        self.connection.client.lock().session.handle_pubrec(ack.packet_id, ack.reason);
+        self.connection.counts.sent(Label::PubRel);
+    }
+
+    fn pubrel(&mut self, ack: &Ack<'_>) {
+        self.flush();
+        let connection = &mut *self.connection;
+        let reason = connection.client.lock().session.inbound.handle_pubrel(ack.packet_id);
+        encode::encode_ack(PacketType::PubComp, connection.version, ack.packet_id, reason, &mut connection.answers);
+        connection.counts.sent(Label::PubComp);
+    }
+
+    fn disconnect(&mut self, disconnect: &Disconnect<'_>) -> Close {
+        if let Some(seconds) = disconnect.properties.session_expiry_interval() {
+            let changed = self.connection.client.lock().session.change_expiry(seconds);
+            if let Err(reason) = changed {
+                return Close::Violation(reason, "a Session Expiry Interval where CONNECT had none");
+            }
+        }
+        // [MQTT-3.14.4-3]: only 0x00 takes the Will back.
+        let normal = disconnect.reason == ReasonCode::Success;
+        Close::Client(if normal { Ending::Normal } else { Ending::WithWill })
+    }
+
+    fn subscribe(&mut self, subscribe: &Subscribe<'_>) -> Result<(), Close> {
+        self.flush();
+        let id = subscribe.properties.subscription_identifiers().next();
+        let mut replays = Vec::new();
+        let mut reasons = SmallVec::new();
+        for entry in &subscribe.filters {
+            let reason = self.subscribe_one(entry, id, &mut replays)?;
+            reasons.push(reason);
+        }
+        let answer = SubAck { packet_id: subscribe.packet_id, properties: Properties::EMPTY, reasons };
+        self.answer(&Packet::SubAck(answer), Label::SubAck);
+        self.connection.replays.extend(replays);
+        Ok(())
+    }
+
+    fn subscribe_one(
+        &mut self,
+        entry: &SubscribeFilter<'_>,
+        id: Option<u32>,
+        replays: &mut Vec<Replay>,
+    ) -> Result<ReasonCode, Close> {
+        let parsed = match self.check_filter(entry.filter) {
+            Ok(parsed) => parsed,
+            Err(reason) => return Ok(reason),
+        };
+        if parsed.share.is_some() && entry.options.no_local {
+            return Err(Close::Violation(ReasonCode::ProtocolError, "No Local on a Shared Subscription")); // [MQTT-3.8.3-4]
+        }
+        let request = Request::Subscribe { filter: entry.filter, qos: entry.options.qos };
+        let identity = &self.connection.publisher.identity;
+        if let Err(denied) = self.policy.authorize(identity, &request) {
+            self.connection.broker.log_denied(identity, "subscribe", entry.filter, denied);
+            if self.policy.deny_action == DenyAction::Disconnect {
+                return Err(Close::Violation(ReasonCode::NotAuthorized, "not authorized to subscribe"));
+            }
+            return Ok(ReasonCode::NotAuthorized);
+        }
+        let mut options = entry.options;
+        options.qos = options.qos.min(self.limits.server.max_qos);
+        let subscription = Subscription { options, id };
+        let connection = &mut *self.connection;
+        let Some(is_new) = connection.broker.subscribe(&connection.client, connection.epoch, &parsed, entry.filter, subscription)
+        else {
+            return Ok(ReasonCode::QuotaExceeded);
+        };
+        let wants_retained = match options.retain_handling {
+            RetainHandling::SendAtSubscribe => true,
+            RetainHandling::SendIfNew => is_new,
+            RetainHandling::DoNotSend => false,
+        };
+        let room = connection.replays.len() + replays.len() < REPLAYS_MAX;
+        if wants_retained && parsed.share.is_none() && room {
+            replays.push(Replay::new(parsed.filter, options.qos, id));
+        }
+        Ok(ReasonCode::from_u8(options.qos as u8).unwrap_or(ReasonCode::Success))
+    }
+
+    /// Whether the filter is one, and one we offer.
+    fn check_filter<'f>(&self, filter: &'f str) -> Result<ParsedFilter<'f>, ReasonCode> {
+        let parsed = ParsedFilter::parse(filter).map_err(|_| ReasonCode::TopicFilterInvalid)?;
+        let server = &self.limits.server;
+        if parsed.filter.bytes().filter(|byte| *byte == b'/').count() >= self.limits.max_topic_levels {
+            return Err(ReasonCode::TopicFilterInvalid);
+        }
+        if parsed.share.is_some() && !server.shared_subscription {
+            return Err(ReasonCode::SharedSubscriptionsNotSupported);
+        }
+        if !server.wildcard_subscription && topic::has_wildcard(parsed.filter) {
+            return Err(ReasonCode::WildcardSubscriptionsNotSupported);
+        }
+        Ok(parsed)
+    }
+
+    fn unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>) {
+        self.flush();
+        let connection = &mut *self.connection;
+        let mut reasons = SmallVec::new();
+        for filter in &unsubscribe.filters {
+            reasons.push(match ParsedFilter::parse(filter) {
+                Err(_) => ReasonCode::TopicFilterInvalid,
+                Ok(parsed) if connection.broker.unsubscribe(&connection.client, connection.epoch, &parsed, filter) => {
+                    ReasonCode::Success
+                }
+                Ok(_) => ReasonCode::NoSubscriptionExisted,
+            });
+        }
+        let answer = UnsubAck { packet_id: unsubscribe.packet_id, properties: Properties::EMPTY, reasons };
+        self.answer(&Packet::UnsubAck(answer), Label::UnsubAck);
+    }
+
+    fn answer(&mut self, packet: &Packet<'_>, label: Label) {
+        let connection = &mut *self.connection;
+        if let Err(error) = encode::encode(packet, connection.version, &mut connection.answers) {
+            tracing::error!(client_id = &*connection.client.id, %error, "an answer could not be encoded");
+            return;
+        }
+        connection.counts.sent(label);
+    }
+}

@@ -1,0 +1,292 @@
+//! PUBLISH packets of one burst: authorised and routed once per topic, delivered in runs.
+//!
+//! Consecutive messages with the same receivers form a run. Each receiver is then locked and woken once for
+//! the whole run, and its frames are encoded once for all receivers. Acknowledgements go out after delivery.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::acl::eval::Request;
+use crate::broker::Broker;
+use crate::broker::Targets;
+use crate::broker::close::Close;
+use crate::broker::connection::Connection;
+use crate::broker::delivery::Source;
+use crate::broker::identity::Denied;
+use crate::broker::identity::Identity;
+use crate::broker::packets::Turn;
+use crate::broker::topic_cache::TopicCache;
+use crate::config::settings::DenyAction;
+use crate::metrics::labels::DropReason;
+use crate::metrics::labels::PacketType as Label;
+use crate::mqtt::encode;
+use crate::mqtt::packet::PacketId;
+use crate::mqtt::packet::PacketType;
+use crate::mqtt::packet::Publish;
+use crate::mqtt::packet::QoS;
+use crate::mqtt::packet::Version;
+use crate::mqtt::reason::ReasonCode;
+use crate::session::frames::Run;
+use crate::session::frames::RunFrames;
+use crate::session::inbound::Aliases;
+use crate::session::inbound::Received;
+use crate::session::message::Expiry;
+use crate::session::message::Message;
+use crate::session::message::Publication;
+
+/// The publishing side of one connection.
+#[derive(Debug)]
+pub struct Publisher {
+    pub(super) identity: Arc<Identity>,
+    aliases: Aliases,
+    cache: TopicCache,
+    frames: RunFrames,
+}
+
+impl Publisher {
+    /// Nothing published yet.
+    #[must_use]
+    pub fn new(identity: Arc<Identity>) -> Self {
+        Self { identity, aliases: Aliases::default(), cache: TopicCache::default(), frames: RunFrames::default() }
+    }
+}
+
+/// A message of the run that is being gathered.
+#[derive(Debug)]
+pub struct Pending<'a> {
+    /// Topic Name.
+    pub topic: Cow<'a, str>,
+    /// Properties as forwarded.
+    pub properties: Cow<'a, [u8]>,
+    /// Application Message.
+    pub payload: Cow<'a, [u8]>,
+    /// QoS as published.
+    pub qos: QoS,
+    /// RETAIN as published.
+    pub retain: bool,
+    /// Message Expiry Interval.
+    pub expiry: Option<Expiry>,
+    /// How it is to be acknowledged: by the QoS of the PUBLISH that brought it.
+    pub answer: Option<(QoS, PacketId)>,
+}
+
+impl Pending<'_> {
+    fn view(&self) -> Publication<'_> {
+        Publication {
+            topic: &self.topic,
+            properties: &self.properties,
+            payload: &self.payload,
+            qos: self.qos,
+            retain: self.retain,
+            expiry: self.expiry,
+        }
+    }
+}
+
+/// The run that is being gathered.
+#[derive(Debug, Default)]
+pub struct Gathering<'a> {
+    messages: Vec<Pending<'a>>,
+    targets: Option<Arc<Targets>>,
+}
+
+impl<'a> Turn<'_, 'a> {
+    /// A PUBLISH from the client.
+    pub(super) fn publish(&mut self, publish: Publish<'a>) -> Result<(), Close> {
+        self.connection.counts.messages_received[publish.qos as usize] += 1;
+        self.check_capabilities(&publish)?;
+        let topic = self.resolve_topic(&publish)?;
+        let verdict = self.authorize_and_route(&topic, publish.qos, publish.retain)?;
+        if publish.qos == QoS::ExactlyOnce && !self.is_new(&publish)? {
+            return Ok(());
+        }
+        let targets = match verdict {
+            Ok(targets) => targets,
+            Err(_) => return self.refuse(&publish),
+        };
+        if self.is_link_topic(&topic) {
+            return self.link_publish(&topic, &publish);
+        }
+        let pending = Pending {
+            topic,
+            properties: publish.properties.forwarded(),
+            payload: Cow::Borrowed(publish.payload),
+            qos: publish.qos,
+            retain: publish.retain,
+            expiry: self.expiry(&publish),
+            answer: publish.packet_id.map(|id| (publish.qos, id)),
+        };
+        self.gather(pending, targets);
+        Ok(())
+    }
+
+    /// `[MQTT-3.2.2-11]`, `[MQTT-3.2.2-14]`: what CONNACK said we do not take.
+    fn check_capabilities(&self, publish: &Publish<'_>) -> Result<(), Close> {
+        let server = &self.limits.server;
+        if publish.qos > server.max_qos {
+            return Err(Close::Violation(ReasonCode::QoSNotSupported, "a PUBLISH above the Maximum QoS"));
+        }
+        if publish.retain && !server.retain_available {
+            return Err(Close::Violation(ReasonCode::RetainNotSupported, "RETAIN is not available"));
+        }
+        Ok(())
+    }
+
+    fn resolve_topic(&mut self, publish: &Publish<'a>) -> Result<Cow<'a, str>, Close> {
+        let alias = if publish.properties.is_empty() { None } else { publish.properties.topic_alias() };
+        if alias.is_none() {
+            return Ok(Cow::Borrowed(publish.topic));
+        }
+        let maximum = self.limits.server.max_topic_alias;
+        let resolved = self.connection.publisher.aliases.resolve(publish.topic, alias, maximum);
+        let topic = resolved.map_err(|reason| Close::Violation(reason, "a Topic Alias that stands for nothing here"))?;
+        Ok(if publish.topic.is_empty() { Cow::Owned(topic.to_owned()) } else { Cow::Borrowed(publish.topic) })
+    }
+
+    /// Asks the ACL and the route table, or remembers what they said. A denial is logged and counted when it
+    /// is found, and counted as a dropped message each time.
+    fn authorize_and_route(
+        &mut self,
+        topic: &str,
+        qos: QoS,
+        retain: bool,
+    ) -> Result<Result<Arc<Targets>, Denied>, Close> {
+        let Connection { publisher, broker, .. } = &mut *self.connection;
+        let entry = publisher.cache.entry(topic, self.policy.generation, &broker.routes);
+        if entry.too_many_levels(self.limits.max_topic_levels) {
+            return Err(Close::Violation(ReasonCode::TopicNameInvalid, "a Topic Name with too many levels"));
+        }
+        let identity = &publisher.identity;
+        let verdict = entry.verdict(qos, retain, || {
+            let verdict = self.policy.authorize(identity, &Request::Publish { topic, qos, retain });
+            if let Err(denied) = &verdict {
+                broker.log_denied(identity, "publish", topic, *denied);
+            }
+            verdict
+        });
+        Ok(verdict.map(|()| entry.targets()))
+    }
+
+    /// QoS 2, method A: whether the message is to be passed on. A second PUBLISH is only answered.
+    fn is_new(&mut self, publish: &Publish<'_>) -> Result<bool, Close> {
+        let Some(id) = publish.packet_id else { return Ok(true) };
+        let limits = self.limits.inbound(self.connection.version);
+        let received = self.connection.client.lock().session.inbound.handle_publish(id, limits, self.now);
+        match received {
+            Received::New => Ok(true),
+            Received::Duplicate => {
+                self.flush();
+                self.acknowledge(QoS::ExactlyOnce, id, ReasonCode::Success);
+                Ok(false)
+            }
+            Received::Exceeded => Err(Close::Violation(
+                ReasonCode::ReceiveMaximumExceeded,
+                "more unreleased QoS 2 messages than allowed",
+            )),
+        }
+    }
+
+    /// Not authorised: dropped, and answered as far as the version can say it.
+    fn refuse(&mut self, publish: &Publish<'_>) -> Result<(), Close> {
+        self.connection.counts.denied += 1;
+        if self.policy.deny_action == DenyAction::Disconnect {
+            return Err(Close::Violation(ReasonCode::NotAuthorized, "not authorized to publish"));
+        }
+        if let Some(id) = publish.packet_id {
+            if publish.qos == QoS::ExactlyOnce {
+                self.connection.client.lock().session.inbound.forget(id);
+            }
+            self.flush();
+            self.acknowledge(publish.qos, id, ReasonCode::NotAuthorized);
+        }
+        Ok(())
+    }
+
+    fn expiry(&self, publish: &Publish<'_>) -> Option<Expiry> {
+        if publish.properties.is_empty() {
+            return None;
+        }
+        let interval_seconds = publish.properties.message_expiry_interval()?;
+        Some(Expiry { interval_seconds, received_mono_ms: self.now.mono_ms })
+    }
+
+    /// Adds a message to the run, after delivering the run before it if that had other receivers.
+    fn gather(&mut self, pending: Pending<'a>, targets: Arc<Targets>) {
+        if !self.gathering.targets.as_ref().is_some_and(|known| Arc::ptr_eq(known, &targets)) {
+            self.flush();
+            self.gathering.targets = Some(targets);
+        }
+        self.gathering.messages.push(pending);
+    }
+
+    /// Delivers the run and acknowledges it.
+    pub(super) fn flush(&mut self) {
+        let Gathering { messages, targets } = std::mem::take(&mut self.gathering);
+        let Some(targets) = targets else { return };
+        let connection = &mut *self.connection;
+        let broker = Arc::clone(&connection.broker);
+        let publications: Vec<Publication<'_>> = messages.iter().map(Pending::view).collect();
+        let mut run = Run::new(&publications, &mut connection.publisher.frames, self.now);
+        let stored = broker.retain_run(&mut run);
+        let source = Source::Client(&connection.publisher.identity, connection.client.key);
+        let matched = broker.deliver(&mut run, &targets, source, self.now, &mut connection.counts.tally);
+        if !matched {
+            connection.counts.no_subscribers += publications.len() as u64;
+        }
+        let reason = if matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
+        for (index, pending) in messages.iter().enumerate() {
+            let Some((qos, id)) = pending.answer else { continue };
+            let refused = stored.get(index).is_some_and(|stored| !stored);
+            self.acknowledge(qos, id, if refused { ReasonCode::QuotaExceeded } else { reason });
+        }
+    }
+
+    /// PUBACK or PUBREC. A PUBREC that refuses frees the Packet Identifier (`[MQTT-4.3.3-9]`).
+    pub(super) fn acknowledge(&mut self, qos: QoS, id: PacketId, reason: ReasonCode) {
+        let (kind, label) = match qos {
+            QoS::ExactlyOnce => (PacketType::PubRec, Label::PubRec),
+            QoS::AtMostOnce | QoS::AtLeastOnce => (PacketType::PubAck, Label::PubAck),
+        };
+        let connection = &mut *self.connection;
+        if qos == QoS::ExactlyOnce && reason.is_error() && connection.version == Version::V5 {
+            connection.client.lock().session.inbound.forget(id);
+        }
+        encode::encode_ack(kind, connection.version, id, reason, &mut connection.answers);
+        connection.counts.sent(label);
+    }
+}
+
+impl Broker {
+    /// Stores the retained messages of a run (`[MQTT-3.3.1-5]`), removes what an empty payload removes
+    /// (`[MQTT-3.3.1-6]`). For each message whether that worked; empty when none is retained.
+    fn retain_run(&self, run: &mut Run<'_, '_>) -> Vec<bool> {
+        if run.publications().iter().all(|publication| !publication.retain) {
+            return Vec::new();
+        }
+        (0..run.publications().len())
+            .map(|index| {
+                let publication = run.publications()[index];
+                !publication.retain || self.retain(&publication, || run.keep(index))
+            })
+            .collect()
+    }
+
+    /// Stores or removes one retained message. Whether that worked.
+    pub(super) fn retain(
+        &self,
+        publication: &Publication<'_>,
+        keep: impl FnOnce() -> Arc<Message>,
+    ) -> bool {
+        if publication.payload.is_empty() {
+            self.retained.remove(publication.topic);
+            return true;
+        }
+        let deadline = publication.expiry.map(|expiry| expiry.deadline_mono_ms());
+        let stored = self.retained.insert(keep(), deadline);
+        if let Err(full) = &stored {
+            self.metrics.broker.messages_dropped[DropReason::RetainedFull].inc();
+            tracing::warn!(topic = publication.topic, "retained message not stored: {full}");
+        }
+        stored.is_ok()
+    }
+}

@@ -1,0 +1,1 @@
+//! Builds a broker and opens its listeners.

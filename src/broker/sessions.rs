@@ -1,0 +1,283 @@
+//! The life of sessions in the broker: a connection takes one over or begins one, leaves it, and in the end it
+//! goes with everything it holds.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::acl::eval::Request;
+use crate::broker::Broker;
+use crate::broker::client::Client;
+use crate::broker::client::State;
+use crate::broker::delivery::Source;
+use crate::broker::identity::Identity;
+use crate::broker::routes::RouteChange;
+use crate::broker::shared;
+use crate::broker::shared::ClientKey;
+use crate::metrics::labels::DropReason;
+use crate::mqtt::reason::ReasonCode;
+use crate::mqtt::topic::ParsedFilter;
+use crate::session::Attachment;
+use crate::session::Due;
+use crate::session::Ending;
+use crate::session::Session;
+use crate::session::Subscription;
+use crate::session::message::Message;
+use crate::time::Now;
+
+/// A connection's hold on a session.
+#[derive(Debug)]
+pub struct Attached {
+    /// The session.
+    pub client: Arc<Client>,
+    /// Names the connection towards the session: a takeover makes it stale.
+    pub epoch: u64,
+    /// Session Present.
+    pub session_present: bool,
+}
+
+/// What is left to do after the lock of a client is free again.
+#[derive(Debug, Default)]
+struct Aftermath {
+    will: Option<(Arc<Message>, Arc<Identity>)>,
+    filters: Vec<Box<str>>,
+    lost_messages: usize,
+}
+
+impl Broker {
+    /// Attaches a new connection: to the session of its Client Identifier, which it takes over from the
+    /// connection that has it (`[MQTT-3.1.4-3]`), or to a new one (`[MQTT-3.1.2-4]`, `[MQTT-3.1.2-5]`).
+    pub(super) fn attach(&self, identity: &Arc<Identity>, clean_start: bool, attachment: Attachment, now: Now) -> Attached {
+        let existing = self.clients.get(&identity.client_id).map(|entry| Arc::clone(&entry));
+        if let Some(client) = existing {
+            if clean_start {
+                self.end_session(&client, now);
+            } else {
+                match self.take_over(&client, identity, attachment, now) {
+                    Ok(attached) => return attached,
+                    Err(attachment) => return self.begin(identity, attachment, now),
+                }
+            }
+        }
+        self.begin(identity, attachment, now)
+    }
+
+    /// Resumes a session, unless it ended with its last connection: then the attachment comes back.
+    #[expect(clippy::result_large_err, reason = "the attachment goes on to a new session at once")]
+    fn take_over(
+        &self,
+        client: &Arc<Client>,
+        identity: &Arc<Identity>,
+        attachment: Attachment,
+        now: Now,
+    ) -> Result<Attached, Attachment> {
+        let (result, will, bell) = {
+            let mut state = client.lock();
+            if state.over {
+                return Err(attachment);
+            }
+            let due = if state.session.is_connected() { state.session.detach(Ending::WithWill, now) } else { Due::default() };
+            let will = due.will.map(|message| (message, Arc::clone(&state.identity)));
+            if due.session_over {
+                drop(state);
+                self.publish_will(will, now);
+                self.end_session(client, now);
+                return Err(attachment);
+            }
+            let bell = state.bell();
+            state.epoch += 1;
+            state.kicked = None;
+            state.identity = Arc::clone(identity);
+            state.deafen();
+            state.session.attach(attachment, now);
+            client.set_connected(true);
+            self.schedule(client, &mut state, now);
+            let attached = Attached { client: Arc::clone(client), epoch: state.epoch, session_present: true };
+            (attached, will, bell)
+        };
+        if let Some(bell) = bell {
+            bell.wake();
+        }
+        self.publish_will(will, now);
+        Ok(result)
+    }
+
+    fn begin(&self, identity: &Arc<Identity>, attachment: Attachment, now: Now) -> Attached {
+        let limits = self.limits();
+        let key = ClientKey(self.next_key.fetch_add(1, Ordering::Relaxed));
+        let session = Session::new(limits.queue, limits.store_qos0);
+        let client = Client::new(key, session, Arc::clone(identity));
+        {
+            let mut state = client.lock();
+            state.session.attach(attachment, now);
+            state.epoch = 1;
+            client.set_connected(true);
+            self.schedule(&client, &mut state, now);
+        }
+        // Two connections with one new identifier at the same moment: the later one wins.
+        let replaced = self.clients.insert(Arc::clone(&identity.client_id), Arc::clone(&client));
+        if let Some(other) = replaced {
+            self.end_session(&other, now);
+        }
+        Attached { client, epoch: 1, session_present: false }
+    }
+
+    /// A connection is gone. Does nothing when the session has another one by now.
+    pub(super) fn detach(&self, client: &Arc<Client>, epoch: u64, ending: Ending, now: Now) {
+        let (will, over) = {
+            let mut state = client.lock();
+            if state.over || state.epoch != epoch {
+                return;
+            }
+            let due = state.session.detach(ending, now);
+            client.set_connected(false);
+            state.deafen();
+            state.kicked = None;
+            self.schedule(client, &mut state, now);
+            (due.will.map(|message| (message, Arc::clone(&state.identity))), due.session_over)
+        };
+        self.publish_will(will, now);
+        if over {
+            self.end_session(client, now);
+        }
+    }
+
+    /// Ends a session with its subscriptions and everything it owes, and closes its connection.
+    pub(super) fn end_session(&self, client: &Arc<Client>, now: Now) {
+        let mut aftermath = Aftermath::default();
+        let bell = {
+            let mut state = client.lock();
+            if state.over {
+                return;
+            }
+            state.over = true;
+            let connected = state.session.is_connected();
+            let due = if connected { state.session.detach(Ending::WithWill, now) } else { Due::default() };
+            client.set_connected(false);
+            aftermath.filters = state.session.subscriptions().map(|(filter, _)| filter.into()).collect();
+            aftermath.lost_messages = state.session.queued();
+            let will = due.will.or(state.session.end());
+            aftermath.will = will.map(|message| (message, Arc::clone(&state.identity)));
+            let bell = state.bell();
+            state.deafen();
+            bell
+        };
+        self.clients.remove_if(&client.id, |_, present| Arc::ptr_eq(present, client));
+        let parsed = aftermath.filters.iter().filter_map(|filter| ParsedFilter::parse(filter).ok());
+        let changes = self.routes.remove_all(client.key, parsed.map(|parsed| (parsed.filter, parsed.share)));
+        self.replicate(changes);
+        self.metrics.broker.messages_dropped[DropReason::SessionEnded].add(aftermath.lost_messages as u64);
+        if let Some(bell) = bell {
+            bell.wake();
+        }
+        self.publish_will(aftermath.will, now);
+    }
+
+    /// Publishes a Will as its client would have: with the ACL in force now, confinement included.
+    fn publish_will(&self, will: Option<(Arc<Message>, Arc<Identity>)>, now: Now) {
+        let Some((message, identity)) = will else { return };
+        let view = message.view();
+        let request = Request::Publish { topic: view.topic, qos: view.qos, retain: view.retain };
+        if let Err(denied) = self.policy().authorize(&identity, &request) {
+            self.log_denied(&identity, "will", view.topic, denied);
+            self.metrics.broker.messages_dropped[DropReason::Acl].inc();
+            return;
+        }
+        if view.retain {
+            self.retain(&view, || Arc::clone(&message));
+        }
+        self.publish_one(&view, Source::Client(&identity, ClientKey(0)), now);
+    }
+
+    /// Adds a subscription to session and route table. Whether it is new; `None` when the client has as many
+    /// as it may, or the connection has lost its session.
+    pub(super) fn subscribe(
+        &self,
+        client: &Arc<Client>,
+        epoch: u64,
+        parsed: &ParsedFilter<'_>,
+        filter: &str,
+        subscription: Subscription,
+    ) -> Option<bool> {
+        let max = self.limits().max_subscriptions;
+        let (is_new, change) = {
+            // The route table's lock is taken inside the client's, so that a session that ends at the same
+            // moment leaves no route behind.
+            let mut state = client.lock();
+            if state.over || state.epoch != epoch {
+                return None;
+            }
+            let is_new = state.session.subscribe(filter, subscription, max)?;
+            let entry = shared::Subscription {
+                key: client.key,
+                destination: Arc::clone(client),
+                options: subscription.options,
+                id: subscription.id.and_then(std::num::NonZeroU32::new),
+            };
+            (is_new, self.routes.subscribe(parsed.filter, parsed.share, entry).change)
+        };
+        self.replicate(change);
+        Some(is_new)
+    }
+
+    /// Removes a subscription. Whether there was one.
+    pub(super) fn unsubscribe(&self, client: &Client, epoch: u64, parsed: &ParsedFilter<'_>, filter: &str) -> bool {
+        let change = {
+            let mut state = client.lock();
+            if state.over || state.epoch != epoch || !state.session.unsubscribe(filter) {
+                return false;
+            }
+            self.routes.unsubscribe(client.key, parsed.filter, parsed.share).change
+        };
+        self.replicate(change);
+        true
+    }
+
+    fn replicate(&self, changes: impl IntoIterator<Item = RouteChange>) {
+        for change in changes {
+            self.links.handle_route_change(&change);
+        }
+    }
+
+    /// Closes the connection of every client, with this reason.
+    pub(super) fn kick_all(&self, reason: ReasonCode) {
+        let clients: Vec<Arc<Client>> = self.clients.iter().map(|entry| Arc::clone(entry.value())).collect();
+        for client in clients {
+            client.kick(reason);
+        }
+    }
+
+    /// Time has passed for one client.
+    pub(super) fn handle_timeout(&self, client: &Arc<Client>, now: Now) {
+        let (due, identity, bell) = {
+            let mut state = client.lock();
+            state.sweep_at = None;
+            if state.over {
+                return;
+            }
+            let due = state.session.handle_timeout(now);
+            let mut bell = None;
+            if due.keep_alive_over {
+                state.kicked = Some(ReasonCode::KeepAliveTimeout);
+                bell = state.bell();
+            } else {
+                self.schedule(client, &mut state, now);
+            }
+            (due, Arc::clone(&state.identity), bell)
+        };
+        if let Some(bell) = bell {
+            bell.wake();
+        }
+        self.publish_will(due.will.map(|message| (message, identity)), now);
+        if due.session_over {
+            self.end_session(client, now);
+        }
+    }
+
+    /// Has the sweeper look at this client in time.
+    fn schedule(&self, client: &Arc<Client>, state: &mut State, now: Now) {
+        let Some(at) = state.session.poll_timeout() else { return };
+        if state.sweep_at.is_none_or(|known| at < known) {
+            state.sweep_at = Some(self.sweeper.insert(at, now, Arc::downgrade(client)));
+        }
+    }
+}

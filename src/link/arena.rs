@@ -1,0 +1,142 @@
+//! The bytes of a lane's messages: appended at the end, released roughly from the front, without an
+//! allocation per message. A chunk is freed or used again once none of its messages is left.
+
+use std::collections::VecDeque;
+
+/// A chunk takes messages until it holds this much; the last one may be of any size.
+const CHUNK_BYTES: usize = 32 * 1024;
+/// A chunk up to this size is used again.
+const SPARE_BYTES_MAX: usize = 128 * 1024;
+
+/// Where a message's bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    chunk: u64,
+    start: u32,
+    length: u32,
+}
+
+impl Span {
+    /// How many bytes it has.
+    pub(crate) fn len(self) -> usize {
+        self.length as usize
+    }
+}
+
+#[derive(Debug, Default)]
+struct Chunk {
+    bytes: Vec<u8>,
+    live: u32,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Arena {
+    chunks: VecDeque<Chunk>,
+    first: u64,
+    spare: Vec<u8>,
+    /// The chunk of the last [`Arena::take`], not yet looked at for being empty.
+    taken: Option<u64>,
+}
+
+impl Arena {
+    /// Appends what `write` writes.
+    pub(crate) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Span {
+        self.settle();
+        if self.chunks.back().is_none_or(|chunk| chunk.bytes.len() >= CHUNK_BYTES) {
+            self.chunks.push_back(Chunk { bytes: std::mem::take(&mut self.spare), live: 0 });
+        }
+        let chunk = self.first + self.chunks.len() as u64 - 1;
+        let Some(last) = self.chunks.back_mut() else { return Span { chunk, start: 0, length: 0 } };
+        let start = last.bytes.len();
+        write(&mut last.bytes);
+        last.live += 1;
+        // No MQTT packet is as long as 32 bits can tell.
+        let length = last.bytes.len().saturating_sub(start);
+        Span { chunk, start: start as u32, length: length as u32 }
+    }
+
+    /// The bytes of a message that is not released.
+    pub(crate) fn bytes(&self, span: Span) -> &[u8] {
+        let start = span.start as usize;
+        let index = span.chunk.wrapping_sub(self.first) as usize;
+        self.chunks
+            .get(index)
+            .and_then(|chunk| chunk.bytes.get(start..start + span.len()))
+            .unwrap_or_default()
+    }
+
+    /// Releases a message; its bytes stay until the next call.
+    pub(crate) fn take(&mut self, span: Span) -> &[u8] {
+        self.settle();
+        self.taken = Some(span.chunk);
+        self.let_go(span.chunk);
+        self.bytes(span)
+    }
+
+    /// Gives a message's bytes back.
+    pub(crate) fn release(&mut self, span: Span) {
+        self.settle();
+        self.let_go(span.chunk);
+        self.sweep(span.chunk);
+    }
+
+    fn let_go(&mut self, chunk: u64) {
+        let index = chunk.wrapping_sub(self.first) as usize;
+        if let Some(chunk) = self.chunks.get_mut(index) {
+            chunk.live = chunk.live.saturating_sub(1);
+        }
+    }
+
+    fn settle(&mut self) {
+        if let Some(chunk) = self.taken.take() {
+            self.sweep(chunk);
+        }
+    }
+
+    /// Frees `chunk` if nothing in it is left, and every empty chunk at the front.
+    fn sweep(&mut self, chunk: u64) {
+        let index = chunk.wrapping_sub(self.first) as usize;
+        let last = self.chunks.len().saturating_sub(1);
+        if let Some(chunk) =
+            self.chunks.get_mut(index).filter(|chunk| chunk.live == 0 && 0 < index && index < last)
+        {
+            chunk.bytes = Vec::new();
+        }
+        while self.chunks.front().is_some_and(|chunk| chunk.live == 0) {
+            let Some(mut chunk) = self.chunks.pop_front() else { break };
+            self.first += 1;
+            if chunk.bytes.capacity() <= SPARE_BYTES_MAX && chunk.bytes.capacity() > self.spare.capacity() {
+                chunk.bytes.clear();
+                self.spare = chunk.bytes;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_used_again_and_freed_out_of_order() {
+        let mut arena = Arena::default();
+        let write = |byte: u8| move |out: &mut Vec<u8>| out.extend_from_slice(&[byte; 10_000]);
+        let held = arena.append(write(1));
+        for round in 0..1_000_u32 {
+            let byte = (round % 250) as u8;
+            let span = arena.append(write(byte));
+            if round % 2 == 0 {
+                assert_eq!(arena.take(span), [byte; 10_000]);
+            } else {
+                arena.release(span);
+            }
+        }
+        let kept: usize = arena.chunks.iter().map(|chunk| chunk.bytes.capacity()).sum();
+        assert!(kept < 4 * SPARE_BYTES_MAX, "{kept}");
+        assert_eq!(arena.bytes(held), [1; 10_000]);
+        arena.release(held);
+        arena.append(|_| ());
+        assert_eq!(arena.chunks.len(), 1);
+    }
+}

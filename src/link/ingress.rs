@@ -1,0 +1,334 @@
+//! Decides what a PUBLISH on a `$LINK` topic means, after the ACL has confined the client to the topics of the
+//! one cluster it is bound to (`link-protocol.md` 2.3, 3.3, 4.4; EMQX's `on_message_publish`).
+//!
+//! Where EMQX crashes and then publishes the wrapper as an ordinary message (2.4), we refuse: no wrapper is
+//! ever published. Route payloads a peer must not send end the connection with 0x83, as in EMQX, so that the
+//! peer starts anew.
+
+use std::borrow::Cow;
+
+use crate::link::compress::Inflater;
+use crate::link::message;
+use crate::link::message::Forwarded;
+use crate::link::message::MessageError;
+use crate::link::name;
+use crate::link::payload;
+use crate::link::payload::ActorInit;
+use crate::link::payload::ActorInitAck;
+use crate::link::payload::Control;
+use crate::link::payload::PROTO_VER;
+use crate::link::payload::PayloadError;
+use crate::link::remote_routes::RemoteRoutes;
+use crate::link::remote_routes::RouteError;
+use crate::link::route::LinkTopics;
+use crate::time::Now;
+
+/// PUBACK: taken. EMQX answers control operations so, and messages no one subscribes to.
+pub const NO_MATCHING_SUBSCRIBERS: u8 = 0x10;
+/// DISCONNECT: EMQX's answer to a protocol error.
+pub const IMPLEMENTATION_SPECIFIC_ERROR: u8 = 0x83;
+/// PUBACK: more routes than granted.
+pub const QUOTA_EXCEEDED: u8 = 0x97;
+/// PUBACK: the payload is no forwarded message.
+pub const PAYLOAD_FORMAT_INVALID: u8 = 0x99;
+
+/// A configured link as ingress needs it.
+#[derive(Debug, Clone, Copy)]
+pub struct LinkView<'a> {
+    /// The peer's cluster name: the link's own name.
+    pub peer: &'a str,
+    /// Our cluster name.
+    pub cluster: &'a str,
+    /// Whether the link is on.
+    pub enabled: bool,
+    /// What we want from the peer.
+    pub topics: &'a LinkTopics,
+}
+
+/// What a connection of a peer has been used for: route replication binds it to one actor.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IngressSession {
+    bound: Option<Bound>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Bound {
+    peer: Box<str>,
+    actor: Box<str>,
+    incarnation: u64,
+}
+
+impl IngressSession {
+    /// The actor this connection replicates for.
+    #[must_use]
+    pub fn actor(&self) -> Option<&str> {
+        self.bound.as_ref().map(|bound| bound.actor.as_ref())
+    }
+
+    fn check(&self, peer: &str, actor: &str) -> Result<&Bound, Violation> {
+        let bound = self.bound.as_ref().ok_or(Violation::NotInitialised)?;
+        if *bound.peer != *peer || *bound.actor != *actor {
+            return Err(Violation::OtherActor);
+        }
+        Ok(bound)
+    }
+}
+
+/// Why a peer is disconnected with 0x83.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// No control operation.
+    #[error("unreadable control operation: {0}")]
+    Payload(#[from] PayloadError),
+    /// actor_init came without Response Topic or Correlation Data.
+    #[error("actor_init without response topic or correlation data")]
+    NoResponseTopic,
+    /// The Response Topic is not one of the peer's own.
+    #[error("response topic outside $LINK/cluster/resp/<peer>/<actor>")]
+    ForeignResponseTopic,
+    /// A second actor_init on one connection.
+    #[error("second actor_init on one connection")]
+    SecondInit,
+    /// A route update before actor_init.
+    #[error("route update before actor_init")]
+    NotInitialised,
+    /// An operation for another actor than the connection's.
+    #[error("operation for another actor")]
+    OtherActor,
+    /// A newer incarnation of the actor is known.
+    #[error("outdated_incarnation_actor")]
+    OutdatedIncarnation,
+    /// The actor has expired, or was replaced by a newer incarnation.
+    #[error("actor has expired or was replaced")]
+    UnknownActor,
+}
+
+/// Why a message was dropped: the label of `link_messages_dropped_total` (`observability.md`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// Older than it may get.
+    Expired,
+    /// No room in the spool.
+    SpoolFull,
+    /// Larger than the peer takes.
+    TooLarge,
+    /// The ACL forbids it.
+    Acl,
+    /// Outside the link's topics, or the link is unknown or off.
+    Filter,
+    /// No forwarded message.
+    Undecodable,
+    /// The peer answered with a failure.
+    PeerRefused,
+    /// A topic of the link protocol itself.
+    Loop,
+    /// QoS 0 without a connection.
+    Offline,
+}
+
+impl DropReason {
+    /// Every reason, in the order of [`DropReason::index`].
+    pub const ALL: [Self; 9] = [
+        Self::Expired,
+        Self::SpoolFull,
+        Self::TooLarge,
+        Self::Acl,
+        Self::Filter,
+        Self::Undecodable,
+        Self::PeerRefused,
+        Self::Loop,
+        Self::Offline,
+    ];
+
+    /// A dense index, for counters.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The label value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::SpoolFull => "spool_full",
+            Self::TooLarge => "too_large",
+            Self::Acl => "acl",
+            Self::Filter => "filter",
+            Self::Undecodable => "undecodable",
+            Self::PeerRefused => "peer_refused",
+            Self::Loop => "loop",
+            Self::Offline => "offline",
+        }
+    }
+}
+
+/// A control operation as it came in.
+#[derive(Debug, Clone, Copy)]
+pub struct ControlPublish<'a> {
+    /// The cluster in the topic: the peer this connection is bound to.
+    pub peer: &'a str,
+    /// Response Topic property.
+    pub response_topic: Option<&'a str>,
+    /// Correlation Data property.
+    pub correlation_data: Option<&'a [u8]>,
+    /// Payload.
+    pub payload: &'a [u8],
+}
+
+/// What to do about a control operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlDecision<'a> {
+    /// Acknowledge with this reason code (nothing to send for QoS 0), then apply
+    /// [`RemoteRoutes::drain_changes`].
+    Ack(u8),
+    /// Acknowledge with 0x10 and publish an ack at QoS 1; then apply [`RemoteRoutes::drain_changes`].
+    Reply {
+        /// Where to.
+        topic: &'a str,
+        /// An actor_init_ack.
+        payload: Vec<u8>,
+        /// Correlation Data, as it came.
+        correlation_data: &'a [u8],
+    },
+    /// Send DISCONNECT 0x83 and close; no PUBACK.
+    Disconnect(Violation),
+}
+
+/// Decides about a PUBLISH on `$LINK/cluster/route/PEER`. `link` is `None` if no link of that name is
+/// configured; `routes` are the peer's.
+pub fn control<'a>(
+    session: &mut IngressSession,
+    link: Option<&LinkView<'_>>,
+    routes: &mut RemoteRoutes,
+    inflater: &mut Inflater,
+    now: Now,
+    publish: ControlPublish<'a>,
+) -> ControlDecision<'a> {
+    let decoded = inflater.open(publish.payload).map_err(PayloadError::from).and_then(payload::parse_control);
+    let answer = match decoded {
+        Err(error) => Err(Violation::Payload(error)),
+        Ok(Control::ActorInit(init)) => actor_init(session, link, routes, now, &publish, &init),
+        Ok(Control::Route(update)) => session.check(publish.peer, update.actor).and_then(|bound| {
+            // As in EMQX the connection's incarnation counts, not the one in the update.
+            match routes.update(now, &bound.actor, bound.incarnation, update.ops) {
+                Ok(()) => Ok(ControlDecision::Ack(NO_MATCHING_SUBSCRIBERS)),
+                Err(RouteError::QuotaExceeded) => Ok(ControlDecision::Ack(QUOTA_EXCEEDED)),
+                Err(_) => Err(Violation::UnknownActor),
+            }
+        }),
+        // Ignored until the connection is bound (`link-protocol.md`, fact 7).
+        Ok(Control::Heartbeat(_)) if session.bound.is_none() => {
+            Ok(ControlDecision::Ack(NO_MATCHING_SUBSCRIBERS))
+        }
+        Ok(Control::Heartbeat(beat)) => session.check(publish.peer, beat.actor).and_then(|bound| {
+            let renewed = routes.heartbeat(now, &bound.actor, bound.incarnation);
+            renewed.map_err(|_| Violation::UnknownActor)?;
+            Ok(ControlDecision::Ack(NO_MATCHING_SUBSCRIBERS))
+        }),
+    };
+    answer.unwrap_or_else(ControlDecision::Disconnect)
+}
+
+fn actor_init<'a>(
+    session: &mut IngressSession,
+    link: Option<&LinkView<'_>>,
+    routes: &mut RemoteRoutes,
+    now: Now,
+    publish: &ControlPublish<'a>,
+    init: &ActorInit<'_>,
+) -> Result<ControlDecision<'a>, Violation> {
+    let (Some(topic), Some(correlation_data)) = (publish.response_topic, publish.correlation_data) else {
+        return Err(Violation::NoResponseTopic);
+    };
+    if !name::is_response_topic_of(topic, publish.peer) {
+        return Err(Violation::ForeignResponseTopic);
+    }
+    if session.bound.is_some() {
+        return Err(Violation::SecondInit);
+    }
+    // The order of EMQX: a link that is off does not look at the name it is called by.
+    let refusal = match link {
+        None => Some("unknown_cluster"),
+        Some(link) if link.enabled && link.cluster != init.target_cluster => {
+            Some("bad_remote_cluster_link_name")
+        }
+        Some(link) if !link.enabled => Some("cluster_link_disabled"),
+        Some(_) => None,
+    };
+    let result = match refusal {
+        Some(reason) => Err(reason),
+        None => match routes.actor_init(now, init.actor, init.incarnation) {
+            Ok(need_bootstrap) => Ok(need_bootstrap),
+            Err(RouteError::OutdatedIncarnation) => return Err(Violation::OutdatedIncarnation),
+            Err(_) => Err("too_many_actors"),
+        },
+    };
+    if result.is_ok() {
+        session.bound = Some(Bound {
+            peer: publish.peer.into(),
+            actor: init.actor.into(),
+            incarnation: init.incarnation,
+        });
+    }
+    let mut payload = Vec::with_capacity(96 + init.actor.len());
+    let ack = ActorInitAck {
+        actor: init.actor,
+        proto_ver: PROTO_VER,
+        result: result.map(|_| ()).map_err(Cow::Borrowed),
+        need_bootstrap: result.ok(),
+    };
+    payload::put_ack(&mut payload, &ack);
+    Ok(ControlDecision::Reply { topic, payload, correlation_data })
+}
+
+/// What to do about a PUBLISH on `$LINK/cluster/msg/PEER`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MessageDecision<'a> {
+    /// Route it to local subscribers, and to no link. Acknowledge with 0x00, or 0x10 if there was none.
+    Deliver(Forwarded<'a>),
+    /// Count it and acknowledge with this reason code.
+    Drop {
+        /// Why.
+        reason: DropReason,
+        /// For the PUBACK.
+        code: u8,
+        /// The details, where there are any.
+        error: Option<MessageError>,
+    },
+}
+
+fn dropped<'a>(reason: DropReason, code: u8, error: Option<MessageError>) -> MessageDecision<'a> {
+    MessageDecision::Drop { reason, code, error }
+}
+
+/// Decides about a PUBLISH on `$LINK/cluster/msg/PEER`. `link` is `None` if no link of that name is configured.
+pub fn message<'a>(
+    link: Option<&LinkView<'_>>,
+    inflater: &'a mut Inflater,
+    now: Now,
+    payload: &'a [u8],
+) -> MessageDecision<'a> {
+    let Some(link) = link.filter(|link| link.enabled) else {
+        return dropped(DropReason::Filter, NO_MATCHING_SUBSCRIBERS, None);
+    };
+    let mut forwarded = match inflater.open(payload).map_err(Into::into).and_then(message::parse) {
+        Ok(forwarded) => forwarded,
+        Err(error) => return dropped(DropReason::Undecodable, PAYLOAD_FORMAT_INVALID, Some(error)),
+    };
+    if name::is_reserved(forwarded.topic) {
+        return dropped(DropReason::Loop, NO_MATCHING_SUBSCRIBERS, None);
+    }
+    if !link.topics.covers(forwarded.topic) {
+        return dropped(DropReason::Filter, NO_MATCHING_SUBSCRIBERS, None);
+    }
+    // A clock that runs ahead must not lengthen a message's life.
+    forwarded.timestamp_ms = forwarded.timestamp_ms.min(now.unix_ms);
+    if let Some(seconds) = forwarded.properties.message_expiry_interval {
+        let age_ms = now.unix_ms - forwarded.timestamp_ms;
+        if age_ms >= u64::from(seconds) * 1_000 {
+            return dropped(DropReason::Expired, NO_MATCHING_SUBSCRIBERS, None);
+        }
+    }
+    MessageDecision::Deliver(forwarded)
+}

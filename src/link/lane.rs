@@ -1,0 +1,464 @@
+//! One connection's share of what we forward to a peer: a bounded spool of encoded messages, the in-flight
+//! window, acknowledgements, and sending again after a lost connection (`link-protocol.md` 6; the buffer of
+//! EMQX's message resource). Delivery is at least once for QoS 1 and 2, in the order pushed.
+//!
+//! A message is encoded straight into the spool and sent from there. Where each one went is kept in a ledger:
+//! pushed − acked − fired − failed − dropped − queued − in flight = 0, always.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use crate::link::arena::Arena;
+use crate::link::arena::Span;
+use crate::link::ingress::DropReason;
+use crate::link::ingress::NO_MATCHING_SUBSCRIBERS;
+use crate::mqtt::packet::PacketId;
+use crate::mqtt::packet::QoS;
+use crate::time::Now;
+
+/// In-flight window when configuration leaves it open; EMQX's `max_inflight`.
+pub const MAX_INFLIGHT: u16 = 32;
+/// Bytes a link may spool when configuration leaves it open.
+pub const SPOOL_BYTES_MAX: u64 = 1_000_000_000;
+/// What a spooled message costs beside its payload.
+const ENTRY_BYTES: u64 = 48;
+/// What a PUBLISH adds to topic and payload: header, lengths, identifier, no properties.
+const PUBLISH_OVERHEAD: usize = 12;
+/// How many packet identifiers the window may span.
+const SPAN_MAX: usize = 65_535;
+
+/// What to do when the spool is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnFull {
+    /// Drop the oldest message that is not in flight.
+    #[default]
+    DropOldest,
+    /// Drop the new message.
+    DropNew,
+    /// Tell the publisher.
+    Refuse,
+}
+
+/// The bytes all lanes of one link may spool together.
+#[derive(Debug)]
+pub struct SpoolBudget {
+    limit: u64,
+    used: AtomicU64,
+}
+
+impl SpoolBudget {
+    /// A budget of `limit` bytes.
+    #[must_use]
+    pub fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self { limit, used: AtomicU64::new(0) })
+    }
+
+    fn reserve(&self, bytes: u64) -> bool {
+        let take = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    fn release(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes in use.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Bytes granted.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+}
+
+/// The settings of a lane.
+#[derive(Debug, Clone)]
+pub struct LaneConfig {
+    /// Our own bound on unacknowledged messages; the peer's Receive Maximum may lower it.
+    pub max_inflight: u16,
+    /// Length of the topic we publish to, for the peer's Maximum Packet Size.
+    pub topic_bytes: usize,
+    /// What is older than this is dropped instead of sent; `None` keeps it.
+    pub max_age_ms: Option<u64>,
+    /// What to do when the budget is used up.
+    pub on_full: OnFull,
+    /// Whether QoS 0 messages are kept while there is no connection.
+    pub qos0: bool,
+}
+
+impl Default for LaneConfig {
+    fn default() -> Self {
+        Self {
+            max_inflight: MAX_INFLIGHT,
+            topic_bytes: 0,
+            max_age_ms: None,
+            on_full: OnFull::default(),
+            qos0: false,
+        }
+    }
+}
+
+/// What became of a message at the door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// Spooled.
+    Spooled,
+    /// Dropped and counted.
+    Dropped(DropReason),
+    /// The spool is full and the publisher is to know ([`OnFull::Refuse`]). Counted as dropped.
+    Refused,
+}
+
+/// A message to send now.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Transmission<'a> {
+    /// `None` for QoS 0. The outer QoS is never above 1.
+    pub packet_id: Option<PacketId>,
+    /// It was sent before, on an earlier connection.
+    pub dup: bool,
+    /// The payload, encoded.
+    pub payload: &'a [u8],
+    /// When it was pushed, for the lag.
+    pub pushed_ms: u64,
+}
+
+/// What an acknowledgement meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acked {
+    /// The peer has it; pushed at this time.
+    Delivered {
+        /// When it was pushed, in monotonic milliseconds.
+        pushed_ms: u64,
+    },
+    /// The peer refused it for good.
+    Failed {
+        /// The peer's reason code.
+        reason: u8,
+    },
+    /// Nothing in flight has this identifier.
+    Unknown,
+}
+
+/// Where the messages went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LaneCounters {
+    /// Handed to the lane.
+    pub pushed: u64,
+    /// Handed to the connection, repetitions included.
+    pub sent: u64,
+    /// Handed to the connection again, marked DUP.
+    pub resent: u64,
+    /// Acknowledged by the peer.
+    pub acked: u64,
+    /// QoS 0 handed to the connection: no one will ever know more.
+    pub fired: u64,
+    /// Refused by the peer.
+    pub failed: u64,
+    /// Dropped by us, by [`DropReason::index`].
+    pub dropped: [u64; DropReason::ALL.len()],
+}
+
+impl LaneCounters {
+    /// Dropped by us, for whatever reason.
+    #[must_use]
+    pub fn dropped_total(&self) -> u64 {
+        self.dropped.iter().sum()
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    span: Span,
+    pushed_ms: u64,
+    acknowledged: bool,
+    sent: bool,
+}
+
+impl Entry {
+    fn cost(&self) -> u64 {
+        self.span.len() as u64 + ENTRY_BYTES
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct InFlight {
+    entry: Entry,
+    acked: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Connection {
+    window: usize,
+    payload_max: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Lane {
+    config: LaneConfig,
+    budget: Arc<SpoolBudget>,
+    arena: Arena,
+    queue: VecDeque<Entry>,
+    /// Consecutive packet identifiers, the first of them `first_id`. Acknowledged ones stay until all before
+    /// them are.
+    in_flight: VecDeque<InFlight>,
+    first_id: u16,
+    unacked: usize,
+    bytes: u64,
+    connection: Option<Connection>,
+    counters: LaneCounters,
+}
+
+/// Packet identifiers run from 1 to 65,535 and around.
+fn id_at(first: u16, offset: usize) -> u16 {
+    ((usize::from(first) - 1 + offset) % SPAN_MAX) as u16 + 1
+}
+
+impl Lane {
+    /// An empty lane without a connection.
+    #[must_use]
+    pub fn new(config: LaneConfig, budget: Arc<SpoolBudget>) -> Self {
+        Self {
+            config,
+            budget,
+            arena: Arena::default(),
+            queue: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            first_id: 1,
+            unacked: 0,
+            bytes: 0,
+            connection: None,
+            counters: LaneCounters::default(),
+        }
+    }
+
+    /// Spools what `encode` appends. `qos` is the message's own.
+    pub fn push(&mut self, now: Now, qos: QoS, encode: impl FnOnce(&mut Vec<u8>)) -> Pushed {
+        self.counters.pushed += 1;
+        let acknowledged = qos != QoS::AtMostOnce;
+        if !acknowledged && self.connection.is_none() && !self.config.qos0 {
+            return self.turned_away(DropReason::Offline);
+        }
+        let span = self.arena.append(encode);
+        if self.connection.is_some_and(|connection| span.len() > connection.payload_max) {
+            self.arena.release(span);
+            return self.turned_away(DropReason::TooLarge);
+        }
+        let entry = Entry { span, pushed_ms: now.mono_ms, acknowledged, sent: false };
+        if !self.make_room(entry.cost()) {
+            self.arena.release(span);
+            let pushed = self.turned_away(DropReason::SpoolFull);
+            return if self.config.on_full == OnFull::Refuse { Pushed::Refused } else { pushed };
+        }
+        self.bytes += entry.cost();
+        self.queue.push_back(entry);
+        Pushed::Spooled
+    }
+
+    fn turned_away(&mut self, reason: DropReason) -> Pushed {
+        self.counters.dropped[reason.index()] += 1;
+        Pushed::Dropped(reason)
+    }
+
+    fn make_room(&mut self, bytes: u64) -> bool {
+        while !self.budget.reserve(bytes) {
+            // Other lanes' messages are not ours to drop.
+            if self.config.on_full != OnFull::DropOldest || bytes > self.budget.limit() {
+                return false;
+            }
+            let Some(oldest) = self.queue.pop_front() else { return false };
+            self.drop_entry(oldest, DropReason::SpoolFull);
+        }
+        true
+    }
+
+    fn drop_entry(&mut self, entry: Entry, reason: DropReason) {
+        self.counters.dropped[reason.index()] += 1;
+        self.free(entry);
+    }
+
+    fn free(&mut self, entry: Entry) {
+        self.bytes -= entry.cost();
+        self.budget.release(entry.cost());
+        self.arena.release(entry.span);
+    }
+
+    /// A connection is up: CONNACK came with these limits.
+    pub fn handle_connected(&mut self, receive_maximum: u16, maximum_packet_size: Option<u32>) {
+        self.handle_disconnected();
+        let overhead = PUBLISH_OVERHEAD + self.config.topic_bytes;
+        self.connection = Some(Connection {
+            window: usize::from(self.config.max_inflight.min(receive_maximum).max(1)),
+            payload_max: maximum_packet_size
+                .map_or(usize::MAX, |size| (size as usize).saturating_sub(overhead)),
+        });
+    }
+
+    /// The connection is gone: everything unacknowledged goes back to the front, in order.
+    pub fn handle_disconnected(&mut self) {
+        self.connection = None;
+        for in_flight in std::mem::take(&mut self.in_flight).into_iter().rev() {
+            if !in_flight.acked {
+                self.queue.push_front(Entry { sent: true, ..in_flight.entry });
+            }
+        }
+        self.unacked = 0;
+        self.first_id = 1;
+        if !self.config.qos0 {
+            for entry in std::mem::take(&mut self.queue) {
+                if entry.acknowledged {
+                    self.queue.push_back(entry);
+                } else {
+                    self.drop_entry(entry, DropReason::Offline);
+                }
+            }
+        }
+    }
+
+    /// The next message to send, if there is a connection with room in its window. What has become too old or
+    /// is larger than the peer takes is dropped on the way.
+    pub fn next_to_send(&mut self, now: Now) -> Option<Transmission<'_>> {
+        let connection = self.connection?;
+        self.expire(now);
+        let entry = loop {
+            let entry = *self.queue.front()?;
+            if entry.span.len() <= connection.payload_max {
+                break entry;
+            }
+            self.queue.pop_front();
+            self.drop_entry(entry, DropReason::TooLarge);
+        };
+        if !entry.acknowledged {
+            self.queue.pop_front();
+            self.counters.sent += 1;
+            self.counters.fired += 1;
+            self.bytes -= entry.cost();
+            self.budget.release(entry.cost());
+            let payload = self.arena.take(entry.span);
+            return Some(Transmission { packet_id: None, dup: false, payload, pushed_ms: entry.pushed_ms });
+        }
+        if self.unacked >= connection.window || self.in_flight.len() >= SPAN_MAX {
+            return None;
+        }
+        self.queue.pop_front();
+        let packet_id = PacketId::new(id_at(self.first_id, self.in_flight.len()));
+        self.in_flight.push_back(InFlight { entry, acked: false });
+        self.unacked += 1;
+        self.counters.sent += 1;
+        self.counters.resent += u64::from(entry.sent);
+        let payload = self.arena.bytes(entry.span);
+        Some(Transmission { packet_id, dup: entry.sent, payload, pushed_ms: entry.pushed_ms })
+    }
+
+    /// PUBACK. 0x00 and 0x10 mean the peer has it (`link-protocol.md` 2.3); anything else is final.
+    pub fn handle_ack(&mut self, packet_id: PacketId, reason: u8) -> Acked {
+        let offset = (usize::from(packet_id.get()) + SPAN_MAX - usize::from(self.first_id)) % SPAN_MAX;
+        let Some(in_flight) = self.in_flight.get_mut(offset).filter(|in_flight| !in_flight.acked) else {
+            return Acked::Unknown;
+        };
+        in_flight.acked = true;
+        let entry = in_flight.entry;
+        self.unacked -= 1;
+        while self.in_flight.front().is_some_and(|in_flight| in_flight.acked) {
+            self.in_flight.pop_front();
+            self.first_id = id_at(self.first_id, 1);
+        }
+        self.free(entry);
+        if reason == 0 || reason == NO_MATCHING_SUBSCRIBERS {
+            self.counters.acked += 1;
+            Acked::Delivered { pushed_ms: entry.pushed_ms }
+        } else {
+            self.counters.failed += 1;
+            Acked::Failed { reason }
+        }
+    }
+
+    /// Drops what has become too old. Call it at [`Self::poll_timeout`].
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.expire(now);
+    }
+
+    fn expire(&mut self, now: Now) {
+        let Some(max_age_ms) = self.config.max_age_ms else { return };
+        while let Some(entry) = self.queue.front().copied() {
+            if now.mono_ms.saturating_sub(entry.pushed_ms) < max_age_ms {
+                return;
+            }
+            self.queue.pop_front();
+            self.drop_entry(entry, DropReason::Expired);
+        }
+    }
+
+    /// When the oldest queued message becomes too old, in monotonic milliseconds.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<u64> {
+        Some(self.queue.front()?.pushed_ms.saturating_add(self.config.max_age_ms?))
+    }
+
+    /// Whether a connection is up.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    /// Messages spooled and not in flight.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Messages sent and not acknowledged.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.unacked
+    }
+
+    /// Bytes of the budget this lane uses.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// How long the oldest message has been waiting or in flight.
+    #[must_use]
+    pub fn oldest_age_ms(&self, now: Now) -> Option<u64> {
+        let in_flight = self.in_flight.iter().find(|in_flight| !in_flight.acked).map(|it| it.entry.pushed_ms);
+        let oldest = in_flight.or_else(|| self.queue.front().map(|entry| entry.pushed_ms))?;
+        Some(now.mono_ms.saturating_sub(oldest))
+    }
+
+    /// Where the messages went.
+    #[must_use]
+    pub fn counters(&self) -> &LaneCounters {
+        &self.counters
+    }
+
+    /// The ledger's balance: `link_ledger_unaccounted_messages`, which must be 0.
+    #[must_use]
+    pub fn unaccounted(&self) -> i64 {
+        let counters = &self.counters;
+        let known = counters.acked
+            + counters.fired
+            + counters.failed
+            + counters.dropped_total()
+            + self.queue.len() as u64
+            + self.unacked as u64;
+        counters.pushed.cast_signed() - known.cast_signed()
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.budget.release(self.bytes);
+    }
+}
+
+#[cfg(test)]
+#[path = "lane/tests.rs"]
+mod tests;
