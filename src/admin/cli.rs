@@ -164,7 +164,7 @@ mod tests {
         }
         let mut command = Cli::command();
         command.build();
-        command.debug_assert();
+        command.clone().debug_assert();
         visit(&command);
     }
 
