@@ -1,2 +1,7 @@
 //! The `tombolo` program: parse the command line, run it, turn an error into an exit code.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tombolo::admin::cli::main()
+}

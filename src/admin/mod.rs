@@ -1,3 +1,6 @@
 //! What an operator touches: the command line, health and metrics over HTTP, the demo.
 
+pub mod cli;
+pub mod commands;
 pub mod http;
+pub mod logging;

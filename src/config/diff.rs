@@ -9,7 +9,8 @@ use super::flat::flatten;
 use super::settings::Settings;
 
 /// Keys that are read once, at the start.
-const NEEDS_RESTART: [&str; 5] = ["cluster.name", "cluster.node", "data.dir", "data.durability", "http.bind"];
+const NEEDS_RESTART: [&str; 6] =
+    ["cluster.name", "cluster.node", "data.dir", "data.durability", "http.bind", "log.format"];
 
 /// One setting that is not what it was; secrets are masked.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -23,6 +23,7 @@ pub use self::error::Place;
 pub use self::sections::is_cluster_name;
 pub use self::settings::Settings;
 pub use self::warnings::warnings;
+pub use self::warnings::weaknesses;
 
 mod check;
 mod diff;

@@ -1,0 +1,182 @@
+//! The command line (`interface.md` section 1): its shape and its help. What a command does is in
+//! [`commands`].
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+use clap::ValueEnum;
+
+use crate::admin::commands;
+use crate::admin::commands::Exit;
+use crate::admin::commands::Failure;
+
+/// An MQTT broker with cluster linking.
+#[derive(Debug, Parser)]
+#[command(name = "tombolo", version, disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(after_help = "Example:\n  tombolo serve --config config/tombolo.toml")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a broker
+    ///
+    /// Without a file: MQTT on 127.0.0.1:1883 and HTTP on 127.0.0.1:18083, reachable from this machine only,
+    /// anonymous clients allowed.
+    #[command(after_help = "Example:\n  tombolo serve --config /etc/tombolo/tombolo.toml")]
+    Serve(Config),
+    /// Run two linked clusters on this machine until Ctrl-C, and print commands to try
+    #[command(after_help = "Example:\n  tombolo demo")]
+    Demo,
+    /// Check configuration, ACL, passwords, certificates and links without running
+    #[command(after_help = "Example:\n  tombolo check --config /etc/tombolo/tombolo.toml --hardened")]
+    Check {
+        /// The file.
+        #[command(flatten)]
+        config: Config,
+        /// Refuse what is allowed but weak
+        #[arg(long)]
+        hardened: bool,
+    },
+    /// Work with an ACL file
+    #[command(after_help = "Example:\n  tombolo acl check acl/acl.conf")]
+    Acl {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: AclCommand,
+    },
+    /// Set or delete a user's password in a password file
+    ///
+    /// The password is asked for, or read from standard input with --stdin; never taken from the command line.
+    #[command(
+        after_help = "Example:\n  printf %s \"$PASSWORD\" | tombolo passwd config/passwd sensor-1 --stdin"
+    )]
+    Passwd(Passwd),
+}
+
+/// Which configuration.
+#[derive(Debug, Args)]
+pub struct Config {
+    /// The configuration file; without it the embedded default
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `acl …`
+#[derive(Debug, Subcommand)]
+pub enum AclCommand {
+    /// Report the errors of a file, and what is legal but surely not meant
+    #[command(after_help = "Example:\n  tombolo acl check acl/acl.conf")]
+    Check {
+        /// The ACL file
+        file: PathBuf,
+    },
+}
+
+/// `passwd …`
+#[derive(Debug, Args)]
+pub struct Passwd {
+    /// The password file; created with mode 0600 when it is not there
+    pub file: PathBuf,
+    /// The user
+    pub user: String,
+    /// Delete the user
+    #[arg(long, conflicts_with_all = ["stdin", "hash"])]
+    pub delete: bool,
+    /// Read the password from standard input, without one trailing newline
+    #[arg(long)]
+    pub stdin: bool,
+    /// How to hash it
+    #[arg(long, value_enum, default_value_t = Hash::Argon2id)]
+    pub hash: Hash,
+}
+
+/// Password hashes that are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Hash {
+    /// 19 MiB, two passes, one lane
+    Argon2id,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    ExitCode::from(run(std::env::args_os()) as u8)
+}
+
+fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no error and go to standard output. A closed pipe is not worth a word.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Ok };
+        }
+    };
+    match dispatch(cli.command) {
+        Ok(()) => Exit::Ok,
+        Err(Failure { exit, message }) => {
+            eprintln!("{message}");
+            exit
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve(config) => commands::serve(config.config.as_deref()),
+        Command::Demo => commands::demo(),
+        Command::Check { config, hardened } => commands::check(config.config.as_deref(), hardened),
+        Command::Acl { command: AclCommand::Check { file } } => commands::acl_check(&file),
+        Command::Passwd(passwd) if passwd.delete => commands::passwd_delete(&passwd.file, &passwd.user),
+        Command::Passwd(passwd) => commands::passwd_set(&passwd.file, &passwd.user, passwd.stdin),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn every_command_has_help_with_an_example() {
+        fn visit(command: &clap::Command) {
+            let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(example.starts_with("Example:\n  "), "{} has no example", command.get_name());
+            assert!(command.get_about().is_some(), "{} has no description", command.get_name());
+            // An example is a command line that is understood.
+            let line = example.lines().nth(1).unwrap_or_default().rsplit("| ").next().unwrap_or_default();
+            assert!(parse(line.trim()).is_ok(), "{line}");
+            command.get_subcommands().for_each(visit);
+        }
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        visit(&command);
+    }
+
+    #[test]
+    fn usage_errors_exit_with_2_and_help_with_0() {
+        let exit = |line: &str| run(line.split(' ').map(OsString::from));
+        for line in ["tombolo", "tombolo fly", "tombolo serve --confg x", "tombolo acl", "tombolo passwd f"] {
+            assert_eq!(exit(line), Exit::Usage, "{line}");
+        }
+        assert_eq!(exit("tombolo passwd f u --delete --stdin"), Exit::Usage);
+        assert_eq!(exit("tombolo passwd f u --hash md5"), Exit::Usage);
+        assert_eq!(exit("tombolo --version"), Exit::Ok);
+        assert_eq!(exit("tombolo check --help"), Exit::Ok);
+    }
+}

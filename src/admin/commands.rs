@@ -1,0 +1,73 @@
+//! What the subcommands do, and how they end.
+
+use std::path::Path;
+
+use crate::config;
+use crate::config::ConfigError;
+use crate::config::Environment;
+use crate::config::Settings;
+
+pub use self::acl::acl_check;
+pub use self::check::check;
+pub use self::demo::demo;
+pub use self::passwd::passwd_delete;
+pub use self::passwd::passwd_set;
+pub use self::serve::serve;
+
+mod acl;
+mod check;
+mod demo;
+mod passwd;
+mod serve;
+
+/// How the program ends (`interface.md` section 1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// It went well.
+    Ok = 0,
+    /// Something else failed.
+    Other = 1,
+    /// The command line or an input is wrong.
+    Usage = 2,
+    /// Denied.
+    Denied = 3,
+    /// Not found.
+    NotFound = 4,
+    /// Conflict.
+    Conflict = 5,
+    /// The peer refused.
+    PeerRefused = 6,
+    /// The peer's certificate is not the one that was announced.
+    FingerprintMismatch = 7,
+    /// The token is expired or used.
+    Token = 8,
+}
+
+/// Why a command did not do what it was asked; the message goes to standard error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// How the program ends.
+    pub exit: Exit,
+    /// What to tell.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with its exit code.
+    #[must_use]
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+
+    fn config(errors: &[ConfigError]) -> Self {
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        Self::new(Exit::Usage, lines.join("\n"))
+    }
+}
+
+/// Reads the configuration as every command does.
+fn settings(config: Option<&Path>) -> Result<Settings, Failure> {
+    config::load(config, &Environment::of_process()).map_err(|errors| Failure::config(&errors))
+}

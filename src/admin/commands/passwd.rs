@@ -1,0 +1,230 @@
+//! `tombolo passwd`: sets or deletes one user of a password file. The file is replaced as a whole, so a broker
+//! that reads it sees the old or the new one.
+
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io;
+use std::io::BufRead;
+use std::io::IsTerminal;
+use std::io::Read;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+
+use super::Exit;
+use super::Failure;
+use crate::auth::password::PasswordFile;
+use crate::auth::password::hash_password;
+
+/// What is read of standard input: more than the longest password.
+const INPUT_BYTES_MAX: u64 = 65_535 + 3;
+
+/// The longest password file that is read: more than the reader of the text takes.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// Sets the password of `user`, creating user and file as needed.
+pub fn passwd_set(file: &Path, user: &str, stdin: bool) -> Result<(), Failure> {
+    let mut passwords = read(file)?.unwrap_or_default();
+    let password = if stdin { from_pipe(io::stdin().lock()) } else { from_terminal(user) }?;
+    set(&mut passwords, user, &password)?;
+    replace(file, &passwords.render())
+}
+
+/// Deletes `user`.
+pub fn passwd_delete(file: &Path, user: &str) -> Result<(), Failure> {
+    let shown = file.display();
+    let mut passwords =
+        read(file)?.ok_or_else(|| Failure::new(Exit::NotFound, format!("{shown}: no such file")))?;
+    if !passwords.remove(user) {
+        return Err(Failure::new(Exit::NotFound, format!("{shown}: no user `{}`", user.escape_debug())));
+    }
+    replace(file, &passwords.render())
+}
+
+fn set(passwords: &mut PasswordFile, user: &str, password: &[u8]) -> Result<(), Failure> {
+    if password.is_empty() {
+        return Err(Failure::new(Exit::Usage, "the password is empty"));
+    }
+    let mut salt = [0; 16];
+    rustls::crypto::ring::default_provider()
+        .secure_random
+        .fill(&mut salt)
+        .map_err(|_| Failure::new(Exit::Other, "the operating system gives no random numbers"))?;
+    let invalid = |error| Failure::new(Exit::Usage, format!("{error}"));
+    let hash = hash_password(password, &salt).map_err(invalid)?;
+    passwords.set(user, hash).map_err(invalid)?;
+    Ok(())
+}
+
+fn read(file: &Path) -> Result<Option<PasswordFile>, Failure> {
+    let shown = file.display();
+    let failed = |error: io::Error| Failure::new(Exit::Other, format!("{shown}: {error}"));
+    let mut text = String::new();
+    match File::open(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+        Ok(opened) => opened.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(failed)?,
+    };
+    let passwords = PasswordFile::parse(&text)
+        .map_err(|error| Failure::new(Exit::Usage, format!("{shown}:{}:1: {}", error.line, error.error)))?;
+    Ok(Some(passwords))
+}
+
+/// Everything there is, without one trailing newline (`interface.md` section 2).
+fn from_pipe(input: impl Read) -> Result<Vec<u8>, Failure> {
+    let mut password = Vec::new();
+    input
+        .take(INPUT_BYTES_MAX)
+        .read_to_end(&mut password)
+        .map_err(|error| Failure::new(Exit::Other, format!("standard input: {error}")))?;
+    if password.last() == Some(&b'\n') {
+        password.pop();
+        if password.last() == Some(&b'\r') {
+            password.pop();
+        }
+    }
+    Ok(password)
+}
+
+fn from_terminal(user: &str) -> Result<Vec<u8>, Failure> {
+    let input = io::stdin();
+    if !input.is_terminal() {
+        return Err(Failure::new(Exit::Usage, "standard input is not a terminal: use --stdin"));
+    }
+    eprint!("Password of {} (it will be seen; --stdin takes it from a pipe): ", user.escape_debug());
+    let mut line = Vec::new();
+    input
+        .lock()
+        .take(INPUT_BYTES_MAX)
+        .read_until(b'\n', &mut line)
+        .map_err(|error| Failure::new(Exit::Other, format!("standard input: {error}")))?;
+    from_pipe(line.as_slice())
+}
+
+/// Writes `text` beside the file and renames it over it. Mode and owner of an existing file stay; a new one has
+/// mode 0600.
+fn replace(file: &Path, text: &str) -> Result<(), Failure> {
+    // A symbolic link stays, the file it points to is replaced.
+    let target = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
+    let beside = beside(&target);
+    let failed = |error: io::Error| Failure::new(Exit::Other, format!("{}: {error}", beside.display()));
+    let result = write_new(&beside, &target, text).and_then(|()| std::fs::rename(&beside, &target));
+    if let Err(error) = result {
+        let _ = std::fs::remove_file(&beside);
+        return Err(failed(error));
+    }
+    Ok(())
+}
+
+fn beside(target: &Path) -> PathBuf {
+    let mut name = target.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}.new", std::process::id()));
+    target.with_file_name(name)
+}
+
+fn write_new(path: &Path, target: &Path, text: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(text.as_bytes())?;
+    if let Ok(existing) = std::fs::metadata(target) {
+        #[cfg(unix)]
+        keep_owner(&file, &existing)?;
+        file.set_permissions(existing.permissions())?;
+    }
+    file.sync_all()
+}
+
+/// The broker may run as another user than the one who sets passwords.
+#[cfg(unix)]
+fn keep_owner(file: &File, existing: &std::fs::Metadata) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let new = file.metadata()?;
+    if (new.uid(), new.gid()) == (existing.uid(), existing.gid()) {
+        return Ok(());
+    }
+    std::os::unix::fs::fchown(file, Some(existing.uid()), Some(existing.gid()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_user_is_set_changed_and_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("passwd");
+        let mut passwords = read(&path).unwrap().unwrap_or_default();
+        set(&mut passwords, "clink-user:A", b"first").unwrap();
+        replace(&path, &passwords.render()).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        let mut passwords = read(&path).unwrap().unwrap();
+        assert!(passwords.verify("clink-user:A", b"first"));
+        set(&mut passwords, "clink-user:A", b"second").unwrap();
+        set(&mut passwords, "other", b"first").unwrap();
+        replace(&path, &passwords.render()).unwrap();
+        let passwords = read(&path).unwrap().unwrap();
+        assert!(passwords.verify("clink-user:A", b"second") && !passwords.verify("clink-user:A", b"first"));
+        passwd_delete(&path, "clink-user:A").unwrap();
+        let passwords = read(&path).unwrap().unwrap();
+        assert!(passwords.lookup("clink-user:A").is_none() && passwords.lookup("other").is_some());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn the_mode_and_the_link_of_an_existing_file_stay() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        std::fs::write(&real, "# ours\n").unwrap();
+        std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let mut passwords = read(&link).unwrap().unwrap();
+        set(&mut passwords, "u", b"p").unwrap();
+        replace(&link, &passwords.render()).unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(mode(&real), 0o640);
+        assert!(std::fs::read_to_string(&real).unwrap().starts_with("# ours\nu:$argon2id$"));
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("passwd");
+        assert_eq!(passwd_delete(&path, "u").unwrap_err().exit, Exit::NotFound);
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(passwd_delete(&path, "u").unwrap_err().exit, Exit::NotFound);
+    }
+
+    #[test]
+    fn bad_input_is_refused_and_the_file_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("passwd");
+        std::fs::write(&path, "# ok\nno separator\n").unwrap();
+        let failure = passwd_delete(&path, "u").unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.message.starts_with(&format!("{}:2:1: ", path.display())), "{failure}");
+        let mut passwords = PasswordFile::default();
+        assert_eq!(set(&mut passwords, "u", b"").unwrap_err().exit, Exit::Usage);
+        assert_eq!(set(&mut passwords, "a\nb", b"p").unwrap_err().exit, Exit::Usage);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "# ok\nno separator\n");
+    }
+
+    #[test]
+    fn one_trailing_newline_is_dropped() {
+        let read = |text: &str| from_pipe(text.as_bytes()).unwrap();
+        assert_eq!(read("pw"), b"pw");
+        assert_eq!(read("pw\n"), b"pw");
+        assert_eq!(read("pw\r\n"), b"pw");
+        assert_eq!(read("pw\n\n"), b"pw\n");
+        assert_eq!(read(" p w "), b" p w ");
+        assert_eq!(read(""), b"");
+    }
+}
