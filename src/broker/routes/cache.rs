@@ -1,6 +1,7 @@
 //! The targets of Topic Names seen lately, shared by all publishers: bounded, and checked by stamp at each
 //! look-up, so that a change needs no search for the entries it concerns (`performance.md` 5.1 rule 6).
-//! Small sets under a lock each; within a set a second-chance clock decides who goes.
+//! Small sets under a lock each; within a set a second-chance clock decides who goes. A full set takes a name only
+//! when it comes a second time, so that a stream of names seen once costs no allocation and displaces nothing.
 
 use std::hash::BuildHasher;
 use std::sync::atomic::AtomicUsize;
@@ -20,6 +21,7 @@ pub const CACHED_NAME_BYTES_MAX: usize = 256;
 pub const CACHED_BYTES_MAX: usize = 64 << 20;
 
 const WAYS: usize = 8;
+const REFUSED: usize = 4;
 const SETS: usize = CACHED_NAMES_MAX / WAYS;
 /// Sets that one insertion empties at most while the cache is above its bytes.
 const SETS_SWEPT_MAX: usize = 8;
@@ -41,25 +43,38 @@ fn bytes<D>(name: &str, routed: &Routed<D>) -> usize {
 
 /// What a look-up reads first lies together: the ways themselves are touched only when a tag fits.
 struct Set<D> {
-    tags: [u32; WAYS],
+    tags: [u16; WAYS],
+    /// Tags of names that a full set did not take, the last few.
+    refused: [u16; REFUSED],
     ways: Vec<Way<D>>,
     /// A bit for each way that was looked up since the clock last came by.
     used: u8,
     hand: u8,
+    refused_next: u8,
 }
 
 impl<D> Set<D> {
     fn new() -> Self {
-        Self { tags: [0; WAYS], ways: Vec::new(), used: 0, hand: 0 }
+        Self { tags: [0; WAYS], refused: [0; REFUSED], ways: Vec::new(), used: 0, hand: 0, refused_next: 0 }
     }
 
-    fn find(&self, tag: u32, name: &str) -> Option<usize> {
+    fn find(&self, tag: u16, name: &str) -> Option<usize> {
         (0..self.ways.len()).find(|&at| self.tags[at] == tag && *self.ways[at].name == *name)
+    }
+
+    /// Whether this name may be put here. A full set says no the first time and remembers.
+    fn admits(&mut self, tag: u16, name: &str) -> bool {
+        if self.ways.len() < WAYS || self.refused.contains(&tag) || self.find(tag, name).is_some() {
+            return true;
+        }
+        self.refused[usize::from(self.refused_next)] = tag;
+        self.refused_next = (self.refused_next + 1) % REFUSED as u8;
+        false
     }
 
     /// Puts a way in the place of the one of the same name, else in a free place, else where the clock stops.
     /// What was there before.
-    fn put(&mut self, tag: u32, way: Way<D>) -> Option<Way<D>> {
+    fn put(&mut self, tag: u16, way: Way<D>) -> Option<Way<D>> {
         let at = match self.find(tag, &way.name) {
             Some(at) => at,
             None if self.ways.len() < WAYS => {
@@ -116,7 +131,7 @@ impl<D> RouteCache<D> {
     /// The targets of this name if they are cached and current.
     pub(super) fn look_up(&self, hash: u64, name: &str, generations: &Generations) -> Option<Routed<D>> {
         let mut set = self.set(hash).lock();
-        let at = set.find(hash as u32, name)?;
+        let at = set.find(hash as u16, name)?;
         if !generations.is_current(set.ways[at].routed.stamp) {
             return None;
         }
@@ -129,6 +144,9 @@ impl<D> RouteCache<D> {
         if name.len() > CACHED_NAME_BYTES_MAX || bytes > self.bytes_max {
             return;
         }
+        if !self.set(hash).lock().admits(hash as u16, name) {
+            return;
+        }
         if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.bytes_max {
             self.make_room();
         }
@@ -137,7 +155,7 @@ impl<D> RouteCache<D> {
             return;
         }
         let way = Way { name: name.into(), routed: routed.clone() };
-        let before = self.set(hash).lock().put(hash as u32, way);
+        let before = self.set(hash).lock().put(hash as u16, way);
         if let Some(before) = before {
             self.bytes.fetch_sub(before.bytes(), Ordering::Relaxed);
         }
@@ -189,7 +207,7 @@ mod tests {
     /// A look-up reads one set: with its lock it is a cache line.
     #[test]
     fn a_set_is_a_cache_line() {
-        assert!(size_of::<Mutex<Set<u64>>>() <= 72);
+        assert!(size_of::<Mutex<Set<u64>>>() <= 64);
     }
 
     #[test]
@@ -215,9 +233,28 @@ mod tests {
             assert!(knows(&cache, "used", &generations), "after {n}");
             let name = format!("n{n}");
             insert(&cache, &name, &generations);
+            insert(&cache, &name, &generations);
         }
         assert_eq!(cached(&cache), 2 * WAYS);
         assert_eq!(cache.bytes.load(Ordering::Relaxed), counted(&cache));
+    }
+
+    #[test]
+    fn a_full_set_takes_what_comes_again() {
+        let generations = Generations::new(RandomState::new());
+        let cache = RouteCache::bounded(RandomState::new(), 1, 1 << 20);
+        for n in 0..WAYS {
+            insert(&cache, &format!("n{n}"), &generations);
+        }
+        for _ in 0..2 {
+            assert!(!knows(&cache, "again", &generations));
+            insert(&cache, "again", &generations);
+        }
+        assert!(knows(&cache, "again", &generations));
+        assert_eq!(cached(&cache), WAYS);
+        generations.bump("again");
+        insert(&cache, "again", &generations);
+        assert!(knows(&cache, "again", &generations), "a stale entry is replaced at once");
     }
 
     #[test]
