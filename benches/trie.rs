@@ -22,7 +22,10 @@ use tombolo::mqtt::trie::TopicTrie;
 const SIZES: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const MATCHES: usize = 300_000;
 
-const PARTS: [(&str, fn(usize)); 3] = [("trie", trie), ("table", table), ("retained", retained)];
+/// A name to call it by and what it does for a number of entries.
+type Part = (&'static str, fn(usize));
+
+const PARTS: [Part; 3] = [("trie", trie), ("table", table), ("retained", retained)];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
