@@ -1,6 +1,6 @@
 //! Routing by size: nanoseconds per subscription, match and retained message, and bytes per entry, at 1k to 1M
-//! entries (`performance.md` 5.4). Each size runs in a process of its own, so that resident memory is its own.
-//! Run it with `cargo bench --bench trie`, or for one size `cargo bench --bench trie -- 100000`.
+//! entries (`performance.md` 5.4). Each part and size runs in a process of its own, so that resident memory is its own.
+//! Run it with `cargo bench --bench trie`, or for one size `cargo bench --bench trie -- table 100000`.
 
 use std::hint::black_box;
 use std::process::Command;
@@ -22,23 +22,27 @@ use tombolo::mqtt::trie::TopicTrie;
 const SIZES: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const MATCHES: usize = 300_000;
 
+/// A name to call it by and what it does for a number of entries.
+type Part = (&'static str, fn(usize));
+
+const PARTS: [Part; 3] = [("trie", trie), ("table", table), ("retained", retained)];
+
 fn main() {
-    match std::env::args().find_map(|argument| argument.parse::<usize>().ok()) {
-        Some(size) => run(size),
-        None => SIZES.iter().for_each(|size| run_apart(*size)),
+    let arguments: Vec<String> = std::env::args().collect();
+    let part = PARTS.iter().find(|(name, _)| arguments.iter().any(|argument| argument == name));
+    let size = arguments.iter().find_map(|argument| argument.parse::<usize>().ok());
+    if let (Some((_, run)), Some(size)) = (part, size) {
+        return run(size);
+    }
+    for size in SIZES {
+        PARTS.iter().for_each(|(part, _)| run_apart(part, size));
     }
 }
 
-fn run_apart(size: usize) {
+fn run_apart(part: &str, size: usize) {
     let this = std::env::current_exe().expect("a running program has a path");
-    let status = Command::new(this).arg(size.to_string()).status().expect("the program runs again");
-    assert!(status.success(), "size {size} failed");
-}
-
-fn run(size: usize) {
-    trie(size);
-    table(size);
-    retained(size);
+    let status = Command::new(this).args([part, &size.to_string()]).status().expect("the program runs again");
+    assert!(status.success(), "{part} of {size} failed");
 }
 
 /// Nanoseconds per element of what `work` does `count` times.
@@ -78,7 +82,7 @@ fn trie(size: usize) {
     let names: Vec<String> = (0..MATCHES).map(|n| format!("site/{}/d/state", scattered(n, size))).collect();
     let before = resident();
     let mut trie = TopicTrie::new(RandomState::new());
-    let nanos = timed(size, |n| drop(trie.insert(&filters[n], n as u64)));
+    let nanos = timed(size, |n| _ = black_box(trie.insert(&filters[n], n as u64)));
     print(size, "trie: insert", nanos, Some(resident() - before));
     let mut found = 0;
     let nanos = timed(MATCHES, |n| trie.for_each_match(&names[n], |_| found += 1));
@@ -86,7 +90,7 @@ fn trie(size: usize) {
     print(size, "trie: match, 2 found", nanos, None);
     let nanos = timed(MATCHES, |_| trie.for_each_match("site/none/d/state", |_| found += 1));
     print(size, "trie: match, none found", nanos, None);
-    let nanos = timed(size, |n| drop(trie.remove(&filters[n])));
+    let nanos = timed(size, |n| _ = black_box(trie.remove(&filters[n])));
     print(size, "trie: remove", nanos, None);
     assert_eq!(trie.node_count(), 0);
 }
@@ -107,7 +111,7 @@ fn table(size: usize) {
     let nanos = timed(MATCHES, |n| drop(black_box(table.targets(&names[n]))));
     print(size, "table: targets, new name, 2 found", nanos, None);
     let some = &names[MATCHES - CACHED_NAMES_MAX / 4..];
-    some.iter().for_each(|name| drop(table.targets(name)));
+    some.iter().chain(some).for_each(|name| drop(table.targets(name)));
     let nanos = timed(MATCHES, |n| drop(black_box(table.targets(&some[n % some.len()]))));
     print(size, "table: targets, cached names", nanos, None);
     let stamp = table.targets(&names[0]).stamp;
@@ -136,9 +140,9 @@ fn retained(size: usize) {
     let again: Vec<Message> = (0..size).map(message).collect();
     let store = RetainedStore::new(RetainedLimits { messages_max: usize::MAX, bytes_max: usize::MAX });
     let before = resident();
-    let nanos = timed(size, |n| drop(store.insert(messages[n].clone(), None)));
+    let nanos = timed(size, |n| _ = black_box(store.insert(messages[n].clone(), None)));
     print(size, "retained: new, without the message", nanos, Some(resident() - before));
-    let nanos = timed(size, |n| drop(store.insert(again[n].clone(), None)));
+    let nanos = timed(size, |n| _ = black_box(store.insert(again[n].clone(), None)));
     print(size, "retained: replaced", nanos, None);
     let nanos = timed(size, |n| drop(black_box(store.get(messages[n].topic(), 0))));
     print(size, "retained: by name", nanos, None);

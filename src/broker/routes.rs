@@ -287,7 +287,8 @@ impl<D: Clone> RouteTable<D> {
     /// Where messages of this Topic Name go.
     #[must_use]
     pub fn targets(&self, name: &str) -> Routed<D> {
-        if let Some(routed) = self.cache.look_up(name, &self.generations) {
+        let hash = self.cache.hash(name);
+        if let Some(routed) = self.cache.look_up(hash, name, &self.generations) {
             return routed;
         }
         // Before matching: what changes from here on makes the result stale.
@@ -297,7 +298,7 @@ impl<D: Clone> RouteTable<D> {
         let targets = gathering.finish().map_or_else(|| Arc::clone(&self.nobody), Arc::new);
         let routed = Routed { targets, stamp };
         self.matches.fetch_add(1, Ordering::Relaxed);
-        self.cache.insert(name, &routed, &self.generations);
+        self.cache.insert(hash, name, &routed);
         routed
     }
 

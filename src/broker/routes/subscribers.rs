@@ -15,6 +15,8 @@ use crate::broker::shared::Subscription;
 pub(super) enum Subscribers<D> {
     None,
     One(Subscription<D>),
+    /// Boxed, because the map would make every filter 8 bytes larger.
+    #[allow(clippy::box_collection)]
     Many(Box<BTreeMap<ClientKey, Subscription<D>>>),
 }
 

@@ -100,7 +100,7 @@ impl<D> Target<D> {
 #[derive(Debug, Clone)]
 pub struct Targets<D> {
     /// One entry per client, in the order of their keys.
-    pub clients: Vec<Target<D>>,
+    pub clients: SmallVec<[Target<D>; 2]>,
     /// One member of each gets the message (`[MQTT-4.8.2-3]` to `[MQTT-4.8.2-6]` are the caller's).
     pub shared: Vec<Arc<SharedGroup<D>>>,
     /// Each linked cluster gets it once.
@@ -109,7 +109,7 @@ pub struct Targets<D> {
 
 impl<D> Default for Targets<D> {
     fn default() -> Self {
-        Self { clients: Vec::new(), shared: Vec::new(), links: SmallVec::new() }
+        Self { clients: SmallVec::new(), shared: Vec::new(), links: SmallVec::new() }
     }
 }
 
@@ -122,14 +122,14 @@ impl<D> Targets<D> {
 
     /// What it holds in memory, roughly: for the bound of the cache.
     pub(super) fn bytes(&self) -> usize {
-        let clients = size_of_val::<[Target<D>]>(&self.clients);
+        let clients = if self.clients.spilled() { size_of_val::<[Target<D>]>(&self.clients) } else { 0 };
         size_of::<Self>() + clients + size_of_val::<[Arc<SharedGroup<D>>]>(&self.shared)
     }
 }
 
 /// Gathers what the matching filters lead to.
 pub(super) struct Gathering<D> {
-    subscriptions: Vec<Subscription<D>>,
+    subscriptions: SmallVec<[Subscription<D>; 8]>,
     /// Filters that gave ordinary Subscriptions; one alone has no client twice.
     filters: usize,
     targets: Targets<D>,
@@ -137,7 +137,7 @@ pub(super) struct Gathering<D> {
 
 impl<D: Clone> Gathering<D> {
     pub(super) fn new() -> Self {
-        Self { subscriptions: Vec::new(), filters: 0, targets: Targets::default() }
+        Self { subscriptions: SmallVec::new(), filters: 0, targets: Targets::default() }
     }
 
     pub(super) fn add(&mut self, routes: &FilterRoutes<D>) {
