@@ -4,3 +4,5 @@ pub mod cli;
 pub mod commands;
 pub mod http;
 pub mod logging;
+pub mod node;
+pub mod systemd;

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::RwLock;
 use tokio::io::AsyncReadExt;
 use tokio::time;
 
@@ -75,8 +74,8 @@ pub struct Endpoint {
     pub certificate_username: CertificateUsername,
     /// For TLS and WebSocket handshakes.
     pub handshake_timeout: Duration,
-    /// TLS, swapped when certificates are reloaded.
-    pub tls: RwLock<Option<Arc<ServerTls>>>,
+    /// TLS; a reload of certificates makes a new endpoint.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 /// Why a connection did not become a client's.
@@ -162,12 +161,11 @@ async fn shake_hands(
     endpoint: &Endpoint,
     stream: tokio::net::TcpStream,
 ) -> Result<Handshaken, HandshakeError> {
-    let tls = endpoint.tls.read().clone();
     let limit = endpoint.handshake_timeout;
     let message_max = broker.limits().server.max_packet_size as usize;
-    match (endpoint.kind, tls) {
-        (ListenerKind::Ssl, Some(tls)) => handshake::accept_tls(stream, &tls, limit).await,
-        (ListenerKind::Wss, Some(tls)) => handshake::accept_websocket_tls(stream, &tls, message_max, limit).await,
+    match (endpoint.kind, endpoint.tls.as_deref()) {
+        (ListenerKind::Ssl, Some(tls)) => handshake::accept_tls(stream, tls, limit).await,
+        (ListenerKind::Wss, Some(tls)) => handshake::accept_websocket_tls(stream, tls, message_max, limit).await,
         (ListenerKind::Ws, _) => handshake::accept_websocket(stream, message_max, limit).await,
         (ListenerKind::Tcp | ListenerKind::Unix, _) => {
             Ok(Handshaken { transport: Transport::Tcp(stream), certificate: None })

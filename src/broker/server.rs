@@ -1,1 +1,363 @@
-//! Builds a broker and opens its listeners.
+//! Builds a broker, opens its listeners, changes it while it runs, and stops it. The only place that
+//! constructs everything.
+//!
+//! Start: files are read and checked, every port is bound, then links start and listeners accept. Stop: no new
+//! connections, DISCONNECT 0x8B to every client, links drain, tasks end. Nothing is half done: a start that
+//! fails leaves nothing behind, a reload that fails changes nothing.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use parking_lot::RwLock;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
+use tokio::time;
+
+use crate::auth::CertificateUsername;
+use crate::broker::Broker;
+use crate::broker::Limits;
+use crate::broker::Routes;
+use crate::broker::accept;
+use crate::broker::accept::Endpoint;
+use crate::broker::authenticate::Authentication;
+use crate::broker::data_dir::DataDir;
+use crate::broker::data_dir::DataDirError;
+use crate::broker::links::Links;
+use crate::broker::material::Material;
+use crate::broker::retained::RetainedLimits;
+use crate::broker::retained::RetainedStore;
+use crate::broker::sweeper;
+use crate::broker::sweeper::Sweeper;
+use crate::config;
+use crate::config::Diff;
+use crate::config::settings::Bind;
+use crate::config::settings::Listener;
+use crate::config::settings::PeerCertAs;
+use crate::config::settings::Settings;
+use crate::metrics::Metrics;
+use crate::metrics::labels::Outcome;
+use crate::mqtt::reason::ReasonCode;
+use crate::net::clock;
+use crate::net::listener;
+use crate::net::listener::BindError;
+use crate::net::tls::ServerTls;
+
+/// Retained messages and their bytes.
+const RETAINED_MAX: RetainedLimits = RetainedLimits { messages_max: 10_000_000, bytes_max: 4 * 1024 * 1024 * 1024 };
+/// WebSocket and plain listeners have no TLS section to say how long a handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long clients have to take their last bytes at shutdown.
+const CLIENTS_GRACE: Duration = Duration::from_secs(3);
+
+/// Why a broker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Files that the settings name.
+    #[error("{}", .0.join("\n"))]
+    Material(Vec<String>),
+    /// The data directory.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// A port.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}
+
+/// Why a reload changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// Files that the settings name.
+    #[error("{}", .0.join("\n"))]
+    Material(Vec<String>),
+    /// Settings that only a restart can change.
+    #[error("only a restart can change {}", .0.join(", "))]
+    NeedsRestart(Vec<String>),
+    /// A port.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}
+
+/// A listener that accepts.
+struct Running {
+    address: SocketAddr,
+    endpoint: Arc<RwLock<Arc<Endpoint>>>,
+    stop: watch::Sender<bool>,
+    accepting: JoinHandle<()>,
+    connections: Arc<Mutex<JoinSet<()>>>,
+}
+
+/// A running broker.
+pub struct Server {
+    broker: Arc<Broker>,
+    settings: Settings,
+    listeners: BTreeMap<String, Running>,
+    sweeper: JoinHandle<()>,
+    _data: DataDir,
+}
+
+impl Server {
+    /// Starts a broker. Call it inside a runtime.
+    ///
+    /// # Errors
+    /// What is wrong with a file, the data directory or a port; nothing is left running then.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        let now = clock::now();
+        let material = Material::load(&settings, now).map_err(StartError::Material)?;
+        let data = DataDir::open(&settings.data.dir)?;
+        let bound = bind_all(settings.listeners.iter().filter(|listener| listener.enable))?;
+        for warning in &material.warnings {
+            tracing::warn!("{warning}");
+        }
+        let broker = Arc::new(Broker {
+            routes: Routes::new(),
+            retained: RetainedStore::new(RETAINED_MAX),
+            links: Links::default(),
+            metrics: Arc::new(Metrics::new(now)),
+            authentication: Authentication::new(material.credentials),
+            clients: DashMap::new(),
+            sweeper: Sweeper::default(),
+            policy: RwLock::new(Arc::new(material.policy)),
+            limits: RwLock::new(Arc::new(Limits::new(&settings.mqtt))),
+            next_key: AtomicU64::new(1),
+            stopping: AtomicBool::new(false),
+        });
+        let sweeper = tokio::spawn(sweeper::run(Arc::clone(&broker)));
+        let mut server = Self { broker, settings, listeners: BTreeMap::new(), sweeper, _data: data };
+        for link in server.settings.cluster.links.clone() {
+            server.start_link(link).await;
+        }
+        for (listener, socket) in bound {
+            server.open(&listener, socket, material.tls.get(&listener.id()).cloned());
+        }
+        Ok(server)
+    }
+
+    /// The broker.
+    #[must_use]
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Where a listener accepts, with the port that was taken.
+    #[must_use]
+    pub fn address(&self, listener: &str) -> Option<SocketAddr> {
+        self.listeners.get(listener).map(|running| running.address)
+    }
+
+    /// Puts new settings in force, and reads every file again. What did not change goes on undisturbed.
+    ///
+    /// # Errors
+    /// Why nothing was changed.
+    pub async fn reload(&mut self, settings: Settings) -> Result<Diff, ReloadError> {
+        let result = self.try_reload(settings).await;
+        let outcome = if result.is_ok() { Outcome::Ok } else { Outcome::Error };
+        self.broker.metrics.broker.config_reloads[outcome].inc();
+        self.broker.metrics.broker.acl_reloads[outcome].inc();
+        result
+    }
+
+    async fn try_reload(&mut self, settings: Settings) -> Result<Diff, ReloadError> {
+        let diff = config::diff(&self.settings, &settings);
+        let mut restart: Vec<String> = diff.needs_restart().iter().map(ToString::to_string).collect();
+        restart.extend(self.listeners_that_need_a_restart(&settings, &diff));
+        if !restart.is_empty() {
+            return Err(ReloadError::NeedsRestart(restart));
+        }
+        let material = Material::load(&settings, clock::now()).map_err(ReloadError::Material)?;
+        let opened = settings.listeners.iter().filter(|new| new.enable && !self.keeps(new));
+        let bound = bind_all(opened)?;
+        // From here on nothing fails.
+        for warning in &material.warnings {
+            tracing::warn!("{warning}");
+        }
+        self.broker.set_policy(material.policy);
+        self.broker.authentication.set(material.credentials);
+        self.broker.set_limits(Limits::new(&settings.mqtt));
+        let closed: Vec<String> = self.listeners.keys().filter(|id| !keeps_open(&settings, id, &self.listeners)).cloned().collect();
+        for id in closed {
+            self.close(&id).await;
+        }
+        for listener in settings.listeners.iter().filter(|listener| listener.enable) {
+            if let Some(running) = self.listeners.get(&listener.id()) {
+                let tls = material.tls.get(&listener.id()).cloned();
+                *running.endpoint.write() = Arc::new(endpoint(listener, tls));
+            }
+        }
+        for (listener, socket) in bound {
+            self.open(&listener, socket, material.tls.get(&listener.id()).cloned());
+        }
+        for name in diff.links.removed.iter().chain(&diff.links.changed) {
+            self.stop_link(name).await;
+        }
+        for link in &settings.cluster.links {
+            if diff.links.added.contains(&link.name) || diff.links.changed.contains(&link.name) {
+                self.start_link(link.clone()).await;
+            }
+        }
+        self.settings = settings;
+        Ok(diff)
+    }
+
+    /// A listener keeps its socket as long as its address stays; how many connections it takes is part of the
+    /// socket's bookkeeping.
+    fn listeners_that_need_a_restart(&self, settings: &Settings, diff: &Diff) -> Vec<String> {
+        let old = |id: &str| self.settings.listeners.iter().find(|listener| listener.id() == id);
+        let changed = settings.listeners.iter().filter(|new| diff.listeners.changed.contains(&new.id()));
+        changed
+            .filter(|new| new.enable && self.keeps(new))
+            .filter(|new| old(&new.id()).is_some_and(|old| old.max_connections != new.max_connections))
+            .map(|new| format!("listeners[{}].max_connections", new.id()))
+            .collect()
+    }
+
+    /// Whether this listener is open already, where it is to be.
+    fn keeps(&self, new: &Listener) -> bool {
+        keeps(new, &self.listeners, &self.settings)
+    }
+
+    fn open(&mut self, listener: &Listener, socket: listener::Listener, tls: Option<Arc<ServerTls>>) {
+        let id = listener.id();
+        let address = socket.local_addr();
+        if listener.allow_insecure && listener.role.accepts_links() {
+            tracing::warn!(listener = id, "allow_insecure: links may come in below the link column of TLS options");
+        }
+        let endpoint = Arc::new(RwLock::new(Arc::new(endpoint(listener, tls))));
+        let connections = Arc::new(Mutex::new(JoinSet::new()));
+        let (stop, mut stopped) = watch::channel(false);
+        let (broker, shared, tasks) = (Arc::clone(&self.broker), Arc::clone(&endpoint), Arc::clone(&connections));
+        let accepting = tokio::spawn(async move {
+            let metrics = Arc::clone(&broker.metrics);
+            let on_accept = move |accepted| {
+                let mut tasks = tasks.lock();
+                while tasks.try_join_next().is_some() {}
+                tasks.spawn(accept::serve(Arc::clone(&broker), Arc::clone(&shared.read()), accepted));
+            };
+            let shutdown = async move {
+                // An error means that the server is gone, which is a stop too.
+                let _ = stopped.wait_for(|stopped| *stopped).await;
+            };
+            socket.run(&metrics, on_accept, shutdown).await;
+        });
+        tracing::info!(listener = id, %address, "listening");
+        self.listeners.insert(id, Running { address, endpoint, stop, accepting, connections });
+    }
+
+    /// Closes a listener and disconnects its clients.
+    async fn close(&mut self, id: &str) {
+        let Some(running) = self.listeners.remove(id) else { return };
+        tracing::info!(listener = id, address = %running.address, "closing");
+        running.stop.send_replace(true);
+        self.broker.kick_listener(id, ReasonCode::AdministrativeAction);
+        finish(running, CLIENTS_GRACE).await;
+    }
+
+    async fn start_link(&self, link: crate::config::settings::Link) {
+        let cluster = &self.settings.cluster;
+        Links::start(&self.broker, link, &cluster.name, &cluster.node).await;
+    }
+
+    async fn stop_link(&self, name: &str) {
+        Links::stop(&self.broker, name).await;
+        self.broker.metrics.remove_link(name);
+    }
+
+    /// Stops: nothing new is accepted, clients and links end in order, all within ten seconds.
+    pub async fn stop(mut self) {
+        self.broker.stopping.store(true, Ordering::Relaxed);
+        let listeners = std::mem::take(&mut self.listeners);
+        for running in listeners.values() {
+            running.stop.send_replace(true);
+        }
+        self.broker.kick_all(ReasonCode::ServerShuttingDown);
+        let ending = listeners.into_values().map(|running| finish(running, CLIENTS_GRACE));
+        let mut closing = JoinSet::new();
+        for listener in ending {
+            closing.spawn(listener);
+        }
+        Links::stop_all(&self.broker).await;
+        while closing.join_next().await.is_some() {}
+        self.sweeper.abort();
+        tracing::info!("stopped");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.sweeper.abort();
+        for running in self.listeners.values() {
+            running.accepting.abort();
+        }
+    }
+}
+
+fn keeps(new: &Listener, running: &BTreeMap<String, Running>, old: &Settings) -> bool {
+    running.contains_key(&new.id())
+        && old.listeners.iter().any(|old| old.enable && old.id() == new.id() && old.bind == new.bind)
+}
+
+fn keeps_open(settings: &Settings, id: &str, running: &BTreeMap<String, Running>) -> bool {
+    let Some(open) = running.get(id) else { return false };
+    settings.listeners.iter().any(|new| {
+        let same = match &new.bind {
+            Bind::Addr(address) => *address == open.address || (address.port() == 0 && address.ip() == open.address.ip()),
+            Bind::Path(_) => false,
+        };
+        new.enable && new.id() == id && same
+    })
+}
+
+fn bind_all<'a>(
+    listeners: impl Iterator<Item = &'a Listener>,
+) -> Result<Vec<(Listener, listener::Listener)>, BindError> {
+    listeners.filter_map(|listener| bind(listener).transpose()).collect()
+}
+
+fn bind(listener: &Listener) -> Result<Option<(Listener, listener::Listener)>, BindError> {
+    // A Unix domain socket is refused by the configuration until it is built.
+    let Bind::Addr(address) = listener.bind else { return Ok(None) };
+    let kind = accept::listener_type(listener.kind);
+    let socket = listener::Listener::bind(&listener.id(), kind, address, listener.max_connections as usize)?;
+    Ok(Some((listener.clone(), socket)))
+}
+
+fn endpoint(listener: &Listener, tls: Option<Arc<ServerTls>>) -> Endpoint {
+    Endpoint {
+        id: Arc::from(listener.id()),
+        kind: listener.kind,
+        role: listener.role,
+        authn_enable: listener.authn_enable,
+        certificate_username: match listener.ssl.as_ref().map(|ssl| ssl.peer_cert_as_username) {
+            None | Some(PeerCertAs::Disabled) => CertificateUsername::Disabled,
+            Some(PeerCertAs::Cn) => CertificateUsername::CommonName,
+            Some(PeerCertAs::Dn) => CertificateUsername::Subject,
+            Some(PeerCertAs::Sha256) => CertificateUsername::Sha256,
+        },
+        handshake_timeout: listener.ssl.as_ref().map_or(HANDSHAKE_TIMEOUT, |ssl| ssl.handshake_timeout),
+        tls,
+    }
+}
+
+/// Waits for the connections of a listener that accepts no more.
+async fn finish(running: Running, grace: Duration) {
+    // It ends at once: it only waits for connections to accept.
+    let _ = running.accepting.await;
+    let mut connections = std::mem::take(&mut *running.connections.lock());
+    let all = async { while connections.join_next().await.is_some() {} };
+    if time::timeout(grace, all).await.is_err() {
+        connections.abort_all();
+    }
+}

@@ -240,9 +240,21 @@ impl Broker {
 
     /// Closes the connection of every client, with this reason.
     pub(super) fn kick_all(&self, reason: ReasonCode) {
+        self.kick_where(reason, |_| true);
+    }
+
+    /// Closes the connections that came in over one listener.
+    pub(super) fn kick_listener(&self, listener: &str, reason: ReasonCode) {
+        self.kick_where(reason, |identity| &*identity.listener == listener);
+    }
+
+    fn kick_where(&self, reason: ReasonCode, which: impl Fn(&Identity) -> bool) {
         let clients: Vec<Arc<Client>> = self.clients.iter().map(|entry| Arc::clone(entry.value())).collect();
         for client in clients {
-            client.kick(reason);
+            let chosen = which(&client.lock().identity);
+            if chosen {
+                client.kick(reason);
+            }
         }
     }
 

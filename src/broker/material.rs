@@ -1,0 +1,318 @@
+//! Everything the settings name that lies in files: rules, passwords, certificates. Read and checked as a
+//! whole before any of it is used; `serve`, a reload and `check` all come through here.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::acl::compile::CompileOptions;
+use crate::acl::eval::RuleSet;
+use crate::acl::lint::Inventory;
+use crate::acl::lint::LinkInfo;
+use crate::acl::lint::lint;
+use crate::acl::rule;
+use crate::auth::password::MAX_FILE_BYTES;
+use crate::auth::password::PasswordFile;
+use crate::auth::peer::PeerRule;
+use crate::broker::authenticate::Credentials;
+use crate::broker::identity::Policy;
+use crate::config::settings::AclMode;
+use crate::config::settings::AclSource;
+use crate::config::settings::Authorization;
+use crate::config::settings::ClientTls;
+use crate::config::settings::DenyAction;
+use crate::config::settings::Link;
+use crate::config::settings::Listener;
+use crate::config::settings::ListenerTls;
+use crate::config::settings::Permission;
+use crate::config::settings::SHIPPED_ACL;
+use crate::config::settings::SecurityProfile;
+use crate::config::settings::Settings;
+use crate::config::settings::TlsVersions;
+use crate::config::settings::Verify;
+use crate::net::tls;
+use crate::net::tls::ClientTlsOptions;
+use crate::net::tls::ServerTls;
+use crate::net::tls::ServerTlsOptions;
+use crate::time::Now;
+
+/// The longest ACL file that is read, in bytes (`acl-language.md` section 1).
+const ACL_BYTES_MAX: usize = 1024 * 1024;
+
+/// What was read.
+#[derive(Debug)]
+pub struct Material {
+    /// The ACL.
+    pub policy: Policy,
+    /// Who may come in.
+    pub credentials: Credentials,
+    /// TLS by listener id.
+    pub tls: BTreeMap<String, Arc<ServerTls>>,
+    /// What an operator should know: lint findings, certificates that expire, files open to everyone.
+    pub warnings: Vec<String>,
+}
+
+/// Errors and warnings on the way.
+#[derive(Debug, Default)]
+struct Findings {
+    errors: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Material {
+    /// Reads and checks everything.
+    ///
+    /// # Errors
+    /// Every one of them, each naming the setting and the file, and what is wrong where.
+    pub fn load(settings: &Settings, now: Now) -> Result<Self, Vec<String>> {
+        let mut findings = Findings::default();
+        let policy = policy(settings, &mut findings);
+        let passwords = passwords(settings, &mut findings);
+        let mut tls = BTreeMap::new();
+        for listener in settings.listeners.iter().filter(|listener| listener.enable) {
+            if let Some(loaded) = listener_tls(listener, &settings.cluster.links, now, &mut findings) {
+                tls.insert(listener.id(), Arc::new(loaded));
+            }
+        }
+        for link in &settings.cluster.links {
+            check_link_tls(link, now, &mut findings);
+        }
+        match policy {
+            Some(policy) if findings.errors.is_empty() => {
+                let credentials = Credentials {
+                    allow_anonymous: settings.authentication.allow_anonymous,
+                    passwords,
+                    peers: settings.cluster.links.iter().map(peer_rule).collect(),
+                };
+                Ok(Self { policy, credentials, tls, warnings: findings.warnings })
+            }
+            _ => Err(findings.errors),
+        }
+    }
+}
+
+fn policy(settings: &Settings, findings: &mut Findings) -> Option<Policy> {
+    let authorization = &settings.authorization;
+    let (name, text) = match &authorization.file {
+        AclSource::Embedded => ("acl.conf (built in)".to_owned(), SHIPPED_ACL.as_bytes().to_vec()),
+        AclSource::File(path) => {
+            let name = path.display().to_string();
+            match read_bounded(path, ACL_BYTES_MAX) {
+                Ok(text) => (name, text),
+                Err(error) => {
+                    findings.errors.push(format!("authorization.file: {name}: {error}"));
+                    return None;
+                }
+            }
+        }
+    };
+    let rules = match RuleSet::compile(&text, &compile_options(authorization)) {
+        Ok(rules) => rules,
+        Err(diagnostics) => {
+            findings.errors.extend(diagnostics.iter().map(|diagnostic| diagnostic.render(&name)));
+            return None;
+        }
+    };
+    let text = String::from_utf8_lossy(&text);
+    findings.warnings.extend(rules.warnings().iter().map(|warning| warning.render(&name)));
+    let found = lint(&rules, &text, &inventory(settings));
+    findings.warnings.extend(found.iter().map(|finding| finding.render(&name)));
+    Some(Policy {
+        rules,
+        no_match: permission(authorization.no_match),
+        deny_action: authorization.deny_action,
+        generation: 0,
+    })
+}
+
+/// How the file is to be read.
+#[must_use]
+pub fn compile_options(authorization: &Authorization) -> CompileOptions {
+    CompileOptions {
+        mode: match authorization.mode {
+            AclMode::Strict => rule::Mode::Strict,
+            AclMode::Emqx => rule::Mode::Emqx,
+        },
+        security_profile: match authorization.security_profile {
+            SecurityProfile::Legacy => rule::SecurityProfile::Legacy,
+            SecurityProfile::Hardened => rule::SecurityProfile::Hardened,
+        },
+    }
+}
+
+fn permission(permission: Permission) -> rule::Permission {
+    match permission {
+        Permission::Allow => rule::Permission::Allow,
+        Permission::Deny => rule::Permission::Deny,
+    }
+}
+
+/// What the linter knows of the broker around the file.
+#[must_use]
+pub fn inventory(settings: &Settings) -> Inventory {
+    let link = |link: &Link| LinkInfo {
+        name: link.name.clone(),
+        clientid_prefix: link.peer.clientid.clone(),
+        username: link.peer.username.clone(),
+    };
+    let doors = settings.listeners.iter().filter(|listener| listener.role.accepts_links());
+    Inventory {
+        links: settings.cluster.links.iter().map(link).collect(),
+        no_match: permission(settings.authorization.no_match),
+        deny_disconnects: settings.authorization.deny_action == DenyAction::Disconnect,
+        link_listeners: doors.map(Listener::id).collect(),
+        listeners: settings.listeners.iter().map(Listener::id).collect(),
+        applications: Vec::new(),
+    }
+}
+
+fn passwords(settings: &Settings, findings: &mut Findings) -> Option<PasswordFile> {
+    let path = settings.authentication.password_file.as_ref()?;
+    let shown = path.display();
+    let text = match read_bounded(path, MAX_FILE_BYTES) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) => {
+            findings.errors.push(format!("authentication.password_file: {shown}: {error}"));
+            return None;
+        }
+    };
+    exposed("authentication.password_file", path, findings);
+    match PasswordFile::parse(&text) {
+        Ok(passwords) => {
+            for link in settings.cluster.links.iter().filter(|link| link.enable) {
+                warn_of_missing_password(link, &passwords, path, findings);
+            }
+            Some(passwords)
+        }
+        Err(error) => {
+            findings.errors.push(format!("{shown}:{}:1: {}", error.line, error.error));
+            None
+        }
+    }
+}
+
+/// A peer that has to prove itself by name and password alone must have both.
+fn warn_of_missing_password(link: &Link, passwords: &PasswordFile, path: &Path, findings: &mut Findings) {
+    let by_certificate = !link.peer.cert_sha256.is_empty() || link.peer.cert_cn.is_some();
+    if let Some(user) = link.peer.username.as_deref()
+        && !by_certificate
+        && passwords.lookup(user).is_none()
+    {
+        let (name, shown) = (&link.name, path.display());
+        findings.warnings.push(format!("cluster.links[{name}].peer.username: {shown} has no `{user}`"));
+    }
+}
+
+fn listener_tls(listener: &Listener, links: &[Link], now: Now, findings: &mut Findings) -> Option<ServerTls> {
+    let ssl = listener.ssl.as_ref()?;
+    let pins = if listener.role.accepts_links() {
+        links.iter().flat_map(|link| link.peer.cert_sha256.iter().copied()).collect()
+    } else {
+        Vec::new()
+    };
+    let key = format!("listeners[{}].ssl", listener.id());
+    exposed(&format!("{key}.keyfile"), &ssl.keyfile, findings);
+    match ServerTls::load(&server_options(ssl, pins), now) {
+        Ok(loaded) => {
+            findings.warnings.extend(loaded.warnings.iter().map(|line| format!("{key}: {line}")));
+            Some(loaded)
+        }
+        Err(error) => {
+            findings.errors.push(format!("{key}: {error}"));
+            None
+        }
+    }
+}
+
+fn check_link_tls(link: &Link, now: Now, findings: &mut Findings) {
+    let Some(ssl) = &link.ssl else { return };
+    let key = format!("cluster.links[{}].ssl", link.name);
+    match tls::ClientTls::load(&client_options(ssl), now) {
+        Ok(loaded) => findings.warnings.extend(loaded.warnings.iter().map(|line| format!("{key}: {line}"))),
+        Err(error) => findings.errors.push(format!("{key}: {error}")),
+    }
+    if let Some(keyfile) = &ssl.keyfile {
+        exposed(&format!("{key}.keyfile"), keyfile, findings);
+    }
+}
+
+/// What the TLS of a listener is built from; `pins` are the fingerprints of all peers.
+fn server_options(ssl: &ListenerTls, pins: Vec<[u8; 32]>) -> ServerTlsOptions {
+    ServerTlsOptions {
+        certfile: ssl.certfile.clone(),
+        keyfile: ssl.keyfile.clone(),
+        cacertfile: ssl.cacertfile.clone(),
+        crlfile: ssl.crlfile.clone(),
+        verify: verify(ssl.verify),
+        fail_if_no_peer_cert: ssl.fail_if_no_peer_cert,
+        client_pins: pins,
+        versions: versions(ssl.versions),
+    }
+}
+
+/// What the TLS of a link is built from: 1.3 only (`authn-tls.md` section 1, link column).
+#[must_use]
+pub fn client_options(ssl: &ClientTls) -> ClientTlsOptions {
+    ClientTlsOptions {
+        cacertfile: ssl.cacertfile.clone(),
+        certfile: ssl.certfile.clone(),
+        keyfile: ssl.keyfile.clone(),
+        verify: verify(ssl.verify),
+        server_name: ssl.server_name.clone(),
+        versions: versions(TlsVersions::ONLY_13),
+    }
+}
+
+fn verify(verify: Verify) -> tls::Verify {
+    match verify {
+        Verify::None => tls::Verify::None,
+        Verify::Peer => tls::Verify::Peer,
+    }
+}
+
+fn versions(versions: TlsVersions) -> Vec<tls::TlsVersion> {
+    let mut list = Vec::new();
+    if versions.tls13 {
+        list.push(tls::TlsVersion::V13);
+    }
+    if versions.tls12 {
+        list.push(tls::TlsVersion::V12);
+    }
+    list
+}
+
+fn peer_rule(link: &Link) -> PeerRule {
+    PeerRule {
+        cluster: link.name.clone(),
+        clientid_prefix: link.peer.clientid.clone(),
+        username: link.peer.username.clone(),
+        cert_sha256: link.peer.cert_sha256.clone(),
+        cert_cn: link.peer.cert_cn.clone(),
+        allow_unauthenticated: link.peer.allow_unauthenticated,
+    }
+}
+
+fn read_bounded(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > bytes_max {
+        return Err(io::Error::other(format!("longer than {bytes_max} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Secrets are for their owner, or for a group that runs the broker (`authn-tls.md` section 5).
+fn exposed(key: &str, path: &Path, findings: &mut Findings) {
+    #[cfg(unix)]
+    if let Ok(metadata) = std::fs::metadata(path) {
+        use std::os::unix::fs::PermissionsExt;
+        if metadata.permissions().mode() & 0o007 != 0 {
+            findings.warnings.push(format!("{key}: {} is open to every user: chmod o= it", path.display()));
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = (key, path, findings);
+}
