@@ -160,25 +160,23 @@ pub fn decide(
 ) -> Outcome {
     // An empty User Name is none: it names nobody (EMQX counts it as anonymous too).
     let username = credentials.username.filter(|name| !name.is_empty());
-    match binding {
-        Binding::Refused(_) => return Outcome::Deny(DenyReason::Peer),
-        _ if credentials.password == PasswordCheck::Bad => return Outcome::Deny(DenyReason::BadCredentials),
-        Binding::Peer(_) => return allow(username),
-        Binding::Ordinary => {}
-    }
-    if !authenticator.enable {
-        return allow(username);
+    match (binding, credentials.password) {
+        (Binding::Refused(_), _) => return Outcome::Deny(DenyReason::Peer),
+        (_, PasswordCheck::Bad) => return Outcome::Deny(DenyReason::BadCredentials),
+        (Binding::Peer(_), _) => return allow(username),
+        (Binding::Ordinary, _) if !authenticator.enable => return allow(username),
+        (Binding::Ordinary, _) => {}
     }
     if let Some(certificate) = credentials.certificate
         && authenticator.certificate_username != CertificateUsername::Disabled
     {
         return by_certificate(authenticator.certificate_username, certificate, username);
     }
-    match (credentials.password, username, credentials.has_password) {
-        (PasswordCheck::Bad, _, _) => Outcome::Deny(DenyReason::BadCredentials),
-        (PasswordCheck::Good, Some(_), _) => allow(username),
-        (_, None, false) if authenticator.allow_anonymous => allow(None),
-        (_, None, false) => Outcome::Deny(DenyReason::Anonymous),
+    let verified = credentials.password == PasswordCheck::Good;
+    match (username, credentials.has_password) {
+        (Some(_), _) if verified => allow(username),
+        (None, false) if authenticator.allow_anonymous => allow(None),
+        (None, false) => Outcome::Deny(DenyReason::Anonymous),
         _ if authenticator.has_passwords => Outcome::Deny(DenyReason::IncompleteCredentials),
         _ if authenticator.allow_anonymous => allow(username),
         _ => Outcome::Deny(DenyReason::BadCredentials),

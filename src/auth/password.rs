@@ -142,6 +142,12 @@ impl StoredHash {
             && bool::from(computed.ct_eq(&self.hash))
     }
 
+    /// The PHC string, as it stands in the file.
+    #[must_use]
+    pub fn phc(&self) -> &str {
+        &self.text
+    }
+
     fn cost(&self) -> u64 {
         u64::from(self.params.m_cost()) * u64::from(self.params.t_cost())
     }

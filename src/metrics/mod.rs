@@ -9,36 +9,35 @@ use parking_lot::RwLock;
 
 use crate::auth::DenyReason;
 use crate::auth::peer::Refusal;
+use crate::metrics::labels::AclAction;
+use crate::metrics::labels::AclReason;
+use crate::metrics::labels::BootstrapReason;
+use crate::metrics::labels::ByteKind;
+use crate::metrics::labels::Direction;
+use crate::metrics::labels::DisconnectReason;
+use crate::metrics::labels::DropReason;
+use crate::metrics::labels::LinkDropReason;
+use crate::metrics::labels::LinkState;
+use crate::metrics::labels::ListenerType;
+use crate::metrics::labels::Outcome;
+use crate::metrics::labels::PacketType;
+use crate::metrics::labels::ReconnectReason;
+use crate::metrics::labels::RejectReason;
+use crate::metrics::labels::RouteKind;
+use crate::metrics::labels::RouteOp;
+use crate::metrics::series::Counter;
+use crate::metrics::series::CounterSet;
+use crate::metrics::series::Families;
+use crate::metrics::series::Gauge;
+use crate::metrics::series::GaugeSet;
+use crate::metrics::series::Row;
+use crate::metrics::series::SecondsGauge;
+use crate::metrics::series::StateGauge;
 use crate::mqtt::packet::QoS;
 use crate::time::Now;
 
 pub mod labels;
 pub mod series;
-
-use labels::AclAction;
-use labels::AclReason;
-use labels::BootstrapReason;
-use labels::ByteKind;
-use labels::Direction;
-use labels::DisconnectReason;
-use labels::DropReason;
-use labels::LinkDropReason;
-use labels::LinkState;
-use labels::ListenerType;
-use labels::Outcome;
-use labels::PacketType;
-use labels::ReconnectReason;
-use labels::RejectReason;
-use labels::RouteKind;
-use labels::RouteOp;
-use series::Counter;
-use series::CounterSet;
-use series::Families;
-use series::Gauge;
-use series::GaugeSet;
-use series::Row;
-use series::SecondsGauge;
-use series::StateGauge;
 
 /// Values read when somebody asks, because counting them along the way would cost more.
 #[derive(Debug, Clone, Copy, Default)]

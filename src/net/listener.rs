@@ -115,15 +115,22 @@ impl Listener {
         shutdown: impl Future<Output = ()>,
     ) {
         let mut shutdown = pin!(shutdown);
+        let mut exhausted = false;
         loop {
             tokio::select! {
                 biased;
                 () = &mut shutdown => return,
                 accepted = self.socket.accept() => match accepted {
-                    Ok((stream, peer_addr)) => self.admit(stream, peer_addr, metrics, &mut on_accept),
+                    Ok((stream, peer_addr)) => {
+                        exhausted = false;
+                        self.admit(stream, peer_addr, metrics, &mut on_accept);
+                    }
                     Err(error) if is_of_one_connection(&error) => {}
                     Err(error) => {
-                        tracing::warn!(listener = %self.id, %error, "cannot accept connections, trying again");
+                        // Said once, not ten times a second.
+                        if !std::mem::replace(&mut exhausted, true) {
+                            tracing::warn!(listener = %self.id, %error, "cannot accept connections, trying again");
+                        }
                         tokio::select! {
                             () = &mut shutdown => return,
                             () = tokio::time::sleep(EXHAUSTED_PAUSE) => {}

@@ -196,3 +196,6 @@ where
         Pin::new(this.inner.get_mut()).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;
