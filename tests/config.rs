@@ -52,7 +52,8 @@ fn a_file_that_is_not_there_is_named() {
 }
 
 fn example(name: &str) -> Settings {
-    config::load(Some(&manifest_path(&format!("config/two-clusters/{name}.toml"))), &environment()).unwrap()
+    let path = manifest_path(&format!("config/two-clusters/{name}.toml"));
+    config::load(Some(&path), &environment()).expect("the example has no errors")
 }
 
 /// The two files fit together: each dials the listener of the other and is the peer that the other expects.

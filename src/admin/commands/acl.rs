@@ -8,9 +8,9 @@ use crate::acl::compile::CompileOptions;
 use crate::acl::compile::FILE_BYTES_MAX;
 use crate::acl::diagnostic::Diagnostic;
 use crate::acl::eval::RuleSet;
-use crate::acl::lint::lint;
 use crate::acl::lint::Inventory;
 use crate::acl::lint::Severity;
+use crate::acl::lint::lint;
 
 /// What an ACL file is worth: lines to print, and whether it may be used.
 pub(super) struct Report {

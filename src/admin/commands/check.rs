@@ -52,7 +52,7 @@ pub fn check(config: Option<&Path>, hardened: bool) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Usage, findings.errors.join("\n")));
     }
     let (listeners, links) = (settings.listeners.len(), settings.cluster.links.len());
-    println!("ok: cluster {}, {listeners} listeners, {links} links", settings.cluster.name);
+    println!("ok: cluster {}, listeners: {listeners}, links: {links}", settings.cluster.name);
     Ok(())
 }
 
@@ -232,4 +232,68 @@ fn exposed(key: &str, path: &Path, findings: &mut Findings) {
     }
     #[cfg(not(unix))]
     let _ = (key, path, findings);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn findings(text: &str) -> Findings {
+        inspect(&config::parse("t.toml", text, &config::Environment::default()).unwrap())
+    }
+
+    #[test]
+    fn the_defaults_are_in_order() {
+        let findings = findings("");
+        assert_eq!(findings.errors, [""; 0]);
+    }
+
+    #[test]
+    fn every_file_that_is_named_is_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("acl.conf"), "{allow, all}").unwrap();
+        std::fs::write(dir.path().join("passwd"), "no separator\n").unwrap();
+        let text = r#"
+            [cluster]
+            name = "A"
+            [authorization]
+            file = "DIR/acl.conf"
+            [authentication]
+            password_file = "DIR/passwd"
+            [[listeners]]
+            name = "tls"
+            type = "ssl"
+            ssl = { certfile = "DIR/none.pem", keyfile = "DIR/none.key" }
+            [[cluster.links]]
+            name = "B"
+            server = "localhost"
+            topics = []
+            peer.username = "b"
+            ssl.cacertfile = "DIR/none-ca.pem"
+        "#;
+        let dir = dir.path().display().to_string();
+        let found = findings(&text.replace("DIR", &dir)).errors;
+        assert_eq!(found.len(), 4, "{found:#?}");
+        assert!(found[0].starts_with(&format!("{dir}/acl.conf:1:")), "{}", found[0]);
+        assert!(found[1].starts_with(&format!("{dir}/passwd:1:1: ")), "{}", found[1]);
+        assert!(found[2].starts_with("listeners[ssl:tls].ssl: certfile "), "{}", found[2]);
+        assert!(found[3].starts_with("cluster.links[B].ssl: cacertfile "), "{}", found[3]);
+    }
+
+    #[test]
+    fn a_peer_without_a_password_is_warned_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("passwd");
+        std::fs::write(&path, "# nobody yet\n").unwrap();
+        let text = format!(
+            "[cluster]\nname = \"A\"\n[authentication]\npassword_file = \"{}\"\n[[cluster.links]]\nname = \"B\"\n\
+             server = \"localhost\"\ntopics = []\nssl.enable = false\npeer.username = \"b\"\n",
+            path.display()
+        );
+        let warnings = findings(&text).warnings;
+        assert!(
+            warnings.iter().any(|line| line.starts_with("cluster.links[B].peer.username: ")),
+            "{warnings:?}"
+        );
+    }
 }
