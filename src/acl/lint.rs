@@ -122,7 +122,15 @@ impl fmt::Display for Finding {
 pub const FINDINGS_MAX: usize = 500;
 /// A file longer than this is worth a word (`L26`).
 const RULES_MANY: usize = 200;
+/// The most rules that are asked on behalf of peers and strangers.
+const RULES_ASKED_MAX: usize = 20_000_000;
 const EXCERPT_CHARS_MAX: usize = 120;
+
+/// Whether a check should fail: something worse than [`Severity::Info`] was found.
+#[must_use]
+pub fn is_failure(findings: &[Finding]) -> bool {
+    findings.iter().any(|finding| finding.severity > Severity::Info)
+}
 
 /// Everything found in `rules`, compiled from `text`, in the order of the file.
 ///
@@ -149,6 +157,8 @@ struct Linter<'a> {
     concerns_links: bool,
     found: Vec<Finding>,
     dropped: usize,
+    /// Rules that may still be asked.
+    budget: usize,
 }
 
 impl<'a> Linter<'a> {
@@ -164,6 +174,7 @@ impl<'a> Linter<'a> {
             concerns_links: grants || configured,
             found: Vec::new(),
             dropped: 0,
+            budget: RULES_ASKED_MAX,
         }
     }
 

@@ -33,7 +33,7 @@ const OTHER_CLUSTER: &str = "some-other-cluster";
 const PROBES_MAX: usize = 256;
 /// The most peer addresses of the file that a peer is tried from.
 const ADDRESSES_MAX: usize = 8;
-/// The most peers that are tried.
+/// The most peers that are taken from a file.
 const PEERS_MAX: usize = 64;
 
 /// A peer or stranger as the evaluator sees it.
@@ -94,13 +94,27 @@ impl Linter<'_> {
         }
         self.strangers();
         let addresses = addresses(self.rules);
-        let peers: Vec<LinkInfo> = self.peers.iter().take(PEERS_MAX).cloned().collect();
+        self.completeness(&addresses);
+        let peers = self.peers.clone();
+        let clusters = self.clusters();
         for peer in &peers {
             let actor = self.actor(peer);
-            self.foreign_clusters(peer, &actor, &addresses, &peers);
+            self.foreign_clusters(peer, &actor, &addresses, &clusters);
+        }
+        for peer in &peers {
+            let actor = self.actor(peer);
             self.outside(peer, &actor, &addresses);
         }
-        self.completeness(&addresses);
+        if self.budget == 0 {
+            self.note("L26", Severity::Info, 0, "too large to try everything that peers may do");
+        }
+    }
+
+    /// Every cluster that is configured or named in the file, and one that is neither.
+    fn clusters(&self) -> BTreeSet<String> {
+        let named = self.rules.rules.iter().filter(|rule| grants_link(rule)).flat_map(clusters_named);
+        let configured = self.peers.iter().map(|peer| peer.name.as_str());
+        named.chain(configured).chain([OTHER_CLUSTER]).map(str::to_owned).collect()
     }
 
     fn actor(&self, peer: &LinkInfo) -> Actor {
@@ -114,7 +128,12 @@ impl Linter<'_> {
         }
     }
 
-    fn ask(&self, actor: &Actor, addresses: &[IpAddr], probe: &Probe) -> Option<Verdict> {
+    /// The verdict that allows, from whichever address it is given; `None` also when the budget is spent.
+    fn ask(&mut self, actor: &Actor, addresses: &[IpAddr], probe: &Probe) -> Option<Verdict> {
+        self.budget = self.budget.saturating_sub(addresses.len() * (self.rules.len() + 1));
+        if self.budget == 0 {
+            return None;
+        }
         addresses
             .iter()
             .map(|&address| {
@@ -125,9 +144,8 @@ impl Linter<'_> {
 
     /// L07: nobody but peers is allowed anything in the namespace.
     fn strangers(&mut self) {
-        let mut clusters: Vec<&str> = self.peers.iter().map(|peer| peer.name.as_str()).collect();
-        clusters.push(OTHER_CLUSTER);
-        let mut probes: Vec<Probe> = clusters.into_iter().take(PEERS_MAX).flat_map(control_probes).collect();
+        let clusters = self.clusters();
+        let mut probes: Vec<Probe> = clusters.iter().flat_map(|cluster| control_probes(cluster)).collect();
         probes.push(Probe::subscribe("$LINK/#"));
         let mut blamed = BTreeSet::new();
         for username in [None, Some("stranger".to_owned())] {
@@ -152,9 +170,15 @@ impl Linter<'_> {
     }
 
     /// L08: a peer speaks for itself only.
-    fn foreign_clusters(&mut self, peer: &LinkInfo, actor: &Actor, addresses: &[IpAddr], peers: &[LinkInfo]) {
-        let others = peers.iter().map(|other| other.name.as_str()).filter(|name| *name != peer.name);
-        let mut probes: Vec<Probe> = others.chain([OTHER_CLUSTER]).flat_map(control_probes).collect();
+    fn foreign_clusters(
+        &mut self,
+        peer: &LinkInfo,
+        actor: &Actor,
+        addresses: &[IpAddr],
+        clusters: &BTreeSet<String>,
+    ) {
+        let others = clusters.iter().filter(|name| **name != peer.name);
+        let mut probes: Vec<Probe> = others.flat_map(|name| control_probes(name)).collect();
         probes.push(Probe::subscribe("$LINK/#"));
         probes.push(Probe::subscribe("$LINK/cluster/resp/+/+"));
         let mut blamed = BTreeSet::new();
@@ -202,7 +226,7 @@ impl Linter<'_> {
         for link in &inventory.links {
             let actor = self.actor(link);
             for probe in control_probes(&link.name) {
-                if self.ask(&actor, addresses, &probe).is_none() {
+                if self.ask(&actor, addresses, &probe).is_none() && self.budget > 0 {
                     let message = format!(
                         "link `{}` is configured, but its peer may not {} `{}`",
                         link.name,
