@@ -123,7 +123,7 @@ pub const FINDINGS_MAX: usize = 500;
 /// A file longer than this is worth a word (`L26`).
 const RULES_MANY: usize = 200;
 /// The most rules that are asked on behalf of peers and strangers.
-const RULES_ASKED_MAX: usize = 20_000_000;
+const RULES_ASKED_MAX: usize = 5_000_000;
 const EXCERPT_CHARS_MAX: usize = 120;
 
 /// Whether a check should fail: something worse than [`Severity::Info`] was found.

@@ -29,6 +29,8 @@ use crate::mqtt::packet::QoS;
 
 /// A cluster that is nobody's: what is allowed for it is allowed for any.
 const OTHER_CLUSTER: &str = "some-other-cluster";
+/// The most clusters that each peer is tried as.
+const CLUSTERS_TRIED_MAX: usize = 1_000;
 /// The most topics of the file that a peer is tried on (L09).
 const PROBES_MAX: usize = 256;
 /// The most peer addresses of the file that a peer is tried from.
@@ -98,6 +100,9 @@ impl Linter<'_> {
         let peers = self.peers.clone();
         let clusters = self.clusters();
         for peer in &peers {
+            if self.budget == 0 {
+                break;
+            }
             let actor = self.actor(peer);
             self.foreign_clusters(peer, &actor, &addresses, &clusters);
         }
@@ -105,16 +110,17 @@ impl Linter<'_> {
             let actor = self.actor(peer);
             self.outside(peer, &actor, &addresses);
         }
-        if self.budget == 0 {
+        if self.budget == 0 || clusters.len() > CLUSTERS_TRIED_MAX {
             self.note("L26", Severity::Info, 0, "too large to try everything that peers may do");
         }
     }
 
     /// Every cluster that is configured or named in the file, and one that is neither.
-    fn clusters(&self) -> BTreeSet<String> {
+    fn clusters(&self) -> Vec<String> {
         let named = self.rules.rules.iter().filter(|rule| grants_link(rule)).flat_map(clusters_named);
         let configured = self.peers.iter().map(|peer| peer.name.as_str());
-        named.chain(configured).chain([OTHER_CLUSTER]).map(str::to_owned).collect()
+        let known: BTreeSet<&str> = named.chain(configured).collect();
+        known.into_iter().take(CLUSTERS_TRIED_MAX).chain([OTHER_CLUSTER]).map(str::to_owned).collect()
     }
 
     fn actor(&self, peer: &LinkInfo) -> Actor {
@@ -175,7 +181,7 @@ impl Linter<'_> {
         peer: &LinkInfo,
         actor: &Actor,
         addresses: &[IpAddr],
-        clusters: &BTreeSet<String>,
+        clusters: &[String],
     ) {
         let others = clusters.iter().filter(|name| **name != peer.name);
         let mut probes: Vec<Probe> = others.flat_map(|name| control_probes(name)).collect();

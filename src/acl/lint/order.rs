@@ -9,6 +9,7 @@ use crate::acl::lint::entry_text;
 use crate::acl::lint::matchers;
 use crate::acl::rule::Action;
 use crate::acl::rule::Condition;
+use crate::acl::rule::Permission;
 use crate::acl::rule::Rule;
 use crate::acl::rule::SecurityProfile;
 use crate::acl::rule::TextMatch;
@@ -25,11 +26,15 @@ impl Linter<'_> {
     }
 
     fn dead_rules(&mut self) {
-        let rules = &self.rules.rules;
         let mut budget = COMPARISONS_MAX;
-        for (index, rule) in rules.iter().enumerate() {
-            let earlier = rules.iter().take(index).filter(|earlier| earlier.permission != rule.permission);
-            for earlier in earlier {
+        let (mut allows, mut denies): (Vec<&Rule>, Vec<&Rule>) = (Vec::new(), Vec::new());
+        for rule in &self.rules.rules {
+            let (same, opposite) = match rule.permission {
+                Permission::Allow => (&mut allows, &denies),
+                Permission::Deny => (&mut denies, &allows),
+            };
+            same.push(rule);
+            for earlier in opposite {
                 budget = budget.saturating_sub(1 + cost(rule).saturating_mul(cost(earlier)));
                 if budget == 0 {
                     let message = "too large to look for rules that are never reached";
