@@ -159,6 +159,14 @@ impl Template {
             .collect()
     }
 
+    /// The filter with every level that holds a placeholder as `+`: covers whatever is rendered from it.
+    #[must_use]
+    pub fn widened(&self) -> String {
+        let filled = self.filled_with("\0");
+        let levels = filled.split('/').map(|level| if level.contains('\0') { "+" } else { level });
+        levels.collect::<Vec<_>>().join("/")
+    }
+
     /// The filter for this client, or `None` when a value cannot stand in it.
     #[must_use]
     pub fn render(&self, subject: &Subject<'_>, unfit: Unfit) -> Option<String> {
