@@ -92,8 +92,8 @@ pub fn parse(mut reader: Reader<'_>) -> Result<Forwarded<'_>, MessageError> {
     if reader.head()? != Head::Tuple(10) || reader.head()? != Head::Atom(b"message") {
         return Err(MessageError::NotAMessage);
     }
-    let id = reader.binary().ok().and_then(|id| id.try_into().ok()).ok_or(MessageError::Field("id"))?;
-    let qos = reader.integer().ok().and_then(|qos| u8::try_from(qos).ok()).and_then(QoS::from_u8);
+    let id = reader.binary().map_err(field("id"))?.try_into().map_err(|_| MessageError::Field("id"))?;
+    let qos = u8::try_from(reader.integer().map_err(field("qos"))?).ok().and_then(QoS::from_u8);
     let qos = qos.ok_or(MessageError::Field("qos"))?;
     let from = match reader.head()? {
         Head::Binary(id) => std::str::from_utf8(id).ok(),
@@ -102,12 +102,12 @@ pub fn parse(mut reader: Reader<'_>) -> Result<Forwarded<'_>, MessageError> {
     };
     let retain = parse_flags(&mut reader)?;
     let headers = parse_headers(&mut reader)?;
-    let name = reader.text().map_err(|_| MessageError::Field("topic"))?;
+    let name = reader.text().map_err(field("topic"))?;
     topic::check_name(name)?;
     let payload = parse_payload(&mut reader)?;
-    let timestamp = reader.integer().map_err(|_| MessageError::Field("timestamp"))?;
+    let timestamp = reader.integer().map_err(field("timestamp"))?;
     let mut extra = reader.term()?;
-    extra.map().map_err(|_| MessageError::Field("extra"))?;
+    extra.map().map_err(field("extra"))?;
     Ok(Forwarded {
         id,
         qos,
@@ -121,9 +121,17 @@ pub fn parse(mut reader: Reader<'_>) -> Result<Forwarded<'_>, MessageError> {
     })
 }
 
+/// A term of the wrong type is a matter of the field, broken bytes are not.
+fn field(name: &'static str) -> impl Fn(EtfError) -> MessageError {
+    move |error| match error {
+        EtfError::Type => MessageError::Field(name),
+        error => MessageError::Term(error),
+    }
+}
+
 /// Reads the flags; only `retain` has a meaning across a link.
 fn parse_flags(reader: &mut Reader<'_>) -> Result<bool, MessageError> {
-    let pairs = reader.map().map_err(|_| MessageError::Field("flags"))?;
+    let pairs = reader.map().map_err(field("flags"))?;
     let mut retain = false;
     for _ in 0..pairs {
         let mut key = reader.term()?;
@@ -142,7 +150,7 @@ struct Headers<'a> {
 }
 
 fn parse_headers<'a>(reader: &mut Reader<'a>) -> Result<Headers<'a>, MessageError> {
-    let pairs = reader.map().map_err(|_| MessageError::Field("headers"))?;
+    let pairs = reader.map().map_err(field("headers"))?;
     let mut headers = Headers::default();
     for _ in 0..pairs {
         let mut key = reader.term()?;
@@ -157,7 +165,7 @@ fn parse_headers<'a>(reader: &mut Reader<'a>) -> Result<Headers<'a>, MessageErro
 }
 
 fn parse_properties(mut reader: Reader<'_>) -> Result<MessageProperties<'_>, MessageError> {
-    let pairs = reader.map().map_err(|_| MessageError::Field("properties"))?;
+    let pairs = reader.map().map_err(field("properties"))?;
     let mut properties = MessageProperties::default();
     for _ in 0..pairs {
         let mut key = reader.term()?;
