@@ -211,7 +211,7 @@ impl Packet<'_> {
     }
 }
 
-/// CONNECT, section 3.1. Its `Debug` form leaves out the password and what may be secret beside it.
+/// CONNECT, section 3.1. Its `Debug` form hides the password and leaves out the Will Payload.
 #[derive(Clone, PartialEq)]
 pub struct Connect<'a> {
     /// Which layout the connection speaks from here on.
@@ -241,7 +241,7 @@ impl fmt::Debug for Connect<'_> {
             .field("bridge", &self.bridge)
             .field("clean_start", &self.clean_start)
             .field("keep_alive_seconds", &self.keep_alive_seconds)
-            .field("properties_bytes", &self.properties.as_bytes().len())
+            .field("properties", &self.properties)
             .field("client_id", &self.client_id)
             .field("will_topic", &self.will.as_ref().map(|will| will.topic))
             .field("username", &self.username)

@@ -7,6 +7,7 @@ mod table;
 mod value;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::num::NonZeroU16;
 use std::num::NonZeroU32;
 
@@ -20,8 +21,8 @@ pub use value::Property;
 use table::Raw;
 use table::RawProperties;
 
-/// A validated run of properties, without its length prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+/// A validated run of properties, without its length prefix. Its `Debug` form hides Authentication Data.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Properties<'a>(&'a [u8]);
 
 impl<'a> Properties<'a> {
@@ -251,8 +252,21 @@ impl<'a> Properties<'a> {
     }
 }
 
+impl fmt::Debug for Properties<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut list = f.debug_list();
+        for property in self.iter() {
+            match property {
+                Property::AuthenticationData(_) => list.entry(&format_args!("AuthenticationData([hidden])")),
+                shown => list.entry(&shown),
+            };
+        }
+        list.finish()
+    }
+}
+
 /// Properties under construction.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct PropertiesBuf(Vec<u8>);
 
 impl PropertiesBuf {
@@ -277,6 +291,12 @@ impl PropertiesBuf {
     /// Empties it and keeps the memory.
     pub fn clear(&mut self) {
         self.0.clear();
+    }
+}
+
+impl fmt::Debug for PropertiesBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_properties().fmt(f)
     }
 }
 

@@ -169,6 +169,13 @@ fn what_has_no_form_is_left_out() {
 }
 
 #[test]
+fn authentication_data_is_not_shown() {
+    let mut run = PropertiesBuf::new();
+    run.push(Property::AuthenticationMethod("m")).push(Property::AuthenticationData(b"\xD7secret"));
+    assert_eq!(format!("{run:?}"), r#"[AuthenticationMethod("m"), AuthenticationData([hidden])]"#);
+}
+
+#[test]
 fn only_what_belongs_to_the_message_is_forwarded() {
     let kept = [
         Property::UserProperty("a", "1"),
