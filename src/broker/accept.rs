@@ -105,7 +105,11 @@ pub async fn serve(broker: Arc<Broker>, endpoint: Arc<Endpoint>, accepted: Accep
     }
 }
 
-async fn open(broker: &Arc<Broker>, endpoint: &Arc<Endpoint>, accepted: Accepted) -> Result<Connection, Refused> {
+async fn open(
+    broker: &Arc<Broker>,
+    endpoint: &Arc<Endpoint>,
+    accepted: Accepted,
+) -> Result<Connection, Refused> {
     let Accepted { stream, peer_addr, permit } = accepted;
     let handshaken = shake_hands(broker, endpoint, stream).await.map_err(Refused::Handshake)?;
     let Handshaken { mut transport, certificate } = handshaken;
@@ -118,7 +122,8 @@ async fn open(broker: &Arc<Broker>, endpoint: &Arc<Endpoint>, accepted: Accepted
     let Ok(Decoded::Packet { packet: Packet::Connect(asked), .. }) = decode::decode(&bytes, &limits) else {
         return Err(Refused::Silent(transport, RejectReason::MalformedConnect)); // read_connect has seen it
     };
-    let refuse = |transport, (reason, label)| Refused::Connect { transport, version: asked.version, reason, label };
+    let refuse =
+        |transport, (reason, label)| Refused::Connect { transport, version: asked.version, reason, label };
     let admitted = admit(broker, endpoint, peer_addr, certificate, &asked).await;
     let (negotiated, identity) = match admitted {
         Ok(admitted) => admitted,
@@ -165,7 +170,9 @@ async fn shake_hands(
     let message_max = broker.limits().server.max_packet_size as usize;
     match (endpoint.kind, endpoint.tls.as_deref()) {
         (ListenerKind::Ssl, Some(tls)) => handshake::accept_tls(stream, tls, limit).await,
-        (ListenerKind::Wss, Some(tls)) => handshake::accept_websocket_tls(stream, tls, message_max, limit).await,
+        (ListenerKind::Wss, Some(tls)) => {
+            handshake::accept_websocket_tls(stream, tls, message_max, limit).await
+        }
         (ListenerKind::Ws, _) => handshake::accept_websocket(stream, message_max, limit).await,
         (ListenerKind::Tcp | ListenerKind::Unix, _) => {
             Ok(Handshaken { transport: Transport::Tcp(stream), certificate: None })
@@ -315,7 +322,11 @@ fn log_refusal(
     );
 }
 
-fn attach(broker: &Broker, identity: &Arc<Identity>, negotiated: &Negotiated) -> crate::broker::sessions::Attached {
+fn attach(
+    broker: &Broker,
+    identity: &Arc<Identity>,
+    negotiated: &Negotiated,
+) -> crate::broker::sessions::Attached {
     let now = clock::now();
     let limits = broker.limits();
     let attachment = Attachment {
@@ -340,7 +351,12 @@ fn greeting(broker: &Broker, negotiated: &Negotiated, asked: &Connect<'_>, sessi
     connack(negotiated.version, session_present, ReasonCode::Success, properties.as_properties())
 }
 
-fn connack(version: Version, session_present: bool, reason: ReasonCode, properties: Properties<'_>) -> Vec<u8> {
+fn connack(
+    version: Version,
+    session_present: bool,
+    reason: ReasonCode,
+    properties: Properties<'_>,
+) -> Vec<u8> {
     let mut bytes = Vec::new();
     let packet = Packet::ConnAck(ConnAck { session_present, reason, properties });
     if let Err(error) = encode::encode(&packet, version, &mut bytes) {
@@ -367,7 +383,8 @@ async fn refuse(broker: &Broker, endpoint: &Endpoint, peer: SocketAddr, refused:
             rejected[decode_label(&error)].inc();
             tracing::warn!(%peer, listener, "connection refused: {error}");
             // A CONNECT that is no MQTT at all gets no answer (section 4.13.1).
-            let answer = error.version.map(|version| connack(version, false, error.reason_code(), Properties::EMPTY));
+            let answer =
+                error.version.map(|version| connack(version, false, error.reason_code(), Properties::EMPTY));
             linger(transport, answer.unwrap_or_default()).await;
         }
         Refused::Connect { transport, version, reason, label } => {

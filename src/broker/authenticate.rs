@@ -74,13 +74,16 @@ impl Authentication {
         username: Option<&str>,
         password: Option<&[u8]>,
     ) -> Result<PasswordCheck, Busy> {
-        let (Some(username), Some(password)) = (username, password) else { return Ok(PasswordCheck::NotChecked) };
+        let (Some(username), Some(password)) = (username, password) else {
+            return Ok(PasswordCheck::NotChecked);
+        };
         if credentials.passwords.is_none() {
             return Ok(PasswordCheck::NotChecked);
         }
         let _place = Place::take(&self.waiting)?;
         let Ok(_permit) = self.hashing.acquire().await else { return Ok(PasswordCheck::Bad) };
-        let (credentials, username, password) = (Arc::clone(credentials), username.to_owned(), password.to_owned());
+        let (credentials, username, password) =
+            (Arc::clone(credentials), username.to_owned(), password.to_owned());
         let verified = task::spawn_blocking(move || {
             credentials.passwords.as_ref().is_some_and(|file| file.verify(&username, &password))
         });

@@ -93,7 +93,9 @@ impl Close {
         match self {
             Self::Lost(error) => tracing::debug!(client_id, %error, "connection lost"),
             Self::Client(_) => tracing::debug!(client_id, "client disconnected"),
-            Self::Decode(error) => tracing::warn!(client_id, reason = %error.reason_code(), "disconnected: {error}"),
+            Self::Decode(error) => {
+                tracing::warn!(client_id, reason = %error.reason_code(), "disconnected: {error}")
+            }
             Self::Violation(reason, text) => tracing::warn!(client_id, %reason, "disconnected: {text}"),
             Self::Server(reason) => tracing::info!(client_id, %reason, "disconnected by the server"),
         }

@@ -22,8 +22,8 @@ use crate::broker::client::Client;
 use crate::broker::close::Close;
 use crate::broker::counts::Counts;
 use crate::broker::identity::Identity;
-use crate::broker::link_ingress::LinkIngress;
 use crate::broker::linger::linger;
+use crate::broker::link_ingress::LinkIngress;
 use crate::broker::packets::Turn;
 use crate::broker::publish::Publisher;
 use crate::broker::replay::Replay;
@@ -307,7 +307,9 @@ fn poll_count(polled: Poll<io::Result<()>>, buffer: &ReadBuf<'_>) -> Result<Opti
     match polled {
         Poll::Pending => Ok(None),
         Poll::Ready(Err(error)) => Err(Close::Lost(error)),
-        Poll::Ready(Ok(())) if buffer.filled().is_empty() => Err(Close::Lost(io::ErrorKind::UnexpectedEof.into())),
+        Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+            Err(Close::Lost(io::ErrorKind::UnexpectedEof.into()))
+        }
         Poll::Ready(Ok(())) => Ok(Some(buffer.filled().len())),
     }
 }

@@ -53,7 +53,9 @@ impl Counts {
             add(now.tally.sent[index], |count| broker.messages_sent[qos].add(count));
         }
         for reason in tally::DropReason::ALL {
-            add(now.tally.dropped[reason as usize], |count| broker.messages_dropped[label(reason)].add(count));
+            add(now.tally.dropped[reason as usize], |count| {
+                broker.messages_dropped[label(reason)].add(count)
+            });
         }
         let published = now.tally.sent.iter().sum::<u64>() + now.tally.resent;
         add(published, |count| broker.packets_sent[PacketType::Publish].add(count));

@@ -7,7 +7,10 @@ use crate::link::route::LinkTopics;
 pub struct Replication {}
 impl Replication {
     /// STUB
-    #[must_use] pub fn new(_settings: &settings::Link, _topics: LinkTopics, _cluster: &str, _node: &str) -> Self { Self {} }
+    #[must_use]
+    pub fn new(_settings: &settings::Link, _topics: LinkTopics, _cluster: &str, _node: &str) -> Self {
+        Self {}
+    }
     /// STUB
     pub fn handle_route_change(&self, _change: &RouteChange) {}
 }

@@ -94,7 +94,12 @@ impl<'a> Turn<'_, 'a> {
         result
     }
 
-    fn control(&mut self, ingress: &mut LinkIngress, link: Option<&Link>, publish: &Publish<'_>) -> Result<(), Close> {
+    fn control(
+        &mut self,
+        ingress: &mut LinkIngress,
+        link: Option<&Link>,
+        publish: &Publish<'_>,
+    ) -> Result<(), Close> {
         let control = ControlPublish {
             peer: &ingress.cluster,
             response_topic: publish.properties.response_topic(),
@@ -104,14 +109,27 @@ impl<'a> Turn<'_, 'a> {
         let Some(link) = link else {
             // Bound, but the link is gone since: answered like an unknown one, and nothing is kept.
             let mut none = RemoteRoutes::default();
-            let decision = ingress::control(&mut ingress.session, None, &mut none, &mut ingress.inflater, self.now, control);
+            let decision = ingress::control(
+                &mut ingress.session,
+                None,
+                &mut none,
+                &mut ingress.inflater,
+                self.now,
+                control,
+            );
             return self.answer_control(decision, publish);
         };
         let decision = {
             let mut routes = link.routes.lock();
             let view = link.view();
-            let decision =
-                ingress::control(&mut ingress.session, Some(&view), &mut routes, &mut ingress.inflater, self.now, control);
+            let decision = ingress::control(
+                &mut ingress.session,
+                Some(&view),
+                &mut routes,
+                &mut ingress.inflater,
+                self.now,
+                control,
+            );
             link.apply_changes(&mut routes, &self.connection.broker.routes);
             decision
         };
@@ -194,7 +212,11 @@ fn count_dropped(link: Option<&Link>, reason: DropReason) {
 }
 
 /// The inner message as an ordinary one. Its age counts against its Message Expiry Interval.
-fn publication<'a>(message: &'a Forwarded<'_>, properties: &'a mut PropertiesBuf, now: Now) -> Publication<'a> {
+fn publication<'a>(
+    message: &'a Forwarded<'_>,
+    properties: &'a mut PropertiesBuf,
+    now: Now,
+) -> Publication<'a> {
     let inner = &message.properties;
     properties.clear();
     if let Some(indicator) = inner.payload_format_indicator {

@@ -62,7 +62,12 @@ impl Link {
     /// What ingress looks at.
     #[must_use]
     pub fn view(&self) -> LinkView<'_> {
-        LinkView { peer: &self.settings.name, cluster: &self.cluster, enabled: self.settings.enable, topics: &self.topics }
+        LinkView {
+            peer: &self.settings.name,
+            cluster: &self.cluster,
+            enabled: self.settings.enable,
+            topics: &self.topics,
+        }
     }
 
     /// Counts a connection of the peer; `false` when it has as many as `quota.connections` grants.
@@ -147,7 +152,13 @@ impl Links {
     }
 
     /// Hands a run of messages to every link that wants them. Whether one took them.
-    pub fn forward(&self, ids: &[LinkId], publications: &[Publication<'_>], source: Source<'_>, now: Now) -> bool {
+    pub fn forward(
+        &self,
+        ids: &[LinkId],
+        publications: &[Publication<'_>],
+        source: Source<'_>,
+        now: Now,
+    ) -> bool {
         let links = self.links.read();
         let mut taken = false;
         for link in links.values().filter(|link| ids.contains(&link.id)) {

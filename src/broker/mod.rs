@@ -117,8 +117,12 @@ impl Limits {
     /// (`[MQTT-3.3.4-7]`).
     #[must_use]
     pub fn inbound(&self, version: Version) -> InboundLimits {
-        let announced = if version == Version::V5 { usize::from(self.server.max_inflight) } else { usize::MAX };
-        InboundLimits { awaiting_max: self.max_awaiting_rel.min(announced), awaiting_ms: self.await_rel_timeout_ms }
+        let announced =
+            if version == Version::V5 { usize::from(self.server.max_inflight) } else { usize::MAX };
+        InboundLimits {
+            awaiting_max: self.max_awaiting_rel.min(announced),
+            awaiting_ms: self.await_rel_timeout_ms,
+        }
     }
 }
 

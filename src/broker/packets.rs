@@ -96,7 +96,10 @@ impl<'c, 'a> Turn<'c, 'a> {
                 return Err(Close::Violation(ReasonCode::ProtocolError, "a second CONNECT")); // [MQTT-3.1.0-2]
             }
             Packet::Auth(_) => {
-                return Err(Close::Violation(ReasonCode::ProtocolError, "AUTH without enhanced authentication")); // [MQTT-4.12.0-7]
+                return Err(Close::Violation(
+                    ReasonCode::ProtocolError,
+                    "AUTH without enhanced authentication",
+                )); // [MQTT-4.12.0-7]
             }
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
                 return Err(Close::Violation(ReasonCode::ProtocolError, "a packet that only a Server sends"));
@@ -114,7 +117,13 @@ impl<'c, 'a> Turn<'c, 'a> {
         self.flush();
         let connection = &mut *self.connection;
         let reason = connection.client.lock().session.inbound.handle_pubrel(ack.packet_id);
-        encode::encode_ack(PacketType::PubComp, connection.version, ack.packet_id, reason, &mut connection.answers);
+        encode::encode_ack(
+            PacketType::PubComp,
+            connection.version,
+            ack.packet_id,
+            reason,
+            &mut connection.answers,
+        );
         connection.counts.sent(Label::PubComp);
     }
 
@@ -171,8 +180,13 @@ impl<'c, 'a> Turn<'c, 'a> {
         options.qos = options.qos.min(self.limits.server.max_qos);
         let subscription = Subscription { options, id };
         let connection = &mut *self.connection;
-        let Some(is_new) = connection.broker.subscribe(&connection.client, connection.epoch, &parsed, entry.filter, subscription)
-        else {
+        let Some(is_new) = connection.broker.subscribe(
+            &connection.client,
+            connection.epoch,
+            &parsed,
+            entry.filter,
+            subscription,
+        ) else {
             return Ok(ReasonCode::QuotaExceeded);
         };
         let wants_retained = match options.retain_handling {
@@ -210,7 +224,14 @@ impl<'c, 'a> Turn<'c, 'a> {
         for filter in &unsubscribe.filters {
             reasons.push(match ParsedFilter::parse(filter) {
                 Err(_) => ReasonCode::TopicFilterInvalid,
-                Ok(parsed) if connection.broker.unsubscribe(&connection.client, connection.epoch, &parsed, filter) => {
+                Ok(parsed)
+                    if connection.broker.unsubscribe(
+                        &connection.client,
+                        connection.epoch,
+                        &parsed,
+                        filter,
+                    ) =>
+                {
                     ReasonCode::Success
                 }
                 Ok(_) => ReasonCode::NoSubscriptionExisted,

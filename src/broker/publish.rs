@@ -47,7 +47,12 @@ impl Publisher {
     /// Nothing published yet.
     #[must_use]
     pub fn new(identity: Arc<Identity>) -> Self {
-        Self { identity, aliases: Aliases::default(), cache: TopicCache::default(), frames: RunFrames::default() }
+        Self {
+            identity,
+            aliases: Aliases::default(),
+            cache: TopicCache::default(),
+            frames: RunFrames::default(),
+        }
     }
 }
 
@@ -139,7 +144,8 @@ impl<'a> Turn<'_, 'a> {
         }
         let maximum = self.limits.server.max_topic_alias;
         let resolved = self.connection.publisher.aliases.resolve(publish.topic, alias, maximum);
-        let topic = resolved.map_err(|reason| Close::Violation(reason, "a Topic Alias that stands for nothing here"))?;
+        let topic = resolved
+            .map_err(|reason| Close::Violation(reason, "a Topic Alias that stands for nothing here"))?;
         Ok(if publish.topic.is_empty() { Cow::Owned(topic.to_owned()) } else { Cow::Borrowed(publish.topic) })
     }
 
@@ -272,11 +278,7 @@ impl Broker {
     }
 
     /// Stores or removes one retained message. Whether that worked.
-    pub(super) fn retain(
-        &self,
-        publication: &Publication<'_>,
-        keep: impl FnOnce() -> Arc<Message>,
-    ) -> bool {
+    pub(super) fn retain(&self, publication: &Publication<'_>, keep: impl FnOnce() -> Arc<Message>) -> bool {
         if publication.payload.is_empty() {
             self.retained.remove(publication.topic);
             return true;

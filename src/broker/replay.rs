@@ -41,7 +41,13 @@ impl Replay {
     }
 
     /// Sends as much as the session takes, oldest subscription first.
-    pub fn advance(replays: &mut VecDeque<Self>, broker: &Broker, session: &mut Session, now: Now, tally: &mut Tally) {
+    pub fn advance(
+        replays: &mut VecDeque<Self>,
+        broker: &Broker,
+        session: &mut Session,
+        now: Now,
+        tally: &mut Tally,
+    ) {
         while let Some(replay) = replays.front_mut() {
             if replay.send(session, now, tally) {
                 return;

@@ -39,6 +39,7 @@ use crate::broker::sweeper::Sweeper;
 use crate::config;
 use crate::config::Diff;
 use crate::config::settings::Bind;
+use crate::config::settings::Link;
 use crate::config::settings::Listener;
 use crate::config::settings::PeerCertAs;
 use crate::config::settings::Settings;
@@ -51,7 +52,8 @@ use crate::net::listener::BindError;
 use crate::net::tls::ServerTls;
 
 /// Retained messages and their bytes.
-const RETAINED_MAX: RetainedLimits = RetainedLimits { messages_max: 10_000_000, bytes_max: 4 * 1024 * 1024 * 1024 };
+const RETAINED_MAX: RetainedLimits =
+    RetainedLimits { messages_max: 10_000_000, bytes_max: 4 * 1024 * 1024 * 1024 };
 /// WebSocket and plain listeners have no TLS section to say how long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long clients have to take their last bytes at shutdown.
@@ -187,7 +189,8 @@ impl Server {
         self.broker.set_policy(material.policy);
         self.broker.authentication.set(material.credentials);
         self.broker.set_limits(Limits::new(&settings.mqtt));
-        let closed: Vec<String> = self.listeners.keys().filter(|id| !keeps_open(&settings, id, &self.listeners)).cloned().collect();
+        let closed: Vec<String> =
+            self.listeners.keys().filter(|id| !keeps_open(&settings, id, &self.listeners)).cloned().collect();
         for id in closed {
             self.close(&id).await;
         }
@@ -233,12 +236,16 @@ impl Server {
         let id = listener.id();
         let address = socket.local_addr();
         if listener.allow_insecure && listener.role.accepts_links() {
-            tracing::warn!(listener = id, "allow_insecure: links may come in below the link column of TLS options");
+            tracing::warn!(
+                listener = id,
+                "allow_insecure: links may come in below the link column of TLS options"
+            );
         }
         let endpoint = Arc::new(RwLock::new(Arc::new(endpoint(listener, tls))));
         let connections = Arc::new(Mutex::new(JoinSet::new()));
         let (stop, mut stopped) = watch::channel(false);
-        let (broker, shared, tasks) = (Arc::clone(&self.broker), Arc::clone(&endpoint), Arc::clone(&connections));
+        let (broker, shared, tasks) =
+            (Arc::clone(&self.broker), Arc::clone(&endpoint), Arc::clone(&connections));
         let accepting = tokio::spawn(async move {
             let metrics = Arc::clone(&broker.metrics);
             let on_accept = move |accepted| {
@@ -265,7 +272,7 @@ impl Server {
         finish(running, CLIENTS_GRACE).await;
     }
 
-    async fn start_link(&self, link: crate::config::settings::Link) {
+    async fn start_link(&self, link: Link) {
         let cluster = &self.settings.cluster;
         Links::start(&self.broker, link, &cluster.name, &cluster.node).await;
     }
@@ -313,7 +320,9 @@ fn keeps_open(settings: &Settings, id: &str, running: &BTreeMap<String, Running>
     let Some(open) = running.get(id) else { return false };
     settings.listeners.iter().any(|new| {
         let same = match &new.bind {
-            Bind::Addr(address) => *address == open.address || (address.port() == 0 && address.ip() == open.address.ip()),
+            Bind::Addr(address) => {
+                *address == open.address || (address.port() == 0 && address.ip() == open.address.ip())
+            }
             Bind::Path(_) => false,
         };
         new.enable && new.id() == id && same

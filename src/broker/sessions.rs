@@ -46,7 +46,13 @@ struct Aftermath {
 impl Broker {
     /// Attaches a new connection: to the session of its Client Identifier, which it takes over from the
     /// connection that has it (`[MQTT-3.1.4-3]`), or to a new one (`[MQTT-3.1.2-4]`, `[MQTT-3.1.2-5]`).
-    pub(super) fn attach(&self, identity: &Arc<Identity>, clean_start: bool, attachment: Attachment, now: Now) -> Attached {
+    pub(super) fn attach(
+        &self,
+        identity: &Arc<Identity>,
+        clean_start: bool,
+        attachment: Attachment,
+        now: Now,
+    ) -> Attached {
         let existing = self.clients.get(&identity.client_id).map(|entry| Arc::clone(&entry));
         if let Some(client) = existing {
             if clean_start {
@@ -75,7 +81,11 @@ impl Broker {
             if state.over {
                 return Err(attachment);
             }
-            let due = if state.session.is_connected() { state.session.detach(Ending::WithWill, now) } else { Due::default() };
+            let due = if state.session.is_connected() {
+                state.session.detach(Ending::WithWill, now)
+            } else {
+                Due::default()
+            };
             let will = due.will.map(|message| (message, Arc::clone(&state.identity)));
             if due.session_over {
                 drop(state);
@@ -220,7 +230,13 @@ impl Broker {
     }
 
     /// Removes a subscription. Whether there was one.
-    pub(super) fn unsubscribe(&self, client: &Client, epoch: u64, parsed: &ParsedFilter<'_>, filter: &str) -> bool {
+    pub(super) fn unsubscribe(
+        &self,
+        client: &Client,
+        epoch: u64,
+        parsed: &ParsedFilter<'_>,
+        filter: &str,
+    ) -> bool {
         let change = {
             let mut state = client.lock();
             if state.over || state.epoch != epoch || !state.session.unsubscribe(filter) {

@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(picks(&group, 4, eligible), [3, 3, 3, 3]);
         let eligible = |key: &u64| if *key == 3 { Eligibility::No } else { Eligibility::Later };
         assert_eq!(picks(&group, 4, eligible), [1, 2, 4, 4]);
-        assert_eq!(picks(&group, 4, |_| Eligibility::No), []);
+        assert_eq!(picks(&group, 4, |_| Eligibility::No), Vec::<u64>::new());
     }
 
     #[test]

@@ -28,7 +28,12 @@ pub struct Entry {
 
 impl Entry {
     /// The verdict for this kind of PUBLISH, asked for once.
-    pub fn verdict(&mut self, qos: QoS, retain: bool, ask: impl FnOnce() -> Result<(), Denied>) -> Result<(), Denied> {
+    pub fn verdict(
+        &mut self,
+        qos: QoS,
+        retain: bool,
+        ask: impl FnOnce() -> Result<(), Denied>,
+    ) -> Result<(), Denied> {
         *self.verdicts[qos as usize * 2 + usize::from(retain)].get_or_insert_with(ask)
     }
 

@@ -138,10 +138,10 @@ fn will_request(will: &Will<'_>, limits: &ServerLimits, now: Now) -> Result<Will
         payload: will.payload,
         qos: will.qos,
         retain: will.retain,
-        expiry: will.properties.message_expiry_interval().map(|interval_seconds| Expiry {
-            interval_seconds,
-            received_mono_ms: now.mono_ms,
-        }),
+        expiry: will
+            .properties
+            .message_expiry_interval()
+            .map(|interval_seconds| Expiry { interval_seconds, received_mono_ms: now.mono_ms }),
     };
     let delay_seconds = will.properties.will_delay_interval().unwrap_or(0);
     Ok(WillRequest { message: Message::keep(&publication), delay_seconds })
@@ -149,7 +149,11 @@ fn will_request(will: &Will<'_>, limits: &ServerLimits, now: Now) -> Result<Will
 
 /// The properties of a successful CONNACK: only what differs from what the client would assume.
 #[must_use]
-pub fn connack_properties(negotiated: &Negotiated, asked: &Connect<'_>, limits: &ServerLimits) -> PropertiesBuf {
+pub fn connack_properties(
+    negotiated: &Negotiated,
+    asked: &Connect<'_>,
+    limits: &ServerLimits,
+) -> PropertiesBuf {
     let mut properties = PropertiesBuf::new();
     if negotiated.version != Version::V5 {
         return properties;
@@ -183,7 +187,11 @@ pub fn connack_properties(negotiated: &Negotiated, asked: &Connect<'_>, limits: 
 /// How long a connection may be silent, in milliseconds, or `None` when Keep Alive is off (`[MQTT-3.1.2-22]`).
 #[must_use]
 pub fn silence_allowed_ms(keep_alive_seconds: u16, multiplier: f64) -> Option<u64> {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most 65,535 s times the multiplier")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "at most 65,535 s times the multiplier"
+    )]
     let allowed = (f64::from(keep_alive_seconds) * 1000.0 * multiplier.max(1.0)) as u64;
     (keep_alive_seconds > 0).then_some(allowed)
 }

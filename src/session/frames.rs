@@ -120,7 +120,14 @@ impl Layout {
     }
 
     /// Appends one frame with this receiver's flags and Packet Identifier.
-    pub fn append(&self, index: usize, out: &mut Vec<u8>, qos: QoS, retain: bool, packet_id: Option<PacketId>) {
+    pub fn append(
+        &self,
+        index: usize,
+        out: &mut Vec<u8>,
+        qos: QoS,
+        retain: bool,
+        packet_id: Option<PacketId>,
+    ) {
         let frame = &self.frames[index];
         let start = out.len();
         out.extend_from_slice(&self.bytes[frame.range.clone()]);
@@ -158,7 +165,12 @@ pub fn append_single(publication: &Publication<'_>, single: &Single<'_>, now: No
     let start = out.len();
     let header = header(publication, single.subscription_ids, now);
     let packet_id_at = write(single.version, single.packet_id.is_some(), &header, out);
-    patch(&mut out[start..], packet_id_at, frame::flags(single.qos, single.retain, single.dup), single.packet_id);
+    patch(
+        &mut out[start..],
+        packet_id_at,
+        frame::flags(single.qos, single.retain, single.dup),
+        single.packet_id,
+    );
 }
 
 /// Appends a PUBLISH with all flags 0 and gives the place of its Packet Identifier. What came in as one packet

@@ -143,7 +143,10 @@ mod tests {
     fn expiry_counts_down_in_whole_seconds() {
         let expiry = Expiry { interval_seconds: 2, received_mono_ms: 1_000 };
         let at = |mono_ms| expiry.remaining_seconds(Now { mono_ms, unix_ms: 0 });
-        assert_eq!([at(1_000), at(1_999), at(2_000), at(2_999), at(3_000)], [Some(2), Some(2), Some(1), Some(1), None]);
+        assert_eq!(
+            [at(1_000), at(1_999), at(2_000), at(2_999), at(3_000)],
+            [Some(2), Some(2), Some(1), Some(1), None]
+        );
         let at_once = Expiry { interval_seconds: 0, received_mono_ms: 5 };
         assert_eq!(at_once.remaining_seconds(Now { mono_ms: 5, unix_ms: 0 }), Some(0));
         assert_eq!(at_once.remaining_seconds(Now { mono_ms: 6, unix_ms: 0 }), None);

@@ -222,7 +222,12 @@ impl Session {
     }
 
     /// Adds or replaces a subscription (`[MQTT-3.8.4-3]`). Whether it is new; `None` when there are `max`.
-    pub fn subscribe(&mut self, filter: &str, subscription: Subscription, max: Option<usize>) -> Option<bool> {
+    pub fn subscribe(
+        &mut self,
+        filter: &str,
+        subscription: Subscription,
+        max: Option<usize>,
+    ) -> Option<bool> {
         if let Some(existing) = self.subscriptions.get_mut(filter) {
             *existing = subscription;
             return Some(false);
@@ -245,7 +250,13 @@ impl Session {
     }
 
     /// Delivers messages. Whether the output holds bytes to send now.
-    pub fn deliver_run(&mut self, run: &mut Run<'_, '_>, grant: &Grant<'_>, now: Now, tally: &mut Tally) -> bool {
+    pub fn deliver_run(
+        &mut self,
+        run: &mut Run<'_, '_>,
+        grant: &Grant<'_>,
+        now: Now,
+        tally: &mut Tally,
+    ) -> bool {
         self.outbound.deliver_run(run, grant, self.output.as_mut(), self.keeping, now, tally);
         self.has_output()
     }

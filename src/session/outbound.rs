@@ -188,7 +188,14 @@ impl Outbound {
         Some(id)
     }
 
-    fn keep_for_later(&mut self, run: &mut Run<'_, '_>, index: usize, grant: &Grant<'_>, keeping: Keeping, tally: &mut Tally) {
+    fn keep_for_later(
+        &mut self,
+        run: &mut Run<'_, '_>,
+        index: usize,
+        grant: &Grant<'_>,
+        keeping: Keeping,
+        tally: &mut Tally,
+    ) {
         let publication = run.publications()[index];
         let qos = publication.qos.min(grant.qos);
         if qos == QoS::AtMostOnce && !keeping.store_qos0 {
@@ -330,10 +337,16 @@ fn pubrel(output: &mut Output, id: PacketId, reason: ReasonCode) {
 }
 
 /// The common case in one copy: every message goes at QoS 0, with RETAIN 0, without identifiers, and fits.
-fn deliver_unchanged(run: &mut Run<'_, '_>, grant: &Grant<'_>, output: &mut Output, tally: &mut Tally) -> bool {
+fn deliver_unchanged(
+    run: &mut Run<'_, '_>,
+    grant: &Grant<'_>,
+    output: &mut Output,
+    tally: &mut Tally,
+) -> bool {
     let plain = grant.subscription_ids.is_empty()
         && run.publications().iter().all(|publication| {
-            publication.qos.min(grant.qos) == QoS::AtMostOnce && !(publication.retain && grant.retain_as_published)
+            publication.qos.min(grant.qos) == QoS::AtMostOnce
+                && !(publication.retain && grant.retain_as_published)
         });
     if !plain {
         return false;
@@ -354,10 +367,18 @@ fn refuse_qos0(length: usize, output: &Output) -> Option<DropReason> {
         return Some(DropReason::TooLarge);
     }
     // One message always fits an empty output, however large it is.
-    (!output.bytes.is_empty() && output.bytes.len() + length > OUTPUT_BYTES_HARD).then_some(DropReason::SlowConsumer)
+    (!output.bytes.is_empty() && output.bytes.len() + length > OUTPUT_BYTES_HARD)
+        .then_some(DropReason::SlowConsumer)
 }
 
-fn delivery_len(run: &mut Run<'_, '_>, index: usize, qos: QoS, grant: &Grant<'_>, version: Version, now: Now) -> usize {
+fn delivery_len(
+    run: &mut Run<'_, '_>,
+    index: usize,
+    qos: QoS,
+    grant: &Grant<'_>,
+    version: Version,
+    now: Now,
+) -> usize {
     if grant.subscription_ids.is_empty() {
         return run.layout(version, qos != QoS::AtMostOnce).frame_len(index);
     }
@@ -376,11 +397,18 @@ fn append(
     now: Now,
 ) {
     if grant.subscription_ids.is_empty() {
-        run.layout(output.version, packet_id.is_some()).append(index, &mut output.bytes, qos, retain, packet_id);
+        run.layout(output.version, packet_id.is_some()).append(
+            index,
+            &mut output.bytes,
+            qos,
+            retain,
+            packet_id,
+        );
         return;
     }
     let version = output.version;
-    let single = Single { version, qos, retain, dup: false, packet_id, subscription_ids: grant.subscription_ids };
+    let single =
+        Single { version, qos, retain, dup: false, packet_id, subscription_ids: grant.subscription_ids };
     frames::append_single(&run.publications()[index], &single, now, &mut output.bytes);
 }
 
@@ -398,12 +426,7 @@ fn append_owed(owed: &Owed, packet_id: Option<PacketId>, dup: bool, output: &mut
 
 fn owe(run: &mut Run<'_, '_>, index: usize, qos: QoS, retain: bool, grant: &Grant<'_>) -> Owed {
     let ids = grant.subscription_ids;
-    Owed {
-        message: run.keep(index),
-        subscription_ids: (!ids.is_empty()).then(|| ids.into()),
-        qos,
-        retain,
-    }
+    Owed { message: run.keep(index), subscription_ids: (!ids.is_empty()).then(|| ids.into()), qos, retain }
 }
 
 /// A retained message as a new subscription gets it: RETAIN set, at the lower of both QoS (`[MQTT-3.3.1-8]`,

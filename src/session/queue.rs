@@ -94,14 +94,22 @@ mod tests {
             retain: false,
             expiry: None,
         };
-        Owed { message: Message::keep(&publication), subscription_ids: None, qos: QoS::AtLeastOnce, retain: false }
+        Owed {
+            message: Message::keep(&publication),
+            subscription_ids: None,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+        }
     }
 
     #[test]
     fn the_oldest_go_when_it_is_full() {
         let limits = QueueLimits { messages_max: 2, bytes_max: 100 };
         let mut queue = Queue::default();
-        assert_eq!([queue.push(owed(b"1"), limits), queue.push(owed(b"2"), limits), queue.push(owed(b"3"), limits)], [0, 0, 1]);
+        assert_eq!(
+            [queue.push(owed(b"1"), limits), queue.push(owed(b"2"), limits), queue.push(owed(b"3"), limits)],
+            [0, 0, 1]
+        );
         assert_eq!(queue.pop().unwrap().message.view().payload, b"2");
         assert_eq!(queue.len(), 1);
     }

@@ -20,7 +20,8 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of its index.
-    pub const ALL: [Self; 5] = [Self::QueueFull, Self::Expired, Self::TooLarge, Self::SlowConsumer, Self::Offline];
+    pub const ALL: [Self; 5] =
+        [Self::QueueFull, Self::Expired, Self::TooLarge, Self::SlowConsumer, Self::Offline];
 
     /// The value of the `reason` label.
     #[must_use]

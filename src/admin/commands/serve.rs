@@ -41,9 +41,11 @@ pub fn serve(path: Option<&Path>) -> Result<(), Failure> {
 
 async fn run(path: Option<&Path>, settings: Settings, logging: &Logging) -> Result<(), Failure> {
     let manager = ServiceManager::of(&Environment::of_process());
-    let mut signals = Signals::new().map_err(|error| Failure::new(Exit::Other, format!("signals: {error}")))?;
+    let mut signals =
+        Signals::new().map_err(|error| Failure::new(Exit::Other, format!("signals: {error}")))?;
     let cluster = settings.cluster.name.clone();
-    let mut node = Node::start(settings).await.map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
+    let mut node =
+        Node::start(settings).await.map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
     tracing::info!(cluster, version = env!("CARGO_PKG_VERSION"), "ready");
     manager.notify("READY=1");
     loop {
@@ -85,7 +87,9 @@ async fn reload(node: &mut Node, path: Option<&Path>, logging: &Logging) {
         Ok(diff) => {
             diff.changes.iter().for_each(|change| tracing::info!("reload: {change}"));
             tracing::info!(changes = diff.changes.len(), "reloaded");
-            if diff.log && let Err(error) = logging.set_level(&log.level) {
+            if diff.log
+                && let Err(error) = logging.set_level(&log.level)
+            {
                 tracing::error!("{error}");
             }
         }
