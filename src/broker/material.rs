@@ -9,9 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::acl::compile::CompileOptions;
+use crate::acl::compile::FILE_BYTES_MAX;
 use crate::acl::eval::RuleSet;
 use crate::acl::lint::Inventory;
 use crate::acl::lint::LinkInfo;
+use crate::acl::lint::is_failure;
 use crate::acl::lint::lint;
 use crate::acl::rule;
 use crate::auth::password::MAX_FILE_BYTES;
@@ -38,9 +40,6 @@ use crate::net::tls::ClientTlsOptions;
 use crate::net::tls::ServerTls;
 use crate::net::tls::ServerTlsOptions;
 use crate::time::Now;
-
-/// The longest ACL file that is read, in bytes (`acl-language.md` section 1).
-const ACL_BYTES_MAX: usize = 1024 * 1024;
 
 /// What was read.
 #[derive(Debug)]
@@ -100,7 +99,7 @@ fn policy(settings: &Settings, findings: &mut Findings) -> Option<Policy> {
         AclSource::Embedded => ("acl.conf (built in)".to_owned(), SHIPPED_ACL.as_bytes().to_vec()),
         AclSource::File(path) => {
             let name = path.display().to_string();
-            match read_bounded(path, ACL_BYTES_MAX) {
+            match read_acl(path) {
                 Ok(text) => (name, text),
                 Err(error) => {
                     findings.errors.push(format!("authorization.file: {name}: {error}"));
@@ -119,7 +118,13 @@ fn policy(settings: &Settings, findings: &mut Findings) -> Option<Policy> {
     let text = String::from_utf8_lossy(&text);
     findings.warnings.extend(rules.warnings().iter().map(|warning| warning.render(&name)));
     let found = lint(&rules, &text, &inventory(settings));
-    findings.warnings.extend(found.iter().map(|finding| finding.render(&name)));
+    let lines = found.iter().map(|finding| finding.render(&name));
+    // Only the hardened profile takes a file at its worst.
+    if authorization.security_profile == SecurityProfile::Hardened && is_failure(&found) {
+        findings.errors.extend(lines);
+        return None;
+    }
+    findings.warnings.extend(lines);
     Some(Policy {
         rules,
         no_match: permission(authorization.no_match),
@@ -249,6 +254,7 @@ fn server_options(ssl: &ListenerTls, pins: Vec<[u8; 32]>) -> ServerTlsOptions {
         verify: verify(ssl.verify),
         fail_if_no_peer_cert: ssl.fail_if_no_peer_cert,
         client_pins: pins,
+        depth: ssl.depth,
         versions: versions(ssl.versions),
     }
 }
@@ -293,6 +299,14 @@ fn peer_rule(link: &Link) -> PeerRule {
         cert_cn: link.peer.cert_cn.clone(),
         allow_unauthenticated: link.peer.allow_unauthenticated,
     }
+}
+
+/// Reads an ACL file, but no more of it than is refused for its length (`acl-language.md` section 1).
+///
+/// # Errors
+/// The system's reason, or that it is too long.
+pub fn read_acl(path: &Path) -> io::Result<Vec<u8>> {
+    read_bounded(path, FILE_BYTES_MAX)
 }
 
 fn read_bounded(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
