@@ -311,3 +311,6 @@ impl Session {
         self.outbound.in_flight()
     }
 }
+
+#[cfg(test)]
+mod tests;
