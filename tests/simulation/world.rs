@@ -90,7 +90,8 @@ impl Direction {
     fn new(from: usize, to: usize, random: &mut Random) -> Self {
         let choices: [&[&str]; 5] =
             [&["m/#"], &["m/#", "a/#"], &["#"], &["m/#", "a/+", "+/b"], &["m/#", "a/b/#", "b"]];
-        let topics = LinkTopics::parse(*random.pick(&choices)).unwrap();
+        let filters: &[&str] = random.pick(&choices);
+        let topics = LinkTopics::parse(filters).unwrap();
         Self {
             from,
             to,
@@ -234,7 +235,7 @@ impl World {
         let random = self.random.next();
         let direction = &mut self.directions[index];
         let sequence = direction.pushed;
-        let qos = if random % 4 == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+        let qos = if random.is_multiple_of(4) { QoS::AtMostOnce } else { QoS::AtLeastOnce };
         let body = format!("{sequence}");
         let outgoing = Outgoing {
             id: message::message_id(now.unix_ms * 1_000, 1, sequence as u16),
@@ -457,8 +458,11 @@ impl World {
                         let response =
                             Frame::Response { correlation_data: correlation_data.to_vec(), payload };
                         // Either order is allowed.
-                        let (first, second) =
-                            if token % 2 == 0 { (response, puback(0x10)) } else { (puback(0x10), response) };
+                        let (first, second) = if token.is_multiple_of(2) {
+                            (response, puback(0x10))
+                        } else {
+                            (puback(0x10), response)
+                        };
                         down.send(now.mono_ms, delay, first);
                         down.send(now.mono_ms, delay, second);
                     }
