@@ -355,5 +355,4 @@ pub fn put_nil(out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-#[path = "etf/tests.rs"]
 mod tests;

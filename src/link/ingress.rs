@@ -335,5 +335,4 @@ pub fn message<'a>(
 }
 
 #[cfg(test)]
-#[path = "ingress/tests.rs"]
 mod tests;

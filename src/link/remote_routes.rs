@@ -383,5 +383,4 @@ fn acceptable(topic: &[u8]) -> Option<&str> {
 }
 
 #[cfg(test)]
-#[path = "remote_routes/tests.rs"]
 mod tests;

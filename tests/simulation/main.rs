@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod network;
+mod peers;
 mod world;
 
 use crate::network::Random;
