@@ -240,6 +240,8 @@ async fn linked_brokers_exchange_what_each_other_wants_until_the_link_is_stopped
     assert!(link_of(&a).routes.lock().len() == 2);
     Links::stop(b.broker(), "A").await;
     until("routes taken back", || link_of(&a).routes.lock().is_empty()).await;
+    // A server that stops waits for clients to close their side.
+    drop((publisher, subscriber));
     a.stop().await;
     b.stop().await;
 }
