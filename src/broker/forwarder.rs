@@ -4,6 +4,8 @@
 
 mod driver;
 mod ledger;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

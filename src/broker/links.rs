@@ -329,3 +329,6 @@ impl Links {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
