@@ -33,6 +33,7 @@ def many_at_a_time(broker):
     async def flood():
         async with aiomqtt.Client("127.0.0.1", broker.port, protocol=aiomqtt.ProtocolVersion.V5,
                                   max_queued_incoming_messages=0) as client:
+            client.pending_calls_threshold = 1000  # or it warns about each of them
             await client.subscribe("aiomqtt/many", qos=1)
             await asyncio.gather(*(client.publish("aiomqtt/many", payload=str(number), qos=1) for number in range(1000)))
             count = 0

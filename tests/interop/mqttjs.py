@@ -9,7 +9,7 @@ def talk(broker, scheme, port, version):
     folder = os.environ.get("INTEROP_NODE", "")
     if not folder:
         raise Skipped("mqtt.js is not installed")
-    code, output = run(need("node"), str(HERE / "mqttjs.cjs"), folder, f"{scheme}://127.0.0.1:{port}", str(version))
+    code, output = run(need("node"), str(HERE / "mqttjs.cjs"), folder, f"{scheme}://127.0.0.1:{port}/mqtt", str(version))
     expect(code == 0 and "ok" in output, "\n    ".join(["mqtt.js:", *output[-15:]]))
 
 

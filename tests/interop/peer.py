@@ -46,10 +46,10 @@ class Peer:
         port = port or broker.ports["ws" if transport == "websockets" else "tcp"]
         self.client.connect("127.0.0.1", port, keepalive, **more)
         self.client.loop_start()
-        self.flags, reason, self.properties = self.answers.take()
-        if isinstance(wanted, int) and reason.value != wanted:
+        self.flags, self.reply, self.properties = self.answers.take()
+        if wanted is not None and self.reply.value != wanted:
             self.client.loop_stop()
-            raise Failed(f"CONNACK {reason}, wanted {wanted:#x}")
+            raise Failed(f"CONNACK {self.reply}, wanted {wanted:#x}")
 
     def _on_publish(self, _client, _data, mid, reason, _props):
         self.published[mid] = reason
