@@ -36,6 +36,9 @@ pub enum CertificateError {
     /// Not 32 bytes in hexadecimal.
     #[error("a SHA-256 fingerprint is 64 hexadecimal digits, with or without a colon between each two")]
     Fingerprint,
+    /// More intermediates than `depth` allows.
+    #[error("the certificate chain is longer than `depth` allows")]
+    ChainTooLong,
 }
 
 impl CertificateFacts {

@@ -9,9 +9,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::acl::compile::CompileOptions;
+use crate::acl::compile::FILE_BYTES_MAX;
 use crate::acl::eval::RuleSet;
 use crate::acl::lint::Inventory;
 use crate::acl::lint::LinkInfo;
+use crate::acl::lint::Severity;
+use crate::acl::lint::is_failure;
 use crate::acl::lint::lint;
 use crate::acl::rule;
 use crate::auth::password::MAX_FILE_BYTES;
@@ -39,9 +42,6 @@ use crate::net::tls::ServerTls;
 use crate::net::tls::ServerTlsOptions;
 use crate::time::Now;
 
-/// The longest ACL file that is read, in bytes (`acl-language.md` section 1).
-const ACL_BYTES_MAX: usize = 1024 * 1024;
-
 /// What was read.
 #[derive(Debug)]
 pub struct Material {
@@ -53,6 +53,8 @@ pub struct Material {
     pub tls: BTreeMap<String, Arc<ServerTls>>,
     /// What an operator should know: lint findings, certificates that expire, files open to everyone.
     pub warnings: Vec<String>,
+    /// What an operator may like to know.
+    pub notes: Vec<String>,
 }
 
 /// Errors and warnings on the way.
@@ -60,6 +62,7 @@ pub struct Material {
 struct Findings {
     errors: Vec<String>,
     warnings: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl Material {
@@ -87,7 +90,7 @@ impl Material {
                     passwords,
                     peers: settings.cluster.links.iter().map(peer_rule).collect(),
                 };
-                Ok(Self { policy, credentials, tls, warnings: findings.warnings })
+                Ok(Self { policy, credentials, tls, warnings: findings.warnings, notes: findings.notes })
             }
             _ => Err(findings.errors),
         }
@@ -100,7 +103,7 @@ fn policy(settings: &Settings, findings: &mut Findings) -> Option<Policy> {
         AclSource::Embedded => ("acl.conf (built in)".to_owned(), SHIPPED_ACL.as_bytes().to_vec()),
         AclSource::File(path) => {
             let name = path.display().to_string();
-            match read_bounded(path, ACL_BYTES_MAX) {
+            match read_acl(path) {
                 Ok(text) => (name, text),
                 Err(error) => {
                     findings.errors.push(format!("authorization.file: {name}: {error}"));
@@ -119,7 +122,15 @@ fn policy(settings: &Settings, findings: &mut Findings) -> Option<Policy> {
     let text = String::from_utf8_lossy(&text);
     findings.warnings.extend(rules.warnings().iter().map(|warning| warning.render(&name)));
     let found = lint(&rules, &text, &inventory(settings));
-    findings.warnings.extend(found.iter().map(|finding| finding.render(&name)));
+    let (notes, faults): (Vec<_>, Vec<_>) = found.iter().partition(|finding| finding.severity == Severity::Info);
+    findings.notes.extend(notes.iter().map(|finding| finding.render(&name)));
+    let faults = faults.iter().map(|finding| finding.render(&name));
+    // Only the hardened profile takes a file at its worst.
+    if authorization.security_profile == SecurityProfile::Hardened && is_failure(&found) {
+        findings.errors.extend(faults);
+        return None;
+    }
+    findings.warnings.extend(faults);
     Some(Policy {
         rules,
         no_match: permission(authorization.no_match),
@@ -249,6 +260,7 @@ fn server_options(ssl: &ListenerTls, pins: Vec<[u8; 32]>) -> ServerTlsOptions {
         verify: verify(ssl.verify),
         fail_if_no_peer_cert: ssl.fail_if_no_peer_cert,
         client_pins: pins,
+        depth: ssl.depth,
         versions: versions(ssl.versions),
     }
 }
@@ -293,6 +305,14 @@ fn peer_rule(link: &Link) -> PeerRule {
         cert_cn: link.peer.cert_cn.clone(),
         allow_unauthenticated: link.peer.allow_unauthenticated,
     }
+}
+
+/// Reads an ACL file, but no more of it than is refused for its length (`acl-language.md` section 1).
+///
+/// # Errors
+/// The system's reason, or that it is too long.
+pub fn read_acl(path: &Path) -> io::Result<Vec<u8>> {
+    read_bounded(path, FILE_BYTES_MAX)
 }
 
 fn read_bounded(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {

@@ -32,7 +32,6 @@ const NOT_BUILT_YET: &[(&str, Only)] = &[
     ("listeners[].limits.messages_rate", Only::Word("infinity")),
     ("listeners[].limits.bytes_rate", Only::Word("infinity")),
     ("listeners[].ssl.password", Only::Absent),
-    ("listeners[].ssl.crlfile", Only::Absent),
     ("listeners[].ssl.enable_crl_check", Only::False),
     ("listeners[].ssl.ocsp.enable_ocsp_stapling", Only::False),
     ("listeners[].ssl.ocsp.responder_url", Only::Absent),

@@ -131,7 +131,12 @@ async fn tls_handshake(
         Ok(error) => HandshakeError::Tls(error),
         Err(error) => HandshakeError::Io(error),
     })?;
-    let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    // Leaf, intermediates and, if the client sends it too, the authority itself.
+    if chain.len() > usize::from(tls.depth) + 2 {
+        return Err(CertificateError::ChainTooLong.into());
+    }
+    let leaf = chain.first();
     let certificate = leaf.map(|der| CertificateFacts::from_der(der, tls.verifies_chain)).transpose()?;
     Ok((stream, certificate))
 }

@@ -63,6 +63,8 @@ pub struct ServerTlsOptions {
     pub fail_if_no_peer_cert: bool,
     /// Fingerprints of client certificates to trust where there is no `cacertfile`: pinned mode.
     pub client_pins: Vec<[u8; 32]>,
+    /// Intermediate certificates that a client's chain may have.
+    pub depth: u8,
     /// Versions to speak.
     pub versions: Vec<TlsVersion>,
 }
@@ -74,6 +76,8 @@ pub struct ServerTls {
     pub config: Arc<ServerConfig>,
     /// Whether a client certificate that passes has a chain to `cacertfile`; not so in pinned mode.
     pub verifies_chain: bool,
+    /// Intermediate certificates that a client's chain may have.
+    pub depth: u8,
     /// What an operator should know, such as a certificate that has expired.
     pub warnings: Vec<String>,
 }
@@ -187,7 +191,7 @@ impl ServerTls {
             config.ticketer = ring::Ticketer::new()?;
         }
         let verifies_chain = asks && options.cacertfile.is_some();
-        Ok(Self { config: Arc::new(config), verifies_chain, warnings })
+        Ok(Self { config: Arc::new(config), verifies_chain, depth: options.depth, warnings })
     }
 }
 
