@@ -122,7 +122,8 @@ fn policy(settings: &Settings, findings: &mut Findings) -> Option<Policy> {
     let text = String::from_utf8_lossy(&text);
     findings.warnings.extend(rules.warnings().iter().map(|warning| warning.render(&name)));
     let found = lint(&rules, &text, &inventory(settings));
-    let (notes, faults): (Vec<_>, Vec<_>) = found.iter().partition(|finding| finding.severity == Severity::Info);
+    let (notes, faults): (Vec<_>, Vec<_>) =
+        found.iter().partition(|finding| finding.severity == Severity::Info);
     findings.notes.extend(notes.iter().map(|finding| finding.render(&name)));
     let faults = faults.iter().map(|finding| finding.render(&name));
     // Only the hardened profile takes a file at its worst.

@@ -43,7 +43,10 @@ mod tests {
 
     #[test]
     fn a_good_file_is_fine_and_a_bad_one_is_invalid_input() {
-        assert_eq!(check("{deny, all, all, [\"$LINK/#\"]}.\n{allow, all, all, [\"a/#\"]}.\n{deny, all}.\n"), Ok(()));
+        assert_eq!(
+            check("{deny, all, all, [\"$LINK/#\"]}.\n{allow, all, all, [\"a/#\"]}.\n{deny, all}.\n"),
+            Ok(())
+        );
         let failure = check("{deny, all, all, [\"$LINK/#\"]}.\n{alow, all}.\n").unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
         assert!(failure.message.contains("acl.conf:2:2: "), "{failure}");
@@ -53,7 +56,8 @@ mod tests {
 
     #[test]
     fn a_finding_is_exit_2_as_well() {
-        let failure = check("{allow, {clientid, {re, \"clink-A\"}}, all, [\"$LINK/#\"]}.\n{deny, all}.\n").unwrap_err();
+        let failure =
+            check("{allow, {clientid, {re, \"clink-A\"}}, all, [\"$LINK/#\"]}.\n{deny, all}.\n").unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
         assert!(failure.message.contains("L01"), "{failure}");
     }

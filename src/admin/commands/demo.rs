@@ -105,7 +105,10 @@ impl Cluster {
 
     fn status(&self) -> String {
         let link = self.link();
-        let state = LinkState::ALL.iter().find(|state| link.state.is(**state)).map_or("unknown", |state| state.name());
+        let state = LinkState::ALL
+            .iter()
+            .find(|state| link.state.is(**state))
+            .map_or("unknown", |state| state.name());
         let routes = link.routes[(Direction::In, RouteKind::Plain)].value();
         let crossed = |direction| -> u64 {
             [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]
@@ -115,7 +118,9 @@ impl Cluster {
         };
         let (sent, received) = (crossed(Direction::Out), crossed(Direction::In));
         let (name, peer) = (self.name, self.peer);
-        format!("{name}: link to {peer} {state} · {peer} wants {routes} routes · messages sent {sent}, received {received}")
+        format!(
+            "{name}: link to {peer} {state} · {peer} wants {routes} routes · messages sent {sent}, received {received}"
+        )
     }
 }
 

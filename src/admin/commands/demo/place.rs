@@ -62,7 +62,8 @@ impl Place {
         let path = std::env::temp_dir().join(format!("tombolo-demo-{}", random::hex(6)));
         private_directory(&path)?;
         // From here on the directory is removed whatever happens.
-        let mut place = Self { path, a: Ports { mqtt: 0, link: 0, http: 0 }, b: Ports { mqtt: 0, link: 0, http: 0 } };
+        let mut place =
+            Self { path, a: Ports { mqtt: 0, link: 0, http: 0 }, b: Ports { mqtt: 0, link: 0, http: 0 } };
         (place.a, place.b) = ports()?;
         place.write_certificates()?;
         fs::write(place.path.join("a.conf"), ACL_A)?;
@@ -179,7 +180,8 @@ fn ports() -> io::Result<(Ports, Ports)> {
     // All are held until all are known, so that none is given out twice.
     let mut held = Vec::new();
     let mut port = |wanted: u16| -> io::Result<u16> {
-        let socket = TcpListener::bind(("127.0.0.1", wanted)).or_else(|_| TcpListener::bind("127.0.0.1:0"))?;
+        let socket =
+            TcpListener::bind(("127.0.0.1", wanted)).or_else(|_| TcpListener::bind("127.0.0.1:0"))?;
         let port = socket.local_addr()?.port();
         held.push(socket);
         Ok(port)
