@@ -81,7 +81,7 @@ pub struct Parts {
     pub broker: Arc<Broker>,
     /// The session, attached.
     pub client: Arc<Client>,
-    /// What [`Broker::attach`] gave for this connection.
+    /// What `Broker::attach` gave for this connection.
     pub epoch: u64,
     /// Who it is.
     pub identity: Arc<Identity>,

@@ -188,7 +188,7 @@ impl Link {
     }
 
     /// Stops the tasks of this link and waits for them: our routes are taken back from the peer and messages
-    /// in the spool may still go, for [`STOP_GRACE_MS`] at most.
+    /// in the spool may still go, for `STOP_GRACE_MS` at most.
     pub async fn stop(&self) {
         let deadline_ms = clock::now().plus_ms(STOP_GRACE_MS).mono_ms;
         self.forwarder.stop(deadline_ms);
