@@ -246,6 +246,19 @@ impl Connection {
         Ok(true)
     }
 
+    /// Handles what came right behind CONNECT: a client need not wait for CONNACK (section 3.1.4), and may have
+    /// nothing more to say.
+    fn handle_early(&mut self) -> Result<(), Close> {
+        if self.tail.is_empty() {
+            return Ok(());
+        }
+        let burst = std::mem::take(&mut self.tail);
+        self.counts.bytes_received += burst.len() as u64;
+        let used = self.handle(&burst, clock::now())?;
+        self.tail.extend_from_slice(&burst[used..]);
+        Ok(())
+    }
+
     fn heard(&mut self, count: usize) {
         self.heard = true;
         self.counts.bytes_received += count as u64;
@@ -274,7 +287,10 @@ impl Connection {
 
     /// Drives the connection to its end.
     pub async fn run(mut self) {
-        let close = poll_fn(|cx| self.poll(cx)).await;
+        let close = match self.handle_early() {
+            Ok(()) => poll_fn(|cx| self.poll(cx)).await,
+            Err(close) => close,
+        };
         self.leave(&close);
         if close.peer_may_listen() {
             let Self { transport, unsent, .. } = self;

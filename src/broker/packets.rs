@@ -110,7 +110,9 @@ impl<'c, 'a> Turn<'c, 'a> {
 
     fn pubrec(&mut self, ack: &Ack<'_>) {
         self.connection.client.lock().session.handle_pubrec(ack.packet_id, ack.reason);
-        self.connection.counts.sent(Label::PubRel);
+        if !ack.reason.is_error() {
+            self.connection.counts.sent(Label::PubRel);
+        }
     }
 
     fn pubrel(&mut self, ack: &Ack<'_>) {

@@ -286,11 +286,13 @@ impl Outbound {
     }
 
     /// PUBREC: sends PUBREL, or ends the delivery when the client refused it. An unknown identifier is
-    /// answered with PUBREL 0x92.
+    /// answered with PUBREL 0x92, unless it was refused anyway.
     pub fn handle_pubrec(&mut self, id: PacketId, reason: ReasonCode, output: &mut Output) -> bool {
         let known = self.ring.find_mut(id).filter(|found| found.stage != Stage::PubAck);
         let Some(found) = known else {
-            pubrel(output, id, ReasonCode::PacketIdentifierNotFound);
+            if !reason.is_error() {
+                pubrel(output, id, ReasonCode::PacketIdentifierNotFound);
+            }
             return false;
         };
         if reason.is_error() {
