@@ -204,10 +204,8 @@ impl Connection {
         SCRATCH.with_borrow_mut(|scratch| {
             let kept = self.tail.len();
             let mut buffer = ReadBuf::new(&mut scratch[kept..]);
-            let count = match poll_count(Pin::new(&mut self.transport).poll_read(cx, &mut buffer), &buffer)? {
-                Some(count) => count,
-                None => return Ok(false),
-            };
+            let polled = Pin::new(&mut self.transport).poll_read(cx, &mut buffer);
+            let Some(count) = poll_count(polled, &buffer)? else { return Ok(false) };
             scratch[..kept].copy_from_slice(&self.tail);
             self.heard(count);
             let burst = &scratch[..kept + count];

@@ -40,7 +40,7 @@ fn publication<'a>(topic: &'a str, payload: &'a [u8], qos: QoS) -> Publication<'
     Publication { topic, properties: &[], payload, qos, retain: false, expiry: None }
 }
 
-fn push(link: &Link, publications: &[Publication<'_>], now: Now) -> bool {
+fn push(link: &Link, publications: &[Publication<'_>], now: Now) -> Reached {
     link.forwarder.push_run(publications, Source::Client(&identity(), ClientKey(3)), now)
 }
 
@@ -68,7 +68,7 @@ async fn what_the_peer_did_not_acknowledge_comes_again_in_order_and_marked() {
         publication("t/2", b"two", QoS::ExactlyOnce),
         publication("t/1", b"three", QoS::AtLeastOnce),
     );
-    assert!(push(&link, &[one, two, three], clock::now()));
+    assert_eq!(push(&link, &[one, two, three], clock::now()), Reached::Somebody);
     let driver = start(&link);
     let mut served = peer.welcome(ReasonCode::Success, &[]).await;
     let mut first = Vec::new();
@@ -89,12 +89,15 @@ async fn what_the_peer_did_not_acknowledge_comes_again_in_order_and_marked() {
         assert_eq!(again.payload, original.payload);
         served.ack(again.id.unwrap(), ReasonCode::NoMatchingSubscribers).await;
     }
-    assert!(push(&link, &[publication("t/1", b"four", QoS::AtLeastOnce)], clock::now()));
+    assert_eq!(
+        push(&link, &[publication("t/1", b"four", QoS::AtLeastOnce)], clock::now()),
+        Reached::Somebody
+    );
     let fourth = served.publish().await;
     assert_eq!((inner(&fourth.payload).as_str(), fourth.dup), ("four", false));
 
     link.forwarder.stop(clock::now().plus_ms(10_000).mono_ms);
-    assert!(!push(&link, &[one], clock::now()));
+    assert_eq!(push(&link, &[one], clock::now()), Reached::Nobody);
     served.ack(fourth.id.unwrap(), ReasonCode::NotAuthorized).await;
     assert_eq!(served.next().await, Seen::Disconnect(0));
     drop(served);
@@ -137,28 +140,25 @@ fn what_is_not_forwarded_is_counted() {
     only.export = Export::Only(vec!["open/+".to_owned()]);
     let link_only = link(only);
     let now = Now { mono_ms: 10_000, unix_ms: 1_700_000_000_000 };
-    assert!(!push(&link_only, &[publication("secret/1", b"", QoS::AtLeastOnce)], now));
-    assert!(push(&link_only, &[publication("open/1", b"", QoS::AtLeastOnce)], now));
+    assert_eq!(push(&link_only, &[publication("secret/1", b"", QoS::AtLeastOnce)], now), Reached::Nobody);
+    assert_eq!(push(&link_only, &[publication("open/1", b"", QoS::AtLeastOnce)], now), Reached::Somebody);
     assert_eq!(dropped(&link_only, LinkDropReason::Filter), 1);
     assert_eq!(link_only.metrics.spool_messages.value(), 1);
     // QoS 0 without a connection is gone, as the settings say, but was not refused.
-    assert!(push(&link_only, &[publication("open/1", b"", QoS::AtMostOnce)], now));
+    assert_eq!(push(&link_only, &[publication("open/1", b"", QoS::AtMostOnce)], now), Reached::Somebody);
     assert_eq!(dropped(&link_only, LinkDropReason::Offline), 1);
     let late = Publication {
         expiry: Some(Expiry { interval_seconds: 1, received_mono_ms: 0 }),
         ..publication("open/1", b"", QoS::AtLeastOnce)
     };
-    assert!(!push(&link_only, &[late], now));
+    assert_eq!(push(&link_only, &[late], now), Reached::Nobody);
     assert_eq!(dropped(&link_only, LinkDropReason::Expired), 1);
-    assert!(!link_only.forwarder.push_run(
-        &[publication("open/1", b"", QoS::AtLeastOnce)],
-        Source::Link,
-        now
-    ));
+    let from_link = [publication("open/1", b"", QoS::AtLeastOnce)];
+    assert_eq!(link_only.forwarder.push_run(&from_link, Source::Link, now), Reached::Nobody);
 
     let mut disabled = settings(Vec::new());
     disabled.enable = false;
-    assert!(!push(&link(disabled), &[publication("open/1", b"", QoS::AtLeastOnce)], now));
+    assert_eq!(push(&link(disabled), &[publication("open/1", b"", QoS::AtLeastOnce)], now), Reached::Nobody);
 }
 
 #[test]
@@ -169,8 +169,8 @@ fn a_full_spool_that_refuses_says_so() {
     let link = link(refusing);
     let now = Now { mono_ms: 1, unix_ms: 1 };
     let message = [publication("t", &[7; 100], QoS::AtLeastOnce)];
-    assert!(push(&link, &message, now));
-    assert!(!push(&link, &message, now));
+    assert_eq!(push(&link, &message, now), Reached::Somebody);
+    assert_eq!(push(&link, &message, now), Reached::Refused);
     assert_eq!(dropped(&link, LinkDropReason::SpoolFull), 1);
 }
 
