@@ -204,10 +204,8 @@ impl Connection {
         SCRATCH.with_borrow_mut(|scratch| {
             let kept = self.tail.len();
             let mut buffer = ReadBuf::new(&mut scratch[kept..]);
-            let count = match poll_count(Pin::new(&mut self.transport).poll_read(cx, &mut buffer), &buffer)? {
-                Some(count) => count,
-                None => return Ok(false),
-            };
+            let polled = Pin::new(&mut self.transport).poll_read(cx, &mut buffer);
+            let Some(count) = poll_count(polled, &buffer)? else { return Ok(false) };
             scratch[..kept].copy_from_slice(&self.tail);
             self.heard(count);
             let burst = &scratch[..kept + count];
@@ -246,6 +244,19 @@ impl Connection {
         Ok(true)
     }
 
+    /// Handles what came right behind CONNECT: a client need not wait for CONNACK (section 3.1.4), and may have
+    /// nothing more to say.
+    fn handle_early(&mut self) -> Result<(), Close> {
+        if self.tail.is_empty() {
+            return Ok(());
+        }
+        let burst = std::mem::take(&mut self.tail);
+        self.counts.bytes_received += burst.len() as u64;
+        let used = self.handle(&burst, clock::now())?;
+        self.tail.extend_from_slice(&burst[used..]);
+        Ok(())
+    }
+
     fn heard(&mut self, count: usize) {
         self.heard = true;
         self.counts.bytes_received += count as u64;
@@ -274,7 +285,10 @@ impl Connection {
 
     /// Drives the connection to its end.
     pub async fn run(mut self) {
-        let close = poll_fn(|cx| self.poll(cx)).await;
+        let close = match self.handle_early() {
+            Ok(()) => poll_fn(|cx| self.poll(cx)).await,
+            Err(close) => close,
+        };
         self.leave(&close);
         if close.peer_may_listen() {
             let Self { transport, unsent, .. } = self;

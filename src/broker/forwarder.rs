@@ -4,6 +4,8 @@
 
 mod driver;
 mod ledger;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -13,6 +15,7 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 
+use crate::broker::delivery::Reached;
 use crate::broker::delivery::Source;
 use crate::broker::forwarder::ledger::Ledger;
 use crate::broker::identity::Identity;
@@ -140,21 +143,21 @@ impl Forwarder {
         self.lanes.len()
     }
 
-    /// Spools a run of one publisher's messages: one lock, at most one wake-up. Whether the link took them;
-    /// what it drops for reasons of its own is taken and counted, so that only a full spool that refuses, a
-    /// stopped or disabled link and a topic that is not exported say no.
-    pub fn push_run(&self, publications: &[Publication<'_>], source: Source<'_>, now: Now) -> bool {
+    /// Spools a run of one publisher's messages: one lock, at most one wake-up. What the link drops for reasons
+    /// of its own is taken and counted; a stopped or disabled link and a topic that is not exported reach
+    /// nobody; a full spool that is to refuse does.
+    pub fn push_run(&self, publications: &[Publication<'_>], source: Source<'_>, now: Now) -> Reached {
         // What came by a link is never forwarded (`link-protocol.md` 6.1).
-        let Source::Client(identity, key) = source else { return false };
+        let Source::Client(identity, key) = source else { return Reached::Nobody };
         let lanes = self.lanes.len() as u64;
         let Some(lane) = key.0.checked_rem(lanes).and_then(|index| self.lanes.get(index as usize)) else {
-            return false;
+            return Reached::Nobody;
         };
         let mut sequence = self.sequence.fetch_add(publications.len() as u64, Ordering::Relaxed);
         let (mut taken, mut refused) = (false, false);
         let mut state = lane.lock();
         if state.stop_ms.is_some() {
-            return false;
+            return Reached::Nobody;
         }
         for publication in publications {
             sequence += 1;
@@ -180,7 +183,11 @@ impl Forwarder {
         if let Some(waker) = waker {
             waker.wake();
         }
-        taken && !refused
+        match (refused, taken) {
+            (true, _) => Reached::Refused,
+            (false, true) => Reached::Somebody,
+            (false, false) => Reached::Nobody,
+        }
     }
 
     /// Ends every lane: what is spooled may still go until `deadline_ms`, then it is dropped and counted.

@@ -23,8 +23,13 @@ use crate::link::route::LinkTopics;
 use crate::link::route::LocalRoute;
 use crate::net::clock;
 
-pub use crate::broker::link::driver::RouteSource;
 pub use crate::broker::link::driver::run;
+
+/// Lists the local routes; called on a thread that may take its time.
+pub type RouteSource = Arc<dyn Fn() -> Vec<routes::LocalRoute> + Send + Sync>;
+
+/// A snapshot with what it makes of plain and shared routes for the peer.
+type Snapshot = (Vec<LocalRoute>, [i64; 2]);
 
 /// What the driver and everybody else share.
 #[derive(Debug, Default)]
@@ -122,4 +127,18 @@ fn replicated(route: &routes::LocalRoute) -> LocalRoute {
         Some(group) => LocalRoute::shared(group, &route.filter),
         None => LocalRoute::plain(&route.filter),
     }
+}
+
+/// The local routes that the link's topics reach.
+fn snapshot(source: &dyn Fn() -> Vec<routes::LocalRoute>, topics: &LinkTopics) -> Snapshot {
+    let mut counts = [0; 2];
+    let mut wanted = Vec::new();
+    for route in source() {
+        let count = topics.intersections(&route.filter).len();
+        if count > 0 {
+            counts[usize::from(route.share.is_some())] += count as i64;
+            wanted.push(replicated(&route));
+        }
+    }
+    (wanted, counts)
 }

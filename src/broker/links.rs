@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use crate::broker::Broker;
 use crate::broker::Routes;
+use crate::broker::delivery::Reached;
 use crate::broker::delivery::Source;
 use crate::broker::forwarder::Forwarder;
 use crate::broker::forwarder::run_lane;
@@ -306,20 +307,24 @@ impl Links {
         })
     }
 
-    /// Hands a run of messages to every link that wants them. Whether one took them.
+    /// Hands a run of messages to every link that wants them.
     pub fn forward(
         &self,
         ids: &[LinkId],
         publications: &[Publication<'_>],
         source: Source<'_>,
         now: Now,
-    ) -> bool {
+    ) -> Reached {
         let links = self.links.read();
-        let mut taken = false;
+        let mut all = Reached::Nobody;
         for link in links.values().filter(|link| ids.contains(&link.id)) {
-            taken |= link.forwarder.push_run(publications, source, now);
+            match link.forwarder.push_run(publications, source, now) {
+                Reached::Refused => all = Reached::Refused,
+                Reached::Somebody if all == Reached::Nobody => all = Reached::Somebody,
+                Reached::Somebody | Reached::Nobody => {}
+            }
         }
-        taken
+        all
     }
 
     /// A local route came or went: every link replicates it as far as its topics reach.
@@ -329,3 +334,6 @@ impl Links {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

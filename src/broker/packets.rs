@@ -110,7 +110,9 @@ impl<'c, 'a> Turn<'c, 'a> {
 
     fn pubrec(&mut self, ack: &Ack<'_>) {
         self.connection.client.lock().session.handle_pubrec(ack.packet_id, ack.reason);
-        self.connection.counts.sent(Label::PubRel);
+        if !ack.reason.is_error() {
+            self.connection.counts.sent(Label::PubRel);
+        }
     }
 
     fn pubrel(&mut self, ack: &Ack<'_>) {
@@ -127,7 +129,7 @@ impl<'c, 'a> Turn<'c, 'a> {
         connection.counts.sent(Label::PubComp);
     }
 
-    fn disconnect(&mut self, disconnect: &Disconnect<'_>) -> Close {
+    fn disconnect(&self, disconnect: &Disconnect<'_>) -> Close {
         if let Some(seconds) = disconnect.properties.session_expiry_interval() {
             let changed = self.connection.client.lock().session.change_expiry(seconds);
             if let Err(reason) = changed {

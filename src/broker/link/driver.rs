@@ -12,10 +12,13 @@ use smallvec::SmallVec;
 use tokio::task::JoinHandle;
 use tokio::task::spawn_blocking;
 
+use crate::broker::link::RouteSource;
+use crate::broker::link::Snapshot;
 use crate::broker::link::inbox::Taken;
 use crate::broker::link::replicated;
 use crate::broker::link::report::Report;
 use crate::broker::link::report::Trouble;
+use crate::broker::link::snapshot;
 use crate::broker::link_client::Alarm;
 use crate::broker::link_client::Dial;
 use crate::broker::link_client::Dialer;
@@ -29,8 +32,6 @@ use crate::link::replicator::Output;
 use crate::link::replicator::Problem;
 use crate::link::replicator::Replicator;
 use crate::link::replicator::State;
-use crate::link::route::LinkTopics;
-use crate::link::route::LocalRoute;
 use crate::metrics::labels::ByteKind;
 use crate::metrics::labels::Direction;
 use crate::mqtt::encode::encode;
@@ -52,12 +53,6 @@ use crate::time::Now;
 
 /// Turns of one link before others get theirs.
 const TURNS_MAX: usize = 16;
-
-/// Lists the local routes; called on a thread that may take its time.
-pub type RouteSource = Arc<dyn Fn() -> Vec<routes::LocalRoute> + Send + Sync>;
-
-/// A snapshot with what it makes of plain and shared routes for the peer.
-type Snapshot = (Vec<LocalRoute>, [i64; 2]);
 
 struct Driver {
     link: Arc<Link>,
@@ -393,18 +388,4 @@ impl Driver {
         let (source, topics) = (Arc::clone(&self.source), self.link.topics.clone());
         self.snapshot = Some(spawn_blocking(move || snapshot(&*source, &topics)));
     }
-}
-
-/// The local routes that the link's topics reach.
-fn snapshot(source: &dyn Fn() -> Vec<routes::LocalRoute>, topics: &LinkTopics) -> Snapshot {
-    let mut counts = [0; 2];
-    let mut wanted = Vec::new();
-    for route in source() {
-        let count = topics.intersections(&route.filter).len();
-        if count > 0 {
-            counts[usize::from(route.share.is_some())] += count as i64;
-            wanted.push(replicated(&route));
-        }
-    }
-    (wanted, counts)
 }

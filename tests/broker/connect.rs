@@ -1,0 +1,164 @@
+//! CONNECT and CONNACK (sections 3.1 and 3.2).
+
+use std::num::NonZeroU16;
+
+use tombolo::mqtt::packet::Connect;
+use tombolo::mqtt::packet::Packet;
+use tombolo::mqtt::packet::Version;
+use tombolo::mqtt::packet::Will;
+use tombolo::mqtt::property::Properties;
+use tombolo::mqtt::property::Property;
+use tombolo::mqtt::property::PropertyContext;
+
+use crate::harness::Got;
+use crate::harness::Q1;
+use crate::harness::Q2;
+use crate::harness::Setup;
+use crate::harness::VERSIONS;
+use crate::harness::broker;
+use crate::harness::hello;
+use crate::harness::properties;
+
+#[tokio::test]
+async fn every_version_is_spoken() {
+    let broker = broker().await;
+    for version in VERSIONS {
+        let mut client = broker.join(version, "c").await;
+        client.quiet().await;
+        client.leave().await;
+    }
+}
+
+#[tokio::test]
+async fn connack_says_what_is_offered() {
+    let broker = Setup::new()
+        .mqtt(
+            "max_inflight = 7\nmax_topic_alias = 9\nmax_qos_allowed = 1\nretain_available = false\n\
+             wildcard_subscription = false\nshared_subscription = false\nserver_keepalive = 33\n\
+             max_packet_size = \"100KB\"",
+        )
+        .start()
+        .await;
+    let mut client = broker.open().await;
+    assert_eq!(client.connect(&hello(Version::V5, "")).await, Got::ConnAck(false, 0));
+    let said = Properties::parse(&client.properties, PropertyContext::ConnAck).unwrap();
+    assert_eq!(said.receive_maximum().map(NonZeroU16::get), Some(7));
+    assert_eq!(said.topic_alias_maximum(), Some(9));
+    assert_eq!(said.maximum_qos(), Some(Q1));
+    assert_eq!(said.retain_available(), Some(false));
+    assert_eq!(said.wildcard_subscription_available(), Some(false));
+    assert_eq!(said.shared_subscription_available(), Some(false));
+    assert_eq!(said.server_keep_alive(), Some(33));
+    assert_eq!(said.maximum_packet_size().map(u32::from), Some(100 * 1024));
+    assert!(said.assigned_client_identifier().is_some_and(|id| id.len() > 10), "[MQTT-3.2.2-16]");
+}
+
+#[tokio::test]
+async fn assigned_identifiers_are_unique_and_usable() {
+    let broker = broker().await;
+    let mut assigned = Vec::new();
+    for _ in 0..3 {
+        let mut client = broker.open().await;
+        assert_eq!(client.connect(&hello(Version::V5, "")).await, Got::ConnAck(false, 0));
+        let said = Properties::parse(&client.properties, PropertyContext::ConnAck).unwrap();
+        assigned.push(said.assigned_client_identifier().unwrap().to_owned());
+    }
+    assigned.dedup();
+    assert_eq!(assigned.len(), 3);
+    broker.join(Version::V5, &assigned[0]).await;
+}
+
+#[tokio::test]
+async fn an_empty_identifier_without_clean_session_is_refused_before_5_0() {
+    let broker = broker().await;
+    let mut client = broker.open().await;
+    let asked = Connect { clean_start: false, ..hello(Version::V311, "") };
+    // The encoder refuses to say it: [MQTT-3.1.3-8] of 3.1.1.
+    let raw = [0x10, 12, 0, 4, b'M', b'Q', b'T', b'T', 4, 0, 0, 0, 0, 0];
+    client.version = asked.version;
+    client.write(&raw).await;
+    assert_eq!(client.next().await, Got::ConnAck(false, 0x85));
+    assert_eq!(client.next().await, Got::Closed);
+}
+
+#[tokio::test]
+async fn identifiers_are_bounded_and_without_control_characters() {
+    let broker = Setup::new().mqtt("max_clientid_len = 23").start().await;
+    for refused in ["x".repeat(24), "a\u{1}b".to_owned(), "a\nb".to_owned()] {
+        for version in [Version::V311, Version::V5] {
+            let mut client = broker.open().await;
+            assert_eq!(client.connect(&hello(version, &refused)).await, Got::ConnAck(false, 0x85));
+            assert_eq!(client.next().await, Got::Closed);
+        }
+    }
+    for taken in ["x".repeat(23), "#+/$ä\u{202e}".to_owned()] {
+        broker.join(Version::V5, &taken).await.quiet().await;
+    }
+    let rejected = "tombolo_connections_rejected_total{reason=\"client_identifier\"}";
+    broker.until_metric(rejected, 6).await;
+}
+
+#[tokio::test]
+async fn a_version_that_is_not_spoken_is_told_so() {
+    let broker = broker().await;
+    for (level, answer) in [(6, [0x20, 3, 0, 0x84, 0].as_slice()), (2, &[0x20, 2, 0, 1])] {
+        let mut client = broker.open().await;
+        let mut raw = vec![0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', level, 2, 0, 0, 0, 1, b'c'];
+        if level > 5 {
+            raw = vec![0x10, 14, 0, 4, b'M', b'Q', b'T', b'T', level, 2, 0, 0, 0, 0, 1, b'c'];
+        }
+        client.version = if level > 5 { Version::V5 } else { Version::V311 };
+        client.write(&raw).await;
+        assert_eq!(client.next().await, Got::ConnAck(false, 0x84), "{answer:?}");
+        assert_eq!(client.next().await, Got::Closed);
+    }
+    broker.until_metric("tombolo_connections_rejected_total{reason=\"unsupported_version\"}", 2).await;
+}
+
+#[tokio::test]
+async fn enhanced_authentication_is_refused_by_name() {
+    let broker = broker().await;
+    let list = properties(&[Property::AuthenticationMethod("SCRAM-SHA-256")]);
+    let mut client = broker.open().await;
+    let asked = Connect { properties: list.as_properties(), ..hello(Version::V5, "c") };
+    assert_eq!(client.connect(&asked).await, Got::ConnAck(false, 0x8C), "[MQTT-4.12.0-1]");
+    assert_eq!(client.next().await, Got::Closed);
+}
+
+#[tokio::test]
+async fn a_will_beyond_what_is_offered_is_refused() {
+    let broker = Setup::new().mqtt("max_qos_allowed = 1\nretain_available = false").start().await;
+    let will = Will { qos: Q1, retain: false, properties: Properties::EMPTY, topic: "w", payload: b"" };
+    for (will, reason) in [
+        (Will { qos: Q2, ..will.clone() }, 0x9B),
+        (Will { retain: true, ..will.clone() }, 0x9A),
+        (will.clone(), 0),
+    ] {
+        let mut client = broker.open().await;
+        let asked = Connect { will: Some(will), ..hello(Version::V5, "c") };
+        assert_eq!(client.connect(&asked).await, Got::ConnAck(false, reason));
+    }
+}
+
+#[tokio::test]
+async fn packets_right_behind_connect_are_handled() {
+    let broker = broker().await;
+    let mut client = broker.open().await;
+    let mut bytes = client.encoded(&Packet::Connect(Box::new(hello(Version::V5, "c"))));
+    bytes.extend_from_slice(&client.encoded(&Packet::PingReq));
+    bytes.extend_from_slice(&client.encoded(&Packet::PingReq));
+    client.write(&bytes).await;
+    assert_eq!(client.next().await, Got::ConnAck(false, 0));
+    assert_eq!([client.next().await, client.next().await], [Got::PingResp, Got::PingResp]);
+}
+
+#[tokio::test]
+async fn a_connection_without_connect_is_closed_in_time() {
+    let broker = Setup::new().mqtt("idle_timeout = \"1s\"").start().await;
+    let mut silent = broker.open().await;
+    let mut slow = broker.open().await;
+    slow.write(&[0x10]).await;
+    assert_eq!(silent.next().await, Got::Closed);
+    assert_eq!(slow.next().await, Got::Closed);
+    broker.until_metric("tombolo_connections_rejected_total{reason=\"timeout\"}", 2).await;
+}

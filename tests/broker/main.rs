@@ -1,0 +1,24 @@
+//! A broker in this process, driven over real sockets packet by packet: one file per chapter. No test waits for
+//! time to pass: each waits for what it asks for, with a bound.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
+mod acl;
+mod auth;
+mod captures;
+mod connect;
+mod errors;
+mod harness;
+mod keepalive;
+mod limits;
+mod link_confinement;
+mod metrics;
+mod publish;
+mod reload;
+mod retained;
+mod session;
+mod shared;
+mod shutdown;
+mod subscribe;
+mod transports;
+mod will;
