@@ -1,15 +1,22 @@
-//! An MQTT broker with cluster linking.
+#![doc = include_str!("ARCHITECTURE.md")]
 
-// cores: pure values in, pure values out
+// In reading order, lowest layer first. Cores: pure values in, pure values out.
+pub mod time;
+
+pub mod mqtt;
+
 pub mod acl;
 pub mod auth;
 pub mod link;
-pub mod mqtt;
 pub mod session;
-pub mod time;
-// shell: everything that touches the world
-pub mod admin;
-pub mod broker;
+
+// Shell: everything that touches the world.
 pub mod config;
+
 pub mod metrics;
+
 pub mod net;
+
+pub mod broker;
+
+pub mod admin;

@@ -394,6 +394,7 @@ fn pinned(server: &Issued, peers: &[&Issued]) -> ServerTlsOptions {
         verify: Verify::Peer,
         fail_if_no_peer_cert: true,
         client_pins: peers.iter().map(|peer| peer.fingerprint()).collect(),
+        depth: 2,
         versions: vec![TlsVersion::V13, TlsVersion::V12],
     }
 }

@@ -1,7 +1,7 @@
 //! First match wins: (client, action, topic) to a verdict and the rule that decided (`acl-language.md` section 3).
 //!
 //! Nothing is allocated unless a rule with a placeholder is reached. Not here: the confinement of links
-//! ([`crate::acl::confine`]), which the broker asks first, and the publish cache, which is the broker's.
+//! ([`mod@crate::acl::confine`]), which the broker asks first, and the publish cache, which is the broker's.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,8 +1,8 @@
 //! The EMQX ACL-file language: read, compile, evaluate, lint; and the confinement in front of it.
 //!
 //! By `acl-language.md`. A file becomes terms ([`term`]), terms become typed rules ([`rule`], [`compile`]), and the
-//! first rule that matches decides ([`eval`]). [`confine`] stands in front of the file: no rule of a file lets a
-//! connection reach another cluster's control topics. [`lint`] finds what is legal but surely not meant.
+//! first rule that matches decides ([`eval`]). [`mod@confine`] stands in front of the file: no rule of a file lets a
+//! connection reach another cluster's control topics. [`mod@lint`] finds what is legal but surely not meant.
 //! Nothing here reads a file or a clock: the caller hands in the bytes.
 
 pub mod compile;

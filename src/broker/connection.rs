@@ -68,6 +68,8 @@ pub struct Connection {
     unsent: Vec<u8>,
     sent: usize,
     heard: bool,
+    /// Bytes that came with CONNECT and were not looked at yet.
+    pipelined: bool,
     /// The transport holds bytes that it could not pass on yet.
     flushing: bool,
     _permit: Permit,
@@ -79,7 +81,7 @@ pub struct Parts {
     pub broker: Arc<Broker>,
     /// The session, attached.
     pub client: Arc<Client>,
-    /// What [`Broker::attach`] gave for this connection.
+    /// What `Broker::attach` gave for this connection.
     pub epoch: u64,
     /// Who it is.
     pub identity: Arc<Identity>,
@@ -108,6 +110,7 @@ impl Connection {
             max_packet_size: parts.broker.limits().server.max_packet_size,
         };
         let publisher = Publisher::new(parts.identity);
+        let pipelined = !parts.tail.is_empty();
         Self {
             broker: parts.broker,
             client: parts.client,
@@ -125,6 +128,7 @@ impl Connection {
             unsent: Vec::new(),
             sent: 0,
             heard: true,
+            pipelined,
             flushing: false,
             _permit: parts.permit,
         }
@@ -191,16 +195,17 @@ impl Connection {
 
     /// Reads once and handles every packet that is complete.
     fn read(&mut self, cx: &mut Context<'_>, now: Now) -> Result<bool, Close> {
+        if std::mem::take(&mut self.pipelined) {
+            return self.handle_tail(now);
+        }
         if self.tail.len() >= SCRATCH_BYTES / 2 {
             return self.read_large(cx, now);
         }
         SCRATCH.with_borrow_mut(|scratch| {
             let kept = self.tail.len();
             let mut buffer = ReadBuf::new(&mut scratch[kept..]);
-            let count = match poll_count(Pin::new(&mut self.transport).poll_read(cx, &mut buffer), &buffer)? {
-                Some(count) => count,
-                None => return Ok(false),
-            };
+            let polled = Pin::new(&mut self.transport).poll_read(cx, &mut buffer);
+            let Some(count) = poll_count(polled, &buffer)? else { return Ok(false) };
             scratch[..kept].copy_from_slice(&self.tail);
             self.heard(count);
             let burst = &scratch[..kept + count];
@@ -227,6 +232,10 @@ impl Connection {
         };
         self.tail.truncate(kept + count);
         self.heard(count);
+        self.handle_tail(now)
+    }
+
+    fn handle_tail(&mut self, now: Now) -> Result<bool, Close> {
         let burst = std::mem::take(&mut self.tail);
         let used = self.handle(&burst, now)?;
         self.tail = burst;

@@ -14,6 +14,7 @@ use crate::broker::identity::Identity;
 use crate::broker::shared::ClientKey;
 use crate::broker::shared::SharedGroup;
 use crate::mqtt::packet::Version;
+use crate::mqtt::reason::ReasonCode;
 use crate::session::frames::Run;
 use crate::session::frames::RunFrames;
 use crate::session::message::Publication;
@@ -54,8 +55,31 @@ impl<'a> Source<'a> {
     }
 }
 
+/// Whom a run reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reached {
+    /// There was nobody to deliver it to.
+    Nobody,
+    /// At least one client or linked cluster got it or is owed it.
+    Somebody,
+    /// A link's spool is full and `on_full` is `refuse`: the publisher is to know.
+    Refused,
+}
+
+impl Reached {
+    /// The Reason Code of the acknowledgement (sections 3.4.2.1 and 3.5.2.1).
+    #[must_use]
+    pub fn reason(self) -> ReasonCode {
+        match self {
+            Self::Nobody => ReasonCode::NoMatchingSubscribers,
+            Self::Somebody => ReasonCode::Success,
+            Self::Refused => ReasonCode::QuotaExceeded,
+        }
+    }
+}
+
 impl Broker {
-    /// Delivers a run. Whether there was anybody to deliver it to.
+    /// Delivers a run.
     pub(super) fn deliver(
         &self,
         run: &mut Run<'_, '_>,
@@ -63,7 +87,7 @@ impl Broker {
         source: Source<'_>,
         now: Now,
         tally: &mut Tally,
-    ) -> bool {
+    ) -> Reached {
         let publisher = source.key();
         let mut matched = false;
         for target in &targets.clients {
@@ -79,10 +103,14 @@ impl Broker {
         for group in &targets.shared {
             matched |= deliver_shared(group, run.publications(), now, tally);
         }
-        if !targets.links.is_empty() && source.identity().is_some() {
-            matched |= self.links.forward(&targets.links, run.publications(), source, now);
+        let local = if matched { Reached::Somebody } else { Reached::Nobody };
+        if targets.links.is_empty() || source.identity().is_none() {
+            return local;
         }
-        matched
+        match self.links.forward(&targets.links, run.publications(), source, now) {
+            Reached::Nobody => local,
+            linked => linked,
+        }
     }
 
     /// Publishes one message that no PUBLISH of a burst brought: a Will, a message of our own.
@@ -92,7 +120,7 @@ impl Broker {
         let mut run = Run::new(&publications, &mut frames, now);
         let mut counts = Counts::default();
         let routed = self.routes.targets(publication.topic);
-        if !self.deliver(&mut run, &routed.targets, source, now, &mut counts.tally) {
+        if self.deliver(&mut run, &routed.targets, source, now, &mut counts.tally) == Reached::Nobody {
             counts.no_subscribers += 1;
         }
         counts.report(&self.metrics);

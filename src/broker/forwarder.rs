@@ -1,21 +1,270 @@
-//! Messages on their way to one linked cluster.
+//! Messages on their way to one linked cluster (`link-protocol.md` 6): each is encoded once, straight into the
+//! spool of a lane, by the publisher's own task; the lanes' drivers (`driver`) send them. A publisher always
+//! gets the same lane, so that its messages stay in order.
+
+mod driver;
+mod ledger;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::task::Waker;
+
+use parking_lot::Mutex;
+
+use crate::broker::delivery::Reached;
 use crate::broker::delivery::Source;
+use crate::broker::forwarder::ledger::Ledger;
+use crate::broker::identity::Identity;
 use crate::config::settings;
+use crate::config::settings::Export;
+use crate::link::compress::COMPRESS_BYTES_MIN;
+use crate::link::compress::Deflater;
+use crate::link::lane::Lane;
+use crate::link::lane::LaneConfig;
+use crate::link::lane::OnFull;
+use crate::link::lane::Pushed;
+use crate::link::lane::SpoolBudget;
+use crate::link::message;
+use crate::link::message::MessageProperties;
+use crate::link::message::Outgoing;
+use crate::link::name;
 use crate::metrics::LinkMetrics;
+use crate::metrics::labels::Direction;
+use crate::metrics::labels::LinkDropReason;
+use crate::mqtt::packet::Version;
+use crate::mqtt::property::Properties;
+use crate::mqtt::property::Property;
+use crate::mqtt::property::PropertyContext;
+use crate::mqtt::topic;
+use crate::net::random;
 use crate::session::message::Publication;
 use crate::time::Now;
-use std::sync::Arc;
-/// STUB
+
+pub use crate::broker::forwarder::driver::run_lane;
+
+/// One lane with what its driver and the publishers share.
 #[derive(Debug)]
-pub struct Forwarder {}
+struct LaneState {
+    lane: Lane,
+    /// zlib's memory, on first use.
+    deflater: Option<Deflater>,
+    ledger: Ledger,
+    /// The driver, while it waits.
+    waker: Option<Waker>,
+    /// Nothing new is taken; what is there may go until this moment, in monotonic milliseconds.
+    stop_ms: Option<u64>,
+}
+
+impl LaneState {
+    /// Has this task woken when something is pushed to the lane, or it is stopped.
+    fn listen(&mut self, cx: &Context<'_>) {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            waker => *waker = Some(cx.waker().clone()),
+        }
+    }
+
+    fn report(&mut self, metrics: &LinkMetrics) {
+        self.ledger.report(&self.lane, metrics);
+    }
+
+    fn spool(&mut self, now: Now, message: &Outgoing<'_>) -> Pushed {
+        let mut raw = 0;
+        let deflater = &mut self.deflater;
+        let pushed = self.lane.push(now, message.qos, |out| {
+            let start = out.len();
+            message::put(out, message);
+            raw = out.len() - start;
+            if raw >= COMPRESS_BYTES_MIN {
+                deflater.get_or_insert_with(Deflater::default).shrink(out, start, COMPRESS_BYTES_MIN);
+            }
+        });
+        if pushed == Pushed::Spooled {
+            self.ledger.raw_bytes += raw as u64;
+        }
+        pushed
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Forwarder {
+    lanes: Box<[Mutex<LaneState>]>,
+    topic: Arc<str>,
+    export: Export,
+    metrics: Arc<LinkMetrics>,
+    /// With `sequence` it makes message ids that no other process makes.
+    process: u64,
+    sequence: AtomicU64,
+}
+
 impl Forwarder {
-    /// STUB
+    /// Empty lanes without connections; a disabled link has no lanes at all.
     #[must_use]
-    pub fn new(_settings: &settings::Link, _cluster: &str, _metrics: Arc<LinkMetrics>) -> Self {
-        Self {}
+    pub fn new(settings: &settings::Link, cluster: &str, metrics: Arc<LinkMetrics>) -> Self {
+        let topic = name::message_topic(cluster);
+        let config = LaneConfig {
+            max_inflight: settings.max_inflight,
+            topic_bytes: topic.len(),
+            max_age_ms: settings.spool.max_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+            on_full: match settings.spool.on_full {
+                settings::OnFull::DropOldest => OnFull::DropOldest,
+                settings::OnFull::DropNew => OnFull::DropNew,
+                settings::OnFull::Refuse => OnFull::Refuse,
+            },
+            qos0: settings.spool.qos0,
+        };
+        let budget = SpoolBudget::new(settings.spool.max_bytes);
+        let lane = || LaneState {
+            lane: Lane::new(config.clone(), Arc::clone(&budget)),
+            deflater: None,
+            ledger: Ledger::default(),
+            waker: None,
+            stop_ms: None,
+        };
+        let count = if settings.enable { settings.pool_size } else { 0 };
+        Self {
+            lanes: (0..count).map(|_| Mutex::new(lane())).collect(),
+            topic: topic.into(),
+            export: settings.export.clone(),
+            metrics,
+            process: random::number(),
+            sequence: AtomicU64::new(0),
+        }
     }
-    /// STUB
-    pub fn push_run(&self, _publications: &[Publication<'_>], _source: Source<'_>, _now: Now) -> bool {
-        false
+
+    /// How many lanes there are, each with a driver of its own.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        self.lanes.len()
     }
+
+    /// Spools a run of one publisher's messages: one lock, at most one wake-up. What the link drops for reasons
+    /// of its own is taken and counted; a stopped or disabled link and a topic that is not exported reach
+    /// nobody; a full spool that is to refuse does.
+    pub fn push_run(&self, publications: &[Publication<'_>], source: Source<'_>, now: Now) -> Reached {
+        // What came by a link is never forwarded (`link-protocol.md` 6.1).
+        let Source::Client(identity, key) = source else { return Reached::Nobody };
+        let lanes = self.lanes.len() as u64;
+        let Some(lane) = key.0.checked_rem(lanes).and_then(|index| self.lanes.get(index as usize)) else {
+            return Reached::Nobody;
+        };
+        let mut sequence = self.sequence.fetch_add(publications.len() as u64, Ordering::Relaxed);
+        let (mut taken, mut refused) = (false, false);
+        let mut state = lane.lock();
+        if state.stop_ms.is_some() {
+            return Reached::Nobody;
+        }
+        for publication in publications {
+            sequence += 1;
+            if !self.exports(publication.topic) {
+                self.metrics.messages_dropped[(Direction::Out, LinkDropReason::Filter)].inc();
+                continue;
+            }
+            let Some(message) = outgoing(publication, identity, self.message_id(sequence, now), now) else {
+                self.metrics.messages_dropped[(Direction::Out, LinkDropReason::Expired)].inc();
+                continue;
+            };
+            match state.spool(now, &message) {
+                Pushed::Refused => refused = true,
+                Pushed::Spooled | Pushed::Dropped(_) => taken = true,
+            }
+        }
+        // Without a connection the driver has nothing to do with it, and does not report it.
+        let waker = if state.lane.is_connected() { state.waker.take() } else { None };
+        if !state.lane.is_connected() {
+            state.report(&self.metrics);
+        }
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        match (refused, taken) {
+            (true, _) => Reached::Refused,
+            (false, true) => Reached::Somebody,
+            (false, false) => Reached::Nobody,
+        }
+    }
+
+    /// Ends every lane: what is spooled may still go until `deadline_ms`, then it is dropped and counted.
+    pub fn stop(&self, deadline_ms: u64) {
+        for lane in &self.lanes {
+            let waker = {
+                let mut state = lane.lock();
+                state.stop_ms.get_or_insert(deadline_ms);
+                state.waker.take()
+            };
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+
+    fn exports(&self, name: &str) -> bool {
+        match &self.export {
+            _ if name::is_reserved(name) => false,
+            Export::Entitled => true,
+            Export::Only(filters) => filters.iter().any(|filter| topic::matches(filter, name)),
+        }
+    }
+
+    /// Our clock counts milliseconds: the sequence goes on in the microseconds.
+    fn message_id(&self, sequence: u64, now: Now) -> [u8; 16] {
+        let micros = now.unix_ms.saturating_mul(1000) + (sequence >> 16) % 1000;
+        message::message_id(micros, self.process, sequence as u16)
+    }
+}
+
+/// The message as it crosses the link; `None` if its Message Expiry Interval has passed.
+fn outgoing<'a>(
+    publication: &'a Publication<'_>,
+    identity: &'a Identity,
+    id: [u8; 16],
+    now: Now,
+) -> Option<Outgoing<'a>> {
+    let mut properties = properties(publication.properties);
+    if let Some(expiry) = publication.expiry {
+        // What is left of it, since the timestamp is of this moment.
+        properties.message_expiry_interval = Some(expiry.remaining_seconds(now)?);
+    }
+    Some(Outgoing {
+        id,
+        qos: publication.qos,
+        from: Some(&identity.client_id),
+        username: identity.username.as_deref(),
+        peer: Some(identity.peer),
+        proto_ver: match identity.version {
+            Version::V31 => 3,
+            Version::V311 => 4,
+            Version::V5 => 5,
+        },
+        retain: publication.retain,
+        topic: publication.topic,
+        payload: publication.payload,
+        timestamp_ms: now.unix_ms,
+        properties,
+    })
+}
+
+fn properties(bytes: &[u8]) -> MessageProperties<'_> {
+    let mut found = MessageProperties::default();
+    if bytes.is_empty() {
+        return found;
+    }
+    // They were checked when they came in; what could not be read would have no meaning to the peer either.
+    for property in Properties::parse(bytes, PropertyContext::Publish).unwrap_or_default().iter() {
+        match property {
+            Property::PayloadFormatIndicator(indicator) => found.payload_format_indicator = Some(indicator),
+            Property::ContentType(content_type) => found.content_type = Some(content_type),
+            Property::ResponseTopic(topic) => found.response_topic = Some(topic),
+            Property::CorrelationData(data) => found.correlation_data = Some(data),
+            Property::UserProperty(key, value) => found.user_properties.push((key, value)),
+            _ => {}
+        }
+    }
+    found
 }

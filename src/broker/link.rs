@@ -1,16 +1,144 @@
-//! Drives route replication to one linked cluster.
+//! Our routes on their way to one linked cluster (`link-protocol.md` 4): changes are handed in by whoever made
+//! them, in any order, and `driver` tells the peer. What the *peer* wants of us is not here.
+
+mod driver;
+mod inbox;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Waker;
+
+use parking_lot::Mutex;
+
+use crate::broker::link::inbox::Inbox;
+use crate::broker::routes;
 use crate::broker::routes::RouteChange;
 use crate::config::settings;
+use crate::link::name;
+use crate::link::replicator::ReplicatorConfig;
 use crate::link::route::LinkTopics;
-/// STUB
+use crate::link::route::LocalRoute;
+use crate::net::clock;
+
+pub use crate::broker::link::driver::run;
+
+/// Lists the local routes; called on a thread that may take its time.
+pub type RouteSource = Arc<dyn Fn() -> Vec<routes::LocalRoute> + Send + Sync>;
+
+/// A snapshot with what it makes of plain and shared routes for the peer.
+type Snapshot = (Vec<LocalRoute>, [i64; 2]);
+
+/// What the driver and everybody else share.
+#[derive(Debug, Default)]
+struct Shared {
+    inbox: Inbox,
+    /// The driver runs: before that, its first snapshot will hold every change.
+    running: bool,
+    /// Stop, and be done by then, in monotonic milliseconds.
+    stop_ms: Option<u64>,
+    waker: Option<Waker>,
+}
+
+/// See the module.
 #[derive(Debug)]
-pub struct Replication {}
+pub struct Replication {
+    shared: Mutex<Shared>,
+    topics: LinkTopics,
+    cluster: Arc<str>,
+    peer: Arc<str>,
+    node: Arc<str>,
+    client_id: Arc<str>,
+    response_topic: Box<str>,
+}
+
 impl Replication {
-    /// STUB
+    /// Not started. `cluster` and `node` are our own names.
     #[must_use]
-    pub fn new(_settings: &settings::Link, _topics: LinkTopics, _cluster: &str, _node: &str) -> Self {
-        Self {}
+    pub fn new(settings: &settings::Link, topics: LinkTopics, cluster: &str, node: &str) -> Self {
+        Self {
+            shared: Mutex::default(),
+            topics,
+            cluster: cluster.into(),
+            peer: settings.name.as_str().into(),
+            node: node.into(),
+            client_id: name::route_client_id(&settings.clientid, node).into(),
+            response_topic: name::response_topic(cluster, node).into(),
+        }
     }
-    /// STUB
-    pub fn handle_route_change(&self, _change: &RouteChange) {}
+
+    /// A local route came or went. May be called from any task, and two changes of one route in either order.
+    pub fn handle_route_change(&self, change: &RouteChange) {
+        let filter = &change.route.filter;
+        if name::is_reserved(filter) || !self.topics.intersects(filter) {
+            return;
+        }
+        let waker = {
+            let mut shared = self.shared.lock();
+            if !shared.running {
+                return;
+            }
+            shared.inbox.push(change, clock::now());
+            shared.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Takes our routes back from the peer and closes, until `deadline_ms` at the latest.
+    pub fn stop(&self, deadline_ms: u64) {
+        let waker = {
+            let mut shared = self.shared.lock();
+            shared.stop_ms.get_or_insert(deadline_ms);
+            shared.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn config(&self, last_incarnation: u64) -> ReplicatorConfig {
+        ReplicatorConfig {
+            cluster: self.cluster.to_string(),
+            target_cluster: self.peer.to_string(),
+            actor: self.node.to_string(),
+            topics: self.topics.clone(),
+            last_incarnation,
+        }
+    }
+}
+
+impl Shared {
+    /// Has this task woken when a change comes or the link is stopped.
+    fn listen(&mut self, cx: &Context<'_>) {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            waker => *waker = Some(cx.waker().clone()),
+        }
+    }
+}
+
+/// A route of the table as it is replicated.
+fn replicated(route: &routes::LocalRoute) -> LocalRoute {
+    match &route.share {
+        Some(group) => LocalRoute::shared(group, &route.filter),
+        None => LocalRoute::plain(&route.filter),
+    }
+}
+
+/// The local routes that the link's topics reach.
+fn snapshot(source: &dyn Fn() -> Vec<routes::LocalRoute>, topics: &LinkTopics) -> Snapshot {
+    let mut counts = [0; 2];
+    let mut wanted = Vec::new();
+    for route in source() {
+        let count = topics.intersections(&route.filter).len();
+        if count > 0 {
+            counts[usize::from(route.share.is_some())] += count as i64;
+            wanted.push(replicated(&route));
+        }
+    }
+    (wanted, counts)
 }

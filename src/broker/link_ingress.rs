@@ -175,8 +175,8 @@ impl<'a> Turn<'_, 'a> {
                 let one = [publication];
                 let mut run = Run::new(&one, frames, self.now);
                 let tally = &mut connection.counts.tally;
-                let matched = connection.broker.deliver(&mut run, &targets, Source::Link, self.now, tally);
-                if matched { 0x00 } else { ingress::NO_MATCHING_SUBSCRIBERS }
+                let reached = connection.broker.deliver(&mut run, &targets, Source::Link, self.now, tally);
+                reached.reason().as_u8()
             }
             MessageDecision::Drop { reason, code, error } => {
                 count_dropped(link, *reason);

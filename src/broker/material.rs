@@ -13,6 +13,7 @@ use crate::acl::compile::FILE_BYTES_MAX;
 use crate::acl::eval::RuleSet;
 use crate::acl::lint::Inventory;
 use crate::acl::lint::LinkInfo;
+use crate::acl::lint::Severity;
 use crate::acl::lint::is_failure;
 use crate::acl::lint::lint;
 use crate::acl::rule;
@@ -52,6 +53,8 @@ pub struct Material {
     pub tls: BTreeMap<String, Arc<ServerTls>>,
     /// What an operator should know: lint findings, certificates that expire, files open to everyone.
     pub warnings: Vec<String>,
+    /// What an operator may like to know.
+    pub notes: Vec<String>,
 }
 
 /// Errors and warnings on the way.
@@ -59,6 +62,7 @@ pub struct Material {
 struct Findings {
     errors: Vec<String>,
     warnings: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl Material {
@@ -86,7 +90,7 @@ impl Material {
                     passwords,
                     peers: settings.cluster.links.iter().map(peer_rule).collect(),
                 };
-                Ok(Self { policy, credentials, tls, warnings: findings.warnings })
+                Ok(Self { policy, credentials, tls, warnings: findings.warnings, notes: findings.notes })
             }
             _ => Err(findings.errors),
         }
@@ -118,13 +122,16 @@ fn policy(settings: &Settings, findings: &mut Findings) -> Option<Policy> {
     let text = String::from_utf8_lossy(&text);
     findings.warnings.extend(rules.warnings().iter().map(|warning| warning.render(&name)));
     let found = lint(&rules, &text, &inventory(settings));
-    let lines = found.iter().map(|finding| finding.render(&name));
+    let (notes, faults): (Vec<_>, Vec<_>) =
+        found.iter().partition(|finding| finding.severity == Severity::Info);
+    findings.notes.extend(notes.iter().map(|finding| finding.render(&name)));
+    let faults = faults.iter().map(|finding| finding.render(&name));
     // Only the hardened profile takes a file at its worst.
     if authorization.security_profile == SecurityProfile::Hardened && is_failure(&found) {
-        findings.errors.extend(lines);
+        findings.errors.extend(faults);
         return None;
     }
-    findings.warnings.extend(lines);
+    findings.warnings.extend(faults);
     Some(Policy {
         rules,
         no_match: permission(authorization.no_match),

@@ -15,6 +15,7 @@ pub mod forwarder;
 pub mod identity;
 pub mod linger;
 pub mod link;
+pub mod link_client;
 pub mod link_ingress;
 pub mod links;
 pub mod material;

@@ -129,7 +129,7 @@ impl<'c, 'a> Turn<'c, 'a> {
         connection.counts.sent(Label::PubComp);
     }
 
-    fn disconnect(&mut self, disconnect: &Disconnect<'_>) -> Close {
+    fn disconnect(&self, disconnect: &Disconnect<'_>) -> Close {
         if let Some(seconds) = disconnect.properties.session_expiry_interval() {
             let changed = self.connection.client.lock().session.change_expiry(seconds);
             if let Err(reason) = changed {

@@ -11,6 +11,7 @@ use crate::broker::Broker;
 use crate::broker::Targets;
 use crate::broker::close::Close;
 use crate::broker::connection::Connection;
+use crate::broker::delivery::Reached;
 use crate::broker::delivery::Source;
 use crate::broker::identity::Denied;
 use crate::broker::identity::Identity;
@@ -105,10 +106,7 @@ impl<'a> Turn<'_, 'a> {
         if publish.qos == QoS::ExactlyOnce && !self.is_new(&publish)? {
             return Ok(());
         }
-        let targets = match verdict {
-            Ok(targets) => targets,
-            Err(_) => return self.refuse(&publish),
-        };
+        let Ok(targets) = verdict else { return self.refuse(&publish) };
         if self.is_link_topic(&topic) {
             return self.link_publish(&topic, &publish);
         }
@@ -242,11 +240,11 @@ impl<'a> Turn<'_, 'a> {
         let mut run = Run::new(&publications, &mut connection.publisher.frames, self.now);
         let stored = broker.retain_run(&mut run);
         let source = Source::Client(&connection.publisher.identity, connection.client.key);
-        let matched = broker.deliver(&mut run, &targets, source, self.now, &mut connection.counts.tally);
-        if !matched {
+        let reached = broker.deliver(&mut run, &targets, source, self.now, &mut connection.counts.tally);
+        if reached == Reached::Nobody {
             connection.counts.no_subscribers += publications.len() as u64;
         }
-        let reason = if matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
+        let reason = reached.reason();
         for (index, pending) in messages.iter().enumerate() {
             let Some((qos, id)) = pending.answer else { continue };
             let refused = stored.get(index).is_some_and(|stored| !stored);

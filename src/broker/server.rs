@@ -203,9 +203,10 @@ impl Server {
         for (listener, socket) in bound {
             self.open(&listener, socket, material.tls.get(&listener.id()).cloned());
         }
-        for name in diff.links.removed.iter().chain(&diff.links.changed) {
+        for name in &diff.links.removed {
             self.stop_link(name).await;
         }
+        // A changed link is replaced at once, so that what its peer wants of us is kept.
         for link in &settings.cluster.links {
             if diff.links.added.contains(&link.name) || diff.links.changed.contains(&link.name) {
                 self.start_link(link.clone()).await;
@@ -295,8 +296,9 @@ impl Server {
         for listener in ending {
             closing.spawn(listener);
         }
-        Links::stop_all(&self.broker).await;
+        // Clients first: the Wills of those that vanish are still owed to the peers.
         while closing.join_next().await.is_some() {}
+        Links::stop_all(&self.broker).await;
         self.sweeper.abort();
         tracing::info!("stopped");
     }

@@ -68,7 +68,6 @@ impl Broker {
     }
 
     /// Resumes a session, unless it ended with its last connection: then the attachment comes back.
-    #[expect(clippy::result_large_err, reason = "the attachment goes on to a new session at once")]
     fn take_over(
         &self,
         client: &Arc<Client>,
@@ -165,7 +164,8 @@ impl Broker {
             client.set_connected(false);
             aftermath.filters = state.session.subscriptions().map(|(filter, _)| filter.into()).collect();
             aftermath.lost_messages = state.session.queued();
-            let will = due.will.or(state.session.end());
+            let delayed_will = state.session.end();
+            let will = due.will.or(delayed_will);
             aftermath.will = will.map(|message| (message, Arc::clone(&state.identity)));
             let bell = state.bell();
             state.deafen();

@@ -94,14 +94,16 @@ impl Arena {
         }
     }
 
-    /// Frees `chunk` if nothing in it is left, and every empty chunk at the front.
+    /// Empties `chunk` if nothing in it is left, frees it unless it is still written to, and drops every empty
+    /// chunk at the front.
     fn sweep(&mut self, chunk: u64) {
         let index = chunk.wrapping_sub(self.first) as usize;
         let last = self.chunks.len().saturating_sub(1);
-        if let Some(chunk) =
-            self.chunks.get_mut(index).filter(|chunk| chunk.live == 0 && 0 < index && index < last)
-        {
-            chunk.bytes = Vec::new();
+        if let Some(chunk) = self.chunks.get_mut(index).filter(|chunk| chunk.live == 0) {
+            chunk.bytes.clear();
+            if index < last {
+                chunk.bytes.shrink_to(if index == 0 { SPARE_BYTES_MAX } else { 0 });
+            }
         }
         while self.chunks.front().is_some_and(|chunk| chunk.live == 0) {
             let Some(mut chunk) = self.chunks.pop_front() else { break };

@@ -97,7 +97,8 @@ impl Inflater {
 
 /// Deflates payloads in place.
 pub struct Deflater {
-    state: Compress,
+    level: Compression,
+    state: Option<Compress>,
     packed: Vec<u8>,
 }
 
@@ -118,7 +119,7 @@ impl Deflater {
     /// A deflater of zlib level 1 to 9.
     #[must_use]
     pub fn new(level: u32) -> Self {
-        Self { state: Compress::new(Compression::new(level.clamp(1, 9)), true), packed: Vec::new() }
+        Self { level: Compression::new(level.clamp(1, 9)), state: None, packed: Vec::new() }
     }
 
     /// Replaces the payload `out[start..]`, a version byte and a plain term, by its compressed form if that is
@@ -134,8 +135,10 @@ impl Deflater {
         self.packed.clear();
         self.packed.shrink_to(BUFFER_BYTES_KEPT);
         self.packed.reserve(room);
-        self.state.reset();
-        let status = self.state.compress_vec(term, &mut self.packed, FlushCompress::Finish);
+        // Made at the first use: it is a quarter of a megabyte.
+        let state = self.state.get_or_insert_with(|| Compress::new(self.level, true));
+        state.reset();
+        let status = state.compress_vec(term, &mut self.packed, FlushCompress::Finish);
         if !matches!(status, Ok(Status::StreamEnd)) || self.packed.len() >= room {
             return false;
         }
@@ -144,5 +147,71 @@ impl Deflater {
         out.extend_from_slice(&size.to_be_bytes());
         out.extend_from_slice(&self.packed);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(term: &[u8]) -> Vec<u8> {
+        let mut payload = vec![etf::VERSION];
+        payload.extend_from_slice(term);
+        assert!(Deflater::default().shrink(&mut payload, 0, 0));
+        payload
+    }
+
+    #[test]
+    fn what_shrinks_comes_back_and_what_does_not_stays() {
+        let mut deflater = Deflater::default();
+        let mut inflater = Inflater::default();
+        for round in 0..3_u8 {
+            let mut payload = b"kept".to_vec();
+            payload.push(etf::VERSION);
+            payload.extend_from_slice(&[round; 5_000]);
+            assert!(deflater.shrink(&mut payload, 4, COMPRESS_BYTES_MIN));
+            assert!(payload.len() < 100 && payload.starts_with(b"kept"));
+            assert_eq!(inflater.open(&payload[4..]).unwrap().rest(), [round; 5_000]);
+        }
+        let mut state = 1_u32;
+        let mut noise = || {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state as u8
+        };
+        let noise: Vec<u8> = (0..2_000).map(|_| noise()).collect();
+        let mut payload = [vec![etf::VERSION], noise].concat();
+        let before = payload.clone();
+        assert!(!deflater.shrink(&mut payload, 0, COMPRESS_BYTES_MIN));
+        assert_eq!(payload, before);
+        let mut short = [etf::VERSION; 100].to_vec();
+        assert!(!deflater.shrink(&mut short, 0, COMPRESS_BYTES_MIN));
+    }
+
+    /// `reliability.md` 3.2, class K.
+    #[test]
+    fn bombs_are_refused_without_their_memory() {
+        let mut inflater = Inflater::new(10_000);
+        let huge = [etf::VERSION, etf::COMPRESSED, 255, 255, 255, 255, 0x78, 0x9c];
+        assert_eq!(inflater.open(&huge), Err(EtfError::Inflated(u32::MAX)));
+        // Declares little, holds much: 1000 to 1.
+        let mut bomb = packed(&vec![0; 10_000_000]);
+        bomb[2..6].copy_from_slice(&5_000_u32.to_be_bytes());
+        assert_eq!(inflater.open(&bomb), Err(EtfError::Zlib));
+        assert!(inflater.plain.capacity() <= 16_384, "{}", inflater.plain.capacity());
+        // Declares much, holds little.
+        let mut liar = packed(&[0; 1_000]);
+        liar[2..6].copy_from_slice(&9_999_u32.to_be_bytes());
+        assert_eq!(inflater.open(&liar), Err(EtfError::Zlib));
+        let exact = packed(&[7; 10_000]);
+        assert_eq!(inflater.open(&exact).unwrap().rest(), [7; 10_000]);
+        let mut cut = exact.clone();
+        cut.truncate(exact.len() - 9);
+        assert_eq!(inflater.open(&cut), Err(EtfError::Zlib));
+        let trailing = [exact, vec![1, 2, 3]].concat();
+        assert_eq!(inflater.open(&trailing).unwrap().rest().len(), 10_000);
+        assert_eq!(inflater.open(&[etf::VERSION, etf::COMPRESSED, 0, 0]), Err(EtfError::Truncated));
+        assert_eq!(inflater.open(&[]), Err(EtfError::Version));
     }
 }

@@ -205,24 +205,35 @@ impl<'a> Reader<'a> {
 
     /// Skips one whole term of any kind, without recursion.
     pub fn skip(&mut self) -> Result<(), EtfError> {
+        let head = self.head()?;
+        self.skip_rest(head)
+    }
+
+    /// Skips the terms that belong to a head just read.
+    pub fn skip_rest(&mut self, head: Head<'_>) -> Result<(), EtfError> {
+        match head.children() {
+            0 => Ok(()),
+            children => self.skip_children(children),
+        }
+    }
+
+    fn skip_children(&mut self, children: u64) -> Result<(), EtfError> {
         let mut left = [0_u64; DEPTH_MAX];
         let mut depth = 0;
+        left[0] = children;
         loop {
+            left[depth] -= 1;
             let children = self.head()?.children();
             if children > 0 {
                 depth += 1;
                 *left.get_mut(depth).ok_or(EtfError::TooDeep)? = children;
                 continue;
             }
-            while depth > 0 {
-                left[depth] -= 1;
-                if left[depth] > 0 {
-                    break;
+            while left[depth] == 0 {
+                if depth == 0 {
+                    return Ok(());
                 }
                 depth -= 1;
-            }
-            if depth == 0 {
-                return Ok(());
             }
         }
     }
@@ -355,5 +366,4 @@ pub fn put_nil(out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-#[path = "etf/tests.rs"]
 mod tests;

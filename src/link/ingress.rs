@@ -283,6 +283,7 @@ fn actor_init<'a>(
 }
 
 /// What to do about a PUBLISH on `$LINK/cluster/msg/PEER`.
+#[expect(clippy::large_enum_variant, reason = "returned once per message; a box would be an allocation each")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MessageDecision<'a> {
     /// Route it to local subscribers, and to no link. Acknowledge with 0x00, or 0x10 if there was none.
@@ -332,3 +333,6 @@ pub fn message<'a>(
     }
     MessageDecision::Deliver(forwarded)
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,16 +7,20 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 
 use crate::link::arena::Arena;
 use crate::link::arena::Span;
 use crate::link::ingress::DropReason;
 use crate::link::ingress::NO_MATCHING_SUBSCRIBERS;
+pub use crate::link::lane::spool::LaneConfig;
+pub use crate::link::lane::spool::LaneCounters;
+pub use crate::link::lane::spool::OnFull;
+pub use crate::link::lane::spool::SpoolBudget;
 use crate::mqtt::packet::PacketId;
 use crate::mqtt::packet::QoS;
 use crate::time::Now;
+
+mod spool;
 
 /// In-flight window when configuration leaves it open; EMQX's `max_inflight`.
 pub const MAX_INFLIGHT: u16 = 32;
@@ -28,81 +32,6 @@ const ENTRY_BYTES: u64 = 48;
 const PUBLISH_OVERHEAD: usize = 12;
 /// How many packet identifiers the window may span.
 const SPAN_MAX: usize = 65_535;
-
-/// What to do when the spool is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnFull {
-    /// Drop the oldest message that is not in flight.
-    #[default]
-    DropOldest,
-    /// Drop the new message.
-    DropNew,
-    /// Tell the publisher.
-    Refuse,
-}
-
-/// The bytes all lanes of one link may spool together.
-#[derive(Debug)]
-pub struct SpoolBudget {
-    limit: u64,
-    used: AtomicU64,
-}
-
-impl SpoolBudget {
-    /// A budget of `limit` bytes.
-    #[must_use]
-    pub fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicU64::new(0) })
-    }
-
-    fn reserve(&self, bytes: u64) -> bool {
-        let take = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
-    }
-
-    fn release(&self, bytes: u64) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// Bytes in use.
-    #[must_use]
-    pub fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    /// Bytes granted.
-    #[must_use]
-    pub fn limit(&self) -> u64 {
-        self.limit
-    }
-}
-
-/// The settings of a lane.
-#[derive(Debug, Clone)]
-pub struct LaneConfig {
-    /// Our own bound on unacknowledged messages; the peer's Receive Maximum may lower it.
-    pub max_inflight: u16,
-    /// Length of the topic we publish to, for the peer's Maximum Packet Size.
-    pub topic_bytes: usize,
-    /// What is older than this is dropped instead of sent; `None` keeps it.
-    pub max_age_ms: Option<u64>,
-    /// What to do when the budget is used up.
-    pub on_full: OnFull,
-    /// Whether QoS 0 messages are kept while there is no connection.
-    pub qos0: bool,
-}
-
-impl Default for LaneConfig {
-    fn default() -> Self {
-        Self {
-            max_inflight: MAX_INFLIGHT,
-            topic_bytes: 0,
-            max_age_ms: None,
-            on_full: OnFull::default(),
-            qos0: false,
-        }
-    }
-}
 
 /// What became of a message at the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,33 +72,6 @@ pub enum Acked {
     },
     /// Nothing in flight has this identifier.
     Unknown,
-}
-
-/// Where the messages went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LaneCounters {
-    /// Handed to the lane.
-    pub pushed: u64,
-    /// Handed to the connection, repetitions included.
-    pub sent: u64,
-    /// Handed to the connection again, marked DUP.
-    pub resent: u64,
-    /// Acknowledged by the peer.
-    pub acked: u64,
-    /// QoS 0 handed to the connection: no one will ever know more.
-    pub fired: u64,
-    /// Refused by the peer.
-    pub failed: u64,
-    /// Dropped by us, by [`DropReason::index`].
-    pub dropped: [u64; DropReason::ALL.len()],
-}
-
-impl LaneCounters {
-    /// Dropped by us, for whatever reason.
-    #[must_use]
-    pub fn dropped_total(&self) -> u64 {
-        self.dropped.iter().sum()
-    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -460,5 +362,4 @@ impl Drop for Lane {
 }
 
 #[cfg(test)]
-#[path = "lane/tests.rs"]
 mod tests;

@@ -106,8 +106,9 @@ pub fn parse(mut reader: Reader<'_>) -> Result<Forwarded<'_>, MessageError> {
     topic::check_name(name)?;
     let payload = parse_payload(&mut reader)?;
     let timestamp = reader.integer().map_err(field("timestamp"))?;
-    let mut extra = reader.term()?;
-    extra.map().map_err(field("extra"))?;
+    let extra = reader.head()?;
+    reader.skip_rest(extra)?;
+    let Head::Map(_) = extra else { return Err(MessageError::Field("extra")) };
     Ok(Forwarded {
         id,
         qos,
@@ -134,9 +135,10 @@ fn parse_flags(reader: &mut Reader<'_>) -> Result<bool, MessageError> {
     let pairs = reader.map().map_err(field("flags"))?;
     let mut retain = false;
     for _ in 0..pairs {
-        let mut key = reader.term()?;
+        let key = reader.head()?;
+        reader.skip_rest(key)?;
         let mut value = reader.term()?;
-        if key.head()? == Head::Atom(b"retain") {
+        if key == Head::Atom(b"retain") {
             retain = value.head()? == Head::Atom(b"true");
         }
     }
@@ -153,9 +155,10 @@ fn parse_headers<'a>(reader: &mut Reader<'a>) -> Result<Headers<'a>, MessageErro
     let pairs = reader.map().map_err(field("headers"))?;
     let mut headers = Headers::default();
     for _ in 0..pairs {
-        let mut key = reader.term()?;
+        let key = reader.head()?;
+        reader.skip_rest(key)?;
         let mut value = reader.term()?;
-        match key.head()? {
+        match key {
             Head::Atom(b"username") => headers.username = value.text().ok(),
             Head::Atom(b"properties") => headers.properties = parse_properties(value)?,
             _ => {}
@@ -168,9 +171,10 @@ fn parse_properties(mut reader: Reader<'_>) -> Result<MessageProperties<'_>, Mes
     let pairs = reader.map().map_err(field("properties"))?;
     let mut properties = MessageProperties::default();
     for _ in 0..pairs {
-        let mut key = reader.term()?;
+        let key = reader.head()?;
+        reader.skip_rest(key)?;
         let mut value = reader.term()?;
-        let Head::Atom(name) = key.head()? else { continue };
+        let Head::Atom(name) = key else { continue };
         match name {
             b"Payload-Format-Indicator" => {
                 let flag = value.integer().ok().and_then(|flag| u8::try_from(flag).ok());
@@ -406,3 +410,6 @@ pub fn message_id(unix_us: u64, process: u64, sequence: u16) -> [u8; 16] {
     id[14..].copy_from_slice(&sequence.to_be_bytes());
     id
 }
+
+#[cfg(test)]
+mod tests;

@@ -204,15 +204,16 @@ impl<'a> Fields<'a> {
                     Head::Binary(name) if fields.op.is_none() => fields.op = Some(name),
                     _ => return Err(PayloadError::Operation),
                 },
-                Head::Integer(key @ 10..=16) => {
-                    if fields.values[key as usize - 10].replace(value).is_some() {
-                        return Err(PayloadError::Twice(key.cast_unsigned()));
-                    }
-                }
+                Head::Integer(key @ 10..=16) => fields.set(key.cast_unsigned(), value)?,
                 _ => {}
             }
         }
         Ok(fields)
+    }
+
+    fn set(&mut self, key: u64, value: Reader<'a>) -> Result<(), PayloadError> {
+        let earlier = self.values[key as usize - 10].replace(value);
+        earlier.map_or(Ok(()), |_| Err(PayloadError::Twice(key)))
     }
 
     fn value(&self, key: u64) -> Result<Reader<'a>, PayloadError> {

@@ -76,22 +76,25 @@ struct Actor {
     rows: usize,
 }
 
-/// The rows of one filter, keyed by id; `None` stands for the id that equals the filter.
+/// A route id; `None` stands for one that equals the filter, which is the common case.
+type RowId = Option<Box<[u8]>>;
+
+/// The rows of one filter, by id, each with the lanes of its actors.
 #[derive(Debug)]
 enum Rows {
-    Few(SmallVec<[(Option<Box<[u8]>>, u64); 1]>),
-    Many(HashMap<Option<Box<[u8]>>, u64>),
+    Few(SmallVec<[(RowId, u64); 1]>),
+    Many(HashMap<RowId, u64>),
 }
 
 impl Rows {
-    fn lanes_mut(&mut self, id: &Option<Box<[u8]>>) -> Option<&mut u64> {
+    fn lanes_mut(&mut self, id: &RowId) -> Option<&mut u64> {
         match self {
             Self::Few(rows) => rows.iter_mut().find(|(other, _)| other == id).map(|(_, lanes)| lanes),
             Self::Many(rows) => rows.get_mut(id),
         }
     }
 
-    fn insert(&mut self, id: Option<Box<[u8]>>, lanes: u64) {
+    fn insert(&mut self, id: RowId, lanes: u64) {
         match self {
             Self::Few(rows) if rows.len() < ROWS_LISTED_MAX => rows.push((id, lanes)),
             Self::Few(rows) => {
@@ -103,7 +106,7 @@ impl Rows {
         }
     }
 
-    fn remove(&mut self, id: &Option<Box<[u8]>>) {
+    fn remove(&mut self, id: &RowId) {
         match self {
             Self::Few(rows) => rows.retain(|(other, _)| other != id),
             Self::Many(rows) => drop(rows.remove(id)),
@@ -113,7 +116,7 @@ impl Rows {
     /// Clears a lane everywhere; returns how many rows went and their ids' bytes.
     fn clear(&mut self, bit: u64, filter_bytes: usize) -> (usize, usize) {
         let (mut gone, mut bytes) = (0, 0);
-        let mut keep = |id: &Option<Box<[u8]>>, lanes: &mut u64| {
+        let mut keep = |id: &RowId, lanes: &mut u64| {
             let had = *lanes & bit != 0;
             *lanes &= !bit;
             if had && *lanes == 0 {
@@ -137,7 +140,7 @@ impl Rows {
     }
 }
 
-fn row_bytes(filter_bytes: usize, id: &Option<Box<[u8]>>) -> usize {
+fn row_bytes(filter_bytes: usize, id: &RowId) -> usize {
     filter_bytes + id.as_ref().map_or(0, |id| id.len())
 }
 
@@ -370,7 +373,7 @@ impl RemoteRoutes {
     }
 }
 
-fn row_id(op: &RouteOp<'_>) -> Option<Box<[u8]>> {
+fn row_id(op: &RouteOp<'_>) -> RowId {
     (op.id != op.topic).then(|| op.id.into())
 }
 
@@ -380,5 +383,4 @@ fn acceptable(topic: &[u8]) -> Option<&str> {
 }
 
 #[cfg(test)]
-#[path = "remote_routes/tests.rs"]
 mod tests;

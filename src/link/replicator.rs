@@ -41,11 +41,17 @@ use crate::link::payload::RouteOp;
 use crate::link::pending::BATCH_BYTES_MAX;
 use crate::link::pending::BATCH_OPS_MAX;
 use crate::link::pending::Pending;
+pub use crate::link::replicator::output::ControlPublish;
+pub use crate::link::replicator::output::Output;
+pub use crate::link::replicator::output::Problem;
+pub use crate::link::replicator::output::State;
 use crate::link::route::LinkTopics;
 use crate::link::route::LocalRoute;
 use crate::link::route::RouteKey;
 use crate::mqtt::packet::QoS;
 use crate::time::Now;
+
+mod output;
 
 /// Pause between heartbeats: a third of the receiver's patience.
 pub const HEARTBEAT_MS: u64 = 10_000;
@@ -74,115 +80,6 @@ const FAILURE: u8 = 0x80;
 
 /// Local subscriptions as they are when the iterator is made.
 pub type Snapshot = Box<dyn Iterator<Item = LocalRoute> + Send>;
-
-/// Where replication stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum State {
-    /// Not started, or stopped.
-    Stopped,
-    /// Waiting for the next attempt.
-    Disconnected,
-    /// The driver is connecting.
-    Connecting,
-    /// Subscribed or about to, actor_init sent or about to.
-    Handshaking,
-    /// The snapshot is on its way.
-    Bootstrapping,
-    /// The peer has every route of ours; changes follow as they come.
-    Online,
-    /// Taking our routes back before closing.
-    Stopping,
-}
-
-impl State {
-    /// The word EMQX uses, for logs and the API.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stopped => "stopped",
-            Self::Disconnected => "disconnected",
-            Self::Connecting => "connecting",
-            Self::Handshaking => "handshaking",
-            Self::Bootstrapping => "bootstrapping",
-            Self::Online => "online",
-            Self::Stopping => "stopping",
-        }
-    }
-}
-
-/// What went wrong last.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
-    /// The peer answered actor_init with an error: `unknown_cluster`, `cluster_link_disabled`,
-    /// `bad_remote_cluster_link_name` or another.
-    #[error("rejected: {0}")]
-    Rejected(String),
-    /// The peer refused the subscription to our response topic.
-    #[error("subscription refused with reason code {0:#04x}")]
-    SubscribeRefused(u8),
-    /// The peer refused a control operation, 0x87 for instance.
-    #[error("publish refused with reason code {0:#04x}")]
-    PublishRefused(u8),
-    /// The peer closed the connection with this reason code; 0x83 is its answer to a protocol error.
-    #[error("disconnected by the peer with reason code {0:#04x}")]
-    Disconnected(u8),
-    /// The connection could not be made, or broke.
-    #[error("connection lost")]
-    ConnectionLost,
-    /// No connection in time.
-    #[error("no connection within {CONNECT_TIMEOUT_MS} ms")]
-    ConnectTimeout,
-    /// No SUBACK, PUBACK or actor_init_ack in time.
-    #[error("no answer to the handshake within {ACK_TIMEOUT_MS} ms")]
-    AckTimeout,
-    /// No PUBACK for a route update in time.
-    #[error("no acknowledgement of a route update within {PUBACK_TIMEOUT_MS} ms")]
-    PubackTimeout,
-    /// The peer's ack could not be read.
-    #[error("unreadable actor_init_ack")]
-    UnreadableAck,
-    /// More changes than the queue holds: starting over.
-    #[error("too many pending route changes")]
-    Overflow,
-}
-
-/// A control operation to publish.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ControlPublish {
-    /// Hand this back with the PUBACK. Zero for QoS 0.
-    pub token: u32,
-    /// Outer QoS.
-    pub qos: QoS,
-    /// Topic Name.
-    pub topic: Arc<str>,
-    /// Payload.
-    pub payload: Vec<u8>,
-    /// Response Topic, on actor_init.
-    pub response_topic: Option<Arc<str>>,
-    /// Correlation Data, on actor_init.
-    pub correlation_data: Option<[u8; 16]>,
-}
-
-/// What the driver has to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
-    /// Connect: MQTT 5, Clean Start, no session expiry. Then `handle_connected` or `handle_disconnected`.
-    Connect,
-    /// Subscribe at QoS 1. Then `handle_subscribed`.
-    Subscribe {
-        /// Our response topic.
-        filter: Arc<str>,
-    },
-    /// Publish. For QoS 1 then `handle_puback`.
-    Publish(ControlPublish),
-    /// Take a snapshot of the local subscriptions, then `handle_snapshot`. Changes made after it was taken
-    /// must be reported after it was handed in.
-    RequestSnapshot,
-    /// Send DISCONNECT and close; `None` for a clean stop.
-    Close(Option<Problem>),
-    /// For the operator's eyes.
-    StateChanged(State),
-}
 
 /// Who we are and what we want.
 #[derive(Debug, Clone)]
@@ -439,7 +336,8 @@ impl Replicator {
 
     /// A distinct local subscription came or went.
     pub fn handle_route(&mut self, now: Now, route: &LocalRoute, gone: bool) {
-        if matches!(self.state, State::Stopped | State::Stopping) {
+        // What comes while stopping is not told any more, what goes still is.
+        if self.state == State::Stopped || self.state == State::Stopping && !gone {
             return;
         }
         let mut overflow = false;
@@ -449,7 +347,7 @@ impl Replicator {
         if overflow {
             // What got lost may include deletions: only a new incarnation makes the peer forget them.
             self.renew_incarnation = true;
-            if self.state != State::Disconnected {
+            if !matches!(self.state, State::Disconnected | State::Stopping) {
                 self.failed(Problem::Overflow);
             }
         } else if self.state == State::Online && self.awaited.is_none() && self.pending.is_waiting() {
@@ -702,5 +600,4 @@ impl Replicator {
 }
 
 #[cfg(test)]
-#[path = "replicator/tests.rs"]
 mod tests;

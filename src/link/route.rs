@@ -174,3 +174,111 @@ fn invalid_reason(filter: &str) -> Option<&'static str> {
     }
     name::is_reserved(filter).then_some("topic_not_allowed")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn topics_are_refused_with_emqxs_reasons() {
+        let invalid = |filters: &[&str]| match LinkTopics::parse(filters) {
+            Err(TopicsError::Invalid(pairs)) => pairs,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            invalid(&["", "$SYS/#/+", "a/b+", "ok", "a\0"]),
+            [
+                (String::new(), "empty_topic"),
+                ("$SYS/#/+".into(), "topic_invalid_#"),
+                ("a/b+".into(), "topic_invalid_char"),
+                ("a\0".into(), "topic_invalid_char"),
+            ]
+        );
+        // `$LINK/#` and `$LINK/+/msg/x` slip through in EMQX.
+        for filter in ["$LINK", "$LINK/#", "$LINK/+/msg/x", "$LINK/cluster", "$LINK/cluster/+/name"] {
+            assert_eq!(invalid(&[filter]), [(filter.to_owned(), "topic_not_allowed")]);
+        }
+        let redundant = |filters: &[&str]| match LinkTopics::parse(filters) {
+            Err(TopicsError::Redundant(covered)) => covered,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(redundant(&["t/+", "g/2", "t/1", "t/+/#", "t"]), ["t/+", "t/1"]);
+        assert_eq!(redundant(&["t", "t"]), ["t"]);
+        let error = LinkTopics::parse(&["t", "t"]).unwrap_err();
+        assert_eq!(error.to_string(), "redundant_topics: t");
+        assert_eq!(LinkTopics::parse(&["a/+", "+/b", "$SYS/#"]).unwrap().iter().count(), 3);
+    }
+
+    /// `link-protocol.md` 8, cases 12 to 15.
+    #[test]
+    fn intersections_are_maximal() {
+        let kept = |topics: &[&str], filter: &str| {
+            let mut kept = LinkTopics { filters: topics.iter().map(|topic| (*topic).into()).collect() }
+                .intersections(filter)
+                .into_iter()
+                .map(String::from)
+                .collect::<Vec<_>>();
+            kept.sort();
+            kept
+        };
+        let topics = ["t/+/1/#", "t/z", "t/1/+"];
+        assert_eq!(kept(&topics, "t/+"), ["t/z"]);
+        assert_eq!(kept(&topics, "t/+/+"), ["t/+/1", "t/1/+"]);
+        assert_eq!(kept(&["t/1", "t/2", "t/3"], "t/+/#"), ["t/1", "t/2", "t/3"]);
+        assert_eq!(kept(&["t/1", "t/2", "t/3", "t/+"], "t/+/#"), ["t/+"]);
+        let topics = ["t/1/+/3/#", "t/z", "t/1/2/+"];
+        assert_eq!(kept(&topics, "t/+"), ["t/z"]);
+        assert_eq!(kept(&topics, "t/+/2/3/#"), ["t/1/2/3/#"]);
+        assert_eq!(kept(&[], "#"), [""; 0]);
+        assert_eq!(kept(&["#", "$SYS/a/#"], "$SYS/#"), ["$SYS/a/#"]);
+        assert_eq!(kept(&["#"], "$LINK/cluster/msg/x"), [""; 0]);
+    }
+
+    fn filter() -> impl Strategy<Value = String> {
+        let level = prop::sample::select(vec!["a", "b", "+", ""]);
+        (prop::collection::vec(level, 1..4), any::<bool>())
+            .prop_map(|(mut levels, open)| {
+                if open {
+                    levels.push("#");
+                }
+                levels.join("/")
+            })
+            .prop_filter("not empty", |filter| !filter.is_empty())
+    }
+
+    fn topic_name() -> impl Strategy<Value = String> {
+        prop::collection::vec(prop::sample::select(vec!["a", "b", ""]), 1..4)
+            .prop_map(|levels| levels.join("/"))
+            .prop_filter("not empty", |name| !name.is_empty())
+    }
+
+    proptest! {
+        /// A subscription gets over the link what it matches and the link covers, no route twice.
+        #[test]
+        fn routes_match_what_subscription_and_link_match(
+            wanted in prop::collection::vec(filter(), 0..5), subscribed in filter(), name in topic_name(),
+        ) {
+            let topics = LinkTopics { filters: wanted.iter().map(|filter| filter.as_str().into()).collect() };
+            let kept = topics.intersections(&subscribed);
+            let both = topics.covers(&name) && topic::matches(&subscribed, &name);
+            prop_assert_eq!(kept.iter().any(|route| topic::matches(route, &name)), both);
+            for (index, one) in kept.iter().enumerate() {
+                for other in &kept[index + 1..] {
+                    prop_assert!(!topic::is_subset(one, other) && !topic::is_subset(other, one));
+                }
+            }
+            prop_assert_eq!(topics.intersects(&subscribed), !kept.is_empty());
+        }
+
+        #[test]
+        fn accepted_topics_do_not_cover_one_another(wanted in prop::collection::vec(filter(), 0..5)) {
+            let accepted = LinkTopics::parse(&wanted).is_ok();
+            let covered = wanted.iter().enumerate().any(|(index, one)| {
+                wanted.iter().enumerate().any(|(at, other)| at != index && topic::is_subset(one, other))
+            });
+            prop_assert_eq!(accepted, !covered);
+        }
+    }
+}

@@ -54,11 +54,12 @@ pub struct Grant<'a> {
     pub subscription_ids: &'a [u32],
 }
 
+/// What the client has to say next: PUBACK, PUBREC, PUBCOMP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    PubAck,
-    PubRec,
-    PubComp,
+    Acknowledge,
+    Receive,
+    Complete,
 }
 
 #[derive(Debug)]
@@ -182,7 +183,7 @@ impl Outbound {
     }
 
     fn take_id(&mut self, qos: QoS, owed: Option<Owed>) -> Option<PacketId> {
-        let stage = if qos == QoS::AtLeastOnce { Stage::PubAck } else { Stage::PubRec };
+        let stage = if qos == QoS::AtLeastOnce { Stage::Acknowledge } else { Stage::Receive };
         let id = self.ring.push(InFlight { stage, owed }).ok()?;
         self.sent_slots += 1;
         self.on_wire += 1;
@@ -286,13 +287,13 @@ impl Outbound {
 
     /// PUBACK: ends a QoS 1 delivery. Whether there was one.
     pub fn handle_puback(&mut self, id: PacketId) -> bool {
-        self.ring.find_mut(id).is_some_and(|found| found.stage == Stage::PubAck) && self.finish(id)
+        self.ring.find_mut(id).is_some_and(|found| found.stage == Stage::Acknowledge) && self.finish(id)
     }
 
     /// PUBREC: sends PUBREL, or ends the delivery when the client refused it. An unknown identifier is
     /// answered with PUBREL 0x92, unless it was refused anyway.
     pub fn handle_pubrec(&mut self, id: PacketId, reason: ReasonCode, output: &mut Output) -> bool {
-        let known = self.ring.find_mut(id).filter(|found| found.stage != Stage::PubAck);
+        let known = self.ring.find_mut(id).filter(|found| found.stage != Stage::Acknowledge);
         let Some(found) = known else {
             if !reason.is_error() {
                 pubrel(output, id, ReasonCode::PacketIdentifierNotFound);
@@ -302,7 +303,7 @@ impl Outbound {
         if reason.is_error() {
             return self.finish(id);
         }
-        found.stage = Stage::PubComp;
+        found.stage = Stage::Complete;
         found.owed = None;
         pubrel(output, id, ReasonCode::Success);
         true
@@ -310,7 +311,7 @@ impl Outbound {
 
     /// PUBCOMP: ends a QoS 2 delivery.
     pub fn handle_pubcomp(&mut self, id: PacketId) -> bool {
-        self.ring.find_mut(id).is_some_and(|found| found.stage == Stage::PubComp) && self.finish(id)
+        self.ring.find_mut(id).is_some_and(|found| found.stage == Stage::Complete) && self.finish(id)
     }
 
     fn finish(&mut self, id: PacketId) -> bool {

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod network;
+mod peers;
 mod world;
 
 use crate::network::Random;
@@ -16,7 +17,7 @@ use crate::world::World;
 const BUSY_MS: u64 = 90_000;
 /// How long nothing happens afterwards: longer than any timeout of the protocol.
 const SILENCE_MS: u64 = 120_000;
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 200;
 
 fn run(seed: u64) {
     let mut random = Random::new(seed);

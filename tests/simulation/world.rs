@@ -2,13 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tombolo::link::compress::Inflater;
-use tombolo::link::ingress;
-use tombolo::link::ingress::ControlDecision;
-use tombolo::link::ingress::ControlPublish;
 use tombolo::link::ingress::IngressSession;
-use tombolo::link::ingress::LinkView;
-use tombolo::link::ingress::MessageDecision;
 use tombolo::link::lane::Lane;
 use tombolo::link::lane::LaneConfig;
 use tombolo::link::lane::Pushed;
@@ -20,64 +14,56 @@ use tombolo::link::pending::Pending;
 use tombolo::link::remote_routes::RemoteRoutes;
 use tombolo::link::remote_routes::RouteChange;
 use tombolo::link::remote_routes::RouteLimits;
-use tombolo::link::replicator::Output;
 use tombolo::link::replicator::Replicator;
 use tombolo::link::replicator::ReplicatorConfig;
 use tombolo::link::replicator::State;
 use tombolo::link::route::LinkTopics;
 use tombolo::link::route::LocalRoute;
-use tombolo::mqtt::packet::PacketId;
 use tombolo::mqtt::packet::QoS;
 use tombolo::time::Now;
 
-use crate::network::Frame;
 use crate::network::Pipe;
 use crate::network::Random;
 
 /// The simulated wall clock begins here.
 const EPOCH_MS: u64 = 1_800_000_000_000;
-/// The peer's Receive Maximum and Maximum Packet Size: small, so that they matter.
-const RECEIVE_MAXIMUM: u16 = 5;
-const MAXIMUM_PACKET_SIZE: u32 = 600;
-/// Pause before a lane connects again.
-const LANE_RECONNECT_MS: u64 = 700;
 
 #[derive(Default)]
-struct Connection {
-    up: Pipe,
-    down: Pipe,
+pub(crate) struct Connection {
+    pub(crate) up: Pipe,
+    pub(crate) down: Pipe,
     /// The receiving side's state; gone once it knows the end.
-    server: Option<IngressSession>,
+    pub(crate) server: Option<IngressSession>,
 }
 
 /// One direction between two clusters: `from` dials `to`.
-struct Direction {
-    from: usize,
-    to: usize,
-    topics: LinkTopics,
-    replicator: Replicator,
-    control: Option<Connection>,
-    routes: RemoteRoutes,
-    mirror: BTreeSet<String>,
-    lane: Lane,
-    data: Option<Connection>,
-    data_retry_ms: u64,
-    partitioned_until_ms: u64,
-    pushed: u64,
+pub(crate) struct Direction {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) topics: LinkTopics,
+    pub(crate) replicator: Replicator,
+    pub(crate) control: Option<Connection>,
+    pub(crate) routes: RemoteRoutes,
+    pub(crate) mirror: BTreeSet<String>,
+    pub(crate) lane: Lane,
+    pub(crate) data: Option<Connection>,
+    pub(crate) data_retry_ms: u64,
+    pub(crate) partitioned_until_ms: u64,
+    pub(crate) pushed: u64,
     /// Messages before this one may be lost: their cluster restarted.
-    excused: u64,
+    pub(crate) excused: u64,
     /// Sequence numbers in the order of their first arrival.
-    arrived: Vec<u64>,
+    pub(crate) arrived: Vec<u64>,
 }
 
 pub(crate) struct World {
-    now_ms: u64,
-    random: Random,
-    subscriptions: Vec<BTreeSet<LocalRoute>>,
-    directions: Vec<Direction>,
+    pub(crate) now_ms: u64,
+    pub(crate) random: Random,
+    pub(crate) subscriptions: Vec<BTreeSet<LocalRoute>>,
+    pub(crate) directions: Vec<Direction>,
 }
 
-fn cluster(index: usize) -> String {
+pub(crate) fn cluster(index: usize) -> String {
     format!("c{index}")
 }
 
@@ -90,7 +76,8 @@ impl Direction {
     fn new(from: usize, to: usize, random: &mut Random) -> Self {
         let choices: [&[&str]; 5] =
             [&["m/#"], &["m/#", "a/#"], &["#"], &["m/#", "a/+", "+/b"], &["m/#", "a/b/#", "b"]];
-        let topics = LinkTopics::parse(*random.pick(&choices)).unwrap();
+        let filters = random.pick::<&[&str]>(&choices);
+        let topics = LinkTopics::parse(filters).unwrap();
         Self {
             from,
             to,
@@ -109,7 +96,7 @@ impl Direction {
         }
     }
 
-    fn follow_changes(&mut self) {
+    pub(crate) fn follow_changes(&mut self) {
         for change in self.routes.drain_changes() {
             match change {
                 RouteChange::Appeared(filter) => assert!(self.mirror.insert(filter.into()), "appeared twice"),
@@ -164,7 +151,7 @@ impl World {
         world
     }
 
-    fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         Now { mono_ms: self.now_ms, unix_ms: EPOCH_MS + self.now_ms }
     }
 
@@ -234,7 +221,7 @@ impl World {
         let random = self.random.next();
         let direction = &mut self.directions[index];
         let sequence = direction.pushed;
-        let qos = if random % 4 == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+        let qos = if random.is_multiple_of(4) { QoS::AtMostOnce } else { QoS::AtLeastOnce };
         let body = format!("{sequence}");
         let outgoing = Outgoing {
             id: message::message_id(now.unix_ms * 1_000, 1, sequence as u16),
@@ -332,243 +319,6 @@ impl World {
         self.receive_control(index);
         self.receive_data(index);
         self.pump(index);
-    }
-
-    fn follow_outputs(&mut self, index: usize) {
-        let now = self.now();
-        while let Some(output) = self.directions[index].replicator.poll_output() {
-            let delay = 1 + self.random.below(60);
-            let direction = &mut self.directions[index];
-            match output {
-                Output::Connect if now.mono_ms < direction.partitioned_until_ms => {
-                    direction.replicator.handle_disconnected(None);
-                }
-                Output::Connect => {
-                    let mut connection = Connection::default();
-                    connection.up.send(now.mono_ms, delay, Frame::Connect);
-                    direction.control = Some(connection);
-                }
-                Output::Close(_) => direction.control = None,
-                Output::RequestSnapshot => {
-                    let routes = self.subscriptions[direction.from].clone();
-                    direction.replicator.handle_snapshot(now, Box::new(routes.into_iter()));
-                }
-                Output::StateChanged(_) => {}
-                Output::Subscribe { .. } => self.send_up(index, delay, Frame::Subscribe),
-                Output::Publish(publish) => {
-                    assert!(publish.payload.len() < MAXIMUM_PACKET_SIZE as usize);
-                    self.send_up(
-                        index,
-                        delay,
-                        Frame::Control {
-                            token: publish.token,
-                            payload: publish.payload,
-                            response_topic: publish.response_topic,
-                            correlation_data: publish.correlation_data,
-                        },
-                    );
-                }
-            }
-        }
-    }
-
-    fn send_up(&mut self, index: usize, delay: u64, frame: Frame) {
-        if let Some(connection) = &mut self.directions[index].control {
-            connection.up.send(self.now_ms, delay, frame);
-        }
-    }
-
-    fn receive_control(&mut self, index: usize) {
-        let now = self.now();
-        while let Some(frame) =
-            self.directions[index].control.as_mut().and_then(|connection| connection.up.receive(now.mono_ms))
-        {
-            self.serve_control(index, frame);
-        }
-        while let Some(frame) = self.directions[index]
-            .control
-            .as_mut()
-            .and_then(|connection| connection.down.receive(now.mono_ms))
-        {
-            let direction = &mut self.directions[index];
-            match frame {
-                Frame::ConnAck => direction.replicator.handle_connected(now, Some(MAXIMUM_PACKET_SIZE)),
-                Frame::SubAck => direction.replicator.handle_subscribed(now, 1),
-                Frame::PubAck { token, reason } => direction.replicator.handle_puback(now, token, reason),
-                Frame::Response { correlation_data, payload } => {
-                    direction.replicator.handle_response(now, Some(&correlation_data), &payload);
-                }
-                Frame::Disconnect(reason) => {
-                    direction.control = None;
-                    direction.replicator.handle_disconnected(Some(reason));
-                }
-                Frame::Broken => {
-                    direction.control = None;
-                    direction.replicator.handle_disconnected(None);
-                }
-                other => panic!("{other:?}"),
-            }
-            self.follow_outputs(index);
-        }
-    }
-
-    /// The receiving cluster's side of a route replication connection.
-    fn serve_control(&mut self, index: usize, frame: Frame) {
-        let now = self.now();
-        // Now and then an acknowledgement takes longer than anyone waits.
-        let slow = if self.random.chance(2) { 7_000 } else { 0 };
-        let delay = 1 + self.random.below(60) + slow;
-        let direction = &mut self.directions[index];
-        let (peer, own) = (cluster(direction.from), cluster(direction.to));
-        let Some(connection) = &mut direction.control else { return };
-        let Connection { down, server, .. } = connection;
-        match frame {
-            Frame::Connect => {
-                *server = Some(IngressSession::default());
-                down.send(now.mono_ms, delay, Frame::ConnAck);
-            }
-            Frame::Broken => *server = None,
-            Frame::Subscribe => down.send(now.mono_ms, delay, Frame::SubAck),
-            Frame::Control { token, payload, response_topic, correlation_data } => {
-                let Some(session) = server else { return };
-                let link = LinkView { peer: &peer, cluster: &own, enabled: true, topics: &direction.topics };
-                let publish = ControlPublish {
-                    peer: &peer,
-                    response_topic: response_topic.as_deref(),
-                    correlation_data: correlation_data.as_ref().map(|data| &data[..]),
-                    payload: &payload,
-                };
-                let mut inflater = Inflater::default();
-                let decision = ingress::control(
-                    session,
-                    Some(&link),
-                    &mut direction.routes,
-                    &mut inflater,
-                    now,
-                    publish,
-                );
-                let puback = |reason| Frame::PubAck { token, reason };
-                match decision {
-                    ControlDecision::Ack(reason) if token != 0 => {
-                        down.send(now.mono_ms, delay, puback(reason))
-                    }
-                    ControlDecision::Ack(_) => {}
-                    ControlDecision::Reply { payload, correlation_data, .. } => {
-                        let response =
-                            Frame::Response { correlation_data: correlation_data.to_vec(), payload };
-                        // Either order is allowed.
-                        let (first, second) =
-                            if token % 2 == 0 { (response, puback(0x10)) } else { (puback(0x10), response) };
-                        down.send(now.mono_ms, delay, first);
-                        down.send(now.mono_ms, delay, second);
-                    }
-                    ControlDecision::Disconnect(_) => {
-                        *server = None;
-                        down.send(now.mono_ms, delay, Frame::Disconnect(0x83));
-                    }
-                }
-                direction.follow_changes();
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn connect_data(&mut self, index: usize) {
-        let delay = 1 + self.random.below(60);
-        let now_ms = self.now_ms;
-        let direction = &mut self.directions[index];
-        direction.data_retry_ms = now_ms + LANE_RECONNECT_MS;
-        if now_ms >= direction.partitioned_until_ms {
-            let mut connection = Connection::default();
-            connection.up.send(now_ms, delay, Frame::Connect);
-            direction.data = Some(connection);
-        }
-    }
-
-    fn receive_data(&mut self, index: usize) {
-        let now = self.now();
-        while let Some(frame) =
-            self.directions[index].data.as_mut().and_then(|connection| connection.up.receive(now.mono_ms))
-        {
-            self.serve_data(index, frame);
-        }
-        while let Some(frame) =
-            self.directions[index].data.as_mut().and_then(|connection| connection.down.receive(now.mono_ms))
-        {
-            let direction = &mut self.directions[index];
-            match frame {
-                Frame::ConnAck => {
-                    direction.lane.handle_connected(RECEIVE_MAXIMUM, Some(MAXIMUM_PACKET_SIZE));
-                }
-                Frame::PubAck { token, reason } => {
-                    direction.lane.handle_ack(PacketId::new(token as u16).unwrap(), reason);
-                }
-                Frame::Broken => {
-                    direction.data = None;
-                    direction.lane.handle_disconnected();
-                }
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    /// The receiving cluster's side of a forwarding connection.
-    fn serve_data(&mut self, index: usize, frame: Frame) {
-        let now = self.now();
-        let slow = if self.random.chance(2) { 3_000 } else { 0 };
-        let delay = 1 + self.random.below(40) + slow;
-        let back = self.directions.iter().position(|other| {
-            (other.from, other.to) == (self.directions[index].to, self.directions[index].from)
-        });
-        let topics = self.directions[back.unwrap()].topics.clone();
-        let direction = &mut self.directions[index];
-        let Some(Connection { down, server, .. }) = &mut direction.data else { return };
-        match frame {
-            Frame::Connect => {
-                *server = Some(IngressSession::default());
-                down.send(now.mono_ms, delay, Frame::ConnAck);
-            }
-            Frame::Broken => *server = None,
-            Frame::Message { packet_id, payload, .. } => {
-                if server.is_none() {
-                    return;
-                }
-                let link = LinkView { peer: "", cluster: "", enabled: true, topics: &topics };
-                let mut inflater = Inflater::default();
-                let MessageDecision::Deliver(message) =
-                    ingress::message(Some(&link), &mut inflater, now, &payload)
-                else {
-                    panic!("every message is wanted")
-                };
-                if message.qos == QoS::AtLeastOnce {
-                    let sequence: u64 = std::str::from_utf8(&message.payload).unwrap().parse().unwrap();
-                    if !direction.arrived.contains(&sequence) {
-                        direction.arrived.push(sequence);
-                    }
-                }
-                if let Some(id) = packet_id {
-                    down.send(now.mono_ms, delay, Frame::PubAck { token: u32::from(id), reason: 0x10 });
-                }
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Sends what the window has room for.
-    fn pump(&mut self, index: usize) {
-        let now = self.now();
-        let direction = &mut self.directions[index];
-        let mut frames = Vec::new();
-        while let Some(sent) = direction.lane.next_to_send(now) {
-            let packet_id = sent.packet_id.map(PacketId::get);
-            frames.push(Frame::Message { packet_id, dup: sent.dup, payload: sent.payload.to_vec() });
-        }
-        assert!(direction.lane.in_flight() <= usize::from(RECEIVE_MAXIMUM));
-        for frame in frames {
-            let delay = 1 + self.random.below(40);
-            let connection = self.directions[index].data.as_mut().unwrap();
-            connection.up.send(now.mono_ms, delay, frame);
-        }
     }
 
     /// What must hold once nothing has happened for long enough.

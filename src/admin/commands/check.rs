@@ -15,7 +15,10 @@ pub fn check(path: Option<&Path>, hardened: bool) -> Result<(), Failure> {
     let settings = settings(path)?;
     let (mut errors, mut warnings) = (Vec::new(), config::warnings(&settings));
     match Material::load(&settings, clock::now()) {
-        Ok(material) => warnings.extend(material.warnings),
+        Ok(material) => {
+            material.notes.iter().for_each(|line| println!("note: {line}"));
+            warnings.extend(material.warnings);
+        }
         Err(found) => errors.extend(found),
     }
     if hardened {

@@ -23,6 +23,10 @@ use crate::config::Settings;
 /// A stop that takes longer is ended (`interface.md` section 5).
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
+/// Threads for hashing and name resolution. The C library's allocator keeps the 19 MiB of a hash for each
+/// thread that ever made one, so there must not be many.
+const BLOCKING_THREADS: usize = 3;
+
 /// Runs a broker with this configuration, or with the embedded default.
 pub fn serve(path: Option<&Path>) -> Result<(), Failure> {
     let settings = settings(path)?;
@@ -34,6 +38,7 @@ pub fn serve(path: Option<&Path>) -> Result<(), Failure> {
     // hashing and name resolution have threads of their own.
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(|error| Failure::new(Exit::Other, format!("cannot start the runtime: {error}")))?;
     runtime.block_on(run(path, settings, &logging))

@@ -1,1 +1,236 @@
-//! Tests of the lane.
+//! The ledger, the order and the window of a lane.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn at(mono_ms: u64) -> Now {
+    Now { mono_ms, unix_ms: 0 }
+}
+
+fn lane(limit: u64, config: LaneConfig) -> Lane {
+    Lane::new(config, SpoolBudget::new(limit))
+}
+
+fn push(lane: &mut Lane, now: u64, qos: QoS, text: &str) -> Pushed {
+    lane.push(at(now), qos, |out| out.extend_from_slice(text.as_bytes()))
+}
+
+fn send(lane: &mut Lane) -> Option<(u16, bool, String)> {
+    let sent = lane.next_to_send(at(0))?;
+    let text = String::from_utf8(sent.payload.to_vec()).unwrap();
+    Some((sent.packet_id.map_or(0, PacketId::get), sent.dup, text))
+}
+
+fn ack(lane: &mut Lane, id: u16, reason: u8) -> Acked {
+    lane.handle_ack(PacketId::new(id).unwrap(), reason)
+}
+
+const ONE: QoS = QoS::AtLeastOnce;
+
+#[test]
+fn the_window_is_the_smaller_of_both_sides() {
+    let mut lane = lane(10_000, LaneConfig { max_inflight: 3, ..LaneConfig::default() });
+    for text in ["a", "b", "c", "d"] {
+        assert_eq!(push(&mut lane, 0, ONE, text), Pushed::Spooled);
+    }
+    assert_eq!(send(&mut lane), None, "no connection");
+    lane.handle_connected(2, None);
+    assert_eq!(send(&mut lane), Some((1, false, "a".into())));
+    assert_eq!(send(&mut lane), Some((2, false, "b".into())));
+    assert_eq!(send(&mut lane), None);
+    assert_eq!(ack(&mut lane, 2, 0x10), Acked::Delivered { pushed_ms: 0 });
+    assert_eq!(ack(&mut lane, 2, 0), Acked::Unknown);
+    assert_eq!(ack(&mut lane, 9, 0), Acked::Unknown);
+    assert_eq!(send(&mut lane), Some((3, false, "c".into())));
+    assert_eq!(ack(&mut lane, 1, 0x87), Acked::Failed { reason: 0x87 });
+    let counters = lane.counters();
+    assert_eq!((counters.acked, counters.failed, lane.queued(), lane.in_flight()), (1, 1, 1, 1));
+    assert_eq!(lane.unaccounted(), 0);
+}
+
+#[test]
+fn what_was_not_acknowledged_goes_first_on_the_next_connection() {
+    let mut lane = lane(10_000, LaneConfig::default());
+    for text in ["a", "b", "c", "d"] {
+        push(&mut lane, 0, QoS::ExactlyOnce, text);
+    }
+    lane.handle_connected(65_535, None);
+    (0..3).for_each(|_| drop(send(&mut lane)));
+    ack(&mut lane, 2, 0);
+    lane.handle_disconnected();
+    lane.handle_connected(65_535, None);
+    assert_eq!(send(&mut lane), Some((1, true, "a".into())));
+    assert_eq!(send(&mut lane), Some((2, true, "c".into())));
+    assert_eq!(send(&mut lane), Some((3, false, "d".into())));
+    assert_eq!((lane.counters().resent, lane.counters().sent), (2, 6));
+}
+
+#[test]
+fn qos_0_waits_for_a_connection_only_if_told_to() {
+    for qos0 in [false, true] {
+        let mut lane = lane(10_000, LaneConfig { qos0, ..LaneConfig::default() });
+        let offline = if qos0 { Pushed::Spooled } else { Pushed::Dropped(DropReason::Offline) };
+        assert_eq!(push(&mut lane, 0, QoS::AtMostOnce, "a"), offline);
+        lane.handle_connected(1, None);
+        assert_eq!(push(&mut lane, 0, QoS::AtMostOnce, "b"), Pushed::Spooled);
+        lane.handle_disconnected();
+        assert_eq!(lane.queued(), if qos0 { 2 } else { 0 });
+        lane.handle_connected(1, None);
+        while send(&mut lane).is_some() {}
+        assert_eq!(lane.counters().fired, if qos0 { 2 } else { 0 });
+        assert_eq!((lane.unaccounted(), lane.bytes()), (0, 0));
+    }
+}
+
+#[test]
+fn a_full_spool_drops_or_refuses_as_told() {
+    let room_for_two = 2 * (ENTRY_BYTES + 1);
+    for (on_full, third, left) in [
+        (OnFull::DropOldest, Pushed::Spooled, "bc"),
+        (OnFull::DropNew, Pushed::Dropped(DropReason::SpoolFull), "ab"),
+        (OnFull::Refuse, Pushed::Refused, "ab"),
+    ] {
+        let mut lane = lane(room_for_two, LaneConfig { on_full, ..LaneConfig::default() });
+        push(&mut lane, 0, ONE, "a");
+        push(&mut lane, 0, ONE, "b");
+        assert_eq!(push(&mut lane, 0, ONE, "c"), third);
+        assert_eq!(lane.counters().dropped[DropReason::SpoolFull.index()], 1);
+        lane.handle_connected(9, None);
+        let sent: String = std::iter::from_fn(|| send(&mut lane)).map(|(_, _, text)| text).collect();
+        assert_eq!(sent, left);
+        assert_eq!(lane.unaccounted(), 0);
+    }
+    // The budget is the link's: another lane's messages are not dropped for ours.
+    let budget = SpoolBudget::new(room_for_two);
+    let mut one = Lane::new(LaneConfig::default(), budget.clone());
+    let mut other = Lane::new(LaneConfig::default(), budget.clone());
+    push(&mut one, 0, ONE, "a");
+    push(&mut one, 0, ONE, "b");
+    assert_eq!(push(&mut other, 0, ONE, "c"), Pushed::Dropped(DropReason::SpoolFull));
+    drop(one);
+    assert_eq!(budget.used(), 0);
+    assert_eq!(push(&mut other, 0, ONE, "c"), Pushed::Spooled);
+}
+
+#[test]
+fn what_is_too_old_or_too_large_is_not_sent() {
+    let config = LaneConfig { max_age_ms: Some(100), topic_bytes: 8, ..LaneConfig::default() };
+    let mut lane = lane(10_000, config);
+    push(&mut lane, 0, ONE, "old");
+    push(&mut lane, 50, ONE, &"x".repeat(500));
+    push(&mut lane, 60, ONE, "c");
+    assert_eq!(lane.poll_timeout(), Some(100));
+    lane.handle_connected(9, Some(100));
+    assert_eq!(push(&mut lane, 60, ONE, &"y".repeat(90)), Pushed::Dropped(DropReason::TooLarge));
+    let sent = lane.next_to_send(at(120)).unwrap();
+    assert_eq!(sent.payload, b"c");
+    assert_eq!(lane.oldest_age_ms(at(120)), Some(60));
+    let dropped = lane.counters().dropped;
+    assert_eq!((dropped[DropReason::Expired.index()], dropped[DropReason::TooLarge.index()]), (1, 2));
+    assert_eq!(lane.unaccounted(), 0);
+}
+
+#[test]
+fn packet_identifiers_run_around() {
+    let mut lane = lane(1_000_000, LaneConfig::default());
+    lane.handle_connected(9, None);
+    push(&mut lane, 0, ONE, "first");
+    let mut last = send(&mut lane).unwrap().0;
+    for _ in 0..70_000 {
+        push(&mut lane, 0, ONE, "x");
+        let (id, dup, _) = send(&mut lane).unwrap();
+        assert_eq!((id, dup), (last % 65_535 + 1, false));
+        assert_eq!(ack(&mut lane, last, 0), Acked::Delivered { pushed_ms: 0 });
+        last = id;
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Push(u8, usize),
+    Send,
+    Ack(usize, u8),
+    Connected(u16, u32),
+    Disconnected,
+    Pass(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..3_u8, 1..3_000_usize).prop_map(|(qos, length)| Step::Push(qos, length)),
+        6 => Just(Step::Send),
+        4 => (0..8_usize, prop::sample::select(vec![0_u8, 0x10, 0x10, 0x97]))
+            .prop_map(|(index, reason)| Step::Ack(index, reason)),
+        1 => (1..6_u16, 1_000..4_000_u32).prop_map(|(window, size)| Step::Connected(window, size)),
+        1 => Just(Step::Disconnected),
+        1 => (1..4_000_u64).prop_map(Step::Pass),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_message_is_accounted_for_and_order_is_kept(
+        on_full in prop::sample::select(vec![OnFull::DropOldest, OnFull::DropNew, OnFull::Refuse]),
+        qos0 in any::<bool>(),
+        steps in prop::collection::vec(step(), 1..200),
+    ) {
+        let config = LaneConfig { max_inflight: 4, max_age_ms: Some(10_000), on_full, qos0, topic_bytes: 20 };
+        let budget = SpoolBudget::new(20_000);
+        let mut lane = Lane::new(config, budget.clone());
+        let (mut now, mut number, mut window) = (0, 0_u64, 0);
+        // In flight: packet identifier to message number; and the last number sent on this connection.
+        let mut in_flight = BTreeMap::new();
+        let mut last_sent = None;
+        for step in steps {
+            match step {
+                Step::Push(qos, length) => {
+                    number += 1;
+                    let body = [number.to_be_bytes().to_vec(), vec![qos; length]].concat();
+                    lane.push(at(now), QoS::from_u8(qos).unwrap(), |out| out.extend_from_slice(&body));
+                }
+                Step::Send => if let Some(sent) = lane.next_to_send(at(now)) {
+                    let number = u64::from_be_bytes(sent.payload[..8].try_into().unwrap());
+                    prop_assert!(sent.payload[8..].iter().all(|byte| (*byte > 0) == sent.packet_id.is_some()));
+                    prop_assert!(last_sent < Some(number), "{last_sent:?} then {number}");
+                    last_sent = Some(number);
+                    if let Some(id) = sent.packet_id {
+                        prop_assert!(in_flight.insert(id, number).is_none());
+                    }
+                },
+                Step::Ack(index, reason) => {
+                    if let Some(id) = in_flight.keys().nth(index).copied() {
+                        in_flight.remove(&id);
+                        let acked = lane.handle_ack(id, reason);
+                        prop_assert_eq!(matches!(acked, Acked::Failed { .. }), reason == 0x97);
+                        prop_assert!(acked != Acked::Unknown);
+                    }
+                }
+                Step::Connected(receive_maximum, size) => {
+                    lane.handle_connected(receive_maximum, Some(size));
+                    window = usize::from(receive_maximum.min(4));
+                    in_flight.clear();
+                    last_sent = None;
+                }
+                Step::Disconnected => {
+                    lane.handle_disconnected();
+                    in_flight.clear();
+                    last_sent = None;
+                }
+                Step::Pass(ms) => {
+                    now += ms;
+                    lane.handle_timeout(at(now));
+                }
+            }
+            prop_assert_eq!(lane.unaccounted(), 0);
+            prop_assert_eq!(lane.in_flight(), in_flight.len());
+            prop_assert!(in_flight.len() <= window);
+            prop_assert_eq!(lane.bytes(), budget.used());
+            prop_assert!(budget.used() <= budget.limit());
+        }
+        drop(lane);
+        prop_assert_eq!(budget.used(), 0);
+    }
+}

@@ -1,0 +1,199 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::acl::confine::ListenerRole;
+use crate::broker::link_client::tests::Peer;
+use crate::broker::link_client::tests::Seen;
+use crate::broker::link_client::tests::in_time;
+use crate::broker::link_client::tests::link;
+use crate::broker::link_client::tests::settings;
+use crate::broker::links::Link;
+use crate::broker::shared::ClientKey;
+use crate::link::compress::Inflater;
+use crate::metrics::labels::ReconnectReason;
+use crate::metrics::series;
+use crate::mqtt::packet::QoS;
+use crate::mqtt::property::PropertiesBuf;
+use crate::mqtt::reason::ReasonCode;
+use crate::net::clock;
+use crate::session::message::Expiry;
+
+fn identity() -> Identity {
+    Identity {
+        client_id: "publisher".into(),
+        username: Some("user".to_owned()),
+        peer: "192.0.2.1:4321".parse().unwrap(),
+        listener: "tcp:default".into(),
+        role: ListenerRole::Client,
+        common_name: None,
+        attributes: BTreeMap::new(),
+        is_superuser: false,
+        bound_to: None,
+        version: Version::V311,
+    }
+}
+
+fn publication<'a>(topic: &'a str, payload: &'a [u8], qos: QoS) -> Publication<'a> {
+    Publication { topic, properties: &[], payload, qos, retain: false, expiry: None }
+}
+
+fn push(link: &Link, publications: &[Publication<'_>], now: Now) -> Reached {
+    link.forwarder.push_run(publications, Source::Client(&identity(), ClientKey(3)), now)
+}
+
+fn start(link: &Arc<Link>) -> JoinHandle<()> {
+    tokio::spawn(run_lane(Arc::clone(link), 0, "a@host".into()))
+}
+
+/// Payload of the inner message.
+fn inner(payload: &[u8]) -> String {
+    let mut inflater = Inflater::default();
+    let message = message::parse(inflater.open(payload).unwrap()).unwrap();
+    String::from_utf8(message.payload.to_vec()).unwrap()
+}
+
+fn dropped(link: &Link, reason: LinkDropReason) -> u64 {
+    link.metrics.messages_dropped[(Direction::Out, reason)].value()
+}
+
+#[tokio::test]
+async fn what_the_peer_did_not_acknowledge_comes_again_in_order_and_marked() {
+    let peer = Peer::bind().await;
+    let link = link(settings(vec![peer.address()]));
+    let (one, two, three) = (
+        publication("t/1", b"one", QoS::AtLeastOnce),
+        publication("t/2", b"two", QoS::ExactlyOnce),
+        publication("t/1", b"three", QoS::AtLeastOnce),
+    );
+    assert_eq!(push(&link, &[one, two, three], clock::now()), Reached::Somebody);
+    let driver = start(&link);
+    let mut served = peer.welcome(ReasonCode::Success, &[]).await;
+    let mut first = Vec::new();
+    for expected in ["one", "two", "three"] {
+        let publish = served.publish().await;
+        assert_eq!((&*publish.topic, publish.dup), ("$LINK/cluster/msg/A", false));
+        assert_eq!(inner(&publish.payload), expected);
+        first.push(publish);
+    }
+    served.ack(first[1].id.unwrap(), ReasonCode::Success).await;
+    drop(served);
+
+    let mut served = peer.welcome(ReasonCode::Success, &[]).await;
+    for original in [&first[0], &first[2]] {
+        let again = served.publish().await;
+        assert!(again.dup);
+        // The whole payload is the same, message id included: that is what duplicates are told by.
+        assert_eq!(again.payload, original.payload);
+        served.ack(again.id.unwrap(), ReasonCode::NoMatchingSubscribers).await;
+    }
+    assert_eq!(
+        push(&link, &[publication("t/1", b"four", QoS::AtLeastOnce)], clock::now()),
+        Reached::Somebody
+    );
+    let fourth = served.publish().await;
+    assert_eq!((inner(&fourth.payload).as_str(), fourth.dup), ("four", false));
+
+    link.forwarder.stop(clock::now().plus_ms(10_000).mono_ms);
+    assert_eq!(push(&link, &[one], clock::now()), Reached::Nobody);
+    served.ack(fourth.id.unwrap(), ReasonCode::NotAuthorized).await;
+    assert_eq!(served.next().await, Seen::Disconnect(0));
+    drop(served);
+    in_time(driver).await.unwrap();
+
+    let metrics = &link.metrics;
+    assert_eq!(metrics.messages[(Direction::Out, QoS::AtLeastOnce)].value(), 3);
+    assert_eq!((metrics.retries.value(), dropped(&link, LinkDropReason::PeerRefused)), (2, 1));
+    assert_eq!(metrics.reconnects[ReconnectReason::Lost].value(), 1);
+    let gauges =
+        [&metrics.spool_messages, &metrics.spool_bytes, &metrics.inflight, &metrics.ledger_unaccounted];
+    assert_eq!(gauges.map(series::Gauge::value), [0; 4]);
+    assert_eq!(metrics.connections[Direction::Out].value(), 0);
+}
+
+#[tokio::test]
+async fn the_peers_window_is_kept_and_a_stop_does_not_wait_for_ever() {
+    let peer = Peer::bind().await;
+    let link = link(settings(vec![peer.address()]));
+    let messages = [b"0", b"1", b"2", b"3"].map(|payload| publication("t", payload, QoS::AtLeastOnce));
+    push(&link, &messages, clock::now());
+    let driver = start(&link);
+    let mut served = peer.welcome(ReasonCode::Success, &[Property::ReceiveMaximum(2)]).await;
+    let first = served.publish().await;
+    assert_eq!(inner(&served.publish().await.payload), "1");
+    served.ack(first.id.unwrap(), ReasonCode::Success).await;
+    assert_eq!(inner(&served.publish().await.payload), "2");
+    link.forwarder.stop(clock::now().mono_ms);
+    // No "3": the window was full.
+    assert_eq!(served.next().await, Seen::Disconnect(0));
+    drop(served);
+    in_time(driver).await.unwrap();
+    assert_eq!(dropped(&link, LinkDropReason::LinkDeleted), 3);
+    assert_eq!((link.metrics.spool_messages.value(), link.metrics.inflight.value()), (0, 0));
+}
+
+#[test]
+fn what_is_not_forwarded_is_counted() {
+    let mut only = settings(Vec::new());
+    only.export = Export::Only(vec!["open/+".to_owned()]);
+    let link_only = link(only);
+    let now = Now { mono_ms: 10_000, unix_ms: 1_700_000_000_000 };
+    assert_eq!(push(&link_only, &[publication("secret/1", b"", QoS::AtLeastOnce)], now), Reached::Nobody);
+    assert_eq!(push(&link_only, &[publication("open/1", b"", QoS::AtLeastOnce)], now), Reached::Somebody);
+    assert_eq!(dropped(&link_only, LinkDropReason::Filter), 1);
+    assert_eq!(link_only.metrics.spool_messages.value(), 1);
+    // QoS 0 without a connection is gone, as the settings say, but was not refused.
+    assert_eq!(push(&link_only, &[publication("open/1", b"", QoS::AtMostOnce)], now), Reached::Somebody);
+    assert_eq!(dropped(&link_only, LinkDropReason::Offline), 1);
+    let late = Publication {
+        expiry: Some(Expiry { interval_seconds: 1, received_mono_ms: 0 }),
+        ..publication("open/1", b"", QoS::AtLeastOnce)
+    };
+    assert_eq!(push(&link_only, &[late], now), Reached::Nobody);
+    assert_eq!(dropped(&link_only, LinkDropReason::Expired), 1);
+    let from_link = [publication("open/1", b"", QoS::AtLeastOnce)];
+    assert_eq!(link_only.forwarder.push_run(&from_link, Source::Link, now), Reached::Nobody);
+
+    let mut disabled = settings(Vec::new());
+    disabled.enable = false;
+    assert_eq!(push(&link(disabled), &[publication("open/1", b"", QoS::AtLeastOnce)], now), Reached::Nobody);
+}
+
+#[test]
+fn a_full_spool_that_refuses_says_so() {
+    let mut refusing = settings(Vec::new());
+    refusing.spool.on_full = settings::OnFull::Refuse;
+    refusing.spool.max_bytes = 600;
+    let link = link(refusing);
+    let now = Now { mono_ms: 1, unix_ms: 1 };
+    let message = [publication("t", &[7; 100], QoS::AtLeastOnce)];
+    assert_eq!(push(&link, &message, now), Reached::Somebody);
+    assert_eq!(push(&link, &message, now), Reached::Refused);
+    assert_eq!(dropped(&link, LinkDropReason::SpoolFull), 1);
+}
+
+#[test]
+fn a_message_keeps_what_mqtt_can_say_of_it() {
+    let mut properties = PropertiesBuf::new();
+    properties.push(Property::ContentType("text/plain")).push(Property::UserProperty("k", "v"));
+    let publication = Publication {
+        properties: properties.as_properties().as_bytes(),
+        expiry: Some(Expiry { interval_seconds: 60, received_mono_ms: 0 }),
+        retain: true,
+        ..publication("t/1", b"hello", QoS::ExactlyOnce)
+    };
+    let now = Now { mono_ms: 10_500, unix_ms: 1_700_000_000_000 };
+    let identity = identity();
+    let mut bytes = Vec::new();
+    message::put(&mut bytes, &outgoing(&publication, &identity, [9; 16], now).unwrap());
+    let mut inflater = Inflater::default();
+    let message = message::parse(inflater.open(&bytes).unwrap()).unwrap();
+    assert_eq!((message.id, message.qos, message.retain), ([9; 16], QoS::ExactlyOnce, true));
+    assert_eq!((message.from, message.username), (Some("publisher"), Some("user")));
+    assert_eq!((message.topic, &*message.payload, message.timestamp_ms), ("t/1", &b"hello"[..], now.unix_ms));
+    assert_eq!(message.properties.message_expiry_interval, Some(50));
+    assert_eq!(message.properties.content_type, Some("text/plain"));
+    assert_eq!(message.properties.user_properties.as_slice(), [("k", "v")]);
+}

@@ -1,0 +1,282 @@
+//! Two brokers in one process, linked with each other.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::*;
+use crate::broker::link_client::tests::link;
+use crate::broker::link_client::tests::settings;
+use crate::broker::server::Server;
+use crate::config;
+use crate::config::Environment;
+use crate::config::settings::ServerAddr;
+use crate::link::compress::Deflater;
+use crate::link::compress::Inflater;
+use crate::link::payload;
+use crate::link::payload::Control;
+use crate::link::payload::RouteBatch;
+use crate::link::payload::RouteOp;
+use crate::mqtt::decode::DecodeLimits;
+use crate::mqtt::decode::Decoded;
+use crate::mqtt::decode::decode;
+use crate::mqtt::encode::encode;
+use crate::mqtt::packet::Connect;
+use crate::mqtt::packet::Packet;
+use crate::mqtt::packet::PacketId;
+use crate::mqtt::packet::Publish;
+use crate::mqtt::packet::QoS;
+use crate::mqtt::packet::Subscribe;
+use crate::mqtt::packet::SubscribeFilter;
+use crate::mqtt::packet::SubscriptionOptions;
+use crate::mqtt::packet::Version;
+use crate::mqtt::property::Properties;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for what another task does, without a pause of its own.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let reached = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("{what}: not in time"));
+}
+
+async fn start(name: &str, peer: &str, dir: &Path) -> Server {
+    let data = dir.join(name);
+    let rules = dir.join("acl.conf");
+    std::fs::write(&rules, "{allow, all}.\n").unwrap();
+    let text = format!(
+        r#"
+[cluster]
+name = "{name}"
+node = "{name}@host"
+[data]
+dir = "{data}"
+durability = "memory"
+[[listeners]]
+name = "default"
+type = "tcp"
+bind = "127.0.0.1:0"
+role = "any"
+allow_insecure = true
+[authentication]
+allow_anonymous = true
+[authorization]
+file = "{rules}"
+[[cluster.links]]
+name = "{peer}"
+enable = false
+server = "127.0.0.1:1"
+clientid = "clink-{name}-"
+topics = ["t/#"]
+pool_size = 2
+[cluster.links.peer]
+allow_unauthenticated = true
+[cluster.links.ssl]
+enable = false
+"#,
+        data = data.display(),
+        rules = rules.display(),
+    );
+    let settings = config::parse("test", &text, &Environment::default()).unwrap();
+    Server::start(settings).await.unwrap()
+}
+
+/// The disabled link of a server, enabled and towards where the other server is.
+fn enabled(server: &Server, peer: &Server) -> settings::Link {
+    let mut link = server.settings().cluster.links[0].clone();
+    let port = peer.address("tcp:default").unwrap().port();
+    link.enable = true;
+    link.servers = vec![ServerAddr { host: "127.0.0.1".to_owned(), port }];
+    link
+}
+
+async fn restart(server: &Server, settings: settings::Link) {
+    let cluster = &server.settings().cluster;
+    Links::start(server.broker(), settings, &cluster.name, &cluster.node).await;
+}
+
+fn link_of(server: &Server) -> Arc<Link> {
+    server.broker().links.get(&server.settings().cluster.links[0].name).unwrap()
+}
+
+fn is_active(server: &Server) -> bool {
+    link_of(server).metrics.state.is(LinkState::Active)
+}
+
+/// An ordinary client.
+struct Client {
+    stream: TcpStream,
+    bytes: Vec<u8>,
+}
+
+impl Client {
+    async fn connect(server: &Server, client_id: &str) -> Self {
+        let stream = TcpStream::connect(server.address("tcp:default").unwrap()).await.unwrap();
+        let mut client = Self { stream, bytes: Vec::new() };
+        client
+            .send(&Packet::Connect(Box::new(Connect {
+                version: Version::V5,
+                bridge: false,
+                clean_start: true,
+                keep_alive_seconds: 0,
+                properties: Properties::EMPTY,
+                client_id,
+                will: None,
+                username: None,
+                password: None,
+            })))
+            .await;
+        client
+            .receive(|packet| assert!(matches!(packet, Packet::ConnAck(ack) if !ack.reason.is_error())))
+            .await;
+        client
+    }
+
+    async fn send(&mut self, packet: &Packet<'_>) {
+        let mut bytes = Vec::new();
+        encode(packet, Version::V5, &mut bytes).unwrap();
+        self.stream.write_all(&bytes).await.unwrap();
+    }
+
+    async fn receive<T>(&mut self, look: impl FnOnce(&Packet<'_>) -> T) -> T {
+        let limits = DecodeLimits { version: Some(Version::V5), max_packet_size: u32::MAX };
+        loop {
+            let length = match decode(&self.bytes, &limits).unwrap() {
+                Decoded::Packet { len, .. } => Some(len),
+                Decoded::NeedMore { .. } => None,
+            };
+            if let Some(length) = length {
+                let rest = self.bytes.split_off(length);
+                let whole = std::mem::replace(&mut self.bytes, rest);
+                let Ok(Decoded::Packet { packet, .. }) = decode(&whole, &limits) else { unreachable!() };
+                return look(&packet);
+            }
+            let read = timeout(PATIENCE, self.stream.read_buf(&mut self.bytes)).await.unwrap();
+            assert!(read.unwrap() > 0, "the broker closed the connection");
+        }
+    }
+
+    async fn subscribe(&mut self, filter: &str) {
+        let options = SubscriptionOptions { qos: QoS::AtLeastOnce, ..SubscriptionOptions::default() };
+        let filters = std::iter::once(SubscribeFilter { filter, options }).collect();
+        let packet_id = PacketId::MIN;
+        self.send(&Packet::Subscribe(Subscribe { packet_id, properties: Properties::EMPTY, filters })).await;
+        self.receive(|packet| assert!(matches!(packet, Packet::SubAck(_)))).await;
+    }
+
+    async fn publish(&mut self, topic: &str, payload: &[u8]) -> u8 {
+        self.send(&Packet::Publish(Publish {
+            dup: false,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            topic,
+            packet_id: PacketId::new(1),
+            properties: Properties::EMPTY,
+            payload,
+        }))
+        .await;
+        self.receive(|packet| match packet {
+            Packet::PubAck(ack) => ack.reason.as_u8(),
+            other => panic!("not a PUBACK: {other:?}"),
+        })
+        .await
+    }
+
+    async fn message(&mut self) -> (String, Vec<u8>) {
+        self.receive(|packet| match packet {
+            Packet::Publish(publish) => (publish.topic.to_owned(), publish.payload.to_vec()),
+            other => panic!("not a PUBLISH: {other:?}"),
+        })
+        .await
+    }
+}
+
+#[tokio::test]
+async fn linked_brokers_exchange_what_each_other_wants_until_the_link_is_stopped() {
+    let dir = TempDir::new().unwrap();
+    let (a, b) = (start("A", "B", dir.path()).await, start("B", "A", dir.path()).await);
+    assert!(link_of(&a).metrics.state.is(LinkState::Disabled));
+    let mut subscriber = Client::connect(&b, "subscriber").await;
+    subscriber.subscribe("t/1").await;
+    let (to_b, to_a) = (enabled(&a, &b), enabled(&b, &a));
+    restart(&a, to_b.clone()).await;
+    restart(&b, to_a).await;
+    until("both active", || is_active(&a) && is_active(&b)).await;
+    let routes = |server: &Server| server.broker().routes.counts().link_routes;
+    until("the route of before", || routes(&a) == 1).await;
+    subscriber.subscribe("t/+/x").await;
+    until("the route of now", || routes(&a) == 2).await;
+
+    let mut publisher = Client::connect(&a, "publisher").await;
+    assert_eq!(publisher.publish("t/1", b"hello").await, 0x00);
+    assert_eq!(publisher.publish("u/1", b"nobody wants this").await, 0x10);
+    assert_eq!(publisher.publish("t/2/x", b"world").await, 0x00);
+    assert_eq!(subscriber.message().await, ("t/1".to_owned(), b"hello".to_vec()));
+    assert_eq!(subscriber.message().await, ("t/2/x".to_owned(), b"world".to_vec()));
+    let sent = Arc::clone(&link_of(&a).metrics);
+    until("acknowledged", || sent.messages[(Direction::Out, QoS::AtLeastOnce)].value() == 2).await;
+    assert_eq!(sent.ledger_unaccounted.value(), 0);
+
+    // The other side does not say again what it has said, and yet it is known to the new link.
+    let old = link_of(&a).id;
+    restart(&a, settings::Link { pool_size: 1, ..to_b.clone() }).await;
+    assert!(link_of(&a).id != old && routes(&a) == 2);
+    until("active again", || is_active(&a)).await;
+    assert_eq!(publisher.publish("t/1", b"again").await, 0x00);
+    assert_eq!(subscriber.message().await, ("t/1".to_owned(), b"again".to_vec()));
+
+    // A disabled link sends nothing, though its peer's routes are remembered.
+    restart(&a, settings::Link { enable: false, ..to_b }).await;
+    assert_eq!((routes(&a), publisher.publish("t/1", b"no").await), (0, 0x10));
+    assert!(link_of(&a).routes.lock().len() == 2);
+    Links::stop(b.broker(), "A").await;
+    until("routes taken back", || link_of(&a).routes.lock().is_empty()).await;
+    // A server that stops waits for clients to close their side.
+    drop((publisher, subscriber));
+    a.stop().await;
+    b.stop().await;
+}
+
+/// Has an actor of the peer add one route.
+fn add_route(link: &Link, table: &Routes, now: Now) {
+    let mut routes = link.routes.lock();
+    routes.actor_init(now, "b@host", 1).unwrap();
+    let mut batch = RouteBatch::new("b@host", 1);
+    batch.push(&RouteOp { delete: false, topic: b"t/1", id: b"t/1" });
+    let payload = batch.finish(&mut Deflater::default(), usize::MAX);
+    let mut inflater = Inflater::default();
+    let Ok(Control::Route(update)) = payload::parse_control(inflater.open(&payload).unwrap()) else {
+        panic!("not a route update");
+    };
+    routes.update(now, "b@host", 1, update.ops).unwrap();
+    link.apply_changes(&mut routes, table);
+}
+
+#[test]
+fn routes_of_silent_actors_and_of_stopped_links_leave_the_table() {
+    let table = Routes::new();
+    let now = Now { mono_ms: 1_000, unix_ms: 1_000 };
+    let silent = link(settings(Vec::new()));
+    add_route(&silent, &table, now);
+    silent.collect(&table, now.plus_ms(remote_routes::ACTOR_TTL_MS - 1));
+    assert_eq!(table.counts().link_routes, 1);
+    silent.collect(&table, now.plus_ms(remote_routes::ACTOR_TTL_MS));
+    assert_eq!(table.counts().link_routes, 0);
+
+    let stopped = link(settings(Vec::new()));
+    add_route(&stopped, &table, now);
+    stopped.forget(&table);
+    assert_eq!(table.counts().link_routes, 0);
+    // A connection that still holds the link cannot bring routes back.
+    add_route(&stopped, &table, now);
+    assert_eq!(table.counts().link_routes, 0);
+}
