@@ -1,5 +1,7 @@
 //! What every chapter needs: a broker with its files in a folder of its own, and a client that speaks packets.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
 use std::collections::VecDeque;
 use std::fs;
 use std::net::SocketAddr;
@@ -227,6 +229,15 @@ impl Running {
     }
 }
 
+/// The broker's clock has moved on, by two milliseconds at least.
+#[allow(dead_code, reason = "not every user of this file waits for the clock")]
+pub(crate) async fn a_moment() {
+    let before = clock::now().mono_ms;
+    while clock::now().mono_ms < before + 2 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// A CONNECT with Clean Start, Keep Alive off and nothing else.
 pub(crate) fn hello(version: Version, id: &str) -> Connect<'_> {
     Connect {
@@ -423,7 +434,7 @@ impl Client {
     }
 
     /// The next packet that `wanted` takes; what comes before stays for later.
-    async fn seek(&mut self, wanted: impl Fn(&Got) -> bool) -> Got {
+    pub(crate) async fn seek(&mut self, wanted: impl Fn(&Got) -> bool) -> Got {
         let mut passed = VecDeque::new();
         loop {
             let got = self.next().await;

@@ -132,3 +132,33 @@ async fn what_needs_a_restart_is_said_by_name() {
     assert!(matches!(&error, ReloadError::NeedsRestart(_)), "{error}");
     assert!(error.to_string().contains("cluster.name"), "{error}");
 }
+
+#[tokio::test]
+async fn b8_a_subscription_that_is_denied_now_is_removed() {
+    for (deny_action, stays) in [("ignore", true), ("disconnect", false)] {
+        let setup = Setup::new().authorization(&format!("deny_action = \"{deny_action}\""));
+        let mut broker = setup.start().await;
+        let mut client = broker.join(Version::V5, "c").await;
+        let mut publisher = broker.join(Version::V5, "p").await;
+        for filter in ["denied/#", "$share/g/denied/1", "kept"] {
+            client.subscribe(filter, Q0).await;
+        }
+        let (mut away, _) = broker.stay(Version::V5, "away").await;
+        away.subscribe("denied/2", Q1).await;
+        away.vanish().await;
+        broker.until_metric("tombolo_connections{listener=\"tcp\"}", 2).await;
+        let rules = "{deny, all, subscribe, [\"denied/#\"]}.\n{allow, all}.";
+        broker.reload(|setup| setup.acl(rules)).await.unwrap();
+        for topic in ["denied/1", "denied/2"] {
+            assert_eq!(publisher.publish(topic, b"", Q1).await, 0x10, "{topic}");
+        }
+        if stays {
+            publisher.publish("kept", b"x", Q1).await;
+            assert_eq!(client.take().await.topic, "kept");
+            assert_eq!(client.unsubscribe(&["denied/#", "kept"]).await, [0x11, 0]);
+            client.quiet().await;
+        } else {
+            client.refused(0x87).await;
+        }
+    }
+}
