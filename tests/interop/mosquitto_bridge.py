@@ -123,3 +123,15 @@ def a_retained_message_crosses_a_bridge(broker):
     theirs = Side(own, "in/kept/#", 1)
     expect_equal([message[3] for message in theirs.take()], ["on"], "retained")
     process.stop()
+
+
+@case
+def a_bridge_gets_no_echo(broker):
+    """What a bridge sends to a topic that goes both ways does not come back to it: No Local of MQTT 5.0."""
+    process, own = bridge(broker, "echo", "mqttv50", "false")
+    ours, theirs = Side(broker.port, "shared/echo/#", 2), Side(own, "both/echo/#", 2)
+    publish(own, "both/echo/x", "first", 1)
+    publish(own, "both/echo/x", "second", 1)
+    expect_equal([message[3] for message in ours.take()], ["first", "second"], "at our side")
+    expect_equal([message[3] for message in theirs.take()], ["first", "second"], "at the bridge's side")
+    process.stop()
