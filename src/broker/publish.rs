@@ -132,6 +132,13 @@ impl<'a> Turn<'_, 'a> {
         if publish.retain && !server.retain_available {
             return Err(Close::Violation(ReasonCode::RetainNotSupported, "RETAIN is not available"));
         }
+        if !publish.properties.is_empty() && publish.properties.subscription_identifiers().next().is_some() {
+            // [MQTT-3.3.4-6]
+            return Err(Close::Violation(
+                ReasonCode::ProtocolError,
+                "a Subscription Identifier from a client",
+            ));
+        }
         Ok(())
     }
 

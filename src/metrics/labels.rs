@@ -180,8 +180,8 @@ label! {
         ConfinedClient = "confined_client",
         /// A peer cluster outside its own `$LINK/` topics.
         ConfinedLink = "confined_link",
-        /// A peer cluster beyond what the link exports.
-        ConfinedExport = "confined_export",
+        /// An extension of EMQX's that is not built yet.
+        NotSupported = "not_supported",
     }
 }
 

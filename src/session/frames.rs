@@ -189,7 +189,8 @@ fn header<'a>(publication: &Publication<'a>, subscription_ids: &'a [u32], now: N
     PublishHeader {
         topic: publication.topic,
         properties: publication.properties,
-        expiry: publication.expiry.and_then(|expiry| expiry.remaining_seconds(now)),
+        // One that expired on the way to its acknowledgement is sent again as such, not as one that never expires.
+        expiry: publication.expiry.map(|expiry| expiry.remaining_seconds(now).unwrap_or(0)),
         subscription_ids,
         topic_alias: None,
         payload: publication.payload,

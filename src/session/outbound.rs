@@ -121,7 +121,7 @@ impl Outbound {
             }
             return;
         };
-        if deliver_unchanged(run, grant, output, tally) {
+        if !self.queue.holds_qos0() && deliver_unchanged(run, grant, output, tally) {
             return;
         }
         for index in 0..run.publications().len() {
@@ -143,7 +143,7 @@ impl Outbound {
         let publication = run.publications()[index];
         let qos = publication.qos.min(grant.qos);
         let retain = publication.retain && grant.retain_as_published;
-        if qos == QoS::AtMostOnce {
+        if qos == QoS::AtMostOnce && !self.queue.holds_qos0() {
             let length = delivery_len(run, index, qos, grant, output.version, now);
             if let Some(reason) = refuse_qos0(length, output) {
                 tally.drop(reason, 1);
@@ -154,6 +154,7 @@ impl Outbound {
             return;
         }
         if !self.may_send(output) {
+            // A QoS 0 message comes here behind another that waits, which closes the window.
             let owed = owe(run, index, qos, retain, grant);
             tally.drop(DropReason::QueueFull, self.queue.push(owed, keeping.limits));
             return;
@@ -251,6 +252,11 @@ impl Outbound {
             self.on_wire += 1;
             match &in_flight.owed {
                 None => pubrel(output, id, ReasonCode::Success),
+                Some(owed) if owed_len(owed, output.version, now) > output.max_packet_size as usize => {
+                    // [MQTT-3.1.2-25]: the new connection takes less; as if it had been sent.
+                    self.finish(id);
+                    tally.drop(DropReason::TooLarge, 1);
+                }
                 Some(owed) => {
                     append_owed(owed, Some(id), true, output, now);
                     tally.resent += 1;
@@ -264,9 +270,7 @@ impl Outbound {
             tally.drop(DropReason::Expired, 1);
             return;
         }
-        let ids = owed.subscription_ids.as_deref().unwrap_or_default();
-        let length = frames::single_len(&owed.message.view(), output.version, owed.qos, ids, now);
-        if length > output.max_packet_size as usize {
+        if owed_len(&owed, output.version, now) > output.max_packet_size as usize {
             tally.drop(DropReason::TooLarge, 1);
             return;
         }
@@ -413,6 +417,11 @@ fn append(
     let single =
         Single { version, qos, retain, dup: false, packet_id, subscription_ids: grant.subscription_ids };
     frames::append_single(&run.publications()[index], &single, now, &mut output.bytes);
+}
+
+fn owed_len(owed: &Owed, version: Version, now: Now) -> usize {
+    let ids = owed.subscription_ids.as_deref().unwrap_or_default();
+    frames::single_len(&owed.message.view(), version, owed.qos, ids, now)
 }
 
 fn append_owed(owed: &Owed, packet_id: Option<PacketId>, dup: bool, output: &mut Output, now: Now) {

@@ -34,6 +34,7 @@ pub struct QueueLimits {
 pub struct Queue {
     owed: VecDeque<Owed>,
     bytes: usize,
+    qos0: usize,
 }
 
 impl Queue {
@@ -49,10 +50,17 @@ impl Queue {
         self.owed.is_empty()
     }
 
+    /// Whether a QoS 0 message waits: a later one must not overtake it (`[MQTT-4.6.0-6]`).
+    #[must_use]
+    pub fn holds_qos0(&self) -> bool {
+        self.qos0 > 0
+    }
+
     /// Adds at the end and says how many of the oldest had to go for it; the new one itself goes when it
     /// alone is over the bounds.
     pub fn push(&mut self, owed: Owed, limits: QueueLimits) -> u64 {
         self.bytes += owed.message.len();
+        self.qos0 += usize::from(owed.qos == QoS::AtMostOnce);
         self.owed.push_back(owed);
         let mut dropped = 0;
         while self.owed.len() > limits.messages_max || self.bytes > limits.bytes_max {
@@ -71,6 +79,7 @@ impl Queue {
     pub fn pop(&mut self) -> Option<Owed> {
         let owed = self.owed.pop_front()?;
         self.bytes -= owed.message.len();
+        self.qos0 -= usize::from(owed.qos == QoS::AtMostOnce);
         Some(owed)
     }
 

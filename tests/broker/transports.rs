@@ -1,1 +1,265 @@
-//! Placeholder.
+//! The same MQTT over TLS, WebSocket and both.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use rcgen::BasicConstraints;
+use rcgen::CertificateParams;
+use rcgen::DnType;
+use rcgen::ExtendedKeyUsagePurpose;
+use rcgen::IsCa;
+use rcgen::Issuer;
+use rcgen::KeyPair;
+use rcgen::KeyUsagePurpose;
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message as Frame;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+use tombolo::mqtt::packet::Version;
+use tombolo::net::clock;
+use tombolo::net::dial::DialError;
+use tombolo::net::dial::dial;
+use tombolo::net::tls::ClientTls;
+use tombolo::net::tls::ClientTlsOptions;
+use tombolo::net::tls::TlsVersion;
+use tombolo::net::tls::Verify;
+
+use crate::harness::Client;
+use crate::harness::Got;
+use crate::harness::Io;
+use crate::harness::LIMIT;
+use crate::harness::Q2;
+use crate::harness::Setup;
+use crate::harness::VERSIONS;
+use crate::harness::hello;
+
+/// An authority, and a folder for what it issues.
+pub(crate) struct Authority {
+    folder: TempDir,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate and its key.
+pub(crate) struct Issued {
+    certfile: PathBuf,
+    keyfile: PathBuf,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        params.distinguished_name.push(DnType::CommonName, "authority");
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), certificate.pem()).unwrap();
+        Self { folder, issuer: Issuer::new(params, key) }
+    }
+
+    pub(crate) fn issue(&self, name: &str) -> Issued {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let path = |ending: &str| self.folder.path().join(format!("{name}.{ending}"));
+        std::fs::write(path("pem"), certificate.pem()).unwrap();
+        std::fs::write(path("key"), key.serialize_pem()).unwrap();
+        Issued { certfile: path("pem"), keyfile: path("key") }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    /// The lines of `[listeners.ssl]` that name files.
+    pub(crate) fn server_keys(&self, server: &Issued) -> String {
+        format!(
+            "certfile = \"{}\"\nkeyfile = \"{}\"\ncacertfile = \"{}\"\n",
+            server.certfile.display(),
+            server.keyfile.display(),
+            self.file().display()
+        )
+    }
+}
+
+/// A TLS connection, with a certificate of our own or without.
+pub(crate) async fn tls_client(
+    address: SocketAddr,
+    authority: &Authority,
+    own: Option<&Issued>,
+) -> Result<Client, DialError> {
+    let options = ClientTlsOptions {
+        cacertfile: Some(authority.file()),
+        certfile: own.map(|own| own.certfile.clone()),
+        keyfile: own.map(|own| own.keyfile.clone()),
+        verify: Verify::Peer,
+        server_name: Some("localhost".to_owned()),
+        versions: vec![TlsVersion::V13, TlsVersion::V12],
+    };
+    let tls = ClientTls::load(&options, clock::now()).unwrap();
+    dial("127.0.0.1", address.port(), Some(&tls), LIMIT).await.map(Client::over)
+}
+
+/// MQTT over WebSocket on any stream: binary frames one way and the other through a pipe.
+async fn websocket(stream: impl Io + 'static, chunk: usize) -> Client {
+    let mut request = "ws://localhost/mqtt".into_client_request().unwrap();
+    request.headers_mut().insert("Sec-WebSocket-Protocol", "mqtt".parse().unwrap());
+    let (mut socket, response) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+    assert_eq!(response.headers()["Sec-WebSocket-Protocol"], "mqtt", "[MQTT-6.0.0-4]");
+    let (near, mut far) = tokio::io::duplex(1024 * 1024);
+    tokio::spawn(async move {
+        use futures_core::Stream;
+        use std::future::poll_fn;
+        use std::pin::Pin;
+        let mut bytes = vec![0; chunk];
+        loop {
+            tokio::select! {
+                read = far.read(&mut bytes) => match read {
+                    Ok(count) if count > 0 => send(&mut socket, &bytes[..count]).await,
+                    _ => return,
+                },
+                frame = poll_fn(|cx| Pin::new(&mut socket).poll_next(cx)) => match frame {
+                    Some(Ok(Frame::Binary(data))) => far.write_all(&data).await.unwrap(),
+                    Some(Ok(_)) => {}
+                    _ => return,
+                },
+            }
+        }
+    });
+    Client::over(near)
+}
+
+async fn send<S>(socket: &mut tokio_tungstenite::WebSocketStream<S>, bytes: &[u8])
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    use futures_sink::Sink;
+    use std::future::poll_fn;
+    use std::pin::Pin;
+    poll_fn(|cx| Pin::new(&mut *socket).poll_ready(cx)).await.unwrap();
+    Pin::new(&mut *socket).start_send(Frame::binary(bytes.to_vec())).unwrap();
+    poll_fn(|cx| Pin::new(&mut *socket).poll_flush(cx)).await.unwrap();
+}
+
+async fn talk(mut clients: Vec<Client>) {
+    for (client, version) in clients.iter_mut().zip(VERSIONS.into_iter().cycle()) {
+        let id = format!("{version:?}-{client:p}");
+        let id: String = id.chars().filter(char::is_ascii_alphanumeric).collect();
+        assert_eq!(client.connect(&hello(version, &id[..id.len().min(20)])).await, Got::ConnAck(false, 0));
+        assert_eq!(client.subscribe("talk/#", Q2).await, 2);
+    }
+    let payload = vec![b'x'; 300_000];
+    for from in 0..clients.len() {
+        assert_eq!(clients[from].publish("talk/1", &payload, Q2).await, 0);
+        for client in &mut clients {
+            assert_eq!(client.receive().await.payload.len(), payload.len());
+        }
+    }
+    for client in &mut clients {
+        client.quiet().await;
+    }
+    for client in clients {
+        client.leave().await;
+    }
+}
+
+#[tokio::test]
+async fn all_of_them_together() {
+    let authority = Authority::new();
+    let server = authority.issue("localhost");
+    let keys = authority.server_keys(&server);
+    let listener = |name: &str, kind: &str| {
+        format!("[[listeners]]\nname = \"{name}\"\ntype = \"{kind}\"\nbind = \"127.0.0.1:0\"\n")
+    };
+    let broker = Setup::new()
+        .listeners(&format!(
+            "{}{}[listeners.ssl]\n{keys}{}{}[listeners.ssl]\n{keys}",
+            listener("default", "tcp"),
+            listener("t", "ssl"),
+            listener("w", "ws"),
+            listener("s", "wss"),
+        ))
+        .start()
+        .await;
+    let plain = broker.open().await;
+    let secure = tls_client(broker.address("ssl:t"), &authority, None).await.unwrap();
+    let ws = TcpStream::connect(broker.address("ws:w")).await.unwrap();
+    let ws = websocket(ws, 64 * 1024).await;
+    let split = TcpStream::connect(broker.address("ws:w")).await.unwrap();
+    let split = websocket(split, 1_000).await;
+    let wss = tls_client(broker.address("wss:s"), &authority, None).await.unwrap();
+    let wss = websocket(wss.io, 64 * 1024).await;
+    talk(vec![plain, secure, ws, split, wss]).await;
+    for (listener, count) in [("tcp", 1), ("ssl", 1), ("ws", 2), ("wss", 1)] {
+        broker.until_metric(&format!("tombolo_connections_total{{listener=\"{listener}\"}}"), count).await;
+        broker.until_metric(&format!("tombolo_connections{{listener=\"{listener}\"}}"), 0).await;
+    }
+}
+
+/// T11: one protocol on the port of another ends, and costs a count.
+#[tokio::test]
+async fn one_protocol_on_the_port_of_another() {
+    let authority = Authority::new();
+    let server = authority.issue("localhost");
+    let broker = Setup::new()
+        .listeners(&format!(
+            "[[listeners]]\nname = \"default\"\ntype = \"tcp\"\nbind = \"127.0.0.1:0\"\n\
+             [[listeners]]\nname = \"t\"\ntype = \"ssl\"\nbind = \"127.0.0.1:0\"\n[listeners.ssl]\n{}\
+             [[listeners]]\nname = \"w\"\ntype = \"ws\"\nbind = \"127.0.0.1:0\"\n",
+            authority.server_keys(&server)
+        ))
+        .start()
+        .await;
+    let connect = [0x10, 14, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 0, 0, 0, 1, b'c'];
+    let http = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for (listener, bytes) in
+        [("ssl:t", &connect[..]), ("ssl:t", http), ("tcp:default", http), ("ws:w", &connect), ("ws:w", http)]
+    {
+        let mut stream = TcpStream::connect(broker.address(listener)).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        let ended = tokio::time::timeout(LIMIT, stream.read_to_end(&mut answer)).await;
+        assert!(ended.is_ok(), "{listener} does not close");
+        assert!(!answer.starts_with(&[0x20]), "{listener} answered with a CONNACK");
+    }
+    let refused = tls_client(broker.address("tcp:default"), &authority, None).await;
+    assert!(refused.is_err());
+    let rejected = |reason: &str| format!("tombolo_connections_rejected_total{{reason=\"{reason}\"}}");
+    broker.until_metric(&rejected("tls_handshake"), 2).await;
+    broker.until_metric(&rejected("websocket_handshake"), 2).await;
+    broker.until_metric(&rejected("malformed_connect"), 2).await;
+}
+
+/// A WebSocket client that asks for no `mqtt` subprotocol, and one that sends text.
+#[tokio::test]
+async fn websocket_frames_are_binary() {
+    let broker = Setup::new()
+        .listeners("[[listeners]]\nname = \"w\"\ntype = \"ws\"\nbind = \"127.0.0.1:0\"\n")
+        .start()
+        .await;
+    let stream = TcpStream::connect(broker.address("ws:w")).await.unwrap();
+    let mut request = "ws://localhost/mqtt".into_client_request().unwrap();
+    request.headers_mut().insert("Sec-WebSocket-Protocol", "mqtt".parse().unwrap());
+    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+    {
+        use futures_core::Stream;
+        use futures_sink::Sink;
+        use std::future::poll_fn;
+        use std::pin::Pin;
+        Pin::new(&mut socket).start_send(Frame::text("hello")).unwrap();
+        poll_fn(|cx| Pin::new(&mut socket).poll_flush(cx)).await.unwrap();
+        let answer = tokio::time::timeout(LIMIT, poll_fn(|cx| Pin::new(&mut socket).poll_next(cx))).await;
+        let closed = match answer.unwrap() {
+            None | Some(Err(_)) => true,
+            Some(Ok(frame)) => frame.is_close(),
+        };
+        assert!(closed, "[MQTT-6.0.0-1]");
+    }
+}
