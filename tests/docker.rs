@@ -1,6 +1,8 @@
 //! What `docker/` names exists: the binary, its subcommands, files of the repository, settings, ports, services. It reads
 //! the files as text, line by line; it builds no image.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

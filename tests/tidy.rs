@@ -48,8 +48,12 @@ const BANNED_IN_CORES: &[&str] = &[
 /// A file that outgrows this is split.
 const LINES_MAX: usize = 700;
 
-/// Tests that may sleep, and why: none.
-const MAY_SLEEP: &[(&str, &str)] = &[];
+/// Tests that may sleep, and why.
+const MAY_SLEEP: &[(&str, &str)] = &[
+    ("tests/broker/harness.rs", "a metric announces nothing: looked at until it is as wanted"),
+    ("tests/linked/pair.rs", "a metric announces nothing: looked at until it is as wanted"),
+    ("tests/linked/processes.rs", "another process announces nothing: asked until it answers"),
+];
 
 #[test]
 fn modules_import_only_from_lower_layers() {

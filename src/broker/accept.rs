@@ -320,6 +320,7 @@ async fn admit(
         is_superuser,
         bound_to,
         version: asked.version,
+        is_bridge: asked.bridge,
     };
     Ok((negotiated, Arc::new(identity)))
 }

@@ -41,6 +41,9 @@ pub struct Identity {
     pub bound_to: Option<Arc<str>>,
     /// Protocol version.
     pub version: Version,
+    /// It said that it is a bridge, by the protocol levels 0x83 and 0x84: another broker, as mosquitto's
+    /// `try_private` has it.
+    pub is_bridge: bool,
 }
 
 /// The zone of every client: zones are not configurable yet.
@@ -115,7 +118,9 @@ impl fmt::Display for Denied {
 fn is_not_built(request: &Request<'_>) -> bool {
     match request {
         Request::Publish { topic, .. } => topic.starts_with("$delayed/"),
-        Request::Subscribe { filter, .. } => filter.starts_with("$queue/") || filter.starts_with("$exclusive/"),
+        Request::Subscribe { filter, .. } => {
+            filter.starts_with("$queue/") || filter.starts_with("$exclusive/")
+        }
     }
 }
 

@@ -180,6 +180,11 @@ impl<'c, 'a> Turn<'c, 'a> {
         }
         let mut options = entry.options;
         options.qos = options.qos.min(self.limits.server.max_qos);
+        if self.connection.publisher.identity.is_bridge && parsed.share.is_none() {
+            // What 3.x cannot say: a bridge wants nothing back that it brought, and RETAIN as it was.
+            options.no_local = true;
+            options.retain_as_published = true;
+        }
         let subscription = Subscription { options, id };
         let connection = &mut *self.connection;
         let may_want = parsed.share.is_none() && options.retain_handling != RetainHandling::DoNotSend;

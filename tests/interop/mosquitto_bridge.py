@@ -123,3 +123,25 @@ def a_retained_message_crosses_a_bridge(broker):
     theirs = Side(own, "in/kept/#", 1)
     expect_equal([message[3] for message in theirs.take()], ["on"], "retained")
     process.stop()
+
+
+def no_echo(broker, name, version, private):
+    """What a bridge sends to a topic that goes both ways does not come back to it."""
+    process, own = bridge(broker, name, version, private)
+    ours, theirs = Side(broker.port, f"shared/{name}/#", 2), Side(own, f"both/{name}/#", 2)
+    publish(own, f"both/{name}/x", "first", 1)
+    publish(own, f"both/{name}/x", "second", 1)
+    expect_equal([message[3] for message in ours.take()], ["first", "second"], "at our side")
+    expect_equal([message[3] for message in theirs.take()], ["first", "second"], "at the bridge's side")
+    process.stop()
+
+
+@case
+def a_bridge_gets_no_echo_by_no_local(broker):
+    no_echo(broker, "echo5", "mqttv50", "false")
+
+
+@case
+def a_bridge_gets_no_echo_by_its_protocol_level(broker):
+    no_echo(broker, "echo311", "mqttv311", "true")
+    no_echo(broker, "echo31", "mqttv31", "true")

@@ -33,6 +33,7 @@ fn identity() -> Identity {
         is_superuser: false,
         bound_to: None,
         version: Version::V311,
+        is_bridge: false,
     }
 }
 
