@@ -144,7 +144,7 @@ async fn an_application_reaches_nothing_under_link() {
 
         let sample = "tombolo_acl_denied_total{action=\"publish\",reason=\"confined_client\"}";
         let before = broker.metric(sample);
-        for topic in ["$LINK/cluster/route/B", "$LINK/cluster/msg/A", "$LINK/x", "$LINK"] {
+        for topic in ["$LINK/cluster/route/B", "$LINK/cluster/msg/A", "$delayed/5/$LINK/x", "$LINK"] {
             for (qos, retain) in [(Q1, false), (Q2, false), (Q1, true)] {
                 let publish = Publish { qos, retain, ..message(topic, b"x") };
                 assert_eq!(app.publish_as(publish).await, 0x87, "{topic}");
