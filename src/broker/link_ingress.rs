@@ -176,6 +176,9 @@ impl<'a> Turn<'_, 'a> {
                 let mut run = Run::new(&one, frames, self.now);
                 let tally = &mut connection.counts.tally;
                 let reached = connection.broker.deliver(&mut run, &targets, Source::Link, self.now, tally);
+                if let Some(link) = link {
+                    link.metrics.messages[(Direction::In, one[0].qos)].inc();
+                }
                 reached.reason().as_u8()
             }
             MessageDecision::Drop { reason, code, error } => {
@@ -186,7 +189,6 @@ impl<'a> Turn<'_, 'a> {
             }
         };
         if let Some(link) = link {
-            link.metrics.messages[(Direction::In, publish.qos)].inc();
             link.metrics.bytes[(Direction::In, ByteKind::Wire)].add(publish.payload.len() as u64);
         }
         self.acknowledge_link(publish, code);

@@ -321,6 +321,13 @@ impl Lane {
         self.unacked
     }
 
+    /// The first message that was sent and is not acknowledged.
+    #[must_use]
+    pub fn oldest_in_flight(&self) -> Option<PacketId> {
+        // What is acknowledged leaves the front at once.
+        self.in_flight.front().and_then(|_| PacketId::new(self.first_id))
+    }
+
     /// Bytes of the budget this lane uses.
     #[must_use]
     pub fn bytes(&self) -> u64 {

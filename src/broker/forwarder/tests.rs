@@ -5,6 +5,8 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::acl::confine::ListenerRole;
+use crate::broker::forwarder::driver::Patience;
+use crate::broker::link_client::Lost;
 use crate::broker::link_client::tests::Peer;
 use crate::broker::link_client::tests::Seen;
 use crate::broker::link_client::tests::in_time;
@@ -13,8 +15,12 @@ use crate::broker::link_client::tests::settings;
 use crate::broker::links::Link;
 use crate::broker::shared::ClientKey;
 use crate::link::compress::Inflater;
+use crate::link::replicator::PUBACK_TIMEOUT_MS;
 use crate::metrics::labels::ReconnectReason;
 use crate::metrics::series;
+use crate::mqtt::packet::Packet;
+use crate::mqtt::packet::PacketId;
+use crate::mqtt::packet::Publish;
 use crate::mqtt::packet::QoS;
 use crate::mqtt::property::PropertiesBuf;
 use crate::mqtt::reason::ReasonCode;
@@ -133,6 +139,47 @@ async fn the_peers_window_is_kept_and_a_stop_does_not_wait_for_ever() {
     in_time(driver).await.unwrap();
     assert_eq!(dropped(&link, LinkDropReason::LinkDeleted), 3);
     assert_eq!((link.metrics.spool_messages.value(), link.metrics.inflight.value()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_peer_that_publishes_to_a_lane_breaks_the_protocol() {
+    let peer = Peer::bind().await;
+    let link = link(settings(vec![peer.address()]));
+    let driver = start(&link);
+    let mut served = peer.welcome(ReasonCode::Success, &[]).await;
+    served
+        .send(&Packet::Publish(Publish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            topic: "t",
+            packet_id: None,
+            properties: Properties::EMPTY,
+            payload: b"",
+        }))
+        .await;
+    assert_eq!(served.read().await, None);
+    let _served = peer.accept().await;
+    assert_eq!(link.metrics.reconnects[ReconnectReason::Protocol].value(), 1);
+    link.forwarder.stop(clock::now().mono_ms);
+    in_time(driver).await.unwrap();
+}
+
+#[test]
+fn patience_ends_with_a_message_that_is_not_acknowledged() {
+    let at = |mono_ms| Now { mono_ms, unix_ms: 0 };
+    let id = PacketId::new;
+    let mut patience = Patience::default();
+    assert_eq!(patience.watch(None, true, at(1)), None);
+    assert_eq!(patience.watch(id(1), false, at(10)), Some(10 + PUBACK_TIMEOUT_MS));
+    // Not all of it was written until now.
+    assert_eq!(patience.watch(id(1), true, at(20)), Some(10 + PUBACK_TIMEOUT_MS));
+    assert_eq!(patience.watch(id(1), false, at(30)), Some(30 + PUBACK_TIMEOUT_MS));
+    // Messages behind it may come and go, it stays the oldest.
+    assert_eq!(patience.watch(id(1), true, at(25_000)), Some(30 + PUBACK_TIMEOUT_MS));
+    assert_eq!(patience.watch(id(2), true, at(26_000)), Some(26_000 + PUBACK_TIMEOUT_MS));
+    assert_eq!(patience.watch(None, true, at(99_000)), None);
+    assert_eq!(Lost::Unacknowledged.reason(), ReconnectReason::Timeout);
 }
 
 #[test]

@@ -45,7 +45,9 @@ fn the_window_is_the_smaller_of_both_sides() {
     assert_eq!(ack(&mut lane, 2, 0), Acked::Unknown);
     assert_eq!(ack(&mut lane, 9, 0), Acked::Unknown);
     assert_eq!(send(&mut lane), Some((3, false, "c".into())));
+    assert_eq!(lane.oldest_in_flight(), PacketId::new(1));
     assert_eq!(ack(&mut lane, 1, 0x87), Acked::Failed { reason: 0x87 });
+    assert_eq!(lane.oldest_in_flight(), PacketId::new(3));
     let counters = lane.counters();
     assert_eq!((counters.acked, counters.failed, lane.queued(), lane.in_flight()), (1, 1, 1, 1));
     assert_eq!(lane.unaccounted(), 0);
