@@ -72,6 +72,15 @@ impl LaneState {
         self.ledger.report(&self.lane, metrics);
     }
 
+    /// Everything that is not acknowledged, ready to be sent again. An empty lane stays.
+    fn give_up(&mut self, metrics: &LinkMetrics) -> Lane {
+        self.lane.handle_disconnected();
+        self.ledger.close(&self.lane, metrics);
+        self.ledger = Ledger::default();
+        self.waker = None;
+        std::mem::replace(&mut self.lane, Lane::new(LaneConfig::default(), SpoolBudget::new(0)))
+    }
+
     fn spool(&mut self, now: Now, message: &Outgoing<'_>) -> Pushed {
         let mut raw = 0;
         let deflater = &mut self.deflater;
@@ -201,6 +210,30 @@ impl Forwarder {
             if let Some(waker) = waker {
                 waker.wake();
             }
+        }
+    }
+
+    /// Takes what is left in the lanes of the link before a change of its configuration, whose drivers have
+    /// ended; ours do not run yet. What goes to another lane keeps its order there. A disabled link takes
+    /// nothing.
+    pub fn take_over(&self, old: &Self) {
+        for (index, from) in old.lanes.iter().enumerate() {
+            let Some(lane) = index.checked_rem(self.lanes.len()).and_then(|index| self.lanes.get(index))
+            else {
+                return;
+            };
+            let older = from.lock().give_up(&old.metrics);
+            let mut state = lane.lock();
+            state.lane.take_over(older);
+            state.report(&self.metrics);
+        }
+    }
+
+    /// Drops and counts what is left: the link is gone.
+    pub fn drop_rest(&self) {
+        for lane in &self.lanes {
+            let left = lane.lock().give_up(&self.metrics).queued() as u64;
+            self.metrics.messages_dropped[(Direction::Out, LinkDropReason::LinkDeleted)].add(left);
         }
     }
 

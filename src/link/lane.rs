@@ -223,6 +223,25 @@ impl Lane {
         }
     }
 
+    /// Puts what another lane still has before what this one has; what was in flight there counts as sent
+    /// before. The budget may be exceeded by it: what was accepted once is not dropped for a smaller spool.
+    pub fn take_over(&mut self, mut older: Self) {
+        older.handle_disconnected();
+        self.handle_disconnected();
+        self.counters.pushed += older.queue.len() as u64;
+        self.budget.force(older.bytes);
+        self.bytes += older.bytes;
+        // The rest of `older` gives back what it had reserved.
+        let mut arena = std::mem::replace(&mut self.arena, std::mem::take(&mut older.arena));
+        let newer = std::mem::replace(&mut self.queue, std::mem::take(&mut older.queue));
+        self.queue.reserve(newer.len());
+        for entry in newer {
+            let span = self.arena.append(|out| out.extend_from_slice(arena.bytes(entry.span)));
+            arena.release(entry.span);
+            self.queue.push_back(Entry { span, ..entry });
+        }
+    }
+
     /// The next message to send, if there is a connection with room in its window. What has become too old or
     /// is larger than the peer takes is dropped on the way.
     pub fn next_to_send(&mut self, now: Now) -> Option<Transmission<'_>> {

@@ -20,8 +20,6 @@ use crate::broker::links::Link;
 use crate::link::backoff::Backoff;
 use crate::link::lane::Acked;
 use crate::link::lane::Lane;
-use crate::link::lane::LaneConfig;
-use crate::link::lane::SpoolBudget;
 use crate::link::name;
 use crate::link::replicator::PUBACK_TIMEOUT_MS;
 use crate::link::replicator::RECONNECT_FIRST_MS;
@@ -271,15 +269,13 @@ impl Driver {
         self.phase = Phase::Waiting((self.attempt_ms + pause_ms).max(now.mono_ms));
     }
 
-    /// The link is stopped: what the lane still has is dropped and counted.
+    /// The link is stopped. What the lane still has is its owner's to drop or to hand on.
     fn finish(&mut self) -> Option<LinkClient> {
         {
             let mut state = self.state();
-            let LaneState { lane, ledger, waker, .. } = &mut *state;
-            ledger.close(lane, &self.link.metrics);
-            // Gives the memory back, whoever still holds the link.
-            *lane = Lane::new(LaneConfig::default(), SpoolBudget::new(0));
-            *waker = None;
+            state.lane.handle_disconnected();
+            state.report(&self.link.metrics);
+            state.waker = None;
         }
         match std::mem::replace(&mut self.phase, Phase::Stopped) {
             Phase::Connected(client) => {

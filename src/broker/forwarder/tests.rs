@@ -137,8 +137,49 @@ async fn the_peers_window_is_kept_and_a_stop_does_not_wait_for_ever() {
     assert_eq!(served.next().await, Seen::Disconnect(0));
     drop(served);
     in_time(driver).await.unwrap();
+    link.forwarder.drop_rest();
     assert_eq!(dropped(&link, LinkDropReason::LinkDeleted), 3);
     assert_eq!((link.metrics.spool_messages.value(), link.metrics.inflight.value()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_changed_link_sends_what_the_one_before_it_could_not() {
+    let peer = Peer::bind().await;
+    let old = link(settings::Link { pool_size: 2, ..settings(vec![peer.address()]) });
+    let messages = [b"0", b"1", b"2"].map(|payload| publication("t", payload, QoS::ExactlyOnce));
+    // The publisher's lane is the second one.
+    push(&old, &messages, clock::now());
+    let driver = tokio::spawn(run_lane(Arc::clone(&old), 1, "a@host".into()));
+    let mut served = peer.welcome(ReasonCode::Success, &[Property::ReceiveMaximum(2)]).await;
+    assert!(!served.publish().await.dup && !served.publish().await.dup);
+    old.forwarder.stop(clock::now().mono_ms);
+    assert_eq!(served.next().await, Seen::Disconnect(0));
+    drop(served);
+    in_time(driver).await.unwrap();
+    let spooled = |link: &Link| (link.metrics.spool_messages.value(), link.metrics.inflight.value());
+    assert_eq!(spooled(&old), (3, 0));
+
+    let new = link(settings(vec![peer.address()]));
+    push(&new, &[publication("t", b"3", QoS::AtLeastOnce)], clock::now());
+    new.forwarder.take_over(&old.forwarder);
+    old.forwarder.drop_rest();
+    assert_eq!((spooled(&old), spooled(&new)), ((0, 0), (4, 0)));
+    let driver = start(&new);
+    let mut served = peer.welcome(ReasonCode::Success, &[]).await;
+    for (text, dup) in [("0", true), ("1", true), ("2", false), ("3", false)] {
+        let publish = served.publish().await;
+        assert_eq!((&*inner(&publish.payload), publish.dup), (text, dup));
+        served.ack(publish.id.unwrap(), ReasonCode::Success).await;
+    }
+    new.forwarder.stop(clock::now().plus_ms(10_000).mono_ms);
+    assert_eq!(served.next().await, Seen::Disconnect(0));
+    drop(served);
+    in_time(driver).await.unwrap();
+    assert_eq!(spooled(&new), (0, 0));
+    for link in [&old, &new] {
+        assert_eq!(dropped(link, LinkDropReason::LinkDeleted), 0);
+        assert_eq!((link.metrics.spool_bytes.value(), link.metrics.ledger_unaccounted.value()), (0, 0));
+    }
 }
 
 #[tokio::test]

@@ -54,6 +54,31 @@ fn the_window_is_the_smaller_of_both_sides() {
 }
 
 #[test]
+fn a_lane_takes_over_what_another_has_in_order_and_whatever_its_budget() {
+    let mut older = lane(10_000, LaneConfig::default());
+    for text in ["a", "b", "c"] {
+        push(&mut older, 5, ONE, text);
+    }
+    older.handle_connected(2, None);
+    send(&mut older);
+    send(&mut older);
+    ack(&mut older, 1, 0);
+    let budget = SpoolBudget::new(60);
+    let mut newer = Lane::new(LaneConfig::default(), Arc::clone(&budget));
+    push(&mut newer, 6, ONE, "d");
+    newer.take_over(older);
+    assert_eq!((newer.queued(), newer.unaccounted(), budget.used()), (3, 0, newer.bytes()));
+    newer.handle_connected(9, None);
+    assert_eq!(send(&mut newer), Some((1, true, "b".into())));
+    assert_eq!(send(&mut newer), Some((2, false, "c".into())));
+    assert_eq!(send(&mut newer), Some((3, false, "d".into())));
+    for id in 1..=3 {
+        ack(&mut newer, id, 0);
+    }
+    assert_eq!((newer.bytes(), budget.used(), newer.unaccounted()), (0, 0, 0));
+}
+
+#[test]
 fn what_was_not_acknowledged_goes_first_on_the_next_connection() {
     let mut lane = lane(10_000, LaneConfig::default());
     for text in ["a", "b", "c", "d"] {
