@@ -179,7 +179,14 @@ impl<'a> Turn<'_, 'a> {
                 let one = [publication];
                 let mut run = Run::new(&one, frames, self.now);
                 let tally = &mut connection.counts.tally;
-                let reached = connection.broker.deliver(&mut run, &targets, Source::Link, self.now, tally);
+                let reached = connection.broker.deliver(
+                    &mut run,
+                    &targets,
+                    Source::Link,
+                    self.now,
+                    tally,
+                    &mut Vec::new(),
+                );
                 if let Some(link) = link {
                     link.metrics.messages[(Direction::In, one[0].qos)].inc();
                 }

@@ -380,21 +380,21 @@ impl Links {
         })
     }
 
-    /// Hands a run of messages to every link that wants them.
+    /// Hands a run of messages to every link that wants them. The indices of messages that a link refused are
+    /// added to `refused`.
     pub fn forward(
         &self,
         ids: &[LinkId],
         publications: &[Publication<'_>],
         source: Source<'_>,
         now: Now,
+        refused: &mut Vec<usize>,
     ) -> Reached {
         let links = self.links.read();
         let mut all = Reached::Nobody;
         for link in links.values().filter(|link| ids.contains(&link.id)) {
-            match link.forwarder.push_run(publications, source, now) {
-                Reached::Refused => all = Reached::Refused,
-                Reached::Somebody if all == Reached::Nobody => all = Reached::Somebody,
-                Reached::Somebody | Reached::Nobody => {}
+            if link.forwarder.push_run(publications, source, now, refused) == Reached::Somebody {
+                all = Reached::Somebody;
             }
         }
         all

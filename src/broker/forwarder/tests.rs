@@ -48,7 +48,11 @@ fn publication<'a>(topic: &'a str, payload: &'a [u8], qos: QoS) -> Publication<'
 }
 
 fn push(link: &Link, publications: &[Publication<'_>], now: Now) -> Reached {
-    link.forwarder.push_run(publications, Source::Client(&identity(), ClientKey(3)), now)
+    let mut refused = Vec::new();
+    let reached =
+        link.forwarder.push_run(publications, Source::Client(&identity(), ClientKey(3)), now, &mut refused);
+    assert_eq!(refused, [0; 0]);
+    reached
 }
 
 fn start(link: &Arc<Link>) -> JoinHandle<()> {
@@ -243,7 +247,7 @@ fn what_is_not_forwarded_is_counted() {
     assert_eq!(push(&link_only, &[late], now), Reached::Nobody);
     assert_eq!(dropped(&link_only, LinkDropReason::Expired), 1);
     let from_link = [publication("open/1", b"", QoS::AtLeastOnce)];
-    assert_eq!(link_only.forwarder.push_run(&from_link, Source::Link, now), Reached::Nobody);
+    assert_eq!(link_only.forwarder.push_run(&from_link, Source::Link, now, &mut Vec::new()), Reached::Nobody);
 
     let mut disabled = settings(Vec::new());
     disabled.enable = false;
@@ -257,10 +261,18 @@ fn a_full_spool_that_refuses_says_so() {
     refusing.spool.max_bytes = 600;
     let link = link(refusing);
     let now = Now { mono_ms: 1, unix_ms: 1 };
-    let message = [publication("t", &[7; 100], QoS::AtLeastOnce)];
-    assert_eq!(push(&link, &message, now), Reached::Somebody);
-    assert_eq!(push(&link, &message, now), Reached::Refused);
-    assert_eq!(dropped(&link, LinkDropReason::SpoolFull), 1);
+    let (small, large) =
+        (publication("t", &[7; 100], QoS::AtLeastOnce), publication("t", &[7; 500], QoS::AtLeastOnce));
+    let mut refused = Vec::new();
+    let source = identity();
+    let source = Source::Client(&source, ClientKey(3));
+    // Only those are refused for which there is no room.
+    let reached = link.forwarder.push_run(&[large, small, small], source, now, &mut refused);
+    assert_eq!((reached, &*refused), (Reached::Somebody, &[0, 2][..]));
+    refused.clear();
+    assert_eq!(link.forwarder.push_run(&[large], source, now, &mut refused), Reached::Nobody);
+    assert_eq!(refused, [0]);
+    assert_eq!(dropped(&link, LinkDropReason::SpoolFull), 3);
 }
 
 #[test]

@@ -79,6 +79,30 @@ fn a_lane_takes_over_what_another_has_in_order_and_whatever_its_budget() {
 }
 
 #[test]
+fn a_lane_is_split_by_publishers_in_order() {
+    let mut old = lane(10_000, LaneConfig::default());
+    for number in 0..12_u32 {
+        old.push_from(number % 4, at(0), ONE, |out| out.extend_from_slice(number.to_string().as_bytes()));
+    }
+    old.handle_connected(1, None);
+    send(&mut old);
+    let mut lanes = [lane(10_000, LaneConfig::default()), lane(10_000, LaneConfig::default())];
+    let bytes = old.bytes();
+    old.split(&mut lanes);
+    assert_eq!(lanes.iter().map(Lane::bytes).sum::<u64>(), bytes);
+    for (lane, expected) in
+        lanes.iter_mut().zip([["0", "2", "4", "6", "8", "10"], ["1", "3", "5", "7", "9", "11"]])
+    {
+        assert_eq!((lane.queued(), lane.unaccounted(), lane.budget.used()), (6, 0, lane.bytes()));
+        lane.handle_connected(9, None);
+        for text in expected {
+            let (_, dup, sent) = send(lane).unwrap();
+            assert_eq!((&*sent, dup), (text, text == "0"));
+        }
+    }
+}
+
+#[test]
 fn what_was_not_acknowledged_goes_first_on_the_next_connection() {
     let mut lane = lane(10_000, LaneConfig::default());
     for text in ["a", "b", "c", "d"] {
