@@ -291,9 +291,8 @@ async fn admit(
     let credentials = broker.authentication.credentials();
     let line = if endpoint.role == Role::Link { Line::Links } else { Line::Clients };
     let checking = broker.authentication.check_password(&credentials, line, asked.username, asked.password);
-    let password = match time::timeout(granted.idle_timeout, checking).await {
-        Ok(Ok(password)) => password,
-        Ok(Err(_)) | Err(_) => return Err((ReasonCode::ServerBusy, RejectReason::Quota)),
+    let Ok(Ok(password)) = time::timeout(granted.idle_timeout, checking).await else {
+        return Err((ReasonCode::ServerBusy, RejectReason::Quota));
     };
     let facts = ConnectFacts {
         client_id: &negotiated.client_id,

@@ -175,7 +175,7 @@ impl<'a> Turn<'_, 'a> {
                 let one = [publication];
                 let mut run = Run::new(&one, frames, self.now);
                 let tally = &mut connection.counts.tally;
-                let reached = connection.broker.deliver(&mut run, &targets, Source::Link, self.now, tally);
+                let reached = connection.broker.deliver(&mut run, targets, Source::Link, self.now, tally);
                 reached.reason().as_u8()
             }
             MessageDecision::Drop { reason, code, error } => {

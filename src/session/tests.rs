@@ -53,9 +53,9 @@ enum ToClient {
 /// A packet on its way to the session.
 #[derive(Debug, Clone, Copy)]
 enum ToSession {
-    PubAck(PacketId),
-    PubRec(PacketId),
-    PubComp(PacketId),
+    Acknowledge(PacketId),
+    Receive(PacketId),
+    Complete(PacketId),
 }
 
 /// A session, a client that follows the standard, and two wires that are cut now and then.
@@ -181,17 +181,17 @@ impl World {
                     if !again {
                         self.seen[1].push(serial);
                     }
-                    self.to_session.push_back(ToSession::PubAck(id));
+                    self.to_session.push_back(ToSession::Acknowledge(id));
                 }
                 Some(ToClient::Publish { id: Some(id), serial, .. }) => {
                     if self.unreleased.insert(id) {
                         self.seen[2].push(serial);
                     }
-                    self.to_session.push_back(ToSession::PubRec(id));
+                    self.to_session.push_back(ToSession::Receive(id));
                 }
                 Some(ToClient::PubRel(id)) => {
                     self.unreleased.remove(&id);
-                    self.to_session.push_back(ToSession::PubComp(id));
+                    self.to_session.push_back(ToSession::Complete(id));
                 }
             }
         }
@@ -202,18 +202,18 @@ impl World {
         for _ in 0..count {
             match self.to_session.pop_front() {
                 None => return,
-                Some(ToSession::PubAck(id)) => {
+                Some(ToSession::Acknowledge(id)) => {
                     assert!(self.session.handle_puback(id));
                     self.done(id);
                 }
-                Some(ToSession::PubRec(id)) => {
+                Some(ToSession::Receive(id)) => {
                     assert_eq!(
                         self.session.handle_pubrec(id, ReasonCode::Success),
                         Some(ReasonCode::Success)
                     );
                     self.to_client.push_back(ToClient::PubRel(id));
                 }
-                Some(ToSession::PubComp(id)) => {
+                Some(ToSession::Complete(id)) => {
                     // A PUBREL that was sent again is answered again.
                     if self.session.handle_pubcomp(id) {
                         self.done(id);
