@@ -74,14 +74,13 @@ fn the_shipped_file_names_the_defaults_of_links_and_tls() {
         peer.username = "clink-user:B"
         peer.cert_sha256 = ["0000000000000000000000000000000000000000000000000000000000000000"]
         peer.cert_cn = "cluster-b"
-        ssl = { cacertfile = "certs/ca.pem"
-crlfile = "certs/crl.pem", certfile = "certs/a.pem", keyfile = "certs/a.key", server_name_indication = "b.example.net" }
+        ssl = { cacertfile = "certs/ca.pem", certfile = "certs/a.pem", keyfile = "certs/a.key", server_name_indication = "b.example.net" }
         [[listeners]]
         [[listeners]]
         name = "links"
         type = "ssl"
         role = "link"
-        ssl = { certfile = "certs/server.pem", keyfile = "certs/server.key", cacertfile = "certs/ca.pem" }
+        ssl = { certfile = "certs/server.pem", keyfile = "certs/server.key", cacertfile = "certs/ca.pem", crlfile = "certs/crl.pem" }
         [authentication]
         password_file = "config/passwd"
         [authorization]
