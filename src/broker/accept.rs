@@ -63,6 +63,8 @@ use crate::session::outbound::Output;
 const CONNECT_BYTES_MAX: u32 = 512 * 1024;
 /// The same on a listener of role link (`authn-tls.md` section 3).
 const LINK_CONNECT_BYTES_MAX: u32 = 4 * 1024;
+/// How long a link may take to send its CONNECT after the handshake (`authn-tls.md` section 3).
+const LINK_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// One read before CONNECT.
 const READ_BYTES: usize = 2 * 1024;
 
@@ -266,7 +268,10 @@ async fn read_connect(
             }
         }
     };
-    let in_time = time::timeout(broker.limits().idle_timeout, reading).await;
+    let idle_timeout = broker.limits().idle_timeout;
+    let limit =
+        if endpoint.role == Role::Link { idle_timeout.min(LINK_CONNECT_TIMEOUT) } else { idle_timeout };
+    let in_time = time::timeout(limit, reading).await;
     in_time.unwrap_or(Err(Unread::Silent(RejectReason::Timeout)))
 }
 
