@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::acl::confine::ListenerRole;
 use crate::broker::forwarder::driver::Patience;
+use crate::broker::identity::Proof;
 use crate::broker::link_client::Lost;
 use crate::broker::link_client::tests::Peer;
 use crate::broker::link_client::tests::Seen;
@@ -40,6 +41,7 @@ fn identity() -> Identity {
         bound_to: None,
         version: Version::V311,
         is_bridge: false,
+        proof: Proof::default(),
     }
 }
 
