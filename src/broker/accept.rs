@@ -23,6 +23,8 @@ use crate::broker::connection::Parts;
 use crate::broker::identity::Identity;
 use crate::broker::linger::linger;
 use crate::broker::link_ingress::LinkIngress;
+use crate::broker::reasons;
+use crate::broker::reasons::ReasonStrings;
 use crate::config::settings::ListenerKind;
 use crate::config::settings::Role;
 use crate::metrics::labels::ListenerType;
@@ -48,6 +50,7 @@ use crate::net::random;
 use crate::net::tls::ServerTls;
 use crate::net::transport::Transport;
 use crate::session::Attachment;
+use crate::session::alias::OutboundAliases;
 use crate::session::connect;
 use crate::session::connect::Negotiated;
 use crate::session::outbound::Output;
@@ -87,7 +90,7 @@ enum Refused {
     /// The first packet was no acceptable CONNECT.
     Decode(Transport, DecodeError),
     /// CONNECT was understood and refused.
-    Connect { transport: Transport, version: Version, reason: ReasonCode, label: RejectReason },
+    Connect { transport: Transport, answer: Vec<u8>, reason: ReasonCode, label: RejectReason },
 }
 
 /// Serves one connection to its end.
@@ -122,8 +125,12 @@ async fn open(
     let Ok(Decoded::Packet { packet: Packet::Connect(asked), .. }) = decode::decode(&bytes, &limits) else {
         return Err(Refused::Silent(transport, RejectReason::MalformedConnect)); // read_connect has seen it
     };
-    let refuse =
-        |transport, (reason, label)| Refused::Connect { transport, version: asked.version, reason, label };
+    let refuse = |transport, (reason, label)| Refused::Connect {
+        transport,
+        answer: reasons::refusal(&asked, reason),
+        reason,
+        label,
+    };
     let admitted = admit(broker, endpoint, peer_addr, certificate, &asked).await;
     let (negotiated, identity) = match admitted {
         Ok(admitted) => admitted,
@@ -151,7 +158,11 @@ async fn open(
         epoch: attached.epoch,
         identity,
         version: negotiated.version,
-        problem_information: negotiated.problem_information,
+        reason_strings: ReasonStrings::new(
+            negotiated.version,
+            negotiated.problem_information,
+            negotiated.max_packet_size,
+        ),
         ingress,
         transport,
         tail: bytes[length..].to_vec(),
@@ -336,6 +347,7 @@ fn attach(
             max_packet_size: negotiated.max_packet_size,
             receive_maximum: negotiated.receive_maximum,
             bytes: Vec::new(),
+            aliases: OutboundAliases::new(negotiated.topic_alias_maximum),
         },
         session_expiry_seconds: negotiated.session_expiry_seconds,
         silence_allowed_ms: connect::silence_allowed_ms(
@@ -388,10 +400,10 @@ async fn refuse(broker: &Broker, endpoint: &Endpoint, peer: SocketAddr, refused:
                 error.version.map(|version| connack(version, false, error.reason_code(), Properties::EMPTY));
             linger(transport, answer.unwrap_or_default()).await;
         }
-        Refused::Connect { transport, version, reason, label } => {
+        Refused::Connect { transport, answer, reason, label } => {
             rejected[label].inc();
             tracing::info!(%peer, listener, %reason, "CONNECT refused");
-            linger(transport, connack(version, false, reason, Properties::EMPTY)).await;
+            linger(transport, answer).await;
         }
     }
 }

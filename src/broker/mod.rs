@@ -21,6 +21,7 @@ pub mod links;
 pub mod material;
 pub mod packets;
 pub mod publish;
+pub mod reasons;
 pub mod replay;
 pub mod retained;
 pub mod routes;
@@ -79,6 +80,8 @@ pub struct Limits {
     pub queue: QueueLimits,
     /// Whether QoS 0 messages wait for a client that is away.
     pub store_qos0: bool,
+    /// Whether a payload is checked against its Payload Format Indicator.
+    pub check_payload_format: bool,
     /// How long a connection may take to send its CONNECT.
     pub idle_timeout: std::time::Duration,
     max_awaiting_rel: usize,
@@ -103,11 +106,13 @@ impl Limits {
                 keep_alive_multiplier: mqtt.keepalive_multiplier,
                 session_expiry_v3_seconds: seconds(mqtt.session_expiry_interval),
                 max_inflight: mqtt.max_inflight,
+                response_information: mqtt.response_information.clone(),
             },
             max_topic_levels: mqtt.max_topic_levels,
             max_subscriptions: mqtt.max_subscriptions,
             queue: QueueLimits { messages_max: mqtt.max_mqueue_len, bytes_max: QUEUE_BYTES_MAX },
             store_qos0: mqtt.mqueue_store_qos0,
+            check_payload_format: mqtt.strict_mode,
             idle_timeout: mqtt.idle_timeout,
             max_awaiting_rel: mqtt.max_awaiting_rel,
             await_rel_timeout_ms: u64::try_from(mqtt.await_rel_timeout.as_millis()).unwrap_or(u64::MAX),

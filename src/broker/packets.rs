@@ -10,6 +10,7 @@ use crate::broker::close::Close;
 use crate::broker::connection::Connection;
 use crate::broker::identity::Policy;
 use crate::broker::publish::Gathering;
+use crate::broker::reasons;
 use crate::broker::replay::REPLAYS_MAX;
 use crate::broker::replay::Replay;
 use crate::config::settings::DenyAction;
@@ -130,6 +131,13 @@ impl<'c, 'a> Turn<'c, 'a> {
     }
 
     fn disconnect(&self, disconnect: &Disconnect<'_>) -> Close {
+        if !is_of_a_client(disconnect.reason) {
+            // [MQTT-3.14.2-1]
+            return Close::Violation(ReasonCode::ProtocolError, "a Reason Code that only a Server sends");
+        }
+        if disconnect.properties.server_reference().is_some() {
+            return Close::Violation(ReasonCode::ProtocolError, "a Server Reference from a client");
+        }
         if let Some(seconds) = disconnect.properties.session_expiry_interval() {
             let changed = self.connection.client.lock().session.change_expiry(seconds);
             if let Err(reason) = changed {
@@ -150,8 +158,10 @@ impl<'c, 'a> Turn<'c, 'a> {
             let reason = self.subscribe_one(entry, id, &mut replays)?;
             reasons.push(reason);
         }
-        let answer = SubAck { packet_id: subscribe.packet_id, properties: Properties::EMPTY, reasons };
-        self.answer(&Packet::SubAck(answer), Label::SubAck);
+        let text = reasons.iter().find_map(|reason| reasons::of_subscribe(*reason));
+        self.answer(text, Label::SubAck, |properties| {
+            Packet::SubAck(SubAck { packet_id: subscribe.packet_id, properties, reasons: reasons.clone() })
+        });
         self.connection.replays.extend(replays);
         Ok(())
     }
@@ -244,16 +254,43 @@ impl<'c, 'a> Turn<'c, 'a> {
                 Ok(_) => ReasonCode::NoSubscriptionExisted,
             });
         }
-        let answer = UnsubAck { packet_id: unsubscribe.packet_id, properties: Properties::EMPTY, reasons };
-        self.answer(&Packet::UnsubAck(answer), Label::UnsubAck);
+        self.answer(None, Label::UnsubAck, |properties| {
+            Packet::UnsubAck(UnsubAck {
+                packet_id: unsubscribe.packet_id,
+                properties,
+                reasons: reasons.clone(),
+            })
+        });
     }
 
-    fn answer(&mut self, packet: &Packet<'_>, label: Label) {
+    fn answer(&mut self, text: Option<&str>, label: Label, packet: impl Fn(Properties<'_>) -> Packet<'_>) {
         let connection = &mut *self.connection;
-        if let Err(error) = encode::encode(packet, connection.version, &mut connection.answers) {
+        let (strings, version) = (connection.reason_strings, connection.version);
+        if let Err(error) = strings.encode(text, version, &mut connection.answers, packet) {
             tracing::error!(client_id = &*connection.client.id, %error, "an answer could not be encoded");
             return;
         }
         connection.counts.sent(label);
     }
+}
+
+/// The Reason Codes of a DISCONNECT that table 3-10 gives to clients.
+fn is_of_a_client(reason: ReasonCode) -> bool {
+    matches!(
+        reason,
+        ReasonCode::Success
+            | ReasonCode::DisconnectWithWillMessage
+            | ReasonCode::UnspecifiedError
+            | ReasonCode::MalformedPacket
+            | ReasonCode::ProtocolError
+            | ReasonCode::ImplementationSpecificError
+            | ReasonCode::TopicNameInvalid
+            | ReasonCode::ReceiveMaximumExceeded
+            | ReasonCode::TopicAliasInvalid
+            | ReasonCode::PacketTooLarge
+            | ReasonCode::MessageRateTooHigh
+            | ReasonCode::QuotaExceeded
+            | ReasonCode::AdministrativeAction
+            | ReasonCode::PayloadFormatInvalid
+    )
 }

@@ -155,6 +155,7 @@ fn mqtt(section: Section<'_>) -> Mqtt {
         max_subscriptions: section.or("max_subscriptions", None, |node| {
             parse::or_word("infinity", parse::integer(1..=10_000_000))(node)?.map(narrow).transpose()
         }),
+        response_information: section.or("response_information", String::new(), parse::text),
         strict_mode: section.or("strict_mode", false, parse::boolean),
     };
     mqtt_not_built_yet(&section);
@@ -172,7 +173,6 @@ fn mqtt_not_built_yet(section: &Section<'_>) {
     section.optional("ignore_loop_deliver", parse::boolean);
     section.optional("upgrade_qos", parse::boolean);
     section.optional("use_username_as_clientid", parse::boolean);
-    section.optional("response_information", parse::text);
     section.optional("shared_subscription_strategy", parse::text);
     section.optional("mqueue_priorities", parse::or_word("disabled", parse::text));
     section.optional("mqueue_default_priority", parse::one_of(&[("lowest", ()), ("highest", ())]));

@@ -238,7 +238,10 @@ pub struct Mqtt {
     pub await_rel_timeout: Duration,
     /// Subscriptions of one client; `None` is unlimited.
     pub max_subscriptions: Option<usize>,
-    /// Whether what the standard calls a Malformed Packet but EMQX tolerates is refused.
+    /// Response Information for clients that ask for it; empty is none.
+    pub response_information: String,
+    /// Whether payloads are checked against their Payload Format Indicator. What the standard calls malformed is
+    /// refused either way.
     pub strict_mode: bool,
 }
 

@@ -9,6 +9,7 @@
 //!
 //! Several messages at a time: the unit of work is what one read of a socket brought.
 
+pub mod alias;
 pub mod connect;
 pub mod frames;
 pub mod inbound;

@@ -13,6 +13,8 @@ use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::QoS;
 use crate::mqtt::packet::Version;
 use crate::mqtt::reason::ReasonCode;
+use crate::session::alias::Alias;
+use crate::session::alias::OutboundAliases;
 use crate::session::frames;
 use crate::session::frames::Run;
 use crate::session::frames::Single;
@@ -41,6 +43,22 @@ pub struct Output {
     pub receive_maximum: u16,
     /// Encoded packets, in order.
     pub bytes: Vec<u8>,
+    /// Topic Aliases, if the client allows any.
+    pub aliases: Option<Box<OutboundAliases>>,
+}
+
+/// What setting an alias adds to a packet at most: the property, and a longer length twice.
+const ALIAS_BYTES: usize = 5;
+/// The longest packet there is (section 1.5.5).
+const PACKET_BYTES_MAX: usize = 268_435_460;
+
+impl Output {
+    /// How the Topic Name of a packet of `length` bytes goes out. The packet must be appended next.
+    fn alias_for(&mut self, topic: &str, length: usize) -> Option<Alias> {
+        let aliases = self.aliases.as_mut()?;
+        let room = PACKET_BYTES_MAX.min(self.max_packet_size as usize);
+        aliases.choose(topic, length + ALIAS_BYTES <= room)
+    }
 }
 
 /// What a subscription, or several of one client together, grants a delivery.
@@ -149,7 +167,7 @@ impl Outbound {
                 tally.drop(reason, 1);
                 return;
             }
-            append(run, index, qos, retain, None, grant, output, now);
+            append(run, index, qos, retain, None, length, grant, output, now);
             tally.sent(qos);
             return;
         }
@@ -159,13 +177,14 @@ impl Outbound {
             tally.drop(DropReason::QueueFull, self.queue.push(owed, keeping.limits));
             return;
         }
-        if delivery_len(run, index, qos, grant, output.version, now) > output.max_packet_size as usize {
+        let length = delivery_len(run, index, qos, grant, output.version, now);
+        if length > output.max_packet_size as usize {
             tally.drop(DropReason::TooLarge, 1);
             return;
         }
         let owed = keeping.persistent.then(|| owe(run, index, qos, retain, grant));
         if let Some(id) = self.take_id(qos, owed) {
-            append(run, index, qos, retain, Some(id), grant, output, now);
+            append(run, index, qos, retain, Some(id), length, grant, output, now);
             tally.sent(qos);
         }
     }
@@ -258,7 +277,7 @@ impl Outbound {
                     tally.drop(DropReason::TooLarge, 1);
                 }
                 Some(owed) => {
-                    append_owed(owed, Some(id), true, output, now);
+                    append_owed(owed, Some(id), true, None, output, now);
                     tally.resent += 1;
                 }
             }
@@ -270,18 +289,21 @@ impl Outbound {
             tally.drop(DropReason::Expired, 1);
             return;
         }
-        if owed_len(&owed, output.version, now) > output.max_packet_size as usize {
+        let length = owed_len(&owed, output.version, now);
+        if length > output.max_packet_size as usize {
             tally.drop(DropReason::TooLarge, 1);
             return;
         }
         tally.sent(owed.qos);
         if owed.qos == QoS::AtMostOnce {
-            append_owed(&owed, None, false, output, now);
+            let alias = output.alias_for(owed.message.view().topic, length);
+            append_owed(&owed, None, false, alias, output, now);
             return;
         }
         let kept = keeping.persistent.then(|| owed.clone());
         if let Some(id) = self.take_id(owed.qos, kept) {
-            append_owed(&owed, Some(id), false, output, now);
+            let alias = output.alias_for(owed.message.view().topic, length);
+            append_owed(&owed, Some(id), false, alias, output, now);
         }
     }
 
@@ -343,7 +365,8 @@ fn pubrel(output: &mut Output, id: PacketId, reason: ReasonCode) {
     encode::encode_ack(PacketType::PubRel, output.version, id, reason, &mut output.bytes);
 }
 
-/// The common case in one copy: every message goes at QoS 0, with RETAIN 0, without identifiers, and fits.
+/// The common case in one copy: every message goes at QoS 0, with RETAIN 0, without identifiers and aliases, and
+/// fits.
 fn deliver_unchanged(
     run: &mut Run<'_, '_>,
     grant: &Grant<'_>,
@@ -351,6 +374,7 @@ fn deliver_unchanged(
     tally: &mut Tally,
 ) -> bool {
     let plain = grant.subscription_ids.is_empty()
+        && output.aliases.is_none()
         && run.publications().iter().all(|publication| {
             publication.qos.min(grant.qos) == QoS::AtMostOnce
                 && !(publication.retain && grant.retain_as_published)
@@ -399,11 +423,13 @@ fn append(
     qos: QoS,
     retain: bool,
     packet_id: Option<PacketId>,
+    length: usize,
     grant: &Grant<'_>,
     output: &mut Output,
     now: Now,
 ) {
-    if grant.subscription_ids.is_empty() {
+    let alias = output.alias_for(run.publications()[index].topic, length);
+    if grant.subscription_ids.is_empty() && alias.is_none() {
         run.layout(output.version, packet_id.is_some()).append(
             index,
             &mut output.bytes,
@@ -414,8 +440,8 @@ fn append(
         return;
     }
     let version = output.version;
-    let single =
-        Single { version, qos, retain, dup: false, packet_id, subscription_ids: grant.subscription_ids };
+    let subscription_ids = grant.subscription_ids;
+    let single = Single { version, qos, retain, dup: false, packet_id, subscription_ids, alias };
     frames::append_single(&run.publications()[index], &single, now, &mut output.bytes);
 }
 
@@ -424,7 +450,14 @@ fn owed_len(owed: &Owed, version: Version, now: Now) -> usize {
     frames::single_len(&owed.message.view(), version, owed.qos, ids, now)
 }
 
-fn append_owed(owed: &Owed, packet_id: Option<PacketId>, dup: bool, output: &mut Output, now: Now) {
+fn append_owed(
+    owed: &Owed,
+    packet_id: Option<PacketId>,
+    dup: bool,
+    alias: Option<Alias>,
+    output: &mut Output,
+    now: Now,
+) {
     let single = Single {
         version: output.version,
         qos: owed.qos,
@@ -432,6 +465,7 @@ fn append_owed(owed: &Owed, packet_id: Option<PacketId>, dup: bool, output: &mut
         dup,
         packet_id,
         subscription_ids: owed.subscription_ids.as_deref().unwrap_or_default(),
+        alias,
     };
     frames::append_single(&owed.message.view(), &single, now, &mut output.bytes);
 }

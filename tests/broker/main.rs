@@ -4,11 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 mod acl;
+mod aliases;
 mod auth;
 mod captures;
 mod connect;
 mod errors;
 mod harness;
+mod information;
 mod keepalive;
 mod limits;
 mod link_confinement;
