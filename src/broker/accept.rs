@@ -18,6 +18,7 @@ use crate::auth::certificate::CertificateFacts;
 use crate::auth::peer::Binding;
 use crate::auth::peer::ConnectFacts;
 use crate::broker::Broker;
+use crate::broker::client::Client;
 use crate::broker::connection::Connection;
 use crate::broker::connection::Parts;
 use crate::broker::identity::Identity;
@@ -28,6 +29,7 @@ use crate::broker::reasons::ReasonStrings;
 use crate::config::settings::ListenerKind;
 use crate::config::settings::Role;
 use crate::metrics::labels::ListenerType;
+use crate::metrics::labels::PacketType;
 use crate::metrics::labels::RejectReason;
 use crate::mqtt::decode;
 use crate::mqtt::decode::DecodeLimits;
@@ -50,6 +52,7 @@ use crate::net::random;
 use crate::net::tls::ServerTls;
 use crate::net::transport::Transport;
 use crate::session::Attachment;
+use crate::session::Ending;
 use crate::session::alias::OutboundAliases;
 use crate::session::connect;
 use crate::session::connect::Negotiated;
@@ -100,11 +103,38 @@ pub async fn serve(broker: Arc<Broker>, endpoint: Arc<Endpoint>, accepted: Accep
     // Boxed, so that the memory of the handshakes goes with them.
     match Box::pin(open(&broker, &endpoint, accepted)).await {
         Ok(connection) => {
-            broker.metrics.broker.connections[label].inc();
+            let mut present = Present::new(&broker, label, &connection);
             connection.run().await;
-            broker.metrics.broker.connections[label].dec();
+            present.left = true;
         }
         Err(refused) => Box::pin(refuse(&broker, &endpoint, peer, refused)).await,
+    }
+}
+
+/// A connection on the books. Its task may be aborted, when its listener is closed: the session must not keep a
+/// connection then that nobody drives.
+struct Present {
+    broker: Arc<Broker>,
+    label: ListenerType,
+    client: Arc<Client>,
+    epoch: u64,
+    left: bool,
+}
+
+impl Present {
+    fn new(broker: &Arc<Broker>, label: ListenerType, connection: &Connection) -> Self {
+        broker.metrics.broker.connections[label].inc();
+        let (client, epoch) = (Arc::clone(&connection.client), connection.epoch);
+        Self { broker: Arc::clone(broker), label, client, epoch, left: false }
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.broker.metrics.broker.connections[self.label].dec();
+        if !self.left {
+            self.broker.detach(&self.client, self.epoch, Ending::WithWill, clock::now());
+        }
     }
 }
 
@@ -121,6 +151,8 @@ async fn open(
         Err(Unread::Silent(label)) => return Err(Refused::Silent(transport, label)),
         Err(Unread::Decode(error)) => return Err(Refused::Decode(transport, error)),
     };
+    broker.metrics.broker.packets_received[PacketType::Connect].inc();
+    broker.metrics.broker.bytes_received.add(length as u64);
     let limits = connect_limits(broker, endpoint);
     let Ok(Decoded::Packet { packet: Packet::Connect(asked), .. }) = decode::decode(&bytes, &limits) else {
         return Err(Refused::Silent(transport, RejectReason::MalformedConnect)); // read_connect has seen it
@@ -141,6 +173,10 @@ async fn open(
     }
     let ingress = identity.bound_to.as_deref().and_then(|cluster| LinkIngress::new(broker, cluster));
     let attached = attach(broker, &identity, &negotiated);
+    if broker.is_stopping() {
+        // The stop may have come while nobody held the session yet.
+        attached.client.kick(ReasonCode::ServerShuttingDown);
+    }
     tracing::info!(
         client_id = &*identity.client_id,
         username = identity.username.as_deref(),
@@ -152,6 +188,7 @@ async fn open(
         "client connected"
     );
     let greeting = greeting(broker, &negotiated, &asked, attached.session_present);
+    broker.metrics.broker.packets_sent[PacketType::ConnAck].inc();
     let parts = Parts {
         broker: Arc::clone(broker),
         client: attached.client,
@@ -398,14 +435,22 @@ async fn refuse(broker: &Broker, endpoint: &Endpoint, peer: SocketAddr, refused:
             // A CONNECT that is no MQTT at all gets no answer (section 4.13.1).
             let answer =
                 error.version.map(|version| connack(version, false, error.reason_code(), Properties::EMPTY));
-            linger(transport, answer.unwrap_or_default()).await;
+            say_no(broker, transport, answer.unwrap_or_default()).await;
         }
         Refused::Connect { transport, answer, reason, label } => {
             rejected[label].inc();
             tracing::info!(%peer, listener, %reason, "CONNECT refused");
-            linger(transport, answer).await;
+            say_no(broker, transport, answer).await;
         }
     }
+}
+
+async fn say_no(broker: &Broker, transport: Transport, answer: Vec<u8>) {
+    if !answer.is_empty() {
+        broker.metrics.broker.packets_sent[PacketType::ConnAck].inc();
+        broker.metrics.broker.bytes_sent.add(answer.len() as u64);
+    }
+    linger(transport, answer).await;
 }
 
 fn decode_label(error: &DecodeError) -> RejectReason {

@@ -241,7 +241,10 @@ impl Connection {
         let used = self.handle(&burst, now)?;
         self.tail = burst;
         self.tail.drain(..used);
-        self.tail.shrink_to(SCRATCH_BYTES);
+        // Not while a large packet is coming: it would be moved at every read.
+        if self.tail.len() < SCRATCH_BYTES {
+            self.tail.shrink_to(SCRATCH_BYTES);
+        }
         Ok(true)
     }
 

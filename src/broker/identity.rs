@@ -130,10 +130,10 @@ impl Policy {
     /// # Errors
     /// What denied it.
     pub fn authorize(&self, identity: &Identity, request: &Request<'_>) -> Result<(), Denied> {
+        confine(identity.bound_to.as_deref(), identity.role, request).map_err(Denied::Confined)?;
         if is_not_built(request) {
             return Err(Denied::NotSupported);
         }
-        confine(identity.bound_to.as_deref(), identity.role, request).map_err(Denied::Confined)?;
         let subject = Subject {
             client_id: &identity.client_id,
             username: identity.username.as_deref(),

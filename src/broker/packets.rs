@@ -197,6 +197,10 @@ impl<'c, 'a> Turn<'c, 'a> {
         }
         let subscription = Subscription { options, id };
         let connection = &mut *self.connection;
+        let may_want = parsed.share.is_none() && options.retain_handling != RetainHandling::DoNotSend;
+        if may_want && connection.replays.len() + replays.len() >= REPLAYS_MAX {
+            return Ok(ReasonCode::QuotaExceeded);
+        }
         let Some(is_new) = connection.broker.subscribe(
             &connection.client,
             connection.epoch,
@@ -211,8 +215,7 @@ impl<'c, 'a> Turn<'c, 'a> {
             RetainHandling::SendIfNew => is_new,
             RetainHandling::DoNotSend => false,
         };
-        let room = connection.replays.len() + replays.len() < REPLAYS_MAX;
-        if wants_retained && parsed.share.is_none() && room {
+        if wants_retained && parsed.share.is_none() {
             replays.push(Replay::new(parsed.filter, options.qos, id));
         }
         Ok(ReasonCode::from_u8(options.qos as u8).unwrap_or(ReasonCode::Success))

@@ -14,8 +14,9 @@ use crate::time::Now;
 
 /// Retained messages looked up at a time.
 const SLICE: usize = 64;
-/// Subscriptions of one connection whose retained messages are still under way.
-pub const REPLAYS_MAX: usize = 1024;
+/// Subscriptions of one connection whose retained messages are still under way; further ones are refused. One
+/// burst may bring thousands, and a client that takes one message at a time needs long for them.
+pub const REPLAYS_MAX: usize = 64 * 1024;
 
 /// One subscription's retained messages.
 #[derive(Debug)]

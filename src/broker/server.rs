@@ -212,6 +212,7 @@ impl Server {
                 self.start_link(link.clone()).await;
             }
         }
+        self.broker.recheck_subscriptions().await;
         self.settings = settings;
         Ok(diff)
     }

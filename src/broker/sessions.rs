@@ -4,16 +4,21 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tokio::task;
+
 use crate::acl::eval::Request;
 use crate::broker::Broker;
 use crate::broker::client::Client;
 use crate::broker::client::State;
 use crate::broker::delivery::Source;
 use crate::broker::identity::Identity;
+use crate::broker::identity::Policy;
 use crate::broker::routes::RouteChange;
 use crate::broker::shared;
 use crate::broker::shared::ClientKey;
+use crate::config::settings::DenyAction;
 use crate::metrics::labels::DropReason;
+use crate::mqtt::packet::QoS;
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::topic::ParsedFilter;
 use crate::session::Attachment;
@@ -227,6 +232,43 @@ impl Broker {
         };
         self.replicate(change);
         Some(is_new)
+    }
+
+    /// Asks the ACL about every subscription again, after it was swapped (`acl-language.md` section 4, B8): what is
+    /// denied now is removed, and its client disconnected if `deny_action` says so. One client at a time, so that
+    /// others get their turns.
+    pub(super) async fn recheck_subscriptions(&self) {
+        let policy = self.policy();
+        let clients: Vec<Arc<Client>> = self.clients.iter().map(|entry| Arc::clone(entry.value())).collect();
+        for client in clients {
+            self.recheck(&client, &policy);
+            task::yield_now().await;
+        }
+    }
+
+    fn recheck(&self, client: &Client, policy: &Policy) {
+        let (epoch, identity, filters) = {
+            let state = client.lock();
+            let filters: Vec<(Box<str>, QoS)> = state
+                .session
+                .subscriptions()
+                .map(|(filter, subscription)| (filter.into(), subscription.options.qos))
+                .collect();
+            (state.epoch, Arc::clone(&state.identity), filters)
+        };
+        let mut removed = false;
+        for (filter, qos) in &filters {
+            let request = Request::Subscribe { filter, qos: *qos };
+            let Err(denied) = policy.authorize(&identity, &request) else { continue };
+            let Ok(parsed) = ParsedFilter::parse(filter) else { continue };
+            if self.unsubscribe(client, epoch, &parsed, filter) {
+                self.log_denied(&identity, "subscribe", filter, denied);
+                removed = true;
+            }
+        }
+        if removed && policy.deny_action == DenyAction::Disconnect {
+            client.kick(ReasonCode::NotAuthorized);
+        }
     }
 
     /// Removes a subscription. Whether there was one.

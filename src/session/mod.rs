@@ -312,3 +312,6 @@ impl Session {
         self.outbound.in_flight()
     }
 }
+
+#[cfg(test)]
+mod tests;
