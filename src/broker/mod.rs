@@ -10,7 +10,9 @@ pub mod close;
 pub mod connection;
 pub mod counts;
 pub mod data_dir;
+pub mod delayed;
 pub mod delivery;
+pub mod filters;
 pub mod forwarder;
 pub mod identity;
 pub mod linger;
@@ -41,6 +43,8 @@ use parking_lot::RwLock;
 
 use crate::broker::authenticate::Authentication;
 use crate::broker::client::Client;
+use crate::broker::delayed::DelayedMessages;
+use crate::broker::filters::Exclusive;
 use crate::broker::identity::Denied;
 use crate::broker::identity::Identity;
 use crate::broker::identity::Policy;
@@ -76,6 +80,8 @@ pub struct Limits {
     pub max_topic_levels: usize,
     /// Subscriptions of one client.
     pub max_subscriptions: Option<usize>,
+    /// Whether `$exclusive/` is offered.
+    pub exclusive_subscription: bool,
     /// Bounds of a session's queue.
     pub queue: QueueLimits,
     /// Whether QoS 0 messages wait for a client that is away.
@@ -110,6 +116,7 @@ impl Limits {
             },
             max_topic_levels: mqtt.max_topic_levels,
             max_subscriptions: mqtt.max_subscriptions,
+            exclusive_subscription: mqtt.exclusive_subscription,
             queue: QueueLimits { messages_max: mqtt.max_mqueue_len, bytes_max: QUEUE_BYTES_MAX },
             store_qos0: mqtt.mqueue_store_qos0,
             check_payload_format: mqtt.strict_mode,
@@ -156,6 +163,8 @@ pub struct Broker {
     pub authentication: Authentication,
     clients: DashMap<Arc<str>, Arc<Client>>,
     sweeper: Sweeper,
+    exclusive: Exclusive,
+    delayed: DelayedMessages,
     policy: RwLock<Arc<Policy>>,
     limits: RwLock<Arc<Limits>>,
     next_key: AtomicU64,

@@ -8,6 +8,7 @@ use crate::acl::eval::Request;
 use crate::broker::Limits;
 use crate::broker::close::Close;
 use crate::broker::connection::Connection;
+use crate::broker::filters::AskedFilter;
 use crate::broker::identity::Policy;
 use crate::broker::publish::Gathering;
 use crate::broker::reasons;
@@ -172,7 +173,8 @@ impl<'c, 'a> Turn<'c, 'a> {
         id: Option<u32>,
         replays: &mut Vec<Replay>,
     ) -> Result<ReasonCode, Close> {
-        let parsed = match self.check_filter(entry.filter) {
+        let Ok(asked) = AskedFilter::parse(entry.filter) else { return Ok(ReasonCode::TopicFilterInvalid) };
+        let parsed = match self.check_filter(&asked) {
             Ok(parsed) => parsed,
             Err(reason) => return Ok(reason),
         };
@@ -188,6 +190,9 @@ impl<'c, 'a> Turn<'c, 'a> {
             }
             return Ok(ReasonCode::NotAuthorized);
         }
+        if asked.exclusive && !self.limits.exclusive_subscription {
+            return Ok(ReasonCode::TopicFilterInvalid); // as EMQX
+        }
         let mut options = entry.options;
         options.qos = options.qos.min(self.limits.server.max_qos);
         if self.connection.publisher.identity.is_bridge && parsed.share.is_none() {
@@ -201,13 +206,9 @@ impl<'c, 'a> Turn<'c, 'a> {
         if may_want && connection.replays.len() + replays.len() >= REPLAYS_MAX {
             return Ok(ReasonCode::QuotaExceeded);
         }
-        let Some(is_new) = connection.broker.subscribe(
-            &connection.client,
-            connection.epoch,
-            &parsed,
-            entry.filter,
-            subscription,
-        ) else {
+        let Some(is_new) =
+            connection.broker.subscribe(&connection.client, connection.epoch, &parsed, &asked, subscription)
+        else {
             return Ok(ReasonCode::QuotaExceeded);
         };
         let wants_retained = match options.retain_handling {
@@ -222,8 +223,8 @@ impl<'c, 'a> Turn<'c, 'a> {
     }
 
     /// Whether the filter is one, and one we offer.
-    fn check_filter<'f>(&self, filter: &'f str) -> Result<ParsedFilter<'f>, ReasonCode> {
-        let parsed = ParsedFilter::parse(filter).map_err(|_| ReasonCode::TopicFilterInvalid)?;
+    fn check_filter<'f>(&self, asked: &'f AskedFilter<'_>) -> Result<ParsedFilter<'f>, ReasonCode> {
+        let parsed = asked.parsed().map_err(|_| ReasonCode::TopicFilterInvalid)?;
         let server = &self.limits.server;
         if parsed.filter.bytes().filter(|byte| *byte == b'/').count() >= self.limits.max_topic_levels {
             return Err(ReasonCode::TopicFilterInvalid);
@@ -242,20 +243,14 @@ impl<'c, 'a> Turn<'c, 'a> {
         let connection = &mut *self.connection;
         let mut reasons = SmallVec::new();
         for filter in &unsubscribe.filters {
-            reasons.push(match ParsedFilter::parse(filter) {
-                Err(_) => ReasonCode::TopicFilterInvalid,
-                Ok(parsed)
-                    if connection.broker.unsubscribe(
-                        &connection.client,
-                        connection.epoch,
-                        &parsed,
-                        filter,
-                    ) =>
-                {
-                    ReasonCode::Success
-                }
-                Ok(_) => ReasonCode::NoSubscriptionExisted,
+            let Ok(asked) = AskedFilter::parse(filter) else {
+                reasons.push(ReasonCode::TopicFilterInvalid);
+                continue;
+            };
+            let existed = asked.parsed().is_ok_and(|parsed| {
+                connection.broker.unsubscribe(&connection.client, connection.epoch, &parsed, &asked.plain)
             });
+            reasons.push(if existed { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted });
         }
         self.answer(None, Label::UnsubAck, |properties| {
             Packet::UnsubAck(UnsubAck {

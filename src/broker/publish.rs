@@ -11,6 +11,8 @@ use crate::broker::Broker;
 use crate::broker::Targets;
 use crate::broker::close::Close;
 use crate::broker::connection::Connection;
+use crate::broker::delayed;
+use crate::broker::delayed::Delay;
 use crate::broker::delivery::Reached;
 use crate::broker::delivery::Source;
 use crate::broker::identity::Denied;
@@ -120,6 +122,10 @@ impl<'a> Turn<'_, 'a> {
         if self.limits.check_payload_format && !keeps_its_format(&publish) {
             return self.refuse_format(&publish);
         }
+        if topic.starts_with(delayed::PREFIX) {
+            self.delay(&topic, &publish);
+            return Ok(());
+        }
         if self.is_link_topic(&topic) {
             return self.link_publish(&topic, &publish);
         }
@@ -227,6 +233,31 @@ impl<'a> Turn<'_, 'a> {
             }
             self.flush();
             self.acknowledge(publish.qos, id, reason);
+        }
+    }
+
+    /// A delayed publish: kept for later, and acknowledged now.
+    fn delay(&mut self, topic: &str, publish: &Publish<'_>) {
+        let Some(delay) = Delay::parse(topic, self.now) else {
+            return self.refuse(publish, ReasonCode::TopicNameInvalid);
+        };
+        let properties = publish.properties.forwarded();
+        let publication = Publication {
+            topic: delay.topic,
+            properties: &properties,
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            expiry: self.expiry(publish),
+        };
+        let connection = &*self.connection;
+        let identity = &connection.publisher.identity;
+        if !connection.broker.delay(&delay, &publication, identity, connection.client.key) {
+            return self.refuse(publish, ReasonCode::QuotaExceeded);
+        }
+        if let Some(id) = publish.packet_id {
+            self.flush();
+            self.acknowledge(publish.qos, id, ReasonCode::Success);
         }
     }
 

@@ -155,6 +155,7 @@ fn mqtt(section: Section<'_>) -> Mqtt {
         max_subscriptions: section.or("max_subscriptions", None, |node| {
             parse::or_word("infinity", parse::integer(1..=10_000_000))(node)?.map(narrow).transpose()
         }),
+        exclusive_subscription: section.or("exclusive_subscription", false, parse::boolean),
         response_information: section.or("response_information", String::new(), parse::text),
         strict_mode: section.or("strict_mode", false, parse::boolean),
     };
@@ -169,7 +170,6 @@ fn mqtt_not_built_yet(section: &Section<'_>) {
     section.optional("retry_interval", parse::or_word("infinity", parse::duration(days.clone())));
     section.optional("message_expiry_interval", parse::or_word("infinity", parse::duration(days.clone())));
     section.optional("keepalive_check_interval", parse::duration(days));
-    section.optional("exclusive_subscription", parse::boolean);
     section.optional("ignore_loop_deliver", parse::boolean);
     section.optional("upgrade_qos", parse::boolean);
     section.optional("use_username_as_clientid", parse::boolean);

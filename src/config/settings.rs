@@ -238,6 +238,8 @@ pub struct Mqtt {
     pub await_rel_timeout: Duration,
     /// Subscriptions of one client; `None` is unlimited.
     pub max_subscriptions: Option<usize>,
+    /// Whether `$exclusive/` subscriptions are offered.
+    pub exclusive_subscription: bool,
     /// Response Information for clients that ask for it; empty is none.
     pub response_information: String,
     /// Whether payloads are checked against their Payload Format Indicator. What the standard calls malformed is

@@ -49,7 +49,6 @@ const NOT_BUILT_YET: &[(&str, Only)] = &[
     ("mqtt.retry_interval", Only::Word("infinity")),
     ("mqtt.message_expiry_interval", Only::Word("infinity")),
     ("mqtt.keepalive_check_interval", Only::Word("30s")),
-    ("mqtt.exclusive_subscription", Only::False),
     ("mqtt.ignore_loop_deliver", Only::False),
     ("mqtt.upgrade_qos", Only::False),
     ("mqtt.use_username_as_clientid", Only::False),

@@ -9,6 +9,7 @@ mod auth;
 mod captures;
 mod connect;
 mod errors;
+mod extensions;
 mod harness;
 mod information;
 mod keepalive;
