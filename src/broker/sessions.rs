@@ -30,6 +30,7 @@ use crate::session::Due;
 use crate::session::Ending;
 use crate::session::Session;
 use crate::session::Subscription;
+use crate::session::message::Expiry;
 use crate::session::message::Message;
 use crate::session::message::Publication;
 use crate::time::Now;
@@ -48,36 +49,54 @@ pub struct Attached {
     pub session_present: bool,
 }
 
+/// A Will that is to be published now.
+#[derive(Debug)]
+struct DueWill {
+    message: Arc<Message>,
+    identity: Arc<Identity>,
+    key: ClientKey,
+}
+
+impl DueWill {
+    fn of(client: &Client, state: &State, message: Option<Arc<Message>>) -> Option<Self> {
+        Some(Self { message: message?, identity: Arc::clone(&state.identity), key: client.key })
+    }
+}
+
 /// What is left to do after the lock of a client is free again.
 #[derive(Debug, Default)]
 struct Aftermath {
-    will: Option<(Arc<Message>, Arc<Identity>)>,
+    will: Option<DueWill>,
     filters: Vec<Box<str>>,
     lost_messages: usize,
 }
 
 impl Broker {
     /// Attaches a new connection: to the session of its Client Identifier, which it takes over from the
-    /// connection that has it (`[MQTT-3.1.4-3]`), or to a new one (`[MQTT-3.1.2-4]`, `[MQTT-3.1.2-5]`).
+    /// connection that has it (`[MQTT-3.1.4-3]`), or to a new one (`[MQTT-3.1.2-4]`, `[MQTT-3.1.2-5]`). None when
+    /// the session belongs to another user (`authn-tls.md` A8): it is left as it is.
     pub(super) fn attach(
         &self,
         identity: &Arc<Identity>,
         clean_start: bool,
         attachment: Attachment,
         now: Now,
-    ) -> Attached {
+    ) -> Option<Attached> {
         let existing = self.clients.get(&identity.client_id).map(|entry| Arc::clone(&entry));
         if let Some(client) = existing {
+            if !client.lock().identity.is_same_client(identity) {
+                return None;
+            }
             if clean_start {
                 self.end_session(&client, now);
             } else {
                 match self.take_over(&client, identity, attachment, now) {
-                    Ok(attached) => return attached,
-                    Err(attachment) => return self.begin(identity, attachment, now),
+                    Ok(attached) => return Some(attached),
+                    Err(attachment) => return Some(self.begin(identity, attachment, now)),
                 }
             }
         }
-        self.begin(identity, attachment, now)
+        Some(self.begin(identity, attachment, now))
     }
 
     /// Resumes a session, unless it ended with its last connection: then the attachment comes back.
@@ -98,7 +117,7 @@ impl Broker {
             } else {
                 Due::default()
             };
-            let will = due.will.map(|message| (message, Arc::clone(&state.identity)));
+            let will = DueWill::of(client, &state, due.will);
             if due.session_over {
                 drop(state);
                 self.publish_will(will, now);
@@ -155,7 +174,7 @@ impl Broker {
             state.deafen();
             state.kicked = None;
             self.schedule(client, &mut state, now);
-            (due.will.map(|message| (message, Arc::clone(&state.identity))), due.session_over)
+            (DueWill::of(client, &state, due.will), due.session_over)
         };
         self.publish_will(will, now);
         if over {
@@ -179,7 +198,7 @@ impl Broker {
             aftermath.lost_messages = state.session.queued();
             let delayed_will = state.session.end();
             let will = due.will.or(delayed_will);
-            aftermath.will = will.map(|message| (message, Arc::clone(&state.identity)));
+            aftermath.will = DueWill::of(client, &state, will);
             let bell = state.bell();
             state.deafen();
             bell
@@ -198,15 +217,24 @@ impl Broker {
         self.publish_will(aftermath.will, now);
     }
 
-    fn publish_will(&self, will: Option<(Arc<Message>, Arc<Identity>)>, now: Now) {
-        let Some((message, identity)) = will else { return };
-        self.publish_kept(&Waiting { message, identity, key: ClientKey(0) }, "will", now);
+    /// Publishes a Will. Its Message Expiry Interval counts from now (section 3.1.3.2.4).
+    fn publish_will(&self, will: Option<DueWill>, now: Now) {
+        let Some(DueWill { message, identity, key }) = will else { return };
+        let mut view = message.view();
+        view.expiry = view.expiry.map(|expiry| Expiry { received_mono_ms: now.mono_ms, ..expiry });
+        self.publish_kept(&view, &identity, key, "will", now);
     }
 
     /// Publishes a message that was kept, as its client would have: with the ACL in force now, confinement
     /// included.
-    fn publish_kept(&self, kept: &Waiting, action: &str, now: Now) {
-        let (identity, view) = (&kept.identity, kept.message.view());
+    fn publish_kept(
+        &self,
+        view: &Publication<'_>,
+        identity: &Arc<Identity>,
+        key: ClientKey,
+        action: &str,
+        now: Now,
+    ) {
         let request = Request::Publish { topic: view.topic, qos: view.qos, retain: view.retain };
         if let Err(denied) = self.policy().authorize(identity, &request) {
             self.log_denied(identity, action, view.topic, denied);
@@ -215,14 +243,14 @@ impl Broker {
         }
         if view.topic.starts_with(delayed::PREFIX) {
             if let Some(delay) = Delay::parse(view.topic, now) {
-                self.delay(&delay, &view, identity, kept.key);
+                self.delay(&delay, view, identity, key);
             }
             return;
         }
         if view.retain {
-            self.retain(&view, || Arc::clone(&kept.message));
+            self.retain(view, || Message::keep(view));
         }
-        self.publish_one(&view, Source::Client(identity, kept.key), now);
+        self.publish_one(view, Source::Client(identity, key), now);
     }
 
     /// Keeps a message for its moment. Whether there was room.
@@ -253,7 +281,8 @@ impl Broker {
                 if waiting.message.is_expired(now) {
                     self.metrics.broker.messages_dropped[DropReason::Expired].inc();
                 } else {
-                    self.publish_kept(&waiting, "delayed publish", now);
+                    let Waiting { message, identity, key } = &waiting;
+                    self.publish_kept(&message.view(), identity, *key, "delayed publish", now);
                 }
             }
             task::yield_now().await;
@@ -373,6 +402,12 @@ impl Broker {
         self.kick_where(reason, |identity| &*identity.listener == listener);
     }
 
+    /// Closes the connections that by the rules for peers in force now are not what they were let in as.
+    pub(super) fn kick_unproven(&self) {
+        let credentials = self.authentication.credentials();
+        self.kick_where(ReasonCode::NotAuthorized, |identity| !identity.still_holds(&credentials.peers));
+    }
+
     fn kick_where(&self, reason: ReasonCode, which: impl Fn(&Identity) -> bool) {
         let clients: Vec<Arc<Client>> = self.clients.iter().map(|entry| Arc::clone(entry.value())).collect();
         for client in clients {
@@ -385,7 +420,7 @@ impl Broker {
 
     /// Time has passed for one client.
     pub(super) fn handle_timeout(&self, client: &Arc<Client>, now: Now) {
-        let (due, identity, bell) = {
+        let (will, over, bell) = {
             let mut state = client.lock();
             state.sweep_at = None;
             if state.over {
@@ -399,13 +434,13 @@ impl Broker {
             } else {
                 self.schedule(client, &mut state, now);
             }
-            (due, Arc::clone(&state.identity), bell)
+            (DueWill::of(client, &state, due.will), due.session_over, bell)
         };
         if let Some(bell) = bell {
             bell.wake();
         }
-        self.publish_will(due.will.map(|message| (message, identity)), now);
-        if due.session_over {
+        self.publish_will(will, now);
+        if over {
             self.end_session(client, now);
         }
     }

@@ -11,6 +11,7 @@ mod connect;
 mod errors;
 mod extensions;
 mod harness;
+mod hostile;
 mod information;
 mod keepalive;
 mod limits;
