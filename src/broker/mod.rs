@@ -53,6 +53,7 @@ use crate::broker::retained::RetainedStore;
 use crate::broker::routes::RouteTable;
 use crate::broker::sweeper::Sweeper;
 use crate::config::settings::Mqtt;
+use crate::config::settings::SharedStrategy;
 use crate::metrics::Metrics;
 use crate::metrics::ScrapeGauges;
 use crate::metrics::labels::AclAction;
@@ -80,6 +81,8 @@ pub struct Limits {
     pub max_topic_levels: usize,
     /// Subscriptions of one client.
     pub max_subscriptions: Option<usize>,
+    /// Which member of a shared group gets a message.
+    pub shared_strategy: SharedStrategy,
     /// Whether `$exclusive/` is offered.
     pub exclusive_subscription: bool,
     /// Bounds of a session's queue.
@@ -116,6 +119,7 @@ impl Limits {
             },
             max_topic_levels: mqtt.max_topic_levels,
             max_subscriptions: mqtt.max_subscriptions,
+            shared_strategy: mqtt.shared_subscription_strategy,
             exclusive_subscription: mqtt.exclusive_subscription,
             queue: QueueLimits { messages_max: mqtt.max_mqueue_len, bytes_max: QUEUE_BYTES_MAX },
             store_qos0: mqtt.mqueue_store_qos0,

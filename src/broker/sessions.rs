@@ -33,6 +33,7 @@ use crate::session::Subscription;
 use crate::session::message::Expiry;
 use crate::session::message::Message;
 use crate::session::message::Publication;
+use crate::session::queue::Owed;
 use crate::time::Now;
 
 /// Delayed messages published before others get a turn.
@@ -69,6 +70,7 @@ struct Aftermath {
     will: Option<DueWill>,
     filters: Vec<Box<str>>,
     lost_messages: usize,
+    orphans: Vec<Owed>,
 }
 
 impl Broker {
@@ -195,6 +197,7 @@ impl Broker {
             let due = if connected { state.session.detach(Ending::WithWill, now) } else { Due::default() };
             client.set_connected(false);
             aftermath.filters = state.session.subscriptions().map(|(filter, _)| filter.into()).collect();
+            aftermath.orphans = state.session.take_shared();
             aftermath.lost_messages = state.session.queued();
             let delayed_will = state.session.end();
             let will = due.will.or(delayed_will);
@@ -213,6 +216,12 @@ impl Broker {
         self.metrics.broker.messages_dropped[DropReason::SessionEnded].add(aftermath.lost_messages as u64);
         if let Some(bell) = bell {
             bell.wake();
+        }
+        if self.is_stopping() {
+            let lost = aftermath.orphans.len() as u64;
+            self.metrics.broker.messages_dropped[DropReason::SessionEnded].add(lost);
+        } else if !aftermath.orphans.is_empty() {
+            self.pass_on(&aftermath.orphans, now);
         }
         self.publish_will(aftermath.will, now);
     }

@@ -52,7 +52,6 @@ const NOT_BUILT_YET: &[(&str, Only)] = &[
     ("mqtt.ignore_loop_deliver", Only::False),
     ("mqtt.upgrade_qos", Only::False),
     ("mqtt.use_username_as_clientid", Only::False),
-    ("mqtt.shared_subscription_strategy", Only::Word("round_robin")),
     ("mqtt.mqueue_priorities", Only::Word("disabled")),
     ("mqtt.mqueue_default_priority", Only::Word("lowest")),
     ("mqtt.peer_cert_as_username", Only::Word("disabled")),

@@ -214,6 +214,11 @@ impl Session {
         Some(self.last_heard_mono_ms + allowed)
     }
 
+    /// What other members of Shared Subscriptions may be given now that this session ends.
+    pub fn take_shared(&mut self) -> Vec<Owed> {
+        self.outbound.take_shared()
+    }
+
     /// The session is taken away for good, whatever its expiry says: a Clean Start, an operator. Its delayed
     /// Will is due (`[MQTT-3.1.3-9]`).
     pub fn end(&mut self) -> Option<Arc<Message>> {

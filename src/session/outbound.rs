@@ -70,6 +70,8 @@ pub struct Grant<'a> {
     pub retain_as_published: bool,
     /// Subscription Identifiers of every matching subscription (`[MQTT-3.3.4-3]`).
     pub subscription_ids: &'a [u32],
+    /// The Shared Subscription that chose this client, as `$share/{ShareName}/{filter}`.
+    pub shared: Option<&'a Arc<str>>,
 }
 
 /// What the client has to say next: PUBACK, PUBREC, PUBCOMP.
@@ -83,8 +85,8 @@ enum Stage {
 #[derive(Debug)]
 struct InFlight {
     stage: Stage,
-    /// The message, for as long as it may have to be sent again: only in a session that outlives its
-    /// connection, and only until PUBREC.
+    /// The message, for as long as it may have to be sent again: in a session that outlives its connection until
+    /// PUBREC, and at QoS 1 for a Shared Subscription.
     owed: Option<Owed>,
 }
 
@@ -182,7 +184,8 @@ impl Outbound {
             tally.drop(DropReason::TooLarge, 1);
             return;
         }
-        let owed = keeping.persistent.then(|| owe(run, index, qos, retain, grant));
+        let keep = keeping.persistent || may_pass_on(qos, grant.shared.is_some());
+        let owed = keep.then(|| owe(run, index, qos, retain, grant));
         if let Some(id) = self.take_id(qos, owed) {
             append(run, index, qos, retain, Some(id), length, grant, output, now);
             tally.sent(qos);
@@ -300,7 +303,8 @@ impl Outbound {
             append_owed(&owed, None, false, alias, output, now);
             return;
         }
-        let kept = keeping.persistent.then(|| owed.clone());
+        let keep = keeping.persistent || may_pass_on(owed.qos, owed.shared.is_some());
+        let kept = keep.then(|| owed.clone());
         if let Some(id) = self.take_id(owed.qos, kept) {
             let alias = output.alias_for(owed.message.view().topic, length);
             append_owed(&owed, Some(id), false, alias, output, now);
@@ -351,12 +355,34 @@ impl Outbound {
         self.on_wire = 0;
     }
 
+    /// The session ends: takes out what another member of a Shared Subscription may be given instead. That is
+    /// what was not sent yet, and what was sent at QoS 1 and not acknowledged (section 4.8.2); never what was
+    /// sent at QoS 2 (`[MQTT-4.8.2-5]`).
+    pub fn take_shared(&mut self) -> Vec<Owed> {
+        let mut shared = Vec::new();
+        for slot in 0..self.ring.slots() {
+            let Some((_, in_flight)) = self.ring.at_mut(slot) else { continue };
+            if in_flight.stage == Stage::Acknowledge
+                && in_flight.owed.as_ref().is_some_and(|owed| owed.shared.is_some())
+            {
+                shared.extend(in_flight.owed.take());
+            }
+        }
+        shared.append(&mut self.queue.take_shared());
+        shared
+    }
+
     /// Forgets everything owed: the session ended.
     pub fn clear(&mut self) {
         self.ring.drain().for_each(drop);
         self.queue.clear();
         self.handle_disconnected();
     }
+}
+
+/// Whether a delivery in flight is kept for another member of its Shared Subscription.
+fn may_pass_on(qos: QoS, shared: bool) -> bool {
+    shared && qos == QoS::AtLeastOnce
 }
 
 fn pubrel(output: &mut Output, id: PacketId, reason: ReasonCode) {
@@ -470,7 +496,13 @@ fn append_owed(
 
 fn owe(run: &mut Run<'_, '_>, index: usize, qos: QoS, retain: bool, grant: &Grant<'_>) -> Owed {
     let ids = grant.subscription_ids;
-    Owed { message: run.keep(index), subscription_ids: (!ids.is_empty()).then(|| ids.into()), qos, retain }
+    Owed {
+        message: run.keep(index),
+        subscription_ids: (!ids.is_empty()).then(|| ids.into()),
+        qos,
+        retain,
+        shared: grant.shared.cloned(),
+    }
 }
 
 /// A retained message as a new subscription gets it: RETAIN set, at the lower of both QoS (`[MQTT-3.3.1-8]`,
@@ -482,5 +514,6 @@ pub fn owe_retained(message: &Arc<Message>, granted: QoS, subscription_id: Optio
         subscription_ids: subscription_id.map(|id| Box::from([id])),
         qos: message.qos.min(granted),
         retain: true,
+        shared: None,
     }
 }

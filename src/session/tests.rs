@@ -39,7 +39,8 @@ fn publication(payload: &[u8], qos: QoS) -> Publication<'_> {
 }
 
 fn deliver(session: &mut Session, publications: &[Publication<'_>], now: Now, tally: &mut Tally) {
-    let grant = Grant { qos: QoS::ExactlyOnce, retain_as_published: false, subscription_ids: &[] };
+    let grant =
+        Grant { qos: QoS::ExactlyOnce, retain_as_published: false, subscription_ids: &[], shared: None };
     session.deliver_run(&mut Run::new(publications, &mut RunFrames::default(), now), &grant, now, tally);
 }
 
