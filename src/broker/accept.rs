@@ -27,6 +27,8 @@ use crate::broker::identity::Identity;
 use crate::broker::identity::Proof;
 use crate::broker::linger::linger;
 use crate::broker::link_ingress::LinkIngress;
+use crate::broker::reasons;
+use crate::broker::reasons::ReasonStrings;
 use crate::broker::sessions::Attached;
 use crate::config::settings::ListenerKind;
 use crate::config::settings::Role;
@@ -55,6 +57,7 @@ use crate::net::tls::ServerTls;
 use crate::net::transport::Transport;
 use crate::session::Attachment;
 use crate::session::Ending;
+use crate::session::alias::OutboundAliases;
 use crate::session::connect;
 use crate::session::connect::Negotiated;
 use crate::session::outbound::Output;
@@ -96,7 +99,7 @@ enum Refused {
     /// The first packet was no acceptable CONNECT.
     Decode(Transport, DecodeError),
     /// CONNECT was understood and refused.
-    Connect { transport: Transport, version: Version, reason: ReasonCode, label: RejectReason },
+    Connect { transport: Transport, answer: Vec<u8>, reason: ReasonCode, label: RejectReason },
 }
 
 /// Serves one connection to its end.
@@ -161,8 +164,12 @@ async fn open(
     let Ok(Decoded::Packet { packet: Packet::Connect(asked), .. }) = decode::decode(&bytes, &limits) else {
         return Err(Refused::Silent(transport, RejectReason::MalformedConnect)); // read_connect has seen it
     };
-    let refuse =
-        |transport, (reason, label)| Refused::Connect { transport, version: asked.version, reason, label };
+    let refuse = |transport, (reason, label)| Refused::Connect {
+        transport,
+        answer: reasons::refusal(&asked, reason),
+        reason,
+        label,
+    };
     let granted = broker.limits();
     let admitted = admit(broker, endpoint, &granted, peer_addr, certificate, &asked).await;
     let (negotiated, identity) = match admitted {
@@ -201,7 +208,11 @@ async fn open(
         identity,
         version: negotiated.version,
         limits: granted,
-        problem_information: negotiated.problem_information,
+        reason_strings: ReasonStrings::new(
+            negotiated.version,
+            negotiated.problem_information,
+            negotiated.max_packet_size,
+        ),
         ingress,
         transport,
         tail: bytes[length..].to_vec(),
@@ -415,6 +426,7 @@ fn attach(
             max_packet_size: negotiated.max_packet_size,
             receive_maximum: negotiated.receive_maximum,
             bytes: Vec::new(),
+            aliases: OutboundAliases::new(negotiated.topic_alias_maximum),
         },
         session_expiry_seconds: negotiated.session_expiry_seconds,
         silence_allowed_ms: connect::silence_allowed_ms(
@@ -472,10 +484,10 @@ async fn refuse(broker: &Broker, endpoint: &Endpoint, peer: SocketAddr, refused:
                 error.version.map(|version| connack(version, false, error.reason_code(), Properties::EMPTY));
             say_no(broker, transport, answer.unwrap_or_default()).await;
         }
-        Refused::Connect { transport, version, reason, label } => {
+        Refused::Connect { transport, answer, reason, label } => {
             rejected[label].inc();
             tracing::info!(%peer, listener, %reason, "CONNECT refused");
-            say_no(broker, transport, connack(version, false, reason, Properties::EMPTY)).await;
+            say_no(broker, transport, answer).await;
         }
     }
 }

@@ -224,6 +224,9 @@ impl Flat {
             max_awaiting_rel,
             await_rel_timeout,
             max_subscriptions,
+            shared_subscription_strategy,
+            exclusive_subscription,
+            response_information,
             strict_mode,
         } = mqtt;
         self.put("mqtt.max_packet_size", max_packet_size);
@@ -244,6 +247,9 @@ impl Flat {
         self.put("mqtt.max_awaiting_rel", max_awaiting_rel);
         self.duration("mqtt.await_rel_timeout", Some(*await_rel_timeout));
         self.put("mqtt.max_subscriptions", max_subscriptions);
+        self.put("mqtt.shared_subscription_strategy", shared_subscription_strategy);
+        self.put("mqtt.exclusive_subscription", exclusive_subscription);
+        self.put("mqtt.response_information", response_information);
         self.put("mqtt.strict_mode", strict_mode);
     }
 

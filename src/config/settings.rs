@@ -238,8 +238,31 @@ pub struct Mqtt {
     pub await_rel_timeout: Duration,
     /// Subscriptions of one client; `None` is unlimited.
     pub max_subscriptions: Option<usize>,
-    /// Whether what the standard calls a Malformed Packet but EMQX tolerates is refused.
+    /// Which member of a shared group gets a message.
+    pub shared_subscription_strategy: SharedStrategy,
+    /// Whether `$exclusive/` subscriptions are offered.
+    pub exclusive_subscription: bool,
+    /// Response Information for clients that ask for it; empty is none.
+    pub response_information: String,
+    /// Whether payloads are checked against their Payload Format Indicator. What the standard calls malformed is
+    /// refused either way.
     pub strict_mode: bool,
+}
+
+/// Which member of a shared group gets a message. EMQX's `local` prefers members on the same node; there is one
+/// node, so it is [`SharedStrategy::Random`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SharedStrategy {
+    /// One after the other.
+    RoundRobin,
+    /// Any.
+    Random,
+    /// The same for as long as it is there.
+    Sticky,
+    /// By the publisher's Client Identifier.
+    HashClientId,
+    /// By the Topic Name.
+    HashTopic,
 }
 
 /// `[authentication]`

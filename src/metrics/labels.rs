@@ -180,8 +180,6 @@ label! {
         ConfinedClient = "confined_client",
         /// A peer cluster outside its own `$LINK/` topics.
         ConfinedLink = "confined_link",
-        /// An extension of EMQX's that is not built yet.
-        NotSupported = "not_supported",
     }
 }
 
