@@ -13,6 +13,7 @@ mod keepalive;
 mod limits;
 mod link_confinement;
 mod metrics;
+mod proxy;
 mod publish;
 mod reload;
 mod retained;
