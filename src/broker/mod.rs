@@ -13,6 +13,7 @@ pub mod data_dir;
 pub mod delivery;
 pub mod forwarder;
 pub mod identity;
+pub mod inspect;
 pub mod linger;
 pub mod link;
 pub mod link_client;
