@@ -143,6 +143,7 @@ fn strict(server: &Issued, authority: &Authority) -> ServerTlsOptions {
         fail_if_no_peer_cert: true,
         client_pins: Vec::new(),
         depth: 2,
+        strict: false,
         versions: vec![TlsVersion::V13, TlsVersion::V12],
     }
 }
@@ -395,6 +396,7 @@ fn pinned(server: &Issued, peers: &[&Issued]) -> ServerTlsOptions {
         fail_if_no_peer_cert: true,
         client_pins: peers.iter().map(|peer| peer.fingerprint()).collect(),
         depth: 2,
+        strict: false,
         versions: vec![TlsVersion::V13, TlsVersion::V12],
     }
 }
@@ -699,4 +701,21 @@ fn an_expired_or_expiring_certificate_is_a_warning() {
     let unverified = ClientTlsOptions { verify: Verify::None, ..client(&authority, None) };
     let warnings = ClientTls::load(&unverified, clock::now()).unwrap().warnings;
     assert!(warnings[0].contains("verify_none"), "{warnings:?}");
+}
+
+/// The link column of authn-tls.md section 1: T6 and T7.
+#[test]
+fn a_links_certificate_is_for_clients_and_strong() {
+    use tombolo::auth::certificate::CertificateError;
+    use tombolo::auth::certificate::check_link_certificate;
+
+    let authority = Authority::new("authority");
+    assert_eq!(check_link_certificate(&authority.issue("good").der), Ok(()));
+    let server_only = authority.issue_with("server", |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    });
+    assert_eq!(check_link_certificate(&server_only.der), Err(CertificateError::NotForClients));
+    let unsaid = authority.issue_with("unsaid", |params| params.extended_key_usages.clear());
+    assert_eq!(check_link_certificate(&unsaid.der), Err(CertificateError::NotForClients));
+    assert_eq!(check_link_certificate(b"no certificate"), Err(CertificateError::Unreadable));
 }

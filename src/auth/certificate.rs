@@ -7,6 +7,7 @@ use sha2::Digest;
 use sha2::Sha256;
 use x509_parser::prelude::FromDer;
 use x509_parser::prelude::X509Certificate;
+use x509_parser::public_key::PublicKey;
 use x509_parser::x509::X509Name;
 
 /// What we keep of a certificate.
@@ -39,7 +40,39 @@ pub enum CertificateError {
     /// More intermediates than `depth` allows.
     #[error("the certificate chain is longer than `depth` allows")]
     ChainTooLong,
+    /// Not issued for TLS clients.
+    #[error("the certificate is not for clients: its extended key usage lacks clientAuth")]
+    NotForClients,
+    /// A key that is too small for a link.
+    #[error("the certificate's key is too small: RSA needs 3072 bits, elliptic curves 256")]
+    WeakKey,
 }
+
+/// Checks a certificate against the link column of `authn-tls.md` section 1: extended key usage clientAuth, RSA of at
+/// least 3072 bits or an elliptic curve of at least 256.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_link_certificate(der: &[u8]) -> Result<(), CertificateError> {
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| CertificateError::Unreadable)?;
+    let usage = certificate.extended_key_usage().map_err(|_| CertificateError::Unreadable)?;
+    if !usage.is_some_and(|usage| usage.value.client_auth) {
+        return Err(CertificateError::NotForClients);
+    }
+    let strong = match certificate.public_key().parsed() {
+        Ok(PublicKey::RSA(key)) => key.key_size() >= RSA_BITS_MIN,
+        Ok(PublicKey::EC(point)) => point.key_size() >= CURVE_BITS_MIN,
+        // Ed25519 has one size and is not taken apart.
+        Ok(PublicKey::Unknown(_)) => true,
+        Ok(_) | Err(_) => false,
+    };
+    if strong { Ok(()) } else { Err(CertificateError::WeakKey) }
+}
+
+/// Smallest RSA modulus of a link's certificate.
+const RSA_BITS_MIN: usize = 3072;
+/// Smallest elliptic curve of a link's certificate: P-256.
+const CURVE_BITS_MIN: usize = 256;
 
 impl CertificateFacts {
     /// Reads `der`.

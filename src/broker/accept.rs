@@ -18,14 +18,20 @@ use crate::auth::certificate::CertificateFacts;
 use crate::auth::peer::Binding;
 use crate::auth::peer::ConnectFacts;
 use crate::broker::Broker;
+use crate::broker::Limits;
+use crate::broker::authenticate::Line;
+use crate::broker::client::Client;
 use crate::broker::connection::Connection;
 use crate::broker::connection::Parts;
 use crate::broker::identity::Identity;
+use crate::broker::identity::Proof;
 use crate::broker::linger::linger;
 use crate::broker::link_ingress::LinkIngress;
+use crate::broker::sessions::Attached;
 use crate::config::settings::ListenerKind;
 use crate::config::settings::Role;
 use crate::metrics::labels::ListenerType;
+use crate::metrics::labels::PacketType;
 use crate::metrics::labels::RejectReason;
 use crate::mqtt::decode;
 use crate::mqtt::decode::DecodeLimits;
@@ -48,6 +54,7 @@ use crate::net::random;
 use crate::net::tls::ServerTls;
 use crate::net::transport::Transport;
 use crate::session::Attachment;
+use crate::session::Ending;
 use crate::session::connect;
 use crate::session::connect::Negotiated;
 use crate::session::outbound::Output;
@@ -56,6 +63,8 @@ use crate::session::outbound::Output;
 const CONNECT_BYTES_MAX: u32 = 512 * 1024;
 /// The same on a listener of role link (`authn-tls.md` section 3).
 const LINK_CONNECT_BYTES_MAX: u32 = 4 * 1024;
+/// How long a link may take to send its CONNECT after the handshake (`authn-tls.md` section 3).
+const LINK_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// One read before CONNECT.
 const READ_BYTES: usize = 2 * 1024;
 
@@ -93,24 +102,52 @@ enum Refused {
 /// Serves one connection to its end.
 pub async fn serve(broker: Arc<Broker>, endpoint: Arc<Endpoint>, accepted: Accepted) {
     let label = listener_type(endpoint.kind);
-    let peer = accepted.peer_addr;
+    // The permit counts the connection until its socket is closed, whatever becomes of it.
+    let Accepted { stream, peer_addr: peer, permit: _permit } = accepted;
     // Boxed, so that the memory of the handshakes goes with them.
-    match Box::pin(open(&broker, &endpoint, accepted)).await {
+    match Box::pin(open(&broker, &endpoint, stream, peer)).await {
         Ok(connection) => {
-            broker.metrics.broker.connections[label].inc();
+            let mut present = Present::new(&broker, label, &connection);
             connection.run().await;
-            broker.metrics.broker.connections[label].dec();
+            present.left = true;
         }
         Err(refused) => Box::pin(refuse(&broker, &endpoint, peer, refused)).await,
+    }
+}
+
+/// A connection on the books. Its task may be aborted, when its listener is closed: the session must not keep a
+/// connection then that nobody drives.
+struct Present {
+    broker: Arc<Broker>,
+    label: ListenerType,
+    client: Arc<Client>,
+    epoch: u64,
+    left: bool,
+}
+
+impl Present {
+    fn new(broker: &Arc<Broker>, label: ListenerType, connection: &Connection) -> Self {
+        broker.metrics.broker.connections[label].inc();
+        let (client, epoch) = (Arc::clone(&connection.client), connection.epoch);
+        Self { broker: Arc::clone(broker), label, client, epoch, left: false }
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.broker.metrics.broker.connections[self.label].dec();
+        if !self.left {
+            self.broker.detach(&self.client, self.epoch, Ending::WithWill, clock::now());
+        }
     }
 }
 
 async fn open(
     broker: &Arc<Broker>,
     endpoint: &Arc<Endpoint>,
-    accepted: Accepted,
+    stream: tokio::net::TcpStream,
+    peer_addr: SocketAddr,
 ) -> Result<Connection, Refused> {
-    let Accepted { stream, peer_addr, permit } = accepted;
     let handshaken = shake_hands(broker, endpoint, stream).await.map_err(Refused::Handshake)?;
     let Handshaken { mut transport, certificate } = handshaken;
     let (bytes, length) = match read_connect(broker, endpoint, &mut transport).await {
@@ -118,13 +155,16 @@ async fn open(
         Err(Unread::Silent(label)) => return Err(Refused::Silent(transport, label)),
         Err(Unread::Decode(error)) => return Err(Refused::Decode(transport, error)),
     };
+    broker.metrics.broker.packets_received[PacketType::Connect].inc();
+    broker.metrics.broker.bytes_received.add(length as u64);
     let limits = connect_limits(broker, endpoint);
     let Ok(Decoded::Packet { packet: Packet::Connect(asked), .. }) = decode::decode(&bytes, &limits) else {
         return Err(Refused::Silent(transport, RejectReason::MalformedConnect)); // read_connect has seen it
     };
     let refuse =
         |transport, (reason, label)| Refused::Connect { transport, version: asked.version, reason, label };
-    let admitted = admit(broker, endpoint, peer_addr, certificate, &asked).await;
+    let granted = broker.limits();
+    let admitted = admit(broker, endpoint, &granted, peer_addr, certificate, &asked).await;
     let (negotiated, identity) = match admitted {
         Ok(admitted) => admitted,
         Err(why) => return Err(refuse(transport, why)),
@@ -132,8 +172,16 @@ async fn open(
     if broker.is_stopping() {
         return Err(refuse(transport, (ReasonCode::ServerShuttingDown, RejectReason::Shutdown)));
     }
-    let ingress = identity.bound_to.as_deref().and_then(|cluster| LinkIngress::new(broker, cluster));
-    let attached = attach(broker, &identity, &negotiated);
+    let ingress =
+        identity.bound_to.as_deref().and_then(|cluster| LinkIngress::new(broker, cluster)).map(Box::new);
+    let Some(attached) = attach(broker, &identity, &negotiated, &granted) else {
+        log_foreign_session(&identity);
+        return Err(refuse(transport, (ReasonCode::NotAuthorized, RejectReason::NotAuthorized)));
+    };
+    if broker.is_stopping() {
+        // The stop may have come while nobody held the session yet.
+        attached.client.kick(ReasonCode::ServerShuttingDown);
+    }
     tracing::info!(
         client_id = &*identity.client_id,
         username = identity.username.as_deref(),
@@ -144,19 +192,20 @@ async fn open(
         session_present = attached.session_present,
         "client connected"
     );
-    let greeting = greeting(broker, &negotiated, &asked, attached.session_present);
+    let greeting = greeting(&negotiated, &asked, &granted, attached.session_present);
+    broker.metrics.broker.packets_sent[PacketType::ConnAck].inc();
     let parts = Parts {
         broker: Arc::clone(broker),
         client: attached.client,
         epoch: attached.epoch,
         identity,
         version: negotiated.version,
+        limits: granted,
         problem_information: negotiated.problem_information,
         ingress,
         transport,
         tail: bytes[length..].to_vec(),
         greeting,
-        permit,
     };
     Ok(Connection::new(parts))
 }
@@ -219,7 +268,10 @@ async fn read_connect(
             }
         }
     };
-    let in_time = time::timeout(broker.limits().idle_timeout, reading).await;
+    let idle_timeout = broker.limits().idle_timeout;
+    let limit =
+        if endpoint.role == Role::Link { idle_timeout.min(LINK_CONNECT_TIMEOUT) } else { idle_timeout };
+    let in_time = time::timeout(limit, reading).await;
     in_time.unwrap_or(Err(Unread::Silent(RejectReason::Timeout)))
 }
 
@@ -229,17 +281,24 @@ type Why = (ReasonCode, RejectReason);
 async fn admit(
     broker: &Broker,
     endpoint: &Endpoint,
+    granted: &Limits,
     peer: SocketAddr,
     certificate: Option<CertificateFacts>,
     asked: &Connect<'_>,
 ) -> Result<(Negotiated, Arc<Identity>), Why> {
     let fresh_id = format!("tombolo-{}", random::hex(11));
-    let limits = broker.limits();
-    let negotiated = connect::negotiate(asked, &limits.server, &fresh_id, clock::now())
+    let negotiated = connect::negotiate(asked, &granted.server, &fresh_id, clock::now())
         .map_err(|reason| (reason, reject_label(reason)))?;
+    let will_levels = asked.will.as_ref().map_or(0, |will| will.topic.split('/').count());
+    if will_levels > granted.max_topic_levels {
+        return Err((ReasonCode::TopicNameInvalid, RejectReason::NotSupported));
+    }
     let credentials = broker.authentication.credentials();
-    let checked = broker.authentication.check_password(&credentials, asked.username, asked.password).await;
-    let password = checked.map_err(|_| (ReasonCode::ServerBusy, RejectReason::Quota))?;
+    let line = if endpoint.role == Role::Link { Line::Links } else { Line::Clients };
+    let checking = broker.authentication.check_password(&credentials, line, asked.username, asked.password);
+    let Ok(Ok(password)) = time::timeout(granted.idle_timeout, checking).await else {
+        return Err((ReasonCode::ServerBusy, RejectReason::Quota));
+    };
     let facts = ConnectFacts {
         client_id: &negotiated.client_id,
         username: asked.username,
@@ -278,14 +337,34 @@ async fn admit(
         peer,
         listener: Arc::clone(&endpoint.id),
         role: acl_role(endpoint.role),
-        common_name: certificate.filter(|facts| facts.chain_verified).and_then(|facts| facts.common_name),
+        common_name: certificate
+            .as_ref()
+            .filter(|facts| facts.chain_verified)
+            .and_then(|facts| facts.common_name.clone()),
         attributes: attributes(bound_to.as_deref()),
         is_superuser,
         bound_to,
         version: asked.version,
         is_bridge: asked.bridge,
+        proof: Proof {
+            username: asked.username.map(str::to_owned),
+            password_verified: password == PasswordCheck::Good,
+            certificate: certificate.map(Box::new),
+        },
     };
     Ok((negotiated, Arc::new(identity)))
+}
+
+/// Somebody else's session: to take it over would be to get that client's messages.
+fn log_foreign_session(identity: &Identity) {
+    tracing::warn!(
+        event = "session_of_another",
+        client_id = &*identity.client_id,
+        username = identity.username.as_deref(),
+        peer = %identity.peer,
+        listener = &*identity.listener,
+        "connection refused: the session belongs to another user"
+    );
 }
 
 /// `link_id` is ours to set and nobody else's (`authn-tls.md` section 2).
@@ -327,9 +406,9 @@ fn attach(
     broker: &Broker,
     identity: &Arc<Identity>,
     negotiated: &Negotiated,
-) -> crate::broker::sessions::Attached {
+    granted: &Limits,
+) -> Option<Attached> {
     let now = clock::now();
-    let limits = broker.limits();
     let attachment = Attachment {
         output: Output {
             version: negotiated.version,
@@ -340,15 +419,20 @@ fn attach(
         session_expiry_seconds: negotiated.session_expiry_seconds,
         silence_allowed_ms: connect::silence_allowed_ms(
             negotiated.keep_alive_seconds,
-            limits.server.keep_alive_multiplier,
+            granted.server.keep_alive_multiplier,
         ),
         will: negotiated.will.clone(),
     };
     broker.attach(identity, negotiated.clean_start, attachment, now)
 }
 
-fn greeting(broker: &Broker, negotiated: &Negotiated, asked: &Connect<'_>, session_present: bool) -> Vec<u8> {
-    let properties = connect::connack_properties(negotiated, asked, &broker.limits().server);
+fn greeting(
+    negotiated: &Negotiated,
+    asked: &Connect<'_>,
+    granted: &Limits,
+    session_present: bool,
+) -> Vec<u8> {
+    let properties = connect::connack_properties(negotiated, asked, &granted.server);
     connack(negotiated.version, session_present, ReasonCode::Success, properties.as_properties())
 }
 
@@ -386,14 +470,22 @@ async fn refuse(broker: &Broker, endpoint: &Endpoint, peer: SocketAddr, refused:
             // A CONNECT that is no MQTT at all gets no answer (section 4.13.1).
             let answer =
                 error.version.map(|version| connack(version, false, error.reason_code(), Properties::EMPTY));
-            linger(transport, answer.unwrap_or_default()).await;
+            say_no(broker, transport, answer.unwrap_or_default()).await;
         }
         Refused::Connect { transport, version, reason, label } => {
             rejected[label].inc();
             tracing::info!(%peer, listener, %reason, "CONNECT refused");
-            linger(transport, connack(version, false, reason, Properties::EMPTY)).await;
+            say_no(broker, transport, connack(version, false, reason, Properties::EMPTY)).await;
         }
     }
+}
+
+async fn say_no(broker: &Broker, transport: Transport, answer: Vec<u8>) {
+    if !answer.is_empty() {
+        broker.metrics.broker.packets_sent[PacketType::ConnAck].inc();
+        broker.metrics.broker.bytes_sent.add(answer.len() as u64);
+    }
+    linger(transport, answer).await;
 }
 
 fn decode_label(error: &DecodeError) -> RejectReason {

@@ -15,8 +15,10 @@ use crate::auth::peer::PeerRule;
 
 /// Passwords hashed at a time: each takes a core and 19 MiB.
 const HASHING_MAX: usize = 2;
-/// Logins waiting for that; more are told that the Server is busy.
-const WAITING_MAX: usize = 1024;
+/// Passwords of links hashed at a time, beside those: a flood of strangers must not keep a link out.
+const LINK_HASHING_MAX: usize = 1;
+/// Logins waiting for that in each line; more are told that the Server is busy. Each keeps its CONNECT.
+const WAITING_MAX: usize = 256;
 
 /// What clients are checked against. Swapped as a whole on reload.
 #[derive(Debug, Default)]
@@ -29,6 +31,15 @@ pub struct Credentials {
     pub peers: Vec<PeerRule>,
 }
 
+/// Where a login waits for its password to be hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// Applications and devices.
+    Clients,
+    /// A listener of role link, which nobody enters without a certificate.
+    Links,
+}
+
 /// More logins are waiting than we take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many logins are waiting")]
@@ -38,8 +49,20 @@ pub struct Busy;
 #[derive(Debug)]
 pub struct Authentication {
     credentials: RwLock<Arc<Credentials>>,
+    clients: Queue,
+    links: Queue,
+}
+
+#[derive(Debug)]
+struct Queue {
     hashing: Semaphore,
     waiting: AtomicUsize,
+}
+
+impl Queue {
+    fn new(at_a_time: usize) -> Self {
+        Self { hashing: Semaphore::new(at_a_time), waiting: AtomicUsize::new(0) }
+    }
 }
 
 impl Authentication {
@@ -48,8 +71,8 @@ impl Authentication {
     pub fn new(credentials: Credentials) -> Self {
         Self {
             credentials: RwLock::new(Arc::new(credentials)),
-            hashing: Semaphore::new(HASHING_MAX),
-            waiting: AtomicUsize::new(0),
+            clients: Queue::new(HASHING_MAX),
+            links: Queue::new(LINK_HASHING_MAX),
         }
     }
 
@@ -71,6 +94,7 @@ impl Authentication {
     pub async fn check_password(
         &self,
         credentials: &Arc<Credentials>,
+        line: Line,
         username: Option<&str>,
         password: Option<&[u8]>,
     ) -> Result<PasswordCheck, Busy> {
@@ -80,8 +104,12 @@ impl Authentication {
         if credentials.passwords.is_none() {
             return Ok(PasswordCheck::NotChecked);
         }
-        let _place = Place::take(&self.waiting)?;
-        let Ok(_permit) = self.hashing.acquire().await else { return Ok(PasswordCheck::Bad) };
+        let queue = match line {
+            Line::Clients => &self.clients,
+            Line::Links => &self.links,
+        };
+        let _place = Place::take(&queue.waiting)?;
+        let Ok(_permit) = queue.hashing.acquire().await else { return Ok(PasswordCheck::Bad) };
         let (credentials, username, password) =
             (Arc::clone(credentials), username.to_owned(), password.to_owned());
         let verified = task::spawn_blocking(move || {

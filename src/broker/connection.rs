@@ -13,15 +13,19 @@ use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 
+use parking_lot::MutexGuard;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 
 use crate::broker::Broker;
+use crate::broker::Limits;
 use crate::broker::client::Client;
+use crate::broker::client::State;
 use crate::broker::close::Close;
 use crate::broker::counts::Counts;
 use crate::broker::identity::Identity;
+use crate::broker::identity::Policy;
 use crate::broker::linger::linger;
 use crate::broker::link_ingress::LinkIngress;
 use crate::broker::packets::Turn;
@@ -31,7 +35,6 @@ use crate::mqtt::decode::DecodeLimits;
 use crate::mqtt::packet::Version;
 use crate::mqtt::reason::ReasonCode;
 use crate::net::clock;
-use crate::net::listener::Permit;
 use crate::net::transport::Transport;
 use crate::time::Now;
 
@@ -56,13 +59,17 @@ pub struct Connection {
     pub(super) version: Version,
     pub(super) problem_information: bool,
     pub(super) publisher: Publisher,
-    pub(super) ingress: Option<LinkIngress>,
+    /// The ACL as of the last burst.
+    pub(super) policy: Arc<Policy>,
+    /// The limits that CONNACK announced: a reload does not change what the client was told.
+    pub(super) limits: Arc<Limits>,
+    pub(super) ingress: Option<Box<LinkIngress>>,
     /// Answers to the client's own packets, put in front of what its session has to send.
     pub(super) answers: Vec<u8>,
     pub(super) replays: VecDeque<Replay>,
     pub(super) counts: Counts,
     transport: Transport,
-    limits: DecodeLimits,
+    decode_limits: DecodeLimits,
     /// The beginning of a packet whose rest has not come yet.
     tail: Vec<u8>,
     unsent: Vec<u8>,
@@ -72,7 +79,6 @@ pub struct Connection {
     pipelined: bool,
     /// The transport holds bytes that it could not pass on yet.
     flushing: bool,
-    _permit: Permit,
 }
 
 /// What a [`Connection`] is made of.
@@ -90,57 +96,59 @@ pub struct Parts {
     /// Whether Reason Strings are welcome.
     pub problem_information: bool,
     /// The role of this connection in a link, if it is bound to a peer.
-    pub ingress: Option<LinkIngress>,
+    pub ingress: Option<Box<LinkIngress>>,
+    /// The limits that CONNACK announced.
+    pub limits: Arc<Limits>,
     /// The transport.
     pub transport: Transport,
     /// Bytes that came after CONNECT.
     pub tail: Vec<u8>,
     /// CONNACK.
     pub greeting: Vec<u8>,
-    /// The place among the listener's `max_connections`.
-    pub permit: Permit,
 }
 
 impl Connection {
     /// A connection ready to be awaited.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let limits = DecodeLimits {
+        let decode_limits = DecodeLimits {
             version: Some(parts.version),
-            max_packet_size: parts.broker.limits().server.max_packet_size,
+            max_packet_size: parts.limits.server.max_packet_size,
         };
         let publisher = Publisher::new(parts.identity);
         let pipelined = !parts.tail.is_empty();
         Self {
-            broker: parts.broker,
             client: parts.client,
             epoch: parts.epoch,
             version: parts.version,
             problem_information: parts.problem_information,
             publisher,
+            policy: parts.broker.policy(),
+            broker: parts.broker,
+            limits: parts.limits,
             ingress: parts.ingress,
             answers: parts.greeting,
             replays: VecDeque::new(),
             counts: Counts::default(),
             transport: parts.transport,
-            limits,
+            decode_limits,
             tail: parts.tail,
             unsent: Vec::new(),
             sent: 0,
             heard: true,
             pipelined,
             flushing: false,
-            _permit: parts.permit,
         }
     }
 
     /// One turn. Whether anything moved.
     fn turn(&mut self, cx: &mut Context<'_>, now: Now) -> Result<bool, Close> {
+        let looked_up = Replay::look_up_next(&mut self.replays, &self.broker, now);
         self.collect(cx, now)?;
         let wrote = self.write(cx)?;
         let backlog = self.unsent.len() - self.sent + self.answers.len();
         let read = backlog <= UNSENT_BYTES_MAX && self.read(cx, now)?;
-        Ok(wrote || read)
+        Ok(wrote || read || looked_up)
     }
 
     /// Takes what there is to send, if the last of it is out, and registers for the next wake-up.
@@ -163,10 +171,25 @@ impl Connection {
             state.session.touch(now);
         }
         if idle {
-            Replay::advance(&mut self.replays, &self.broker, &mut state.session, now, &mut self.counts.tally);
+            Replay::send_next(
+                &mut self.replays,
+                &self.broker,
+                &mut state.session,
+                now,
+                &mut self.counts.tally,
+            );
             state.session.take_output(&mut self.unsent, now, &mut self.counts.tally);
         }
         Ok(())
+    }
+
+    /// Locks the session, if it is still this connection's.
+    pub(super) fn own(&self) -> Result<MutexGuard<'_, State>, Close> {
+        let state = self.client.lock();
+        if state.epoch != self.epoch || state.over {
+            return Err(Close::Server(state.kicked.unwrap_or(ReasonCode::SessionTakenOver)));
+        }
+        Ok(state)
     }
 
     fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, Close> {
@@ -240,7 +263,10 @@ impl Connection {
         let used = self.handle(&burst, now)?;
         self.tail = burst;
         self.tail.drain(..used);
-        self.tail.shrink_to(SCRATCH_BYTES);
+        // Not while a large packet is coming: it would be moved at every read.
+        if self.tail.len() < SCRATCH_BYTES {
+            self.tail.shrink_to(SCRATCH_BYTES);
+        }
         Ok(true)
     }
 
@@ -264,7 +290,7 @@ impl Connection {
 
     /// Handles the complete packets of a burst; gives how many bytes they were.
     fn handle(&mut self, burst: &[u8], now: Now) -> Result<usize, Close> {
-        let limits = self.limits;
+        let limits = self.decode_limits;
         Turn::new(self, now).handle(burst, &limits)
     }
 

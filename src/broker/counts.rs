@@ -27,48 +27,59 @@ pub struct Counts {
     packets_received: [u64; PacketType::COUNT],
     /// Control Packets sent, by type; PUBLISH is added from the tally.
     packets_sent: [u64; PacketType::COUNT],
+    /// Bits of the types in the two arrays that are not 0: most wake-ups touch one or two.
+    touched: u32,
 }
 
 impl Counts {
     /// A Control Packet came.
     pub fn received(&mut self, packet: PacketType) {
         self.packets_received[packet as usize] += 1;
+        self.touched |= 1 << packet as u32;
     }
 
     /// A Control Packet was put into the output.
     pub fn sent(&mut self, packet: PacketType) {
         self.packets_sent[packet as usize] += 1;
+        self.touched |= 1 << packet as u32;
     }
 
     /// Adds everything to the metrics and starts again at zero.
     pub fn report(&mut self, metrics: &Metrics) {
-        let now = std::mem::take(self);
         let broker = &metrics.broker;
-        add(now.bytes_received, |count| broker.bytes_received.add(count));
-        add(now.bytes_sent, |count| broker.bytes_sent.add(count));
-        add(now.no_subscribers, |count| broker.messages_dropped[DropReason::NoSubscribers].add(count));
-        add(now.denied, |count| broker.messages_dropped[DropReason::Acl].add(count));
+        take(&mut self.bytes_received, |count| broker.bytes_received.add(count));
+        take(&mut self.bytes_sent, |count| broker.bytes_sent.add(count));
+        take(&mut self.no_subscribers, |count| {
+            broker.messages_dropped[DropReason::NoSubscribers].add(count);
+        });
+        take(&mut self.denied, |count| broker.messages_dropped[DropReason::Acl].add(count));
+        take(&mut self.tally.resent, |count| broker.packets_sent[PacketType::Publish].add(count));
         for (index, qos) in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce].into_iter().enumerate() {
-            add(now.messages_received[index], |count| broker.messages_received[qos].add(count));
-            add(now.tally.sent[index], |count| broker.messages_sent[qos].add(count));
-        }
-        for reason in tally::DropReason::ALL {
-            add(now.tally.dropped[reason as usize], |count| {
-                broker.messages_dropped[label(reason)].add(count)
+            take(&mut self.messages_received[index], |count| broker.messages_received[qos].add(count));
+            take(&mut self.tally.sent[index], |count| {
+                broker.messages_sent[qos].add(count);
+                broker.packets_sent[PacketType::Publish].add(count);
             });
         }
-        let published = now.tally.sent.iter().sum::<u64>() + now.tally.resent;
-        add(published, |count| broker.packets_sent[PacketType::Publish].add(count));
-        for &packet in PacketType::ALL {
-            add(now.packets_received[packet as usize], |count| broker.packets_received[packet].add(count));
-            add(now.packets_sent[packet as usize], |count| broker.packets_sent[packet].add(count));
+        for reason in tally::DropReason::ALL {
+            take(&mut self.tally.dropped[reason as usize], |count| {
+                broker.messages_dropped[label(reason)].add(count);
+            });
+        }
+        let mut touched = std::mem::take(&mut self.touched);
+        while touched != 0 {
+            let index = touched.trailing_zeros() as usize;
+            touched &= touched - 1;
+            let packet = PacketType::ALL[index];
+            take(&mut self.packets_received[index], |count| broker.packets_received[packet].add(count));
+            take(&mut self.packets_sent[index], |count| broker.packets_sent[packet].add(count));
         }
     }
 }
 
-fn add(count: u64, to: impl FnOnce(u64)) {
-    if count > 0 {
-        to(count);
+fn take(count: &mut u64, add: impl FnOnce(u64)) {
+    if *count > 0 {
+        add(std::mem::take(count));
     }
 }
 

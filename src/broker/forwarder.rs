@@ -74,12 +74,14 @@ impl LaneState {
 
     fn spool(&mut self, now: Now, message: &Outgoing<'_>) -> Pushed {
         let mut raw = 0;
+        // Compression costs the publisher's turn more than all else; it is worth that once the link is behind.
+        let behind = self.lane.queued() > 0;
         let deflater = &mut self.deflater;
         let pushed = self.lane.push(now, message.qos, |out| {
             let start = out.len();
             message::put(out, message);
             raw = out.len() - start;
-            if raw >= COMPRESS_BYTES_MIN {
+            if behind && raw >= COMPRESS_BYTES_MIN {
                 deflater.get_or_insert_with(Deflater::default).shrink(out, start, COMPRESS_BYTES_MIN);
             }
         });

@@ -14,6 +14,11 @@ use crate::acl::eval::Request;
 use crate::acl::eval::RuleSet;
 use crate::acl::eval::Subject;
 use crate::acl::rule::Permission;
+use crate::auth::certificate::CertificateFacts;
+use crate::auth::peer;
+use crate::auth::peer::Binding;
+use crate::auth::peer::ConnectFacts;
+use crate::auth::peer::PeerRule;
 use crate::config::settings::DenyAction;
 use crate::metrics::labels::AclReason;
 use crate::mqtt::packet::Version;
@@ -44,6 +49,49 @@ pub struct Identity {
     /// It said that it is a bridge, by the protocol levels 0x83 and 0x84: another broker, as mosquitto's
     /// `try_private` has it.
     pub is_bridge: bool,
+    /// What it proved, to be looked at again when the rules for peers change.
+    pub proof: Proof,
+}
+
+/// What a connection showed at CONNECT.
+#[derive(Debug, Clone, Default)]
+pub struct Proof {
+    /// User Name as sent.
+    pub username: Option<String>,
+    /// Whether the Password belonged to it.
+    pub password_verified: bool,
+    /// The client certificate whose key the TLS handshake proved.
+    pub certificate: Option<Box<CertificateFacts>>,
+}
+
+impl Identity {
+    /// Whether the rules for peers still make of this connection what it is.
+    #[must_use]
+    pub fn still_holds(&self, rules: &[PeerRule]) -> bool {
+        let facts = ConnectFacts {
+            client_id: &self.client_id,
+            username: self.proof.username.as_deref(),
+            password_verified: self.proof.password_verified,
+            certificate: self.proof.certificate.as_deref(),
+            role: match self.role {
+                ListenerRole::Client => peer::ListenerRole::Client,
+                ListenerRole::Link => peer::ListenerRole::Link,
+                ListenerRole::Any => peer::ListenerRole::Any,
+            },
+            loopback: self.peer.ip().to_canonical().is_loopback(),
+        };
+        match peer::bind(rules, &facts) {
+            Binding::Ordinary => self.bound_to.is_none(),
+            Binding::Peer(rule) => self.bound_to.as_deref() == Some(rule.cluster.as_str()),
+            Binding::Refused(_) => false,
+        }
+    }
+
+    /// Whether this is the one a session belongs to.
+    #[must_use]
+    pub fn is_same_client(&self, other: &Self) -> bool {
+        self.username == other.username && self.bound_to == other.bound_to
+    }
 }
 
 /// The zone of every client: zones are not configurable yet.
@@ -130,10 +178,10 @@ impl Policy {
     /// # Errors
     /// What denied it.
     pub fn authorize(&self, identity: &Identity, request: &Request<'_>) -> Result<(), Denied> {
+        confine(identity.bound_to.as_deref(), identity.role, request).map_err(Denied::Confined)?;
         if is_not_built(request) {
             return Err(Denied::NotSupported);
         }
-        confine(identity.bound_to.as_deref(), identity.role, request).map_err(Denied::Confined)?;
         let subject = Subject {
             client_id: &identity.client_id,
             username: identity.username.as_deref(),

@@ -175,7 +175,7 @@ impl<'a> Turn<'_, 'a> {
                 let one = [publication];
                 let mut run = Run::new(&one, frames, self.now);
                 let tally = &mut connection.counts.tally;
-                let reached = connection.broker.deliver(&mut run, &targets, Source::Link, self.now, tally);
+                let reached = connection.broker.deliver(&mut run, targets, Source::Link, self.now, tally);
                 reached.reason().as_u8()
             }
             MessageDecision::Drop { reason, code, error } => {
@@ -242,8 +242,9 @@ fn publication<'a>(
         qos: message.qos,
         retain: message.retain,
         expiry: inner.message_expiry_interval.map(|interval_seconds| Expiry {
-            interval_seconds,
-            received_mono_ms: now.mono_ms.saturating_sub(age_ms),
+            interval_seconds: interval_seconds
+                .saturating_sub(u32::try_from(age_ms / 1000).unwrap_or(u32::MAX)),
+            received_mono_ms: now.mono_ms,
         }),
     }
 }

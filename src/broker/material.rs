@@ -225,9 +225,10 @@ fn listener_tls(listener: &Listener, links: &[Link], now: Now, findings: &mut Fi
     } else {
         Vec::new()
     };
+    let strict = listener.role.accepts_links() && !listener.allow_insecure;
     let key = format!("listeners[{}].ssl", listener.id());
     exposed(&format!("{key}.keyfile"), &ssl.keyfile, findings);
-    match ServerTls::load(&server_options(ssl, pins), now) {
+    match ServerTls::load(&server_options(ssl, pins, strict), now) {
         Ok(loaded) => {
             findings.warnings.extend(loaded.warnings.iter().map(|line| format!("{key}: {line}")));
             Some(loaded)
@@ -252,7 +253,7 @@ fn check_link_tls(link: &Link, now: Now, findings: &mut Findings) {
 }
 
 /// What the TLS of a listener is built from; `pins` are the fingerprints of all peers.
-fn server_options(ssl: &ListenerTls, pins: Vec<[u8; 32]>) -> ServerTlsOptions {
+fn server_options(ssl: &ListenerTls, pins: Vec<[u8; 32]>, strict: bool) -> ServerTlsOptions {
     ServerTlsOptions {
         certfile: ssl.certfile.clone(),
         keyfile: ssl.keyfile.clone(),
@@ -262,6 +263,7 @@ fn server_options(ssl: &ListenerTls, pins: Vec<[u8; 32]>) -> ServerTlsOptions {
         fail_if_no_peer_cert: ssl.fail_if_no_peer_cert,
         client_pins: pins,
         depth: ssl.depth,
+        strict,
         versions: versions(ssl.versions),
     }
 }

@@ -153,6 +153,8 @@ pub struct Broker {
     clients: DashMap<Arc<str>, Arc<Client>>,
     sweeper: Sweeper,
     policy: RwLock<Arc<Policy>>,
+    /// The generation of `policy`, to be compared without its lock.
+    policy_generation: AtomicU64,
     limits: RwLock<Arc<Limits>>,
     next_key: AtomicU64,
     stopping: AtomicBool,
@@ -163,6 +165,13 @@ impl Broker {
     #[must_use]
     pub fn policy(&self) -> Arc<Policy> {
         Arc::clone(&self.policy.read())
+    }
+
+    /// Swaps `known` for the ACL in force, if it is another by now.
+    pub(crate) fn follow_policy(&self, known: &mut Arc<Policy>) {
+        if known.generation != self.policy_generation.load(Ordering::Acquire) {
+            *known = self.policy();
+        }
     }
 
     /// The limits in force.
@@ -181,6 +190,7 @@ impl Broker {
     pub fn set_policy(&self, mut policy: Policy) {
         let mut current = self.policy.write();
         policy.generation = current.generation + 1;
+        self.policy_generation.store(policy.generation, Ordering::Release);
         *current = Arc::new(policy);
     }
 

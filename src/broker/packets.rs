@@ -49,7 +49,8 @@ impl<'c, 'a> Turn<'c, 'a> {
     /// Begins.
     #[must_use]
     pub fn new(connection: &'c mut Connection, now: Now) -> Self {
-        let (policy, limits) = (connection.broker.policy(), connection.broker.limits());
+        connection.broker.follow_policy(&mut connection.policy);
+        let (policy, limits) = (Arc::clone(&connection.policy), Arc::clone(&connection.limits));
         Self { connection, now, policy, limits, gathering: Gathering::default() }
     }
 
@@ -78,13 +79,13 @@ impl<'c, 'a> Turn<'c, 'a> {
         match packet {
             Packet::Publish(publish) => return self.publish(publish),
             Packet::PubAck(ack) => {
-                self.connection.client.lock().session.handle_puback(ack.packet_id);
+                self.connection.own()?.session.handle_puback(ack.packet_id);
             }
-            Packet::PubRec(ack) => self.pubrec(&ack),
+            Packet::PubRec(ack) => return self.pubrec(&ack),
             Packet::PubComp(ack) => {
-                self.connection.client.lock().session.handle_pubcomp(ack.packet_id);
+                self.connection.own()?.session.handle_pubcomp(ack.packet_id);
             }
-            Packet::PubRel(ack) => self.pubrel(&ack),
+            Packet::PubRel(ack) => return self.pubrel(&ack),
             Packet::Subscribe(subscribe) => return self.subscribe(&subscribe),
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
             Packet::PingReq => {
@@ -108,17 +109,21 @@ impl<'c, 'a> Turn<'c, 'a> {
         Ok(())
     }
 
-    fn pubrec(&mut self, ack: &Ack<'_>) {
-        self.connection.client.lock().session.handle_pubrec(ack.packet_id, ack.reason);
-        if !ack.reason.is_error() {
-            self.connection.counts.sent(Label::PubRel);
-        }
+    fn pubrec(&mut self, ack: &Ack<'_>) -> Result<(), Close> {
+        let connection = &mut *self.connection;
+        let answer = connection.own()?.session.handle_pubrec(ack.packet_id, ack.reason);
+        let Some(reason) = answer else { return Ok(()) };
+        let (version, answers) = (connection.version, &mut connection.answers);
+        encode::encode_ack(PacketType::PubRel, version, ack.packet_id, reason, answers);
+        connection.counts.sent(Label::PubRel);
+        Ok(())
     }
 
-    fn pubrel(&mut self, ack: &Ack<'_>) {
-        self.flush();
+    /// The messages gathered so far need not go first: each PUBREL has its own identifier, noted when its PUBLISH
+    /// was taken.
+    fn pubrel(&mut self, ack: &Ack<'_>) -> Result<(), Close> {
         let connection = &mut *self.connection;
-        let reason = connection.client.lock().session.inbound.handle_pubrel(ack.packet_id);
+        let reason = connection.own()?.session.inbound.handle_pubrel(ack.packet_id);
         encode::encode_ack(
             PacketType::PubComp,
             connection.version,
@@ -127,11 +132,15 @@ impl<'c, 'a> Turn<'c, 'a> {
             &mut connection.answers,
         );
         connection.counts.sent(Label::PubComp);
+        Ok(())
     }
 
     fn disconnect(&self, disconnect: &Disconnect<'_>) -> Close {
         if let Some(seconds) = disconnect.properties.session_expiry_interval() {
-            let changed = self.connection.client.lock().session.change_expiry(seconds);
+            let changed = match self.connection.own() {
+                Ok(mut state) => state.session.change_expiry(seconds),
+                Err(close) => return close,
+            };
             if let Err(reason) = changed {
                 return Close::Violation(reason, "a Session Expiry Interval where CONNECT had none");
             }
@@ -187,6 +196,10 @@ impl<'c, 'a> Turn<'c, 'a> {
         }
         let subscription = Subscription { options, id };
         let connection = &mut *self.connection;
+        let may_want = parsed.share.is_none() && options.retain_handling != RetainHandling::DoNotSend;
+        if may_want && connection.replays.len() + replays.len() >= REPLAYS_MAX {
+            return Ok(ReasonCode::QuotaExceeded);
+        }
         let Some(is_new) = connection.broker.subscribe(
             &connection.client,
             connection.epoch,
@@ -201,8 +214,7 @@ impl<'c, 'a> Turn<'c, 'a> {
             RetainHandling::SendIfNew => is_new,
             RetainHandling::DoNotSend => false,
         };
-        let room = connection.replays.len() + replays.len() < REPLAYS_MAX;
-        if wants_retained && parsed.share.is_none() && room {
+        if wants_retained && parsed.share.is_none() {
             replays.push(Replay::new(parsed.filter, options.qos, id));
         }
         Ok(ReasonCode::from_u8(options.qos as u8).unwrap_or(ReasonCode::Success))
@@ -239,6 +251,10 @@ impl<'c, 'a> Turn<'c, 'a> {
                         filter,
                     ) =>
                 {
+                    // [MQTT-3.10.4-2]: no further message is added, retained ones included.
+                    connection
+                        .replays
+                        .retain(|replay| parsed.share.is_some() || replay.filter() != parsed.filter);
                     ReasonCode::Success
                 }
                 Ok(_) => ReasonCode::NoSubscriptionExisted,

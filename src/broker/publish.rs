@@ -155,13 +155,13 @@ impl<'a> Turn<'_, 'a> {
     }
 
     /// Asks the ACL and the route table, or remembers what they said. A denial is logged and counted when it
-    /// is found, and counted as a dropped message each time.
+    /// is found, and counted as a dropped message each time. No targets stand for those of the present run.
     fn authorize_and_route(
         &mut self,
         topic: &str,
         qos: QoS,
         retain: bool,
-    ) -> Result<Result<Arc<Targets>, Denied>, Close> {
+    ) -> Result<Result<Option<Arc<Targets>>, Denied>, Close> {
         let Connection { publisher, broker, .. } = &mut *self.connection;
         let entry = publisher.cache.entry(topic, self.policy.generation, &broker.routes);
         if entry.too_many_levels(self.limits.max_topic_levels) {
@@ -175,14 +175,14 @@ impl<'a> Turn<'_, 'a> {
             }
             verdict
         });
-        Ok(verdict.map(|()| entry.targets()))
+        Ok(verdict.map(|()| entry.targets_unless(self.gathering.targets.as_ref())))
     }
 
     /// QoS 2, method A: whether the message is to be passed on. A second PUBLISH is only answered.
     fn is_new(&mut self, publish: &Publish<'_>) -> Result<bool, Close> {
         let Some(id) = publish.packet_id else { return Ok(true) };
         let limits = self.limits.inbound(self.connection.version);
-        let received = self.connection.client.lock().session.inbound.handle_publish(id, limits, self.now);
+        let received = self.connection.own()?.session.inbound.handle_publish(id, limits, self.now);
         match received {
             Received::New => Ok(true),
             Received::Duplicate => {
@@ -222,10 +222,10 @@ impl<'a> Turn<'_, 'a> {
     }
 
     /// Adds a message to the run, after delivering the run before it if that had other receivers.
-    fn gather(&mut self, pending: Pending<'a>, targets: Arc<Targets>) {
-        if !self.gathering.targets.as_ref().is_some_and(|known| Arc::ptr_eq(known, &targets)) {
+    fn gather(&mut self, pending: Pending<'a>, other: Option<Arc<Targets>>) {
+        if other.is_some() {
             self.flush();
-            self.gathering.targets = Some(targets);
+            self.gathering.targets = other;
         }
         self.gathering.messages.push(pending);
     }

@@ -2,6 +2,7 @@
 //! them, so that `#` over a million topics costs neither memory nor anybody else's time.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::broker::Broker;
 use crate::broker::retained::Cursor;
@@ -14,8 +15,9 @@ use crate::time::Now;
 
 /// Retained messages looked up at a time.
 const SLICE: usize = 64;
-/// Subscriptions of one connection whose retained messages are still under way.
-pub const REPLAYS_MAX: usize = 1024;
+/// Subscriptions of one connection whose retained messages are still under way; further ones are refused. One
+/// burst may bring thousands, and a client that takes one message at a time needs long for them.
+pub const REPLAYS_MAX: usize = 64 * 1024;
 
 /// One subscription's retained messages.
 #[derive(Debug)]
@@ -25,6 +27,13 @@ pub struct Replay {
     subscription_id: Option<u32>,
     cursor: Option<Cursor>,
     slice: VecDeque<Owed>,
+    /// The slice could not be sent at once.
+    waited: bool,
+}
+
+fn is_current(broker: &Broker, owed: &Owed, now: Now) -> bool {
+    let held = broker.retained.get(owed.message.view().topic, now.mono_ms);
+    held.is_some_and(|held| Arc::ptr_eq(&held, &owed.message))
 }
 
 impl Replay {
@@ -37,36 +46,52 @@ impl Replay {
             subscription_id,
             cursor: Some(Cursor::default()),
             slice: VecDeque::new(),
+            waited: false,
         }
     }
 
-    /// Sends as much as the session takes, oldest subscription first.
-    pub fn advance(
+    /// Its Topic Filter.
+    #[must_use]
+    pub fn filter(&self) -> &str {
+        &self.filter
+    }
+
+    /// Looks up the next slice of the oldest subscription, if the last one is sent. Whether it did: then there may
+    /// be more to do. Once a turn and without any client's lock: a filter may match nothing in a million topics.
+    pub fn look_up_next(replays: &mut VecDeque<Self>, broker: &Broker, now: Now) -> bool {
+        let Some(replay) = replays.front_mut().filter(|replay| replay.slice.is_empty()) else { return false };
+        if !replay.look_up(broker, now) {
+            replays.pop_front();
+        }
+        true
+    }
+
+    /// Sends as much of the oldest slice as the session takes.
+    pub fn send_next(
         replays: &mut VecDeque<Self>,
         broker: &Broker,
         session: &mut Session,
         now: Now,
         tally: &mut Tally,
     ) {
-        while let Some(replay) = replays.front_mut() {
-            if replay.send(session, now, tally) {
-                return;
-            }
-            if !replay.look_up(broker, now) {
-                replays.pop_front();
-            }
+        if let Some(replay) = replays.front_mut() {
+            replay.send(broker, session, now, tally);
         }
     }
 
-    /// Sends the slice. Whether some of it has to wait.
-    fn send(&mut self, session: &mut Session, now: Now, tally: &mut Tally) -> bool {
+    /// Sends the slice as far as it goes. What was replaced while it waited is not sent: the newer message came
+    /// live, and an older one must not follow it (`[MQTT-4.6.0-5]`).
+    fn send(&mut self, broker: &Broker, session: &mut Session, now: Now, tally: &mut Tally) {
         while let Some(owed) = self.slice.pop_front() {
+            if self.waited && !is_current(broker, &owed, now) {
+                continue;
+            }
             if let Some(owed) = session.offer(owed, now, tally) {
                 self.slice.push_front(owed);
-                return true;
+                self.waited = true;
+                return;
             }
         }
-        false
     }
 
     /// Gets the next slice. Whether there was one.
@@ -76,6 +101,7 @@ impl Replay {
         let found = broker.retained.matching(&self.filter, cursor, SLICE, now.mono_ms);
         self.slice.extend(found.messages.iter().map(|message| outbound::owe_retained(message, granted, id)));
         self.cursor = found.next;
+        self.waited = false;
         !self.slice.is_empty() || self.cursor.is_some()
     }
 }

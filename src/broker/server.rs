@@ -127,6 +127,7 @@ impl Server {
             clients: DashMap::new(),
             sweeper: Sweeper::default(),
             policy: RwLock::new(Arc::new(material.policy)),
+            policy_generation: AtomicU64::new(0),
             limits: RwLock::new(Arc::new(Limits::new(&settings.mqtt))),
             next_key: AtomicU64::new(1),
             stopping: AtomicBool::new(false),
@@ -168,7 +169,9 @@ impl Server {
         let result = self.try_reload(settings).await;
         let outcome = if result.is_ok() { Outcome::Ok } else { Outcome::Error };
         self.broker.metrics.broker.config_reloads[outcome].inc();
-        self.broker.metrics.broker.acl_reloads[outcome].inc();
+        if matches!(result, Ok(_) | Err(ReloadError::Material(_))) {
+            self.broker.metrics.broker.acl_reloads[outcome].inc();
+        }
         result
     }
 
@@ -188,6 +191,7 @@ impl Server {
         }
         self.broker.set_policy(material.policy);
         self.broker.authentication.set(material.credentials);
+        self.broker.kick_unproven();
         self.broker.set_limits(Limits::new(&settings.mqtt));
         let closed: Vec<String> =
             self.listeners.keys().filter(|id| !keeps_open(&settings, id, &self.listeners)).cloned().collect();
@@ -196,6 +200,11 @@ impl Server {
         }
         for listener in settings.listeners.iter().filter(|listener| listener.enable) {
             if let Some(running) = self.listeners.get(&listener.id()) {
+                let before = Arc::clone(&running.endpoint.read());
+                if before.role != listener.role || before.authn_enable != listener.authn_enable {
+                    // Whoever is in was let in by other rules.
+                    self.broker.kick_listener(&listener.id(), ReasonCode::AdministrativeAction);
+                }
                 let tls = material.tls.get(&listener.id()).cloned();
                 *running.endpoint.write() = Arc::new(endpoint(listener, tls));
             }
@@ -212,6 +221,7 @@ impl Server {
                 self.start_link(link.clone()).await;
             }
         }
+        self.broker.recheck_subscriptions().await;
         self.settings = settings;
         Ok(diff)
     }

@@ -4,16 +4,21 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tokio::task;
+
 use crate::acl::eval::Request;
 use crate::broker::Broker;
 use crate::broker::client::Client;
 use crate::broker::client::State;
 use crate::broker::delivery::Source;
 use crate::broker::identity::Identity;
+use crate::broker::identity::Policy;
 use crate::broker::routes::RouteChange;
 use crate::broker::shared;
 use crate::broker::shared::ClientKey;
+use crate::config::settings::DenyAction;
 use crate::metrics::labels::DropReason;
+use crate::mqtt::packet::QoS;
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::topic::ParsedFilter;
 use crate::session::Attachment;
@@ -21,6 +26,7 @@ use crate::session::Due;
 use crate::session::Ending;
 use crate::session::Session;
 use crate::session::Subscription;
+use crate::session::message::Expiry;
 use crate::session::message::Message;
 use crate::time::Now;
 
@@ -35,36 +41,54 @@ pub struct Attached {
     pub session_present: bool,
 }
 
+/// A Will that is to be published now.
+#[derive(Debug)]
+struct DueWill {
+    message: Arc<Message>,
+    identity: Arc<Identity>,
+    key: ClientKey,
+}
+
+impl DueWill {
+    fn of(client: &Client, state: &State, message: Option<Arc<Message>>) -> Option<Self> {
+        Some(Self { message: message?, identity: Arc::clone(&state.identity), key: client.key })
+    }
+}
+
 /// What is left to do after the lock of a client is free again.
 #[derive(Debug, Default)]
 struct Aftermath {
-    will: Option<(Arc<Message>, Arc<Identity>)>,
+    will: Option<DueWill>,
     filters: Vec<Box<str>>,
     lost_messages: usize,
 }
 
 impl Broker {
     /// Attaches a new connection: to the session of its Client Identifier, which it takes over from the
-    /// connection that has it (`[MQTT-3.1.4-3]`), or to a new one (`[MQTT-3.1.2-4]`, `[MQTT-3.1.2-5]`).
+    /// connection that has it (`[MQTT-3.1.4-3]`), or to a new one (`[MQTT-3.1.2-4]`, `[MQTT-3.1.2-5]`). None when
+    /// the session belongs to another user (`authn-tls.md` A8): it is left as it is.
     pub(super) fn attach(
         &self,
         identity: &Arc<Identity>,
         clean_start: bool,
         attachment: Attachment,
         now: Now,
-    ) -> Attached {
+    ) -> Option<Attached> {
         let existing = self.clients.get(&identity.client_id).map(|entry| Arc::clone(&entry));
         if let Some(client) = existing {
+            if !client.lock().identity.is_same_client(identity) {
+                return None;
+            }
             if clean_start {
                 self.end_session(&client, now);
             } else {
                 match self.take_over(&client, identity, attachment, now) {
-                    Ok(attached) => return attached,
-                    Err(attachment) => return self.begin(identity, attachment, now),
+                    Ok(attached) => return Some(attached),
+                    Err(attachment) => return Some(self.begin(identity, attachment, now)),
                 }
             }
         }
-        self.begin(identity, attachment, now)
+        Some(self.begin(identity, attachment, now))
     }
 
     /// Resumes a session, unless it ended with its last connection: then the attachment comes back.
@@ -85,7 +109,7 @@ impl Broker {
             } else {
                 Due::default()
             };
-            let will = due.will.map(|message| (message, Arc::clone(&state.identity)));
+            let will = DueWill::of(client, &state, due.will);
             if due.session_over {
                 drop(state);
                 self.publish_will(will, now);
@@ -142,7 +166,7 @@ impl Broker {
             state.deafen();
             state.kicked = None;
             self.schedule(client, &mut state, now);
-            (due.will.map(|message| (message, Arc::clone(&state.identity))), due.session_over)
+            (DueWill::of(client, &state, due.will), due.session_over)
         };
         self.publish_will(will, now);
         if over {
@@ -166,7 +190,7 @@ impl Broker {
             aftermath.lost_messages = state.session.queued();
             let delayed_will = state.session.end();
             let will = due.will.or(delayed_will);
-            aftermath.will = will.map(|message| (message, Arc::clone(&state.identity)));
+            aftermath.will = DueWill::of(client, &state, will);
             let bell = state.bell();
             state.deafen();
             bell
@@ -183,9 +207,11 @@ impl Broker {
     }
 
     /// Publishes a Will as its client would have: with the ACL in force now, confinement included.
-    fn publish_will(&self, will: Option<(Arc<Message>, Arc<Identity>)>, now: Now) {
-        let Some((message, identity)) = will else { return };
-        let view = message.view();
+    fn publish_will(&self, will: Option<DueWill>, now: Now) {
+        let Some(DueWill { message, identity, key }) = will else { return };
+        let mut view = message.view();
+        // Its Message Expiry Interval counts from its publication (section 3.1.3.2.4).
+        view.expiry = view.expiry.map(|expiry| Expiry { received_mono_ms: now.mono_ms, ..expiry });
         let request = Request::Publish { topic: view.topic, qos: view.qos, retain: view.retain };
         if let Err(denied) = self.policy().authorize(&identity, &request) {
             self.log_denied(&identity, "will", view.topic, denied);
@@ -193,9 +219,9 @@ impl Broker {
             return;
         }
         if view.retain {
-            self.retain(&view, || Arc::clone(&message));
+            self.retain(&view, || Message::keep(&view));
         }
-        self.publish_one(&view, Source::Client(&identity, ClientKey(0)), now);
+        self.publish_one(&view, Source::Client(&identity, key), now);
     }
 
     /// Adds a subscription to session and route table. Whether it is new; `None` when the client has as many
@@ -227,6 +253,43 @@ impl Broker {
         };
         self.replicate(change);
         Some(is_new)
+    }
+
+    /// Asks the ACL about every subscription again, after it was swapped (`acl-language.md` section 4, B8): what is
+    /// denied now is removed, and its client disconnected if `deny_action` says so. One client at a time, so that
+    /// others get their turns.
+    pub(super) async fn recheck_subscriptions(&self) {
+        let policy = self.policy();
+        let clients: Vec<Arc<Client>> = self.clients.iter().map(|entry| Arc::clone(entry.value())).collect();
+        for client in clients {
+            self.recheck(&client, &policy);
+            task::yield_now().await;
+        }
+    }
+
+    fn recheck(&self, client: &Client, policy: &Policy) {
+        let (epoch, identity, filters) = {
+            let state = client.lock();
+            let filters: Vec<(Box<str>, QoS)> = state
+                .session
+                .subscriptions()
+                .map(|(filter, subscription)| (filter.into(), subscription.options.qos))
+                .collect();
+            (state.epoch, Arc::clone(&state.identity), filters)
+        };
+        let mut removed = false;
+        for (filter, qos) in &filters {
+            let request = Request::Subscribe { filter, qos: *qos };
+            let Err(denied) = policy.authorize(&identity, &request) else { continue };
+            let Ok(parsed) = ParsedFilter::parse(filter) else { continue };
+            if self.unsubscribe(client, epoch, &parsed, filter) {
+                self.log_denied(&identity, "subscribe", filter, denied);
+                removed = true;
+            }
+        }
+        if removed && policy.deny_action == DenyAction::Disconnect {
+            client.kick(ReasonCode::NotAuthorized);
+        }
     }
 
     /// Removes a subscription. Whether there was one.
@@ -264,6 +327,12 @@ impl Broker {
         self.kick_where(reason, |identity| &*identity.listener == listener);
     }
 
+    /// Closes the connections that by the rules for peers in force now are not what they were let in as.
+    pub(super) fn kick_unproven(&self) {
+        let credentials = self.authentication.credentials();
+        self.kick_where(ReasonCode::NotAuthorized, |identity| !identity.still_holds(&credentials.peers));
+    }
+
     fn kick_where(&self, reason: ReasonCode, which: impl Fn(&Identity) -> bool) {
         let clients: Vec<Arc<Client>> = self.clients.iter().map(|entry| Arc::clone(entry.value())).collect();
         for client in clients {
@@ -276,7 +345,7 @@ impl Broker {
 
     /// Time has passed for one client.
     pub(super) fn handle_timeout(&self, client: &Arc<Client>, now: Now) {
-        let (due, identity, bell) = {
+        let (will, over, bell) = {
             let mut state = client.lock();
             state.sweep_at = None;
             if state.over {
@@ -290,13 +359,13 @@ impl Broker {
             } else {
                 self.schedule(client, &mut state, now);
             }
-            (due, Arc::clone(&state.identity), bell)
+            (DueWill::of(client, &state, due.will), due.session_over, bell)
         };
         if let Some(bell) = bell {
             bell.wake();
         }
-        self.publish_will(due.will.map(|message| (message, identity)), now);
-        if due.session_over {
+        self.publish_will(will, now);
+        if over {
             self.end_session(client, now);
         }
     }

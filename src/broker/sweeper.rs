@@ -52,6 +52,7 @@ pub async fn run(broker: Arc<Broker>) {
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        clock::refresh();
         let now = clock::now();
         for client in broker.sweeper.take_due(now).iter().filter_map(Weak::upgrade) {
             broker.handle_timeout(&client, now);

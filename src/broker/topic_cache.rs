@@ -39,8 +39,15 @@ impl Entry {
 
     /// Who gets it.
     #[must_use]
-    pub fn targets(&self) -> Arc<Targets> {
-        Arc::clone(&self.targets)
+    pub fn targets(&self) -> &Arc<Targets> {
+        &self.targets
+    }
+
+    /// Who gets it, unless that is `known`.
+    #[must_use]
+    pub fn targets_unless(&self, known: Option<&Arc<Targets>>) -> Option<Arc<Targets>> {
+        let same = known.is_some_and(|known| Arc::ptr_eq(known, &self.targets));
+        (!same).then(|| Arc::clone(&self.targets))
     }
 
     /// Whether the topic has more levels than `mqtt.max_topic_levels`.

@@ -80,7 +80,7 @@ fn the_shipped_file_names_the_defaults_of_links_and_tls() {
         name = "links"
         type = "ssl"
         role = "link"
-        ssl = { certfile = "certs/server.pem", keyfile = "certs/server.key", cacertfile = "certs/ca.pem" }
+        ssl = { certfile = "certs/server.pem", keyfile = "certs/server.key", cacertfile = "certs/ca.pem", crlfile = "certs/crl.pem" }
         [authentication]
         password_file = "config/passwd"
         [authorization]

@@ -169,8 +169,12 @@ impl Lane {
     }
 
     fn make_room(&mut self, bytes: u64) -> bool {
+        // Dropping what we have must be enough: other lanes' messages are not ours to drop.
+        let others = self.budget.used().saturating_sub(self.bytes);
+        if self.config.on_full == OnFull::DropOldest && others + bytes > self.budget.limit() {
+            return false;
+        }
         while !self.budget.reserve(bytes) {
-            // Other lanes' messages are not ours to drop.
             if self.config.on_full != OnFull::DropOldest || bytes > self.budget.limit() {
                 return false;
             }

@@ -505,6 +505,10 @@ impl Replicator {
     }
 
     fn failed(&mut self, problem: Problem) {
+        if self.state == State::Stopping {
+            self.outputs.push_back(Output::Close(None));
+            return self.finish();
+        }
         self.outputs.push_back(Output::Close(Some(problem.clone())));
         let random = self.random() as u32;
         let pause = self.backoff.failed(random);

@@ -223,8 +223,11 @@ impl<'a> Properties<'a> {
         if self.raw().all(|raw| raw.id.is_forwarded()) {
             return Cow::Borrowed(self.0);
         }
-        let kept = self.raw().filter(|raw| raw.id.is_forwarded());
-        Cow::Owned(kept.flat_map(|raw| raw.bytes.iter().copied()).collect())
+        let mut kept = Vec::with_capacity(self.0.len());
+        for raw in self.raw().filter(|raw| raw.id.is_forwarded()) {
+            kept.extend_from_slice(raw.bytes);
+        }
+        Cow::Owned(kept)
     }
 
     fn raw(&self) -> RawProperties<'a> {

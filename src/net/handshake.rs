@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite;
 
 use crate::auth::certificate::CertificateError;
 use crate::auth::certificate::CertificateFacts;
+use crate::auth::certificate::check_link_certificate;
 use crate::metrics::labels::RejectReason;
 use crate::net::tls::ServerTls;
 use crate::net::transport::ServerTlsStream;
@@ -137,6 +138,9 @@ async fn tls_handshake(
         return Err(CertificateError::ChainTooLong.into());
     }
     let leaf = chain.first();
+    if let (true, Some(leaf)) = (tls.strict, leaf) {
+        check_link_certificate(leaf)?;
+    }
     let certificate = leaf.map(|der| CertificateFacts::from_der(der, tls.verifies_chain)).transpose()?;
     Ok((stream, certificate))
 }

@@ -65,6 +65,8 @@ pub struct ServerTlsOptions {
     pub client_pins: Vec<[u8; 32]>,
     /// Intermediate certificates that a client's chain may have.
     pub depth: u8,
+    /// Whether client certificates must be fit for a link ([`crate::auth::certificate::check_link_certificate`]).
+    pub strict: bool,
     /// Versions to speak.
     pub versions: Vec<TlsVersion>,
 }
@@ -78,6 +80,8 @@ pub struct ServerTls {
     pub verifies_chain: bool,
     /// Intermediate certificates that a client's chain may have.
     pub depth: u8,
+    /// Whether client certificates must be fit for a link ([`crate::auth::certificate::check_link_certificate`]).
+    pub strict: bool,
     /// What an operator should know, such as a certificate that has expired.
     pub warnings: Vec<String>,
 }
@@ -191,7 +195,13 @@ impl ServerTls {
             config.ticketer = ring::Ticketer::new()?;
         }
         let verifies_chain = asks && options.cacertfile.is_some();
-        Ok(Self { config: Arc::new(config), verifies_chain, depth: options.depth, warnings })
+        Ok(Self {
+            config: Arc::new(config),
+            verifies_chain,
+            depth: options.depth,
+            strict: options.strict,
+            warnings,
+        })
     }
 }
 

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::num::NonZeroU16;
 
+use rapidhash::fast::RandomState;
+
 use crate::mqtt::packet::PacketId;
 use crate::mqtt::reason::ReasonCode;
 use crate::time::Now;
@@ -31,7 +33,7 @@ pub struct InboundLimits {
 /// Packet Identifiers of QoS 2 messages that were passed on and not yet released: part of the Session State.
 #[derive(Debug, Default)]
 pub struct Inbound {
-    awaiting: HashMap<PacketId, u64>,
+    awaiting: HashMap<PacketId, u64, RandomState>,
 }
 
 impl Inbound {

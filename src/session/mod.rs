@@ -279,10 +279,9 @@ impl Session {
         self.outbound.handle_puback(id)
     }
 
-    /// PUBREC from the client. Whether it was awaited.
-    pub fn handle_pubrec(&mut self, id: PacketId, reason: ReasonCode) -> bool {
-        let Some(output) = self.output.as_mut() else { return false };
-        self.outbound.handle_pubrec(id, reason, output)
+    /// PUBREC from the client: the Reason Code of the PUBREL to answer with, if any.
+    pub fn handle_pubrec(&mut self, id: PacketId, reason: ReasonCode) -> Option<ReasonCode> {
+        self.outbound.handle_pubrec(id, reason)
     }
 
     /// PUBCOMP from the client. Whether it was awaited.
@@ -317,3 +316,6 @@ impl Session {
         self.outbound.in_flight()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -290,23 +290,21 @@ impl Outbound {
         self.ring.find_mut(id).is_some_and(|found| found.stage == Stage::Acknowledge) && self.finish(id)
     }
 
-    /// PUBREC: sends PUBREL, or ends the delivery when the client refused it. An unknown identifier is
-    /// answered with PUBREL 0x92, unless it was refused anyway.
-    pub fn handle_pubrec(&mut self, id: PacketId, reason: ReasonCode, output: &mut Output) -> bool {
+    /// PUBREC: the Reason Code of the PUBREL to answer with; 0x92 for an unknown identifier. None when the
+    /// client refused the message, which ends the delivery. The answer belongs among the answers to what the
+    /// client sends, not into the output: a client that never reads could make that grow without end.
+    pub fn handle_pubrec(&mut self, id: PacketId, reason: ReasonCode) -> Option<ReasonCode> {
         let known = self.ring.find_mut(id).filter(|found| found.stage != Stage::Acknowledge);
-        let Some(found) = known else {
-            if !reason.is_error() {
-                pubrel(output, id, ReasonCode::PacketIdentifierNotFound);
-            }
-            return false;
-        };
         if reason.is_error() {
-            return self.finish(id);
+            if known.is_some() {
+                self.finish(id);
+            }
+            return None;
         }
+        let Some(found) = known else { return Some(ReasonCode::PacketIdentifierNotFound) };
         found.stage = Stage::Complete;
         found.owed = None;
-        pubrel(output, id, ReasonCode::Success);
-        true
+        Some(ReasonCode::Success)
     }
 
     /// PUBCOMP: ends a QoS 2 delivery.

@@ -168,3 +168,19 @@ async fn who_is_asked_for() {
     assert_eq!(odd.publish("c/out", b"", Q1).await, 0x87);
     odd.quiet().await;
 }
+
+#[tokio::test]
+async fn b10_what_is_not_built_is_refused_and_not_lost() {
+    let broker = broker().await;
+    let mut client = broker.join(Version::V5, "c").await;
+    for topic in ["$delayed/5/t", "$delayed/x/y", "$delayed/5"] {
+        assert_eq!(client.publish(topic, b"", Q1).await, 0x87, "{topic}");
+    }
+    for filter in ["$queue/t", "$exclusive/t"] {
+        assert_eq!(client.subscribe(filter, Q1).await, 0x87, "{filter}");
+    }
+    let denied = |action: &str| {
+        broker.metric(&format!("tombolo_acl_denied_total{{action=\"{action}\",reason=\"not_supported\"}}"))
+    };
+    assert_eq!((denied("publish"), denied("subscribe")), (3, 2));
+}

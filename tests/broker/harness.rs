@@ -1,5 +1,7 @@
 //! What every chapter needs: a broker with its files in a folder of its own, and a client that speaks packets.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
 use std::collections::VecDeque;
 use std::fs;
 use std::net::SocketAddr;
@@ -14,8 +16,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time;
 
+use tombolo::broker::server::ReloadError;
 use tombolo::broker::server::Server;
 use tombolo::config;
+use tombolo::config::Diff;
 use tombolo::config::Environment;
 use tombolo::config::settings::Settings;
 use tombolo::mqtt::decode;
@@ -51,7 +55,8 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// The files and settings of a broker that is to be started.
 pub(crate) struct Setup {
-    pub(crate) folder: TempDir,
+    folder: TempDir,
+    cluster: String,
     mqtt: String,
     authentication: String,
     authorization: String,
@@ -64,6 +69,7 @@ impl Setup {
     pub(crate) fn new() -> Self {
         let setup = Self {
             folder: tempfile::tempdir().unwrap(),
+            cluster: "A".to_owned(),
             mqtt: String::new(),
             authentication: "allow_anonymous = true".to_owned(),
             authorization: String::new(),
@@ -71,6 +77,12 @@ impl Setup {
             links: String::new(),
         };
         setup.acl("{allow, all}.")
+    }
+
+    /// Our cluster's name.
+    pub(crate) fn cluster(mut self, name: &str) -> Self {
+        self.cluster = name.to_owned();
+        self
     }
 
     /// Settings of `[mqtt]`.
@@ -118,9 +130,9 @@ impl Setup {
 
     fn text(&self) -> String {
         let dir = self.folder.path().display();
-        let Self { mqtt, authentication, authorization, listeners, links, .. } = self;
+        let Self { cluster, mqtt, authentication, authorization, listeners, links, .. } = self;
         format!(
-            "[cluster]\nname = \"A\"\n[data]\ndir = \"{dir}/data\"\n{listeners}\n[mqtt]\n{mqtt}\n\
+            "[cluster]\nname = \"{cluster}\"\n[data]\ndir = \"{dir}/data\"\n{listeners}\n[mqtt]\n{mqtt}\n\
              [authentication]\n{authentication}\n\
              [authorization]\nfile = \"{dir}/acl.conf\"\n{authorization}\n{links}\n"
         )
@@ -134,14 +146,14 @@ impl Setup {
 
     pub(crate) async fn start(self) -> Running {
         let server = Server::start(self.settings()).await.unwrap();
-        Running { server, setup: self }
+        Running { server, setup: Some(self) }
     }
 }
 
 /// A broker that runs.
 pub(crate) struct Running {
     pub(crate) server: Server,
-    pub(crate) setup: Setup,
+    setup: Option<Setup>,
 }
 
 /// A broker with one plain listener that allows everything.
@@ -152,6 +164,14 @@ pub(crate) async fn broker() -> Running {
 impl Running {
     pub(crate) fn address(&self, listener: &str) -> SocketAddr {
         self.server.address(listener).unwrap()
+    }
+
+    /// Puts a change of the files or settings in force.
+    pub(crate) async fn reload(&mut self, change: impl FnOnce(Setup) -> Setup) -> Result<Diff, ReloadError> {
+        let setup = change(self.setup.take().unwrap());
+        let result = self.server.reload(setup.settings()).await;
+        self.setup = Some(setup);
+        result
     }
 
     /// A connection to a plain listener, without a CONNECT yet.
@@ -206,6 +226,15 @@ impl Running {
             }
         });
         assert!(reached.await.is_ok(), "{sample} is {}, not {value}", self.metric(sample));
+    }
+}
+
+/// The broker's clock has moved on, by two milliseconds at least.
+#[allow(dead_code, reason = "not every user of this file waits for the clock")]
+pub(crate) async fn a_moment() {
+    let before = clock::now().mono_ms;
+    while clock::now().mono_ms < before + 2 {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -405,7 +434,7 @@ impl Client {
     }
 
     /// The next packet that `wanted` takes; what comes before stays for later.
-    async fn seek(&mut self, wanted: impl Fn(&Got) -> bool) -> Got {
+    pub(crate) async fn seek(&mut self, wanted: impl Fn(&Got) -> bool) -> Got {
         let mut passed = VecDeque::new();
         loop {
             let got = self.next().await;

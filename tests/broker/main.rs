@@ -9,6 +9,7 @@ mod captures;
 mod connect;
 mod errors;
 mod harness;
+mod hostile;
 mod keepalive;
 mod limits;
 mod link_confinement;

@@ -1,13 +1,12 @@
 //! Retained messages (section 3.3.1.3).
 
-use std::time::Instant;
-
 use tombolo::mqtt::packet::Packet;
 use tombolo::mqtt::packet::Publish;
 use tombolo::mqtt::packet::Version;
 use tombolo::mqtt::property::Property;
 
 use crate::harness::Client;
+use crate::harness::Got;
 use crate::harness::Q0;
 use crate::harness::Q1;
 use crate::harness::Q2;
@@ -31,7 +30,7 @@ async fn the_last_one_is_sent_to_a_new_subscription() {
         retain(&mut client, "a/2", b"other").await;
         for granted in [Q0, Q1, Q2] {
             assert_eq!(client.subscribe("a/+", granted).await, granted as u8);
-            let mut got = vec![client.receive().await, client.receive().await];
+            let mut got = [client.receive().await, client.receive().await];
             got.sort_by(|one, two| one.topic.cmp(&two.topic));
             assert_eq!([got[0].text(), got[1].text()], ["second", "other"], "[MQTT-3.3.1-5]");
             assert!(
@@ -102,10 +101,7 @@ async fn they_expire_and_count_down() {
             Publish { retain: true, qos: Q1, properties: list.as_properties(), ..message(topic, b"x") };
         client.publish_as(publish).await;
     }
-    let before = Instant::now();
-    while before.elapsed().as_millis() < 2 {
-        tokio::task::yield_now().await;
-    }
+    crate::harness::a_moment().await;
     client.subscribe("+", Q0).await;
     let got = client.receive().await;
     assert_eq!(got.topic, "long");
@@ -122,4 +118,23 @@ async fn retain_is_refused_where_it_is_off() {
         client.send(&Packet::Publish(Publish { retain: true, ..message("t", b"x") })).await;
         client.refused(0x9A).await;
     }
+}
+
+#[tokio::test]
+async fn a_burst_of_subscriptions_gets_all_of_them() {
+    let broker = Setup::new().mqtt("max_inflight = 1").start().await;
+    let mut client = broker.join(Version::V311, "c").await;
+    retain(&mut client, "t", b"kept").await;
+    let mut bytes = Vec::new();
+    for n in 1..=3_000_u16 {
+        bytes.extend_from_slice(&[0x82, 6, (n >> 8) as u8, n as u8, 0, 1, b't', 1]);
+    }
+    client.write(&bytes).await;
+    for n in 1..=3_000 {
+        assert_eq!(client.seek(|got| matches!(got, Got::SubAck(..))).await, Got::SubAck(n, vec![1]));
+    }
+    for _ in 0..3_000 {
+        assert!(client.receive().await.retain);
+    }
+    client.quiet().await;
 }

@@ -97,6 +97,7 @@ async fn unacknowledged_messages_are_sent_again_in_order_with_their_identifiers(
         let got = client.receive().await;
         assert_eq!((got.text(), got.dup), ("4", false));
         client.quiet().await;
+        client.leave().await;
         broker.join(version, "c").await.leave().await;
         connected(&broker, 1).await;
     }

@@ -1,8 +1,12 @@
 //! The same MQTT over TLS, WebSocket and both.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 
+use futures_core::Stream;
+use futures_sink::Sink;
 use rcgen::BasicConstraints;
 use rcgen::CertificateParams;
 use rcgen::DnType;
@@ -18,7 +22,6 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use tombolo::mqtt::packet::Version;
 use tombolo::net::clock;
 use tombolo::net::dial::DialError;
 use tombolo::net::dial::dial;
@@ -115,9 +118,6 @@ async fn websocket(stream: impl Io + 'static, chunk: usize) -> Client {
     assert_eq!(response.headers()["Sec-WebSocket-Protocol"], "mqtt", "[MQTT-6.0.0-4]");
     let (near, mut far) = tokio::io::duplex(1024 * 1024);
     tokio::spawn(async move {
-        use futures_core::Stream;
-        use std::future::poll_fn;
-        use std::pin::Pin;
         let mut bytes = vec![0; chunk];
         loop {
             tokio::select! {
@@ -140,9 +140,6 @@ async fn send<S>(socket: &mut tokio_tungstenite::WebSocketStream<S>, bytes: &[u8
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    use futures_sink::Sink;
-    use std::future::poll_fn;
-    use std::pin::Pin;
     poll_fn(|cx| Pin::new(&mut *socket).poll_ready(cx)).await.unwrap();
     Pin::new(&mut *socket).start_send(Frame::binary(bytes.to_vec())).unwrap();
     poll_fn(|cx| Pin::new(&mut *socket).poll_flush(cx)).await.unwrap();
@@ -249,10 +246,6 @@ async fn websocket_frames_are_binary() {
     request.headers_mut().insert("Sec-WebSocket-Protocol", "mqtt".parse().unwrap());
     let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
     {
-        use futures_core::Stream;
-        use futures_sink::Sink;
-        use std::future::poll_fn;
-        use std::pin::Pin;
         Pin::new(&mut socket).start_send(Frame::text("hello")).unwrap();
         poll_fn(|cx| Pin::new(&mut socket).poll_flush(cx)).await.unwrap();
         let answer = tokio::time::timeout(LIMIT, poll_fn(|cx| Pin::new(&mut socket).poll_next(cx))).await;

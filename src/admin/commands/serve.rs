@@ -31,7 +31,7 @@ const RELOADS_WAITING_MAX: usize = 4;
 
 /// Threads for hashing and name resolution. The C library's allocator keeps the 19 MiB of a hash for each
 /// thread that ever made one, so there must not be many.
-const BLOCKING_THREADS: usize = 3;
+const BLOCKING_THREADS: usize = 4;
 
 /// Runs a broker with this configuration, or with the embedded default.
 pub fn serve(path: Option<&Path>) -> Result<(), Failure> {

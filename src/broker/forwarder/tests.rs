@@ -5,6 +5,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::acl::confine::ListenerRole;
+use crate::broker::identity::Proof;
 use crate::broker::link_client::tests::Peer;
 use crate::broker::link_client::tests::Seen;
 use crate::broker::link_client::tests::in_time;
@@ -34,6 +35,7 @@ fn identity() -> Identity {
         bound_to: None,
         version: Version::V311,
         is_bridge: false,
+        proof: Proof::default(),
     }
 }
 

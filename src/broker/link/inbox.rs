@@ -3,6 +3,8 @@
 //! taken out already.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::hash::RandomState;
 
 use crate::broker::routes::LocalRoute;
 use crate::broker::routes::RouteChange;
@@ -10,6 +12,8 @@ use crate::time::Now;
 
 /// How many routes may wait for the driver.
 const WAITING_MAX: usize = 200_000;
+/// Bytes of their filters.
+const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How many sequence numbers are remembered, in two halves.
 const REMEMBERED_MAX: usize = 1_000_000;
 /// No change is handed in as late as this after it was made.
@@ -20,9 +24,12 @@ const LATE_MS: u64 = 60_000;
 pub(super) struct Inbox {
     /// Whether the route is there, by what is known last.
     waiting: HashMap<LocalRoute, bool>,
-    /// The highest sequence number of each route, kept for one to two times [`LATE_MS`].
-    young: HashMap<LocalRoute, u64>,
-    old: HashMap<LocalRoute, u64>,
+    waiting_bytes: usize,
+    /// The highest sequence number of each route, kept for one to two times [`LATE_MS`]. By hash: a filter may
+    /// be long, and a client makes as many as it likes.
+    young: HashMap<u64, u64>,
+    old: HashMap<u64, u64>,
+    hasher: RandomState,
     turned_ms: u64,
     overflowed: bool,
 }
@@ -42,24 +49,33 @@ impl Inbox {
             self.old = std::mem::take(&mut self.young);
             self.turned_ms = now.mono_ms;
         }
-        let known = self.young.get(&change.route).or_else(|| self.old.get(&change.route));
+        let hash = self.hasher.hash_one(&change.route);
+        let known = self.young.get(&hash).or_else(|| self.old.get(&hash));
         if known.is_some_and(|sequence| *sequence > change.sequence) {
             return;
         }
-        self.young.insert(change.route.clone(), change.sequence);
-        self.waiting.insert(change.route.clone(), change.added);
-        if self.waiting.len() > WAITING_MAX {
-            self.waiting = HashMap::new();
+        self.young.insert(hash, change.sequence);
+        if self.waiting.insert(change.route.clone(), change.added).is_none() {
+            self.waiting_bytes += change.route.filter.len();
+        }
+        if self.waiting.len() > WAITING_MAX || self.waiting_bytes > WAITING_BYTES_MAX {
+            self.forget();
             self.overflowed = true;
         }
     }
 
     pub(super) fn take(&mut self) -> Taken {
         if std::mem::take(&mut self.overflowed) {
-            self.waiting.clear();
+            self.forget();
             return Taken::Overflowed;
         }
+        self.waiting_bytes = 0;
         Taken::Changes(std::mem::take(&mut self.waiting))
+    }
+
+    fn forget(&mut self) {
+        self.waiting = HashMap::new();
+        self.waiting_bytes = 0;
     }
 }
 
