@@ -15,6 +15,7 @@ use crate::broker::counts::Counts;
 use crate::broker::delivery::Reached;
 use crate::broker::delivery::Source;
 use crate::broker::identity::Identity;
+use crate::broker::identity::Proof;
 use crate::broker::retained::Cursor;
 use crate::broker::shared::ClientKey;
 use crate::mqtt::packet::Version;
@@ -316,5 +317,6 @@ fn operator() -> Identity {
         bound_to: None,
         version: Version::V5,
         is_bridge: false,
+        proof: Proof::default(),
     }
 }

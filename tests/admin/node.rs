@@ -58,7 +58,7 @@ pub(crate) async fn start_with(change: impl FnOnce(&mut Settings)) -> Running {
 
 impl Running {
     pub(crate) fn data(&self) -> std::path::PathBuf {
-        self.setup.folder.path().join("data")
+        self.setup.settings().data.dir
     }
 
     /// A connected client.
