@@ -212,7 +212,6 @@ mod tests {
 +-----------+-----+------+
 | CLIENT ID | QOS | USER |
 +-----------+-----+------+
-+-----------+-----+------+
 ";
         assert_eq!(list(Format::Table, COLUMNS, &[]), empty);
     }
