@@ -15,6 +15,7 @@ pub mod delivery;
 pub mod filters;
 pub mod forwarder;
 pub mod identity;
+pub mod inspect;
 pub mod linger;
 pub mod link;
 pub mod link_client;

@@ -341,7 +341,7 @@ pub enum SecurityProfile {
     Hardened,
 }
 
-/// `[http]`: health, metrics and later REST.
+/// `[http]`: REST, health and metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
     /// Where it accepts.

@@ -4,7 +4,6 @@
 use super::document::Node;
 use super::document::Value;
 use super::reader::Reading;
-use super::settings::Settings;
 
 /// What is accepted of a setting that is not built.
 enum Only {
@@ -58,12 +57,11 @@ const NOT_BUILT_YET: &[(&str, Only)] = &[
     ("cluster.links[].max_inflight", Only::Not("auto")),
     ("cluster.links[].quota.messages_rate", Only::Word("infinity")),
     ("cluster.links[].quota.bytes_rate", Only::Word("infinity")),
-    ("http.metrics_auth", Only::False),
     ("http.ssl", Only::Empty),
 ];
 
 /// Refuses what is written and not built.
-pub(super) fn refuse(reading: &Reading<'_>, settings: &Settings) {
+pub(super) fn refuse(reading: &Reading<'_>) {
     for (pattern, only) in NOT_BUILT_YET {
         let steps: Vec<&str> = pattern.split('.').collect();
         visit(&reading.document.root, &steps, String::new(), &mut |path, node| {
@@ -71,12 +69,6 @@ pub(super) fn refuse(reading: &Reading<'_>, settings: &Settings) {
                 reading.error(path, format!("not supported yet: {path}"));
             }
         });
-    }
-    let forced =
-        settings.http.metrics_auth && NOT_BUILT_YET.iter().any(|(key, _)| *key == "http.metrics_auth");
-    if forced && !reading.failed("http.metrics_auth") {
-        let why = "http.metrics_auth, which is forced to true when bind is not loopback";
-        reading.error("http.bind", format!("not supported yet: {why}"));
     }
 }
 

@@ -171,6 +171,12 @@ impl Session {
         self.expiry_seconds > 0
     }
 
+    /// Session Expiry Interval in seconds.
+    #[must_use]
+    pub fn expiry_seconds(&self) -> u32 {
+        self.expiry_seconds
+    }
+
     /// The client was heard.
     pub fn touch(&mut self, now: Now) {
         self.last_heard_mono_ms = now.mono_ms;
