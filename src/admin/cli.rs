@@ -10,9 +10,16 @@ use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
 
+use crate::admin::cli::operate::AuthCommand;
+use crate::admin::cli::operate::ClientCommand;
+use crate::admin::cli::operate::RetainedCommand;
+use crate::admin::cli::operate::Status;
+use crate::admin::cli::operate::SubscriptionCommand;
 use crate::admin::commands;
 use crate::admin::commands::Exit;
 use crate::admin::commands::Failure;
+
+pub mod operate;
 
 /// An MQTT broker with cluster linking.
 #[derive(Debug, Parser)]
@@ -60,6 +67,37 @@ pub enum Command {
         after_help = "Example:\n  printf %s \"$PASSWORD\" | tombolo passwd config/passwd sensor-1 --stdin"
     )]
     Passwd(Passwd),
+    /// Work with the clients of a running broker
+    #[command(after_help = "Example:\n  tombolo client list")]
+    Client {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: ClientCommand,
+    },
+    /// Work with the subscriptions of a running broker
+    #[command(after_help = "Example:\n  tombolo subscription list")]
+    Subscription {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: SubscriptionCommand,
+    },
+    /// Work with the retained messages of a running broker
+    #[command(after_help = "Example:\n  tombolo retained list")]
+    Retained {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: RetainedCommand,
+    },
+    /// Show how a running broker does
+    #[command(after_help = "Example:\n  tombolo status --format json")]
+    Status(Status),
+    /// Say who may operate a broker
+    #[command(after_help = "Example:\n  tombolo auth key create grafana")]
+    Auth {
+        /// What to do.
+        #[command(subcommand)]
+        command: AuthCommand,
+    },
 }
 
 /// Which configuration.
@@ -138,6 +176,11 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Acl { command: AclCommand::Check { file } } => commands::acl_check(&file),
         Command::Passwd(passwd) if passwd.delete => commands::passwd_delete(&passwd.file, &passwd.user),
         Command::Passwd(passwd) => commands::passwd_set(&passwd.file, &passwd.user, passwd.stdin),
+        Command::Client { command } => operate::client(command),
+        Command::Subscription { command } => operate::subscription(command),
+        Command::Retained { command } => operate::retained(command),
+        Command::Status(status) => operate::status(status),
+        Command::Auth { command } => operate::auth(command),
     }
 }
 
@@ -176,6 +219,10 @@ mod tests {
         }
         assert_eq!(exit("tombolo passwd f u --delete --stdin"), Exit::Usage);
         assert_eq!(exit("tombolo passwd f u --hash md5"), Exit::Usage);
+        assert_eq!(exit("tombolo status --url http://127.0.0.1:1 --data data --key a:b"), Exit::Usage);
+        assert_eq!(exit("tombolo status --url https://127.0.0.1 --key a:b"), Exit::Usage);
+        assert_eq!(exit("tombolo status --url http://127.0.0.1:1 --key ab"), Exit::Usage);
+        assert_eq!(exit("tombolo client list --format xml"), Exit::Usage);
         assert_eq!(exit("tombolo --version"), Exit::Ok);
         assert_eq!(exit("tombolo check --help"), Exit::Ok);
     }

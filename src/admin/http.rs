@@ -1,10 +1,10 @@
-//! Health, status and metrics over HTTP (interface.md section 3): all there is without an API key. It knows nothing of
-//! the broker: what it shows comes from the closures of [`HttpState`].
+//! The HTTP server (interface.md section 3), on a port and on the admin socket: who may ask, how large a request may
+//! be, how an answer is written. What is answered is in [`crate::admin::rest`].
 //!
 //! A browser on the operator's machine can be made to send requests here from any page. So a Host or Origin that is
-//! not ours is refused (DNS rebinding), and only GET and HEAD exist.
+//! not ours is refused (DNS rebinding), a body must be JSON, and nothing but health and status is open without a key.
+//! Whoever can open the admin socket owns the data directory and needs no key.
 
-use std::fmt::Write as _;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
@@ -13,9 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::RawQuery;
+use axum::body::Body;
+use axum::extract::RawPathParams;
 use axum::extract::Request;
 use axum::extract::State;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::http::HeaderMap;
 use axum::http::HeaderValue;
 use axum::http::StatusCode;
@@ -24,39 +26,45 @@ use axum::middleware;
 use axum::middleware::Next;
 use axum::response::IntoResponse;
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::MethodFilter;
+use axum::routing::MethodRouter;
+use axum::routing::on;
+use axum::serve::Listener;
+use serde_json::Value;
+use serde_json::json;
 use tokio::net::TcpListener;
+#[cfg(unix)]
+use tokio::net::UnixListener;
+use tokio::sync::oneshot;
 
+use crate::admin::base64;
+use crate::admin::http::query::Query;
+use crate::admin::rest::Access;
+use crate::admin::rest::Action;
+use crate::admin::rest::Answer;
+use crate::admin::rest::Call;
+use crate::admin::rest::HttpState;
+use crate::admin::rest::Method;
+use crate::admin::rest::Outcome;
+use crate::admin::rest::Problem;
+use crate::admin::rest::ROUTES;
+use crate::admin::rest::ReloadRequests;
+use crate::admin::rest::Route;
+
+pub mod query;
 mod socket;
 
-/// Nothing here reads a body; a larger one is refused before it is sent.
-const MAX_BODY_BYTES: u64 = 64 * 1024;
+/// The longest body: a message of the default `mqtt.max_packet_size` in Base64 fits.
+const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
 /// How long a connection may take to finish once the broker stops.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
-/// What Prometheus asks for.
-const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// Whether the broker can serve clients, else why not.
-pub type Readiness = Result<(), Vec<String>>;
-
-/// What the pages show.
-#[derive(Clone)]
-pub struct HttpState {
-    /// The text of `/metrics`.
-    pub render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
-    /// For `/health/ready`.
-    pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
-    /// `cluster.node`, for `/status`.
-    pub node: String,
-    /// Whether `/metrics` needs no key: `http.metrics_auth = false`. Believed on a loopback `http.bind` only.
-    pub metrics_open: bool,
-    /// Names under which we are reached, beside `localhost` and the address that is bound.
-    pub allowed_hosts: Vec<String>,
-}
+/// Below this prefix even what does not exist needs a key.
+const API_PREFIX: &str = "/api";
 
 struct Shared {
     state: HttpState,
-    bound: SocketAddr,
+    /// Where we listen; `None` for the admin socket.
+    bound: Option<SocketAddr>,
 }
 
 /// Answers on `listener` until `shutdown` ends, then lets requests under way finish for a short time.
@@ -69,8 +77,28 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let bound = listener.local_addr()?;
-    let router = router(state, bound);
-    let (stopped, stop) = tokio::sync::oneshot::channel::<()>();
+    serve(listener, router(state, Some(bound)), shutdown).await
+}
+
+/// The same on the admin socket, to whoever the file's permissions let in.
+///
+/// # Errors
+/// If the socket fails.
+#[cfg(unix)]
+pub async fn run_socket(
+    listener: UnixListener,
+    state: HttpState,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    serve(listener, router(state, None), shutdown).await
+}
+
+async fn serve<L: Listener<Io: Unpin, Addr: std::fmt::Debug>>(
+    listener: L,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let (stopped, stop) = oneshot::channel::<()>();
     let limit = async move {
         // Ends when the other half below is dropped: at the shutdown.
         let _ = stop.await;
@@ -87,30 +115,98 @@ pub async fn run(
     }
 }
 
-fn router(state: HttpState, bound: SocketAddr) -> Router {
+fn router(state: HttpState, bound: Option<SocketAddr>) -> Router {
     let shared = Arc::new(Shared { state, bound });
-    Router::new()
-        .route("/metrics", get(metrics))
-        .route("/health/live", get(live))
-        .route("/health/ready", get(ready))
-        .route("/status", get(status))
-        .route("/api/v5/status", get(status))
+    let mut router = Router::new();
+    for route in ROUTES {
+        router = router.route(&captures(route.path), endpoint(route));
+    }
+    router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard))
         .with_state(shared)
 }
 
+/// A topic takes the rest of the path, so that its slashes need not be encoded.
+fn captures(path: &str) -> String {
+    let open_end = path.ends_with("{topic}");
+    if open_end { path.replace("{topic}", "{*topic}") } else { path.to_owned() }
+}
+
+fn endpoint(route: &'static Route) -> MethodRouter<Arc<Shared>> {
+    let method = match route.method {
+        Method::Get => MethodFilter::GET,
+        Method::Post => MethodFilter::POST,
+        Method::Delete => MethodFilter::DELETE,
+    };
+    let handler = move |State(shared): State<Arc<Shared>>,
+                        path: Result<RawPathParams, RawPathParamsRejection>,
+                        request: Request| async move {
+        let answered = match dispatch(route, shared, path, request).await {
+            Ok(answer) => answer_response(answer),
+            Err(problem) => problem_response(&problem),
+        };
+        answered.into_response()
+    };
+    on(method, handler)
+}
+
+/// Checks what the table says about a route, then runs its action.
+async fn dispatch(
+    route: &'static Route,
+    shared: Arc<Shared>,
+    path: Result<RawPathParams, RawPathParamsRejection>,
+    request: Request,
+) -> Outcome {
+    shared.admit(route.access, request.headers())?;
+    let path = path.map_err(|_| Problem::bad_request("the path is not percent-encoded UTF-8"))?;
+    let item = path.iter().next().map(|(_, value)| value.to_owned()).unwrap_or_default();
+    let query = Query::parse(request.uri().query().unwrap_or_default())?;
+    // A filter that is not known must not be taken for none.
+    if let Some(name) = query.names().find(|name| !route.takes(name) && route.access == Access::Key) {
+        return Err(Problem::bad_request(format!("{name}: no such parameter")));
+    }
+    let body = if route.body.is_some() { read_json(request.into_body()).await? } else { Value::Null };
+    let call = Call { item, query, body };
+    match route.action {
+        Action::Now(handler) => handler(&shared.state, &call),
+        Action::Aside(handler) => tokio::task::spawn_blocking(move || handler(&shared.state, &call))
+            .await
+            .unwrap_or_else(|_| Err(internal("the request failed; the log says more"))),
+        Action::Reload => reload(shared.state.reloads.as_ref()).await,
+    }
+}
+
+async fn read_json(body: Body) -> Result<Value, Problem> {
+    let bytes = axum::body::to_bytes(body, MAX_BODY_BYTES).await.map_err(|error| {
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", error.to_string())
+    })?;
+    serde_json::from_slice(&bytes).map_err(|error| Problem::bad_request(format!("the body: {error}")))
+}
+
+async fn reload(reloads: Option<&ReloadRequests>) -> Outcome {
+    let Some(reloads) = reloads else {
+        let message = "this broker has no configuration that can be read again";
+        return Err(Problem::new(StatusCode::CONFLICT, "CONFLICT", message));
+    };
+    let stopping =
+        || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", "the broker is stopping");
+    let (answer, answered) = oneshot::channel();
+    reloads.send(answer).await.map_err(|_| stopping())?;
+    match answered.await.map_err(|_| stopping())? {
+        Ok(changes) => Ok(Answer::Json(json!({"changes": changes}))),
+        Err(errors) => Err(Problem::bad_request(errors.join("\n"))),
+    }
+}
+
 /// In front of everything, unknown paths included.
 async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    if !shared.is_ours(&request) {
-        return error(StatusCode::FORBIDDEN, "FORBIDDEN", "Host or Origin is not this server");
-    }
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if length.is_some_and(|length| length.parse().map_or(true, |bytes: u64| bytes > MAX_BODY_BYTES)) {
-        return error(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", "the body is too long");
-    }
-    let mut response = next.run(request).await;
+    let refused = shared.refuse(&request);
+    let mut response = match refused {
+        Some(problem) => problem_response(&problem),
+        None => next.run(request).await,
+    };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -118,26 +214,72 @@ async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) 
 }
 
 impl Shared {
+    fn refuse(&self, request: &Request) -> Option<Problem> {
+        if !self.is_ours(request) {
+            return Some(Problem::new(
+                StatusCode::FORBIDDEN,
+                "FORBIDDEN",
+                "Host or Origin is not this server",
+            ));
+        }
+        let headers = request.headers();
+        let length = headers.get(header::CONTENT_LENGTH).map(|value| value.to_str().unwrap_or_default());
+        let length = length.map(|length| length.parse().unwrap_or(usize::MAX)).unwrap_or(0);
+        if length > MAX_BODY_BYTES {
+            let status = StatusCode::PAYLOAD_TOO_LARGE;
+            return Some(Problem::new(status, "PAYLOAD_TOO_LARGE", "the body is too long"));
+        }
+        let has_body = length > 0 || headers.contains_key(header::TRANSFER_ENCODING);
+        if has_body && !is_json(headers) {
+            let (status, code) = (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE");
+            return Some(Problem::new(status, code, "a body must be application/json"));
+        }
+        let path = request.uri().path();
+        let known = ROUTES.iter().any(|route| route.access != Access::Key && route.path == path);
+        if path.starts_with(API_PREFIX) && !known {
+            return self.admit(Access::Key, headers).err();
+        }
+        None
+    }
+
+    /// Whether whoever sent this may come in.
+    fn admit(&self, access: Access, headers: &HeaderMap) -> Result<(), Problem> {
+        let Some(bound) = self.bound else { return Ok(()) };
+        let open = match access {
+            Access::Open => true,
+            Access::Metrics => self.state.metrics_open && bound.ip().to_canonical().is_loopback(),
+            Access::Key => false,
+        };
+        if open {
+            return Ok(());
+        }
+        let refused = |code, message| Err(Problem::new(StatusCode::UNAUTHORIZED, code, message));
+        if !headers.contains_key(header::AUTHORIZATION) {
+            return refused("UNAUTHORIZED", "an API key is needed: see `tombolo auth key create`");
+        }
+        let known = credentials(headers).is_some_and(|(id, secret)| self.state.keys.verify(&id, &secret));
+        if known { Ok(()) } else { refused("BAD_API_KEY_OR_SECRET", "no such API key, or not its secret") }
+    }
+
     fn is_ours(&self, request: &Request) -> bool {
+        // No page of a browser reaches the admin socket.
+        let Some(bound) = self.bound else { return true };
         let headers = request.headers();
         let mut hosts = headers.get_all(header::HOST).iter();
         let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
-        let target_is_ours = request.uri().authority().is_none_or(|name| self.host_is_ours(name.as_str()));
+        let is_ours = |name: &str| self.host_is_ours(name, bound.ip());
+        let target_is_ours = request.uri().authority().is_none_or(|name| is_ours(name.as_str()));
         target_is_ours
-            && host.to_str().is_ok_and(|host| self.host_is_ours(host))
-            && self.origin_is_ours(headers)
-    }
-
-    fn origin_is_ours(&self, headers: &HeaderMap) -> bool {
-        headers.get_all(header::ORIGIN).iter().all(|origin| {
-            let origin = origin.to_str().unwrap_or_default();
-            let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-            host.is_some_and(|host| self.host_is_ours(host))
-        })
+            && host.to_str().is_ok_and(is_ours)
+            && headers.get_all(header::ORIGIN).iter().all(|origin| {
+                let origin = origin.to_str().unwrap_or_default();
+                let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+                host.is_some_and(is_ours)
+            })
     }
 
     /// `name[:port]`; the port is left alone, as port forwarding changes it.
-    fn host_is_ours(&self, host: &str) -> bool {
+    fn host_is_ours(&self, host: &str, bound: IpAddr) -> bool {
         let Some(name) = without_port(host) else { return false };
         if name.eq_ignore_ascii_case("localhost") {
             return true;
@@ -146,10 +288,26 @@ impl Shared {
             return true;
         }
         let Ok(address) = name.parse::<IpAddr>() else { return false };
-        let bound = self.bound.ip();
         // An address cannot be rebound; where every address is bound, every address is ours.
         bound.is_unspecified() || address == bound || (bound.is_loopback() && address.is_loopback())
     }
+}
+
+/// `Authorization: Basic`, once.
+fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (value, None) = (values.next()?.to_str().ok()?, values.next()) else { return None };
+    let (scheme, encoded) = value.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let text = String::from_utf8(base64::decode(encoded.trim())?).ok()?;
+    text.split_once(':').map(|(id, secret)| (id.to_owned(), secret.to_owned()))
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
 }
 
 fn without_port(host: &str) -> Option<&str> {
@@ -167,79 +325,40 @@ fn is_port(text: &str) -> bool {
     text.parse::<u16>().is_ok()
 }
 
-async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    if !shared.state.metrics_open || !shared.bound.ip().is_loopback() {
-        let message = "metrics are open on a loopback http.bind only";
-        return error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message);
-    }
-    ([(header::CONTENT_TYPE, METRICS_TYPE)], (shared.state.render_metrics)()).into_response()
-}
-
-async fn live() -> Response {
-    json(StatusCode::OK, r#"{"status":"live"}"#.to_owned())
-}
-
-async fn ready(State(shared): State<Arc<Shared>>) -> Response {
-    match (shared.state.readiness)() {
-        Ok(()) => json(StatusCode::OK, r#"{"status":"ready"}"#.to_owned()),
-        Err(reasons) => {
-            let reasons: Vec<_> = reasons.iter().map(|reason| json_string(reason)).collect();
-            let body = format!(r#"{{"status":"not_ready","reasons":[{}]}}"#, reasons.join(","));
-            json(StatusCode::SERVICE_UNAVAILABLE, body)
-        }
-    }
-}
-
-/// EMQX's shapes: two lines of text, or JSON for `?format=json`.
-async fn status(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {
-    let running = (shared.state.readiness)().is_ok();
-    let code = if running { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let app = if running { "running" } else { "not_running" };
-    let node = &shared.state.node;
-    if query.is_some_and(|query| query.split('&').any(|pair| pair == "format=json")) {
-        let version = json_string(env!("CARGO_PKG_VERSION"));
-        let node = json_string(node);
-        let body = format!(
-            r#"{{"rel_vsn":{version},"node_name":{node},"broker_status":"started","app_status":"{app}"}}"#
-        );
-        return json(code, body);
-    }
-    let body = format!("Node {node} is started\ntombolo is {app}\n");
-    (code, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response()
-}
-
 async fn not_found() -> Response {
-    error(StatusCode::NOT_FOUND, "NOT_FOUND", "no such path")
+    problem_response(&Problem::not_found("no such path"))
 }
 
 async fn method_not_allowed() -> Response {
-    error(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "only GET and HEAD are allowed here")
+    let (status, code) = (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED");
+    problem_response(&Problem::new(status, code, "this path has other methods: see /api-docs.json"))
 }
 
-fn error(status: StatusCode, code: &str, message: &str) -> Response {
-    json(status, format!(r#"{{"code":{},"message":{}}}"#, json_string(code), json_string(message)))
+fn internal(message: &str) -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", message)
 }
 
-fn json(status: StatusCode, body: String) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
-}
-
-fn json_string(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            control if control < ' ' => {
-                let _ = write!(out, "\\u{:04x}", u32::from(control));
-            }
-            other => out.push(other),
-        }
+fn answer_response(answer: Answer) -> Response {
+    match answer {
+        Answer::Json(value) => json_response(StatusCode::OK, &value),
+        Answer::Status(status, value) => json_response(status, &value),
+        Answer::Text(status, kind, text) => (status, [(header::CONTENT_TYPE, kind)], text).into_response(),
+        Answer::Nothing => StatusCode::NO_CONTENT.into_response(),
     }
-    out.push('"');
-    out
+}
+
+fn problem_response(problem: &Problem) -> Response {
+    let body = json!({"code": problem.code, "message": problem.message});
+    let mut response = json_response(problem.status, &body);
+    if problem.status == StatusCode::UNAUTHORIZED {
+        let scheme = HeaderValue::from_static("Basic realm=\"tombolo\", charset=\"UTF-8\"");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+    }
+    response
+}
+
+fn json_response(status: StatusCode, body: &Value) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }
 
 #[cfg(test)]

@@ -1,8 +1,13 @@
-//! What an operator touches: the command line, health and metrics over HTTP, the demo.
+//! What an operator touches: the command line, HTTP with its REST API, the demo.
 
+pub mod base64;
 pub mod cli;
 pub mod commands;
 pub mod http;
+pub mod keys;
 pub mod logging;
 pub mod node;
+pub mod output;
+pub mod remote;
+pub mod rest;
 pub mod systemd;

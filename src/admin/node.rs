@@ -1,15 +1,22 @@
-//! A broker with its HTTP endpoint: what `serve` runs one of and `demo` two.
+//! A broker with its HTTP port and admin socket: what `serve` runs one of and `demo` two.
 
+use std::fs;
+use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
+#[cfg(unix)]
+use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin::http;
-use crate::admin::http::HttpState;
-use crate::broker::Broker;
+use crate::admin::keys::Keys;
+use crate::admin::rest::HttpState;
+use crate::admin::rest::ReloadRequests;
 use crate::broker::server::ReloadError;
 use crate::broker::server::Server;
 use crate::broker::server::StartError;
@@ -26,46 +33,66 @@ pub enum NodeError {
         /// What it was to bind.
         address: SocketAddr,
         /// The system's reason.
-        source: std::io::Error,
+        source: io::Error,
+    },
+    /// The admin socket.
+    #[error("data.dir: cannot make {}: {source}", .path.display())]
+    Socket {
+        /// Its file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
     },
     /// The broker.
     #[error(transparent)]
     Start(#[from] StartError),
 }
 
+/// The admin socket in the data directory.
+pub const ADMIN_SOCKET: &str = "admin.sock";
+
 /// A running node.
 pub struct Node {
     server: Server,
     http_address: SocketAddr,
+    socket_path: PathBuf,
     stop_http: watch::Sender<bool>,
-    http: JoinHandle<()>,
+    http: Vec<JoinHandle<()>>,
 }
 
 impl Node {
-    /// Starts broker and HTTP.
+    /// Starts broker and HTTP. Whoever reads the other end of `reloads` reloads the configuration when an operator
+    /// asks for it.
     ///
     /// # Errors
     /// If a file, a port or the data directory is not as it should be; nothing is left running then.
-    pub async fn start(settings: Settings) -> Result<Self, NodeError> {
+    pub async fn start(settings: Settings, reloads: Option<ReloadRequests>) -> Result<Self, NodeError> {
         let address = settings.http.bind;
         let failed = |source| NodeError::Http { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let http_address = listener.local_addr().map_err(failed)?;
         let (node, metrics_open) = (settings.cluster.node.clone(), !settings.http.metrics_auth);
+        let data = settings.data.dir.clone();
         let server = Server::start(settings).await?;
-        let (stop_http, mut stopped) = watch::channel(false);
-        let state = state(server.broker(), node, metrics_open);
-        let http = tokio::spawn(async move {
-            let shutdown = async move {
-                // An error means that the node is gone, which is a stop too.
-                let _ = stopped.wait_for(|stopped| *stopped).await;
-            };
-            if let Err(error) = http::run(listener, state, shutdown).await {
-                tracing::error!(%error, "HTTP ended");
+        let socket_path = data.join(ADMIN_SOCKET);
+        let (stop_http, stopped) = watch::channel(false);
+        let keys = Arc::new(Keys::of(&data));
+        let state = state(&server, node, metrics_open, keys, reloads);
+        let mut http = Vec::new();
+        #[cfg(unix)]
+        match admin_socket(&data, &socket_path) {
+            Ok(socket) => {
+                let shutdown = end_of(stopped.clone());
+                http.push(tokio::spawn(logged(http::run_socket(socket, state.clone(), shutdown))));
             }
-        });
+            Err(source) => {
+                server.stop().await;
+                return Err(NodeError::Socket { path: socket_path, source });
+            }
+        }
+        http.push(tokio::spawn(logged(http::run(listener, state, end_of(stopped)))));
         tracing::info!(address = %http_address, "HTTP listening");
-        Ok(Self { server, http_address, stop_http, http })
+        Ok(Self { server, http_address, socket_path, stop_http, http })
     }
 
     /// The broker.
@@ -90,16 +117,59 @@ impl Node {
 
     /// Stops in order, within ten seconds.
     pub async fn stop(self) {
+        // While we hold the data directory: a broker that starts after us makes its own.
+        let _ = fs::remove_file(&self.socket_path);
         self.server.stop().await;
         self.stop_http.send_replace(true);
-        // It ends by itself within its own limit; a panic there is logged by the runtime.
-        let _ = self.http.await;
+        for http in self.http {
+            // It ends by itself within its own limit; a panic there is logged by the runtime.
+            let _ = http.await;
+        }
     }
 }
 
-fn state(broker: &Arc<Broker>, node: String, metrics_open: bool) -> HttpState {
-    let (metrics, readiness) = (Arc::clone(broker), Arc::clone(broker));
+async fn end_of(mut stopped: watch::Receiver<bool>) {
+    // An error means that the node is gone, which is a stop too.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+async fn logged(running: impl Future<Output = io::Result<()>>) {
+    if let Err(error) = running.await {
+        tracing::error!(%error, "HTTP ended");
+    }
+}
+
+/// Makes the socket for its owner only: in a folder nobody else can enter, then moved into place, over what a broker
+/// that was killed left there. Call it while holding the data directory.
+#[cfg(unix)]
+fn admin_socket(data: &Path, path: &Path) -> io::Result<UnixListener> {
+    use std::os::unix::fs::DirBuilderExt;
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = data.join(".admin");
+    let made = folder.join("s");
+    let _ = fs::remove_dir_all(&folder);
+    fs::DirBuilder::new().mode(0o700).create(&folder)?;
+    let listener = UnixListener::bind(&made).and_then(|listener| {
+        fs::set_permissions(&made, fs::Permissions::from_mode(0o600))?;
+        fs::rename(&made, path)?;
+        Ok(listener)
+    });
+    let _ = fs::remove_dir_all(&folder);
+    listener
+}
+
+fn state(
+    server: &Server,
+    node: String,
+    metrics_open: bool,
+    keys: Arc<Keys>,
+    reloads: Option<ReloadRequests>,
+) -> HttpState {
+    let broker = Arc::clone(server.broker());
+    let (metrics, readiness) = (Arc::clone(&broker), Arc::clone(&broker));
     HttpState {
+        broker,
         render_metrics: Arc::new(move || metrics.render_metrics(clock::now())),
         readiness: Arc::new(move || {
             if readiness.is_stopping() { Err(vec!["the broker is stopping".to_owned()]) } else { Ok(()) }
@@ -107,5 +177,7 @@ fn state(broker: &Arc<Broker>, node: String, metrics_open: bool) -> HttpState {
         node,
         metrics_open,
         allowed_hosts: Vec::new(),
+        keys,
+        reloads,
     }
 }

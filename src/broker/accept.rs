@@ -27,8 +27,11 @@ use crate::broker::identity::Identity;
 use crate::broker::identity::Proof;
 use crate::broker::linger::linger;
 use crate::broker::link_ingress::LinkIngress;
+use crate::broker::reasons;
+use crate::broker::reasons::ReasonStrings;
 use crate::broker::sessions::Attached;
 use crate::config::settings::ListenerKind;
+use crate::config::settings::Network;
 use crate::config::settings::Role;
 use crate::metrics::labels::ListenerType;
 use crate::metrics::labels::PacketType;
@@ -50,11 +53,13 @@ use crate::net::handshake;
 use crate::net::handshake::HandshakeError;
 use crate::net::handshake::Handshaken;
 use crate::net::listener::Accepted;
+use crate::net::proxy::ProxyError;
 use crate::net::random;
 use crate::net::tls::ServerTls;
 use crate::net::transport::Transport;
 use crate::session::Attachment;
 use crate::session::Ending;
+use crate::session::alias::OutboundAliases;
 use crate::session::connect;
 use crate::session::connect::Negotiated;
 use crate::session::outbound::Output;
@@ -81,6 +86,8 @@ pub struct Endpoint {
     pub authn_enable: bool,
     /// What of a client certificate becomes the username.
     pub certificate_username: CertificateUsername,
+    /// Whose PROXY header is believed, where one must open each connection.
+    pub proxies: Option<Vec<Network>>,
     /// For TLS and WebSocket handshakes.
     pub handshake_timeout: Duration,
     /// TLS; a reload of certificates makes a new endpoint.
@@ -96,7 +103,7 @@ enum Refused {
     /// The first packet was no acceptable CONNECT.
     Decode(Transport, DecodeError),
     /// CONNECT was understood and refused.
-    Connect { transport: Transport, version: Version, reason: ReasonCode, label: RejectReason },
+    Connect { transport: Transport, answer: Vec<u8>, reason: ReasonCode, label: RejectReason },
 }
 
 /// Serves one connection to its end.
@@ -145,10 +152,14 @@ impl Drop for Present {
 async fn open(
     broker: &Arc<Broker>,
     endpoint: &Arc<Endpoint>,
-    stream: tokio::net::TcpStream,
+    mut stream: tokio::net::TcpStream,
     peer_addr: SocketAddr,
 ) -> Result<Connection, Refused> {
-    let handshaken = shake_hands(broker, endpoint, stream).await.map_err(Refused::Handshake)?;
+    // Header and handshakes share one time.
+    let until = time::Instant::now() + endpoint.handshake_timeout;
+    let peer_addr = told_address(endpoint, &mut stream, peer_addr).await.map_err(Refused::Handshake)?;
+    let shaking = shake_hands(broker, endpoint, stream, until.duration_since(time::Instant::now()));
+    let handshaken = shaking.await.map_err(Refused::Handshake)?;
     let Handshaken { mut transport, certificate } = handshaken;
     let (bytes, length) = match read_connect(broker, endpoint, &mut transport).await {
         Ok(read) => read,
@@ -161,8 +172,12 @@ async fn open(
     let Ok(Decoded::Packet { packet: Packet::Connect(asked), .. }) = decode::decode(&bytes, &limits) else {
         return Err(Refused::Silent(transport, RejectReason::MalformedConnect)); // read_connect has seen it
     };
-    let refuse =
-        |transport, (reason, label)| Refused::Connect { transport, version: asked.version, reason, label };
+    let refuse = |transport, (reason, label)| Refused::Connect {
+        transport,
+        answer: reasons::refusal(&asked, reason),
+        reason,
+        label,
+    };
     let granted = broker.limits();
     let admitted = admit(broker, endpoint, &granted, peer_addr, certificate, &asked).await;
     let (negotiated, identity) = match admitted {
@@ -201,7 +216,11 @@ async fn open(
         identity,
         version: negotiated.version,
         limits: granted,
-        problem_information: negotiated.problem_information,
+        reason_strings: ReasonStrings::new(
+            negotiated.version,
+            negotiated.problem_information,
+            negotiated.max_packet_size,
+        ),
         ingress,
         transport,
         tail: bytes[length..].to_vec(),
@@ -210,12 +229,26 @@ async fn open(
     Ok(Connection::new(parts))
 }
 
+/// Behind a proxy, the address that the proxy tells. Anybody else who dials such a listener is turned away unread.
+async fn told_address(
+    endpoint: &Endpoint,
+    stream: &mut tokio::net::TcpStream,
+    peer: SocketAddr,
+) -> Result<SocketAddr, HandshakeError> {
+    let Some(proxies) = &endpoint.proxies else { return Ok(peer) };
+    if !proxies.iter().any(|block| block.holds(peer.ip())) {
+        return Err(ProxyError::Untrusted.into());
+    }
+    let told = handshake::accept_proxy(stream, endpoint.handshake_timeout).await?;
+    Ok(told.unwrap_or(peer))
+}
+
 async fn shake_hands(
     broker: &Broker,
     endpoint: &Endpoint,
     stream: tokio::net::TcpStream,
+    limit: Duration,
 ) -> Result<Handshaken, HandshakeError> {
-    let limit = endpoint.handshake_timeout;
     let message_max = broker.limits().server.max_packet_size as usize;
     match (endpoint.kind, endpoint.tls.as_deref()) {
         (ListenerKind::Ssl, Some(tls)) => handshake::accept_tls(stream, tls, limit).await,
@@ -305,7 +338,8 @@ async fn admit(
         password_verified: password == PasswordCheck::Good,
         certificate: certificate.as_ref(),
         role: auth_role(endpoint.role),
-        loopback: peer.ip().to_canonical().is_loopback(),
+        // Behind a proxy nobody is known to be on this machine.
+        loopback: endpoint.proxies.is_none() && peer.ip().to_canonical().is_loopback(),
     };
     let binding = auth::peer::bind(&credentials.peers, &facts);
     let authenticator = Authenticator {
@@ -415,6 +449,7 @@ fn attach(
             max_packet_size: negotiated.max_packet_size,
             receive_maximum: negotiated.receive_maximum,
             bytes: Vec::new(),
+            aliases: OutboundAliases::new(negotiated.topic_alias_maximum),
         },
         session_expiry_seconds: negotiated.session_expiry_seconds,
         silence_allowed_ms: connect::silence_allowed_ms(
@@ -472,10 +507,10 @@ async fn refuse(broker: &Broker, endpoint: &Endpoint, peer: SocketAddr, refused:
                 error.version.map(|version| connack(version, false, error.reason_code(), Properties::EMPTY));
             say_no(broker, transport, answer.unwrap_or_default()).await;
         }
-        Refused::Connect { transport, version, reason, label } => {
+        Refused::Connect { transport, answer, reason, label } => {
             rejected[label].inc();
             tracing::info!(%peer, listener, %reason, "CONNECT refused");
-            say_no(broker, transport, connack(version, false, reason, Properties::EMPTY)).await;
+            say_no(broker, transport, answer).await;
         }
     }
 }

@@ -2,14 +2,12 @@
 
 use std::io;
 
+use crate::broker::reasons::ReasonStrings;
 use crate::metrics::labels::DisconnectReason;
-use crate::mqtt::encode;
 use crate::mqtt::error::DecodeError;
 use crate::mqtt::packet::Disconnect;
 use crate::mqtt::packet::Packet;
 use crate::mqtt::packet::Version;
-use crate::mqtt::property::PropertiesBuf;
-use crate::mqtt::property::Property;
 use crate::mqtt::reason::ReasonCode;
 use crate::session::Ending;
 
@@ -55,14 +53,12 @@ impl Close {
     }
 
     /// Appends the DISCONNECT that says why (`[MQTT-4.13.2-1]`). Before 5.0 a Server just closes.
-    pub fn farewell(&self, version: Version, problem_information: bool, out: &mut Vec<u8>) {
+    pub fn farewell(&self, version: Version, reason_strings: ReasonStrings, out: &mut Vec<u8>) {
         let Some(reason) = self.reason().filter(|_| version == Version::V5) else { return };
-        let mut properties = PropertiesBuf::new();
-        if problem_information && let Some(text) = self.explanation() {
-            properties.push(Property::ReasonString(text));
-        }
-        let packet = Packet::Disconnect(Disconnect { reason, properties: properties.as_properties() });
-        if encode::encode(&packet, version, out).is_err() {
+        let encoded = reason_strings.encode(self.explanation(), version, out, |properties| {
+            Packet::Disconnect(Disconnect { reason, properties })
+        });
+        if encoded.is_err() {
             tracing::debug!(%reason, "a DISCONNECT could not be encoded");
         }
     }

@@ -30,6 +30,7 @@ use crate::broker::linger::linger;
 use crate::broker::link_ingress::LinkIngress;
 use crate::broker::packets::Turn;
 use crate::broker::publish::Publisher;
+use crate::broker::reasons::ReasonStrings;
 use crate::broker::replay::Replay;
 use crate::mqtt::decode::DecodeLimits;
 use crate::mqtt::packet::Version;
@@ -57,7 +58,7 @@ pub struct Connection {
     pub(super) client: Arc<Client>,
     pub(super) epoch: u64,
     pub(super) version: Version,
-    pub(super) problem_information: bool,
+    pub(super) reason_strings: ReasonStrings,
     pub(super) publisher: Publisher,
     /// The ACL as of the last burst.
     pub(super) policy: Arc<Policy>,
@@ -94,7 +95,7 @@ pub struct Parts {
     /// Protocol version.
     pub version: Version,
     /// Whether Reason Strings are welcome.
-    pub problem_information: bool,
+    pub reason_strings: ReasonStrings,
     /// The role of this connection in a link, if it is bound to a peer.
     pub ingress: Option<Box<LinkIngress>>,
     /// The limits that CONNACK announced.
@@ -121,7 +122,7 @@ impl Connection {
             client: parts.client,
             epoch: parts.epoch,
             version: parts.version,
-            problem_information: parts.problem_information,
+            reason_strings: parts.reason_strings,
             publisher,
             policy: parts.broker.policy(),
             broker: parts.broker,
@@ -348,7 +349,7 @@ impl Connection {
         self.broker.metrics.broker.disconnects[close.label()].inc();
         self.unsent.drain(..self.sent);
         self.unsent.append(&mut self.answers);
-        close.farewell(self.version, self.problem_information, &mut self.unsent);
+        close.farewell(self.version, self.reason_strings, &mut self.unsent);
         self.ingress = None;
         self.broker.detach(&self.client, self.epoch, close.ending(), clock::now());
     }

@@ -4,6 +4,7 @@
 use std::slice;
 use std::sync::Arc;
 
+use rapidhash::v3::rapidhash_v3;
 use smallvec::SmallVec;
 
 use crate::broker::Broker;
@@ -13,12 +14,18 @@ use crate::broker::counts::Counts;
 use crate::broker::identity::Identity;
 use crate::broker::shared::ClientKey;
 use crate::broker::shared::SharedGroup;
+use crate::broker::shared::Start;
+use crate::config::settings::SharedStrategy;
+use crate::metrics::labels::DropReason;
 use crate::mqtt::packet::Version;
 use crate::mqtt::reason::ReasonCode;
+use crate::mqtt::topic::ParsedFilter;
 use crate::session::frames::Run;
 use crate::session::frames::RunFrames;
 use crate::session::message::Publication;
 use crate::session::outbound::Grant;
+use crate::session::queue::Owed;
+use crate::session::tally;
 use crate::session::tally::Tally;
 use crate::time::Now;
 
@@ -96,11 +103,15 @@ impl Broker {
                 qos: grant.qos,
                 retain_as_published: grant.retain_as_published,
                 subscription_ids: &grant.subscription_ids,
+                shared: None,
             };
             target.destination.deliver_run(run, &grant, now, tally);
         }
-        for group in &targets.shared {
-            matched |= deliver_shared(group, run.publications(), now, tally);
+        if !targets.shared.is_empty() {
+            let strategy = self.limits().shared_strategy;
+            for group in &targets.shared {
+                matched |= deliver_shared(group, strategy, run.publications(), source, now, tally);
+            }
         }
         let local = if matched { Reached::Somebody } else { Reached::Nobody };
         if targets.links.is_empty() || source.identity().is_none() {
@@ -110,6 +121,28 @@ impl Broker {
             Reached::Nobody => local,
             linked => linked,
         }
+    }
+
+    /// Gives what a member that is gone for good did not finish to another (section 4.8.2). `[MQTT-4.8.2-5]` was
+    /// heeded by [`crate::session::Session::take_shared`].
+    pub(super) fn pass_on(&self, orphans: &[Owed], now: Now) {
+        let mut counts = Counts::default();
+        let mut lost = 0;
+        for owed in orphans {
+            if owed.message.is_expired(now) {
+                counts.tally.drop(tally::DropReason::Expired, 1);
+                continue;
+            }
+            let parsed = owed.shared.as_deref().and_then(|whole| ParsedFilter::parse(whole).ok());
+            let group = parsed.and_then(|parsed| self.routes.group(parsed.filter, parsed.share?));
+            let one = [owed.message.view()];
+            let delivered = group.is_some_and(|group| {
+                deliver_shared(&group, SharedStrategy::RoundRobin, &one, Source::Link, now, &mut counts.tally)
+            });
+            lost += u64::from(!delivered);
+        }
+        self.metrics.broker.messages_dropped[DropReason::SessionEnded].add(lost);
+        counts.report(&self.metrics);
     }
 
     /// Publishes one message that no PUBLISH of a burst brought: a Will, a message of our own.
@@ -129,27 +162,45 @@ impl Broker {
     }
 }
 
-/// One member of the group gets each message (`[MQTT-4.8.2-4]`), a connected one if there is any. Whether
-/// somebody got or will get one.
+/// One member of the group gets each message, at the QoS granted to it (`[MQTT-4.8.2-3]`): a connected one if
+/// there is any. Whether somebody got or will get one.
 fn deliver_shared(
     group: &SharedGroup<Arc<Client>>,
+    strategy: SharedStrategy,
     publications: &[Publication<'_>],
+    source: Source<'_>,
     now: Now,
     tally: &mut Tally,
 ) -> bool {
     let mut frames = RunFrames::default();
     let mut matched = false;
     for publication in publications {
-        let Some(member) = group.pick(|client| client.eligibility()) else { continue };
+        let start = start(strategy, publication, source);
+        let Some(member) = group.pick(start, |client| client.eligibility()) else { continue };
         matched = true;
         let ids: &[u32] = &member.id.map(u32::from).into_iter().collect::<SmallVec<[u32; 1]>>();
         let grant = Grant {
             qos: member.options.qos,
             retain_as_published: member.options.retain_as_published,
             subscription_ids: ids,
+            shared: Some(group.whole()),
         };
         let one = slice::from_ref(publication);
         member.destination.deliver_run(&mut Run::new(one, &mut frames, now), &grant, now, tally);
     }
     matched
+}
+
+/// Where the search for a member begins. A message of a link has no Client Identifier here: its topic stands in.
+fn start(strategy: SharedStrategy, publication: &Publication<'_>, source: Source<'_>) -> Start {
+    let hash = |text: &str| Start::Hash(rapidhash_v3(text.as_bytes()));
+    match strategy {
+        SharedStrategy::RoundRobin => Start::Turn,
+        SharedStrategy::Random => Start::Anywhere,
+        SharedStrategy::Sticky => Start::Last,
+        SharedStrategy::HashTopic => hash(publication.topic),
+        SharedStrategy::HashClientId => {
+            hash(source.identity().map_or(publication.topic, |identity| &identity.client_id))
+        }
+    }
 }

@@ -122,8 +122,6 @@ pub enum Denied {
     },
     /// No rule matched, and `no_match` denies.
     NoMatch,
-    /// One of EMQX's extensions that is not built yet: nobody would ever get the message.
-    NotSupported,
 }
 
 impl Denied {
@@ -135,7 +133,6 @@ impl Denied {
             Self::Confined(_) => AclReason::ConfinedLink,
             Self::Rule { .. } => AclReason::Rule,
             Self::NoMatch => AclReason::NoMatch,
-            Self::NotSupported => AclReason::NotSupported,
         }
     }
 
@@ -146,7 +143,6 @@ impl Denied {
             Self::Confined(confined) => confined.name(),
             Self::Rule { .. } => "rule",
             Self::NoMatch => "no_match",
-            Self::NotSupported => "not_supported",
         }
     }
 }
@@ -157,17 +153,6 @@ impl fmt::Display for Denied {
             Self::Confined(confined) => confined.fmt(f),
             Self::Rule { line } => write!(f, "denied by the rule at line {line} of the ACL file"),
             Self::NoMatch => f.write_str("no rule of the ACL file matches, and no_match is deny"),
-            Self::NotSupported => f.write_str("not supported yet: $delayed/, $queue/ and $exclusive/ topics"),
-        }
-    }
-}
-
-/// Refused rather than taken for ordinary topics, which would lose messages in silence.
-fn is_not_built(request: &Request<'_>) -> bool {
-    match request {
-        Request::Publish { topic, .. } => topic.starts_with("$delayed/"),
-        Request::Subscribe { filter, .. } => {
-            filter.starts_with("$queue/") || filter.starts_with("$exclusive/")
         }
     }
 }
@@ -179,9 +164,6 @@ impl Policy {
     /// What denied it.
     pub fn authorize(&self, identity: &Identity, request: &Request<'_>) -> Result<(), Denied> {
         confine(identity.bound_to.as_deref(), identity.role, request).map_err(Denied::Confined)?;
-        if is_not_built(request) {
-            return Err(Denied::NotSupported);
-        }
         let subject = Subject {
             client_id: &identity.client_id,
             username: identity.username.as_deref(),

@@ -10,9 +10,12 @@ pub mod close;
 pub mod connection;
 pub mod counts;
 pub mod data_dir;
+pub mod delayed;
 pub mod delivery;
+pub mod filters;
 pub mod forwarder;
 pub mod identity;
+pub mod inspect;
 pub mod linger;
 pub mod link;
 pub mod link_client;
@@ -21,6 +24,7 @@ pub mod links;
 pub mod material;
 pub mod packets;
 pub mod publish;
+pub mod reasons;
 pub mod replay;
 pub mod retained;
 pub mod routes;
@@ -40,6 +44,8 @@ use parking_lot::RwLock;
 
 use crate::broker::authenticate::Authentication;
 use crate::broker::client::Client;
+use crate::broker::delayed::DelayedMessages;
+use crate::broker::filters::Exclusive;
 use crate::broker::identity::Denied;
 use crate::broker::identity::Identity;
 use crate::broker::identity::Policy;
@@ -48,6 +54,7 @@ use crate::broker::retained::RetainedStore;
 use crate::broker::routes::RouteTable;
 use crate::broker::sweeper::Sweeper;
 use crate::config::settings::Mqtt;
+use crate::config::settings::SharedStrategy;
 use crate::metrics::Metrics;
 use crate::metrics::ScrapeGauges;
 use crate::metrics::labels::AclAction;
@@ -75,10 +82,16 @@ pub struct Limits {
     pub max_topic_levels: usize,
     /// Subscriptions of one client.
     pub max_subscriptions: Option<usize>,
+    /// Which member of a shared group gets a message.
+    pub shared_strategy: SharedStrategy,
+    /// Whether `$exclusive/` is offered.
+    pub exclusive_subscription: bool,
     /// Bounds of a session's queue.
     pub queue: QueueLimits,
     /// Whether QoS 0 messages wait for a client that is away.
     pub store_qos0: bool,
+    /// Whether a payload is checked against its Payload Format Indicator.
+    pub check_payload_format: bool,
     /// How long a connection may take to send its CONNECT.
     pub idle_timeout: std::time::Duration,
     max_awaiting_rel: usize,
@@ -103,11 +116,15 @@ impl Limits {
                 keep_alive_multiplier: mqtt.keepalive_multiplier,
                 session_expiry_v3_seconds: seconds(mqtt.session_expiry_interval),
                 max_inflight: mqtt.max_inflight,
+                response_information: mqtt.response_information.clone(),
             },
             max_topic_levels: mqtt.max_topic_levels,
             max_subscriptions: mqtt.max_subscriptions,
+            shared_strategy: mqtt.shared_subscription_strategy,
+            exclusive_subscription: mqtt.exclusive_subscription,
             queue: QueueLimits { messages_max: mqtt.max_mqueue_len, bytes_max: QUEUE_BYTES_MAX },
             store_qos0: mqtt.mqueue_store_qos0,
+            check_payload_format: mqtt.strict_mode,
             idle_timeout: mqtt.idle_timeout,
             max_awaiting_rel: mqtt.max_awaiting_rel,
             await_rel_timeout_ms: u64::try_from(mqtt.await_rel_timeout.as_millis()).unwrap_or(u64::MAX),
@@ -151,6 +168,8 @@ pub struct Broker {
     pub authentication: Authentication,
     clients: DashMap<Arc<str>, Arc<Client>>,
     sweeper: Sweeper,
+    exclusive: Exclusive,
+    delayed: DelayedMessages,
     policy: RwLock<Arc<Policy>>,
     /// The generation of `policy`, to be compared without its lock.
     policy_generation: AtomicU64,

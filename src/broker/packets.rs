@@ -8,8 +8,10 @@ use crate::acl::eval::Request;
 use crate::broker::Limits;
 use crate::broker::close::Close;
 use crate::broker::connection::Connection;
+use crate::broker::filters::AskedFilter;
 use crate::broker::identity::Policy;
 use crate::broker::publish::Gathering;
+use crate::broker::reasons;
 use crate::broker::replay::REPLAYS_MAX;
 use crate::broker::replay::Replay;
 use crate::config::settings::DenyAction;
@@ -136,6 +138,13 @@ impl<'c, 'a> Turn<'c, 'a> {
     }
 
     fn disconnect(&self, disconnect: &Disconnect<'_>) -> Close {
+        if !is_of_a_client(disconnect.reason) {
+            // [MQTT-3.14.2-1]
+            return Close::Violation(ReasonCode::ProtocolError, "a Reason Code that only a Server sends");
+        }
+        if disconnect.properties.server_reference().is_some() {
+            return Close::Violation(ReasonCode::ProtocolError, "a Server Reference from a client");
+        }
         if let Some(seconds) = disconnect.properties.session_expiry_interval() {
             let changed = match self.connection.own() {
                 Ok(mut state) => state.session.change_expiry(seconds),
@@ -159,8 +168,10 @@ impl<'c, 'a> Turn<'c, 'a> {
             let reason = self.subscribe_one(entry, id, &mut replays)?;
             reasons.push(reason);
         }
-        let answer = SubAck { packet_id: subscribe.packet_id, properties: Properties::EMPTY, reasons };
-        self.answer(&Packet::SubAck(answer), Label::SubAck);
+        let text = reasons.iter().find_map(|reason| reasons::of_subscribe(*reason));
+        self.answer(text, Label::SubAck, |properties| {
+            Packet::SubAck(SubAck { packet_id: subscribe.packet_id, properties, reasons: reasons.clone() })
+        });
         self.connection.replays.extend(replays);
         Ok(())
     }
@@ -171,7 +182,8 @@ impl<'c, 'a> Turn<'c, 'a> {
         id: Option<u32>,
         replays: &mut Vec<Replay>,
     ) -> Result<ReasonCode, Close> {
-        let parsed = match self.check_filter(entry.filter) {
+        let Ok(asked) = AskedFilter::parse(entry.filter) else { return Ok(ReasonCode::TopicFilterInvalid) };
+        let parsed = match self.check_filter(&asked) {
             Ok(parsed) => parsed,
             Err(reason) => return Ok(reason),
         };
@@ -187,6 +199,9 @@ impl<'c, 'a> Turn<'c, 'a> {
             }
             return Ok(ReasonCode::NotAuthorized);
         }
+        if asked.exclusive && !self.limits.exclusive_subscription {
+            return Ok(ReasonCode::TopicFilterInvalid); // as EMQX
+        }
         let mut options = entry.options;
         options.qos = options.qos.min(self.limits.server.max_qos);
         if self.connection.publisher.identity.is_bridge && parsed.share.is_none() {
@@ -200,13 +215,9 @@ impl<'c, 'a> Turn<'c, 'a> {
         if may_want && connection.replays.len() + replays.len() >= REPLAYS_MAX {
             return Ok(ReasonCode::QuotaExceeded);
         }
-        let Some(is_new) = connection.broker.subscribe(
-            &connection.client,
-            connection.epoch,
-            &parsed,
-            entry.filter,
-            subscription,
-        ) else {
+        let Some(is_new) =
+            connection.broker.subscribe(&connection.client, connection.epoch, &parsed, &asked, subscription)
+        else {
             return Ok(ReasonCode::QuotaExceeded);
         };
         let wants_retained = match options.retain_handling {
@@ -221,8 +232,8 @@ impl<'c, 'a> Turn<'c, 'a> {
     }
 
     /// Whether the filter is one, and one we offer.
-    fn check_filter<'f>(&self, filter: &'f str) -> Result<ParsedFilter<'f>, ReasonCode> {
-        let parsed = ParsedFilter::parse(filter).map_err(|_| ReasonCode::TopicFilterInvalid)?;
+    fn check_filter<'f>(&self, asked: &'f AskedFilter<'_>) -> Result<ParsedFilter<'f>, ReasonCode> {
+        let parsed = asked.parsed().map_err(|_| ReasonCode::TopicFilterInvalid)?;
         let server = &self.limits.server;
         if parsed.filter.bytes().filter(|byte| *byte == b'/').count() >= self.limits.max_topic_levels {
             return Err(ReasonCode::TopicFilterInvalid);
@@ -241,35 +252,57 @@ impl<'c, 'a> Turn<'c, 'a> {
         let connection = &mut *self.connection;
         let mut reasons = SmallVec::new();
         for filter in &unsubscribe.filters {
-            reasons.push(match ParsedFilter::parse(filter) {
-                Err(_) => ReasonCode::TopicFilterInvalid,
-                Ok(parsed)
-                    if connection.broker.unsubscribe(
-                        &connection.client,
-                        connection.epoch,
-                        &parsed,
-                        filter,
-                    ) =>
-                {
-                    // [MQTT-3.10.4-2]: no further message is added, retained ones included.
-                    connection
-                        .replays
-                        .retain(|replay| parsed.share.is_some() || replay.filter() != parsed.filter);
-                    ReasonCode::Success
-                }
-                Ok(_) => ReasonCode::NoSubscriptionExisted,
-            });
+            let asked = AskedFilter::parse(filter);
+            let Some((plain, parsed)) =
+                asked.as_ref().ok().and_then(|it| Some((&it.plain, it.parsed().ok()?)))
+            else {
+                reasons.push(ReasonCode::TopicFilterInvalid);
+                continue;
+            };
+            let existed = connection.broker.unsubscribe(&connection.client, connection.epoch, &parsed, plain);
+            if existed && parsed.share.is_none() {
+                // [MQTT-3.10.4-2]: no further message is added, retained ones included.
+                connection.replays.retain(|replay| replay.filter() != parsed.filter);
+            }
+            reasons.push(if existed { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted });
         }
-        let answer = UnsubAck { packet_id: unsubscribe.packet_id, properties: Properties::EMPTY, reasons };
-        self.answer(&Packet::UnsubAck(answer), Label::UnsubAck);
+        self.answer(None, Label::UnsubAck, |properties| {
+            Packet::UnsubAck(UnsubAck {
+                packet_id: unsubscribe.packet_id,
+                properties,
+                reasons: reasons.clone(),
+            })
+        });
     }
 
-    fn answer(&mut self, packet: &Packet<'_>, label: Label) {
+    fn answer(&mut self, text: Option<&str>, label: Label, packet: impl Fn(Properties<'_>) -> Packet<'_>) {
         let connection = &mut *self.connection;
-        if let Err(error) = encode::encode(packet, connection.version, &mut connection.answers) {
+        let (strings, version) = (connection.reason_strings, connection.version);
+        if let Err(error) = strings.encode(text, version, &mut connection.answers, packet) {
             tracing::error!(client_id = &*connection.client.id, %error, "an answer could not be encoded");
             return;
         }
         connection.counts.sent(label);
     }
+}
+
+/// The Reason Codes of a DISCONNECT that table 3-10 gives to clients.
+fn is_of_a_client(reason: ReasonCode) -> bool {
+    matches!(
+        reason,
+        ReasonCode::Success
+            | ReasonCode::DisconnectWithWillMessage
+            | ReasonCode::UnspecifiedError
+            | ReasonCode::MalformedPacket
+            | ReasonCode::ProtocolError
+            | ReasonCode::ImplementationSpecificError
+            | ReasonCode::TopicNameInvalid
+            | ReasonCode::ReceiveMaximumExceeded
+            | ReasonCode::TopicAliasInvalid
+            | ReasonCode::PacketTooLarge
+            | ReasonCode::MessageRateTooHigh
+            | ReasonCode::QuotaExceeded
+            | ReasonCode::AdministrativeAction
+            | ReasonCode::PayloadFormatInvalid
+    )
 }

@@ -11,16 +11,21 @@ use crate::broker::Broker;
 use crate::broker::Targets;
 use crate::broker::close::Close;
 use crate::broker::connection::Connection;
+use crate::broker::delayed;
+use crate::broker::delayed::Delay;
 use crate::broker::delivery::Reached;
 use crate::broker::delivery::Source;
 use crate::broker::identity::Denied;
 use crate::broker::identity::Identity;
 use crate::broker::packets::Turn;
+use crate::broker::reasons;
 use crate::broker::topic_cache::TopicCache;
 use crate::config::settings::DenyAction;
 use crate::metrics::labels::DropReason;
 use crate::metrics::labels::PacketType as Label;
 use crate::mqtt::encode;
+use crate::mqtt::packet::Ack;
+use crate::mqtt::packet::Packet;
 use crate::mqtt::packet::PacketId;
 use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::Publish;
@@ -112,7 +117,21 @@ impl<'a> Turn<'_, 'a> {
         if publish.qos == QoS::ExactlyOnce && !self.is_new(&publish)? {
             return Ok(());
         }
-        let Ok(targets) = verdict else { return self.refuse(&publish) };
+        let Ok(targets) = verdict else {
+            self.connection.counts.denied += 1;
+            if self.policy.deny_action == DenyAction::Disconnect {
+                return Err(Close::Violation(ReasonCode::NotAuthorized, "not authorized to publish"));
+            }
+            self.refuse(&publish, ReasonCode::NotAuthorized);
+            return Ok(());
+        };
+        if self.limits.check_payload_format && !keeps_its_format(&publish) {
+            return self.refuse_format(&publish);
+        }
+        if topic.starts_with(delayed::PREFIX) {
+            self.delay(&topic, &publish);
+            return Ok(());
+        }
         if self.is_link_topic(&topic) {
             return self.link_publish(&topic, &publish);
         }
@@ -203,20 +222,49 @@ impl<'a> Turn<'_, 'a> {
         }
     }
 
-    /// Not authorised: dropped, and answered as far as the version can say it.
-    fn refuse(&mut self, publish: &Publish<'_>) -> Result<(), Close> {
-        self.connection.counts.denied += 1;
-        if self.policy.deny_action == DenyAction::Disconnect {
-            return Err(Close::Violation(ReasonCode::NotAuthorized, "not authorized to publish"));
+    /// Section 3.3.2.3.2: a payload that is not the UTF-8 it says it is.
+    fn refuse_format(&mut self, publish: &Publish<'_>) -> Result<(), Close> {
+        if publish.qos == QoS::AtMostOnce {
+            return Err(Close::Violation(ReasonCode::PayloadFormatInvalid, "a payload that is not UTF-8"));
         }
+        self.refuse(publish, ReasonCode::PayloadFormatInvalid);
+        Ok(())
+    }
+
+    /// Dropped, and answered as far as QoS and version can say it.
+    fn refuse(&mut self, publish: &Publish<'_>, reason: ReasonCode) {
         if let Some(id) = publish.packet_id {
             if publish.qos == QoS::ExactlyOnce {
                 self.connection.client.lock().session.inbound.forget(id);
             }
             self.flush();
-            self.acknowledge(publish.qos, id, ReasonCode::NotAuthorized);
+            self.acknowledge(publish.qos, id, reason);
         }
-        Ok(())
+    }
+
+    /// A delayed publish: kept for later, and acknowledged now.
+    fn delay(&mut self, topic: &str, publish: &Publish<'_>) {
+        let Some(delay) = Delay::parse(topic, self.now) else {
+            return self.refuse(publish, ReasonCode::TopicNameInvalid);
+        };
+        let properties = publish.properties.forwarded();
+        let publication = Publication {
+            topic: delay.topic,
+            properties: &properties,
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            expiry: self.expiry(publish),
+        };
+        let connection = &*self.connection;
+        let identity = &connection.publisher.identity;
+        if !connection.broker.delay(&delay, &publication, identity, connection.client.key) {
+            return self.refuse(publish, ReasonCode::QuotaExceeded);
+        }
+        if let Some(id) = publish.packet_id {
+            self.flush();
+            self.acknowledge(publish.qos, id, ReasonCode::Success);
+        }
     }
 
     fn expiry(&self, publish: &Publish<'_>) -> Option<Expiry> {
@@ -296,9 +344,28 @@ impl<'a> Turn<'_, 'a> {
         if qos == QoS::ExactlyOnce && reason.is_error() && connection.version == Version::V5 {
             connection.client.lock().session.inbound.forget(id);
         }
-        encode::encode_ack(kind, connection.version, id, reason, &mut connection.answers);
         connection.counts.sent(label);
+        if !reason.is_error() {
+            encode::encode_ack(kind, connection.version, id, reason, &mut connection.answers);
+            return;
+        }
+        let (strings, version) = (connection.reason_strings, connection.version);
+        let text = reasons::of_publish(reason);
+        let encoded = strings.encode(text, version, &mut connection.answers, |properties| {
+            let ack = Ack { packet_id: id, reason, properties };
+            if kind == PacketType::PubRec { Packet::PubRec(ack) } else { Packet::PubAck(ack) }
+        });
+        if let Err(error) = encoded {
+            tracing::error!(client_id = &*connection.client.id, %error, "an answer could not be encoded");
+        }
     }
+}
+
+/// Whether the payload is UTF-8 if the Payload Format Indicator says so.
+fn keeps_its_format(publish: &Publish<'_>) -> bool {
+    publish.properties.is_empty()
+        || publish.properties.payload_format_indicator() != Some(1)
+        || std::str::from_utf8(publish.payload).is_ok()
 }
 
 impl Broker {

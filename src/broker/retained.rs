@@ -215,6 +215,19 @@ impl<M: Retainable> RetainedStore<M> {
         self.inner.read().slice(filter, from, messages_max.max(1), now_ms)
     }
 
+    /// The next messages in the order of their names, `$` topics included, and where to go on: for a list of
+    /// everything, which no one filter gives.
+    #[must_use]
+    pub fn in_order(&self, cursor: Cursor, messages_max: usize, now_ms: u64) -> Slice<M> {
+        let inner = self.inner.read();
+        let from = (Bound::Included(cursor.from.as_str()), Bound::Unbounded);
+        let mut names = inner.in_order.range::<str, _>(from);
+        let some = names.by_ref().take(messages_max.clamp(1, NAMES_PER_SLICE));
+        let messages = some.filter_map(|held| held.at(now_ms)).collect();
+        let next = names.next().map(|held| Cursor { from: held.message.topic().to_owned() });
+        Slice { messages, next }
+    }
+
     /// Takes out messages whose deadline has come, at most `budget`; how many there were.
     pub fn expire(&self, now_ms: u64, budget: usize) -> usize {
         let mut inner = self.inner.write();

@@ -16,6 +16,7 @@ use crate::broker::routes::generations::Generations;
 use crate::broker::routes::subscribers::FilterRoutes;
 use crate::broker::routes::targets::Gathering;
 use crate::broker::shared::ClientKey;
+use crate::broker::shared::SharedGroup;
 use crate::broker::shared::Subscription;
 use crate::mqtt::trie::NodeId;
 use crate::mqtt::trie::TopicTrie;
@@ -160,7 +161,7 @@ impl<D: Clone> RouteTable<D> {
         let (_, routes) = inner.trie.entry(filter, FilterRoutes::new);
         let (existed, first) = match share {
             Some(name) => {
-                let (existed, first) = routes.join(name, subscription);
+                let (existed, first) = routes.join(name, filter, subscription);
                 inner.counts.shared_subscriptions += usize::from(!existed);
                 (existed, first)
             }
@@ -282,6 +283,14 @@ impl<D: Clone> RouteTable<D> {
             next = self.inner.read().local_routes_after(at, &mut routes);
         }
         routes
+    }
+
+    /// The Shared Subscription of this ShareName and filter.
+    #[must_use]
+    pub fn group(&self, filter: &str, share: &str) -> Option<Arc<SharedGroup<D>>> {
+        let inner = self.inner.read();
+        let routes = inner.trie.value(inner.trie.find(filter)?)?;
+        routes.groups().iter().find(|group| **group.name() == *share).cloned()
     }
 
     /// Where messages of this Topic Name go.

@@ -30,6 +30,8 @@ use crate::broker::accept::Endpoint;
 use crate::broker::authenticate::Authentication;
 use crate::broker::data_dir::DataDir;
 use crate::broker::data_dir::DataDirError;
+use crate::broker::delayed::DelayedMessages;
+use crate::broker::filters::Exclusive;
 use crate::broker::links::Links;
 use crate::broker::material::Material;
 use crate::broker::retained::RetainedLimits;
@@ -126,6 +128,8 @@ impl Server {
             authentication: Authentication::new(material.credentials),
             clients: DashMap::new(),
             sweeper: Sweeper::default(),
+            exclusive: Exclusive::default(),
+            delayed: DelayedMessages::default(),
             policy: RwLock::new(Arc::new(material.policy)),
             policy_generation: AtomicU64::new(0),
             limits: RwLock::new(Arc::new(Limits::new(&settings.mqtt))),
@@ -367,6 +371,7 @@ fn endpoint(listener: &Listener, tls: Option<Arc<ServerTls>>) -> Endpoint {
             Some(PeerCertAs::Dn) => CertificateUsername::Subject,
             Some(PeerCertAs::Sha256) => CertificateUsername::Sha256,
         },
+        proxies: listener.proxy_protocol.then(|| listener.proxy_trusted.clone()),
         handshake_timeout: listener.ssl.as_ref().map_or(HANDSHAKE_TIMEOUT, |ssl| ssl.handshake_timeout),
         tls,
     }

@@ -10,7 +10,11 @@ use crate::acl::eval::Request;
 use crate::broker::Broker;
 use crate::broker::client::Client;
 use crate::broker::client::State;
+use crate::broker::delayed;
+use crate::broker::delayed::Delay;
+use crate::broker::delayed::Waiting;
 use crate::broker::delivery::Source;
+use crate::broker::filters::AskedFilter;
 use crate::broker::identity::Identity;
 use crate::broker::identity::Policy;
 use crate::broker::routes::RouteChange;
@@ -28,7 +32,12 @@ use crate::session::Session;
 use crate::session::Subscription;
 use crate::session::message::Expiry;
 use crate::session::message::Message;
+use crate::session::message::Publication;
+use crate::session::queue::Owed;
 use crate::time::Now;
+
+/// Delayed messages published before others get a turn.
+const DELAYED_PER_TURN: usize = 64;
 
 /// A connection's hold on a session.
 #[derive(Debug)]
@@ -61,6 +70,7 @@ struct Aftermath {
     will: Option<DueWill>,
     filters: Vec<Box<str>>,
     lost_messages: usize,
+    orphans: Vec<Owed>,
 }
 
 impl Broker {
@@ -187,6 +197,7 @@ impl Broker {
             let due = if connected { state.session.detach(Ending::WithWill, now) } else { Due::default() };
             client.set_connected(false);
             aftermath.filters = state.session.subscriptions().map(|(filter, _)| filter.into()).collect();
+            aftermath.orphans = state.session.take_shared();
             aftermath.lost_messages = state.session.queued();
             let delayed_will = state.session.end();
             let will = due.will.or(delayed_will);
@@ -195,6 +206,9 @@ impl Broker {
             state.deafen();
             bell
         };
+        for filter in &aftermath.filters {
+            self.exclusive.release(filter, client.key);
+        }
         self.clients.remove_if(&client.id, |_, present| Arc::ptr_eq(present, client));
         let parsed = aftermath.filters.iter().filter_map(|filter| ParsedFilter::parse(filter).ok());
         let changes = self.routes.remove_all(client.key, parsed.map(|parsed| (parsed.filter, parsed.share)));
@@ -203,25 +217,85 @@ impl Broker {
         if let Some(bell) = bell {
             bell.wake();
         }
+        if self.is_stopping() {
+            let lost = aftermath.orphans.len() as u64;
+            self.metrics.broker.messages_dropped[DropReason::SessionEnded].add(lost);
+        } else if !aftermath.orphans.is_empty() {
+            self.pass_on(&aftermath.orphans, now);
+        }
         self.publish_will(aftermath.will, now);
     }
 
-    /// Publishes a Will as its client would have: with the ACL in force now, confinement included.
+    /// Publishes a Will. Its Message Expiry Interval counts from now (section 3.1.3.2.4).
     fn publish_will(&self, will: Option<DueWill>, now: Now) {
         let Some(DueWill { message, identity, key }) = will else { return };
         let mut view = message.view();
-        // Its Message Expiry Interval counts from its publication (section 3.1.3.2.4).
         view.expiry = view.expiry.map(|expiry| Expiry { received_mono_ms: now.mono_ms, ..expiry });
+        self.publish_kept(&view, &identity, key, "will", now);
+    }
+
+    /// Publishes a message that was kept, as its client would have: with the ACL in force now, confinement
+    /// included.
+    fn publish_kept(
+        &self,
+        view: &Publication<'_>,
+        identity: &Arc<Identity>,
+        key: ClientKey,
+        action: &str,
+        now: Now,
+    ) {
         let request = Request::Publish { topic: view.topic, qos: view.qos, retain: view.retain };
-        if let Err(denied) = self.policy().authorize(&identity, &request) {
-            self.log_denied(&identity, "will", view.topic, denied);
+        if let Err(denied) = self.policy().authorize(identity, &request) {
+            self.log_denied(identity, action, view.topic, denied);
             self.metrics.broker.messages_dropped[DropReason::Acl].inc();
             return;
         }
-        if view.retain {
-            self.retain(&view, || Message::keep(&view));
+        if view.topic.starts_with(delayed::PREFIX) {
+            if let Some(delay) = Delay::parse(view.topic, now) {
+                self.delay(&delay, view, identity, key);
+            }
+            return;
         }
-        self.publish_one(&view, Source::Client(&identity, key), now);
+        if view.retain {
+            self.retain(view, || Message::keep(view));
+        }
+        self.publish_one(view, Source::Client(identity, key), now);
+    }
+
+    /// Keeps a message for its moment. Whether there was room.
+    pub(super) fn delay(
+        &self,
+        delay: &Delay<'_>,
+        publication: &Publication<'_>,
+        identity: &Arc<Identity>,
+        key: ClientKey,
+    ) -> bool {
+        let message = Message::keep(&Publication { topic: delay.topic, ..*publication });
+        let waiting = Waiting { message, identity: Arc::clone(identity), key };
+        let kept = self.delayed.insert(delay.due_mono_ms, waiting);
+        if !kept {
+            self.metrics.broker.messages_dropped[DropReason::Quota].inc();
+        }
+        kept
+    }
+
+    /// Publishes what was delayed and is due. Others get their turns in between.
+    pub(super) async fn publish_delayed(&self, now: Now) {
+        loop {
+            let due = self.delayed.take_due(now, DELAYED_PER_TURN);
+            if due.is_empty() {
+                return;
+            }
+            for waiting in due {
+                if waiting.message.is_expired(now) {
+                    self.metrics.broker.messages_dropped[DropReason::Expired].inc();
+                } else {
+                    let Waiting { message, identity, key } = &waiting;
+                    self.publish_kept(&message.view(), identity, *key, "delayed publish", now);
+                }
+            }
+            task::yield_now().await;
+        }
     }
 
     /// Adds a subscription to session and route table. Whether it is new; `None` when the client has as many
@@ -231,7 +305,7 @@ impl Broker {
         client: &Arc<Client>,
         epoch: u64,
         parsed: &ParsedFilter<'_>,
-        filter: &str,
+        asked: &AskedFilter<'_>,
         subscription: Subscription,
     ) -> Option<bool> {
         let max = self.limits().max_subscriptions;
@@ -242,7 +316,16 @@ impl Broker {
             if state.over || state.epoch != epoch {
                 return None;
             }
-            let is_new = state.session.subscribe(filter, subscription, max)?;
+            if asked.exclusive && !self.exclusive.take(parsed.filter, client.key) {
+                return None;
+            }
+            let Some(is_new) = state.session.subscribe(&asked.plain, subscription, max) else {
+                self.exclusive.release(parsed.filter, client.key);
+                return None;
+            };
+            if !asked.exclusive && !is_new {
+                self.exclusive.release(parsed.filter, client.key); // [MQTT-3.8.4-3]: replaced
+            }
             let entry = shared::Subscription {
                 key: client.key,
                 destination: Arc::clone(client),
@@ -305,6 +388,7 @@ impl Broker {
             if state.over || state.epoch != epoch || !state.session.unsubscribe(filter) {
                 return false;
             }
+            self.exclusive.release(parsed.filter, client.key);
             self.routes.unsubscribe(client.key, parsed.filter, parsed.share).change
         };
         self.replicate(change);

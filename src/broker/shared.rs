@@ -4,10 +4,12 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 use parking_lot::RwLock;
+use rapidhash::v3::rapidhash_v3;
 
 use crate::mqtt::packet::SubscriptionOptions;
 
@@ -43,14 +45,43 @@ pub enum Eligibility {
 #[derive(Debug)]
 pub struct SharedGroup<D> {
     name: Arc<str>,
+    /// `$share/{ShareName}/{filter}`: goes with what its members keep.
+    whole: Arc<str>,
     /// Sorted by key.
     members: RwLock<Vec<Subscription<D>>>,
     turn: AtomicUsize,
+    /// Key of the member picked last, for those who stick to it.
+    last: AtomicU64,
+}
+
+/// Where to begin looking for a member (`mqtt.shared_subscription_strategy`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the one whose turn it is.
+    Turn,
+    /// Anywhere.
+    Anywhere,
+    /// At the one picked last.
+    Last,
+    /// At the one this hash leads to: the same for as long as the members are the same.
+    Hash(u64),
 }
 
 impl<D: Clone> SharedGroup<D> {
-    pub(super) fn new(name: Arc<str>) -> Self {
-        Self { name, members: RwLock::new(Vec::new()), turn: AtomicUsize::new(0) }
+    pub(super) fn new(name: &str, filter: &str) -> Self {
+        Self {
+            name: name.into(),
+            whole: format!("$share/{name}/{filter}").into(),
+            members: RwLock::new(Vec::new()),
+            turn: AtomicUsize::new(0),
+            last: AtomicU64::new(0),
+        }
+    }
+
+    /// The Shared Subscription as `$share/{ShareName}/{filter}`.
+    #[must_use]
+    pub fn whole(&self) -> &Arc<str> {
+        &self.whole
     }
 
     /// The ShareName.
@@ -71,24 +102,47 @@ impl<D: Clone> SharedGroup<D> {
         self.len() == 0
     }
 
-    /// The member whose turn it is: the first, in turn, that takes the message now, else the first whose session
-    /// keeps it. `eligible` runs under the group's lock and must not come back to it.
-    pub fn pick(&self, eligible: impl Fn(&D) -> Eligibility) -> Option<Subscription<D>> {
+    /// A member: the first, from `start` on, that takes the message now, else the first whose session keeps it.
+    /// `eligible` runs under the group's lock and must not come back to it.
+    pub fn pick(&self, start: Start, eligible: impl Fn(&D) -> Eligibility) -> Option<Subscription<D>> {
         let members = self.members.read();
         if members.is_empty() {
             return None;
         }
-        let start = self.turn.fetch_add(1, Ordering::Relaxed) % members.len();
-        let (before, from) = members.split_at(start);
+        let (before, from) = members.split_at(self.place_of(start, &members));
         let mut keeps = None;
+        let mut now = None;
         for member in from.iter().chain(before) {
             match eligible(&member.destination) {
-                Eligibility::Now => return Some(member.clone()),
+                Eligibility::Now => {
+                    now = Some(member);
+                    break;
+                }
                 Eligibility::Later if keeps.is_none() => keeps = Some(member),
                 Eligibility::Later | Eligibility::No => {}
             }
         }
-        keeps.cloned()
+        let picked = now.or(keeps)?;
+        if start == Start::Last {
+            self.last.store(picked.key.0, Ordering::Relaxed);
+        }
+        Some(picked.clone())
+    }
+
+    /// Below the number of members, of which there is one at least.
+    fn place_of(&self, start: Start, members: &[Subscription<D>]) -> usize {
+        let last = || ClientKey(self.last.load(Ordering::Relaxed));
+        let turn = || self.turn.fetch_add(1, Ordering::Relaxed);
+        let place = match start {
+            Start::Turn => turn(),
+            Start::Anywhere => rapidhash_v3(&turn().to_ne_bytes()) as usize,
+            Start::Last => match members.binary_search_by_key(&last(), |member| member.key) {
+                Ok(at) => at,
+                Err(_) => rapidhash_v3(&turn().to_ne_bytes()) as usize,
+            },
+            Start::Hash(hash) => hash as usize,
+        };
+        place % members.len()
     }
 
     /// Adds a member or replaces what it asked for before (`[MQTT-3.8.4-3]`); whether it was one.
@@ -122,7 +176,7 @@ mod tests {
     use super::*;
 
     fn group(keys: impl IntoIterator<Item = u64>) -> SharedGroup<u64> {
-        let group = SharedGroup::new("g".into());
+        let group = SharedGroup::new("g", "a/b");
         for key in keys {
             assert!(!group.join(member(key)));
         }
@@ -139,7 +193,10 @@ mod tests {
     }
 
     fn picks(group: &SharedGroup<u64>, count: usize, eligible: impl Fn(&u64) -> Eligibility) -> Vec<u64> {
-        (0..count).filter_map(|_| group.pick(&eligible)).map(|member| member.destination).collect()
+        (0..count)
+            .filter_map(|_| group.pick(Start::Turn, &eligible))
+            .map(|member| member.destination)
+            .collect()
     }
 
     #[test]
@@ -164,10 +221,25 @@ mod tests {
         let id = NonZeroU32::new(9);
         assert!(group.join(Subscription { id, ..member(1) }));
         assert_eq!(group.len(), 1);
-        assert_eq!(group.pick(|_| Eligibility::Now).and_then(|member| member.id), id);
+        assert_eq!(group.pick(Start::Turn, |_| Eligibility::Now).and_then(|member| member.id), id);
         assert!(group.leave(ClientKey(1)));
         assert!(!group.leave(ClientKey(1)));
         assert!(group.is_empty());
-        assert_eq!(group.pick(|_| Eligibility::Now), None);
+        assert_eq!(group.pick(Start::Last, |_| Eligibility::Now), None);
+    }
+
+    #[test]
+    fn where_to_begin() {
+        let group = group(1..=5);
+        let pick = |start| group.pick(start, |_| Eligibility::Now).unwrap().destination;
+        let first = pick(Start::Last);
+        assert!((0..20).all(|_| pick(Start::Last) == first), "sticks to it");
+        group.leave(ClientKey(first));
+        let second = pick(Start::Last);
+        assert!(second != first && (0..20).all(|_| pick(Start::Last) == second));
+        assert!((0..20).all(|_| pick(Start::Hash(7)) == pick(Start::Hash(7))));
+        let anywhere: std::collections::BTreeSet<u64> = (0..200).map(|_| pick(Start::Anywhere)).collect();
+        assert_eq!(anywhere.len(), 4, "everybody gets some");
+        assert_eq!(&**group.whole(), "$share/g/a/b");
     }
 }

@@ -160,6 +160,7 @@ impl Flat {
             enable,
             max_connections,
             proxy_protocol,
+            proxy_trusted,
             allow_insecure,
             authn_enable,
             ssl,
@@ -169,6 +170,7 @@ impl Flat {
         self.put("enable", enable);
         self.put("max_connections", max_connections);
         self.put("proxy_protocol", proxy_protocol);
+        self.put("proxy_trusted", proxy_trusted.iter().map(ToString::to_string).collect::<Vec<_>>());
         self.put("allow_insecure", allow_insecure);
         self.put("authn.enable", authn_enable);
         let Some(ssl) = ssl else { return };
@@ -224,6 +226,9 @@ impl Flat {
             max_awaiting_rel,
             await_rel_timeout,
             max_subscriptions,
+            shared_subscription_strategy,
+            exclusive_subscription,
+            response_information,
             strict_mode,
         } = mqtt;
         self.put("mqtt.max_packet_size", max_packet_size);
@@ -244,6 +249,9 @@ impl Flat {
         self.put("mqtt.max_awaiting_rel", max_awaiting_rel);
         self.duration("mqtt.await_rel_timeout", Some(*await_rel_timeout));
         self.put("mqtt.max_subscriptions", max_subscriptions);
+        self.put("mqtt.shared_subscription_strategy", shared_subscription_strategy);
+        self.put("mqtt.exclusive_subscription", exclusive_subscription);
+        self.put("mqtt.response_information", response_information);
         self.put("mqtt.strict_mode", strict_mode);
     }
 

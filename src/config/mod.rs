@@ -86,7 +86,7 @@ fn read(
     let defaults = sections::Defaults { host_name: &environment.host_name, embedded };
     let settings = sections::settings(&reading, &defaults);
     check::check(&reading, &settings);
-    unsupported::refuse(&reading, &settings);
+    unsupported::refuse(&reading);
     errors.extend(reading.into_errors());
     if errors.is_empty() { Ok(settings) } else { Err(errors) }
 }

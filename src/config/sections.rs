@@ -29,6 +29,7 @@ use super::settings::Mqtt;
 use super::settings::Permission;
 use super::settings::SecurityProfile;
 use super::settings::Settings;
+use super::settings::SharedStrategy;
 
 /// The longest Control Packet: Remaining Length is at most four bytes (MQTT 5.0 section 2.1.4).
 const PACKET_BYTES_MAX: u64 = 268_435_460;
@@ -122,6 +123,14 @@ fn mqtt(section: Section<'_>) -> Mqtt {
         section.or(key, default, |node| narrow(parse::integer(range)(node)?))
     };
     let second = Duration::from_secs(1);
+    let strategies = [
+        ("round_robin", SharedStrategy::RoundRobin),
+        ("random", SharedStrategy::Random),
+        ("sticky", SharedStrategy::Sticky),
+        ("hash_clientid", SharedStrategy::HashClientId),
+        ("hash_topic", SharedStrategy::HashTopic),
+        ("local", SharedStrategy::Random),
+    ];
     let mqtt = Mqtt {
         max_packet_size: section
             .or("max_packet_size", 1 << 20, |node| narrow(parse::size(128..=PACKET_BYTES_MAX)(node)?)),
@@ -155,6 +164,13 @@ fn mqtt(section: Section<'_>) -> Mqtt {
         max_subscriptions: section.or("max_subscriptions", None, |node| {
             parse::or_word("infinity", parse::integer(1..=10_000_000))(node)?.map(narrow).transpose()
         }),
+        shared_subscription_strategy: section.or(
+            "shared_subscription_strategy",
+            SharedStrategy::RoundRobin,
+            parse::one_of(&strategies),
+        ),
+        exclusive_subscription: section.or("exclusive_subscription", false, parse::boolean),
+        response_information: section.or("response_information", String::new(), parse::text),
         strict_mode: section.or("strict_mode", false, parse::boolean),
     };
     mqtt_not_built_yet(&section);
@@ -168,12 +184,9 @@ fn mqtt_not_built_yet(section: &Section<'_>) {
     section.optional("retry_interval", parse::or_word("infinity", parse::duration(days.clone())));
     section.optional("message_expiry_interval", parse::or_word("infinity", parse::duration(days.clone())));
     section.optional("keepalive_check_interval", parse::duration(days));
-    section.optional("exclusive_subscription", parse::boolean);
     section.optional("ignore_loop_deliver", parse::boolean);
     section.optional("upgrade_qos", parse::boolean);
     section.optional("use_username_as_clientid", parse::boolean);
-    section.optional("response_information", parse::text);
-    section.optional("shared_subscription_strategy", parse::text);
     section.optional("mqueue_priorities", parse::or_word("disabled", parse::text));
     section.optional("mqueue_default_priority", parse::one_of(&[("lowest", ()), ("highest", ())]));
     let fields = ["disabled", "cn", "dn", "crt", "pem", "md5", "sha256"].map(|word| (word, ()));

@@ -18,6 +18,7 @@ pub use self::link::Peer;
 pub use self::link::Quota;
 pub use self::link::ServerAddr;
 pub use self::link::Spool;
+pub use self::network::Network;
 pub(crate) use self::secret::MASK;
 pub use self::secret::Secret;
 pub use self::tls::ListenerTls;
@@ -26,6 +27,7 @@ pub use self::tls::TlsVersions;
 pub use self::tls::Verify;
 
 mod link;
+mod network;
 mod secret;
 mod tls;
 
@@ -100,6 +102,8 @@ pub struct Listener {
     pub max_connections: u32,
     /// Whether a PROXY header opens each connection.
     pub proxy_protocol: bool,
+    /// Whose PROXY header is believed; not empty with `proxy_protocol`.
+    pub proxy_trusted: Vec<Network>,
     /// Lets a listener of role link or any go below the link column of `authn-tls.md` section 1.
     pub allow_insecure: bool,
     /// Whether clients of this listener are authenticated (`authn.enable`).
@@ -238,8 +242,31 @@ pub struct Mqtt {
     pub await_rel_timeout: Duration,
     /// Subscriptions of one client; `None` is unlimited.
     pub max_subscriptions: Option<usize>,
-    /// Whether what the standard calls a Malformed Packet but EMQX tolerates is refused.
+    /// Which member of a shared group gets a message.
+    pub shared_subscription_strategy: SharedStrategy,
+    /// Whether `$exclusive/` subscriptions are offered.
+    pub exclusive_subscription: bool,
+    /// Response Information for clients that ask for it; empty is none.
+    pub response_information: String,
+    /// Whether payloads are checked against their Payload Format Indicator. What the standard calls malformed is
+    /// refused either way.
     pub strict_mode: bool,
+}
+
+/// Which member of a shared group gets a message. EMQX's `local` prefers members on the same node; there is one
+/// node, so it is [`SharedStrategy::Random`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SharedStrategy {
+    /// One after the other.
+    RoundRobin,
+    /// Any.
+    Random,
+    /// The same for as long as it is there.
+    Sticky,
+    /// By the publisher's Client Identifier.
+    HashClientId,
+    /// By the Topic Name.
+    HashTopic,
 }
 
 /// `[authentication]`
@@ -314,7 +341,7 @@ pub enum SecurityProfile {
     Hardened,
 }
 
-/// `[http]`: health, metrics and later REST.
+/// `[http]`: REST, health and metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
     /// Where it accepts.

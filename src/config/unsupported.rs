@@ -4,7 +4,6 @@
 use super::document::Node;
 use super::document::Value;
 use super::reader::Reading;
-use super::settings::Settings;
 
 /// What is accepted of a setting that is not built.
 enum Only {
@@ -27,8 +26,6 @@ const NOT_BUILT_YET: &[(&str, Only)] = &[
     ("data.durability", Only::Word("memory")),
     ("listeners[].type", Only::Not("unix")),
     ("listeners[].max_conn_rate", Only::Word("infinity")),
-    ("listeners[].proxy_protocol", Only::False),
-    ("listeners[].proxy_trusted", Only::Empty),
     ("listeners[].limits.messages_rate", Only::Word("infinity")),
     ("listeners[].limits.bytes_rate", Only::Word("infinity")),
     ("listeners[].ssl.password", Only::Absent),
@@ -49,12 +46,9 @@ const NOT_BUILT_YET: &[(&str, Only)] = &[
     ("mqtt.retry_interval", Only::Word("infinity")),
     ("mqtt.message_expiry_interval", Only::Word("infinity")),
     ("mqtt.keepalive_check_interval", Only::Word("30s")),
-    ("mqtt.exclusive_subscription", Only::False),
     ("mqtt.ignore_loop_deliver", Only::False),
     ("mqtt.upgrade_qos", Only::False),
     ("mqtt.use_username_as_clientid", Only::False),
-    ("mqtt.response_information", Only::Word("")),
-    ("mqtt.shared_subscription_strategy", Only::Word("round_robin")),
     ("mqtt.mqueue_priorities", Only::Word("disabled")),
     ("mqtt.mqueue_default_priority", Only::Word("lowest")),
     ("mqtt.peer_cert_as_username", Only::Word("disabled")),
@@ -63,12 +57,11 @@ const NOT_BUILT_YET: &[(&str, Only)] = &[
     ("cluster.links[].max_inflight", Only::Not("auto")),
     ("cluster.links[].quota.messages_rate", Only::Word("infinity")),
     ("cluster.links[].quota.bytes_rate", Only::Word("infinity")),
-    ("http.metrics_auth", Only::False),
     ("http.ssl", Only::Empty),
 ];
 
 /// Refuses what is written and not built.
-pub(super) fn refuse(reading: &Reading<'_>, settings: &Settings) {
+pub(super) fn refuse(reading: &Reading<'_>) {
     for (pattern, only) in NOT_BUILT_YET {
         let steps: Vec<&str> = pattern.split('.').collect();
         visit(&reading.document.root, &steps, String::new(), &mut |path, node| {
@@ -76,12 +69,6 @@ pub(super) fn refuse(reading: &Reading<'_>, settings: &Settings) {
                 reading.error(path, format!("not supported yet: {path}"));
             }
         });
-    }
-    let forced =
-        settings.http.metrics_auth && NOT_BUILT_YET.iter().any(|(key, _)| *key == "http.metrics_auth");
-    if forced && !reading.failed("http.metrics_auth") {
-        let why = "http.metrics_auth, which is forced to true when bind is not loopback";
-        reading.error("http.bind", format!("not supported yet: {why}"));
     }
 }
 

@@ -27,6 +27,10 @@ pub fn warnings(settings: &Settings) -> Vec<String> {
             lines.push(format!("listeners[{id}].type: plaintext on {}", listener.bind));
         }
     }
+    if !settings.http.bind.ip().to_canonical().is_loopback() {
+        let bind = settings.http.bind;
+        lines.push(format!("http.bind: API keys and answers cross the network in plaintext on {bind}"));
+    }
     for link in settings.cluster.links.iter().filter(|link| link.enable) {
         let name = &link.name;
         let far = link.servers.iter().any(|server| !server.is_loopback());

@@ -39,6 +39,8 @@ pub struct ServerLimits {
     pub session_expiry_v3_seconds: u32,
     /// Receive Maximum, both ways.
     pub max_inflight: u16,
+    /// Response Information for clients that ask for it; empty is none.
+    pub response_information: String,
 }
 
 /// What CONNECT and the limits come to.
@@ -62,6 +64,8 @@ pub struct Negotiated {
     pub max_packet_size: u32,
     /// Request Problem Information: whether Reason Strings are welcome (`[MQTT-3.1.2-29]`).
     pub problem_information: bool,
+    /// The client's Topic Alias Maximum; 0 before 5.0 (`[MQTT-3.1.2-27]`).
+    pub topic_alias_maximum: u16,
     /// The Will Message.
     pub will: Option<WillRequest>,
 }
@@ -107,6 +111,7 @@ pub fn negotiate(
         receive_maximum: properties.receive_maximum().map_or(u16::MAX, u16::from).min(limits.max_inflight),
         max_packet_size: properties.maximum_packet_size().map_or(u32::MAX, u32::from),
         problem_information: properties.request_problem_information().unwrap_or(true),
+        topic_alias_maximum: properties.topic_alias_maximum().unwrap_or(0),
         will: connect.will.as_ref().map(|will| will_request(will, limits, now)).transpose()?,
     })
 }
@@ -180,6 +185,10 @@ pub fn connack_properties(
     }
     if negotiated.keep_alive_seconds != asked.keep_alive_seconds {
         properties.push(Property::ServerKeepAlive(negotiated.keep_alive_seconds)); // [MQTT-3.1.2-21]
+    }
+    let asked_for_it = asked.properties.request_response_information() == Some(true);
+    if asked_for_it && !limits.response_information.is_empty() {
+        properties.push(Property::ResponseInformation(&limits.response_information)); // [MQTT-3.1.2-28]
     }
     properties
 }

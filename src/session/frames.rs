@@ -11,6 +11,7 @@ use crate::mqtt::frame::PublishHeader;
 use crate::mqtt::packet::PacketId;
 use crate::mqtt::packet::QoS;
 use crate::mqtt::packet::Version;
+use crate::session::alias::Alias;
 use crate::session::message::Message;
 use crate::session::message::Publication;
 use crate::time::Now;
@@ -96,7 +97,7 @@ struct FrameAt {
 impl Layout {
     fn push(&mut self, publication: &Publication<'_>, version: Version, with_packet_id: bool, now: Now) {
         let start = self.bytes.len();
-        let header = header(publication, &[], now);
+        let header = header(publication, &[], None, now);
         let packet_id_at = write(version, with_packet_id, &header, &mut self.bytes);
         self.frames.push(FrameAt { range: start..self.bytes.len(), packet_id_at });
     }
@@ -158,12 +159,14 @@ pub struct Single<'a> {
     pub packet_id: Option<PacketId>,
     /// Subscription Identifiers of the receiver's matching subscriptions.
     pub subscription_ids: &'a [u32],
+    /// Topic Alias of this connection.
+    pub alias: Option<Alias>,
 }
 
 /// Appends the frame of one message to one receiver.
 pub fn append_single(publication: &Publication<'_>, single: &Single<'_>, now: Now, out: &mut Vec<u8>) {
     let start = out.len();
-    let header = header(publication, single.subscription_ids, now);
+    let header = header(publication, single.subscription_ids, single.alias, now);
     let packet_id_at = write(single.version, single.packet_id.is_some(), &header, out);
     patch(
         &mut out[start..],
@@ -179,20 +182,25 @@ fn write(version: Version, with_packet_id: bool, header: &PublishHeader<'_>, out
     frame::write(0, version, with_packet_id.then_some(0), header, out).unwrap_or(0)
 }
 
-/// Bytes the frame of one message to one receiver would take.
+/// Bytes the frame of one message to one receiver would take with its Topic Name.
 #[must_use]
 pub fn single_len(publication: &Publication<'_>, version: Version, qos: QoS, ids: &[u32], now: Now) -> usize {
-    frame::publish_len(version, qos, &header(publication, ids, now))
+    frame::publish_len(version, qos, &header(publication, ids, None, now))
 }
 
-fn header<'a>(publication: &Publication<'a>, subscription_ids: &'a [u32], now: Now) -> PublishHeader<'a> {
+fn header<'a>(
+    publication: &Publication<'a>,
+    subscription_ids: &'a [u32],
+    alias: Option<Alias>,
+    now: Now,
+) -> PublishHeader<'a> {
     PublishHeader {
-        topic: publication.topic,
+        topic: if matches!(alias, Some(Alias::Use(_))) { "" } else { publication.topic },
         properties: publication.properties,
         // One that expired on the way to its acknowledgement is sent again as such, not as one that never expires.
         expiry: publication.expiry.map(|expiry| expiry.remaining_seconds(now).unwrap_or(0)),
         subscription_ids,
-        topic_alias: None,
+        topic_alias: alias.map(Alias::number),
         payload: publication.payload,
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! Several messages at a time: the unit of work is what one read of a socket brought.
 
+pub mod alias;
 pub mod connect;
 pub mod frames;
 pub mod inbound;
@@ -170,6 +171,12 @@ impl Session {
         self.expiry_seconds > 0
     }
 
+    /// Session Expiry Interval in seconds.
+    #[must_use]
+    pub fn expiry_seconds(&self) -> u32 {
+        self.expiry_seconds
+    }
+
     /// The client was heard.
     pub fn touch(&mut self, now: Now) {
         self.last_heard_mono_ms = now.mono_ms;
@@ -211,6 +218,11 @@ impl Session {
     fn silence_over_at(&self) -> Option<u64> {
         let allowed = self.silence_allowed_ms.filter(|_| self.is_connected())?;
         Some(self.last_heard_mono_ms + allowed)
+    }
+
+    /// What other members of Shared Subscriptions may be given now that this session ends.
+    pub fn take_shared(&mut self) -> Vec<Owed> {
+        self.outbound.take_shared()
     }
 
     /// The session is taken away for good, whatever its expiry says: a Clean Start, an operator. Its delayed

@@ -13,6 +13,8 @@ use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::QoS;
 use crate::mqtt::packet::Version;
 use crate::mqtt::reason::ReasonCode;
+use crate::session::alias::Alias;
+use crate::session::alias::OutboundAliases;
 use crate::session::frames;
 use crate::session::frames::Run;
 use crate::session::frames::Single;
@@ -41,6 +43,22 @@ pub struct Output {
     pub receive_maximum: u16,
     /// Encoded packets, in order.
     pub bytes: Vec<u8>,
+    /// Topic Aliases, if the client allows any.
+    pub aliases: Option<Box<OutboundAliases>>,
+}
+
+/// What setting an alias adds to a packet at most: the property, and a longer length twice.
+const ALIAS_BYTES: usize = 5;
+/// The longest packet there is (section 1.5.5).
+const PACKET_BYTES_MAX: usize = 268_435_460;
+
+impl Output {
+    /// How the Topic Name of a packet of `length` bytes goes out. The packet must be appended next.
+    fn alias_for(&mut self, topic: &str, length: usize) -> Option<Alias> {
+        let aliases = self.aliases.as_mut()?;
+        let room = PACKET_BYTES_MAX.min(self.max_packet_size as usize);
+        aliases.choose(topic, length + ALIAS_BYTES <= room)
+    }
 }
 
 /// What a subscription, or several of one client together, grants a delivery.
@@ -52,6 +70,8 @@ pub struct Grant<'a> {
     pub retain_as_published: bool,
     /// Subscription Identifiers of every matching subscription (`[MQTT-3.3.4-3]`).
     pub subscription_ids: &'a [u32],
+    /// The Shared Subscription that chose this client, as `$share/{ShareName}/{filter}`.
+    pub shared: Option<&'a Arc<str>>,
 }
 
 /// What the client has to say next: PUBACK, PUBREC, PUBCOMP.
@@ -65,8 +85,8 @@ enum Stage {
 #[derive(Debug)]
 struct InFlight {
     stage: Stage,
-    /// The message, for as long as it may have to be sent again: only in a session that outlives its
-    /// connection, and only until PUBREC.
+    /// The message, for as long as it may have to be sent again: in a session that outlives its connection until
+    /// PUBREC, and at QoS 1 for a Shared Subscription.
     owed: Option<Owed>,
 }
 
@@ -149,7 +169,7 @@ impl Outbound {
                 tally.drop(reason, 1);
                 return;
             }
-            append(run, index, qos, retain, None, grant, output, now);
+            append(run, index, qos, retain, None, length, grant, output, now);
             tally.sent(qos);
             return;
         }
@@ -159,13 +179,15 @@ impl Outbound {
             tally.drop(DropReason::QueueFull, self.queue.push(owed, keeping.limits));
             return;
         }
-        if delivery_len(run, index, qos, grant, output.version, now) > output.max_packet_size as usize {
+        let length = delivery_len(run, index, qos, grant, output.version, now);
+        if length > output.max_packet_size as usize {
             tally.drop(DropReason::TooLarge, 1);
             return;
         }
-        let owed = keeping.persistent.then(|| owe(run, index, qos, retain, grant));
+        let keep = keeping.persistent || may_pass_on(qos, grant.shared.is_some());
+        let owed = keep.then(|| owe(run, index, qos, retain, grant));
         if let Some(id) = self.take_id(qos, owed) {
-            append(run, index, qos, retain, Some(id), grant, output, now);
+            append(run, index, qos, retain, Some(id), length, grant, output, now);
             tally.sent(qos);
         }
     }
@@ -258,7 +280,7 @@ impl Outbound {
                     tally.drop(DropReason::TooLarge, 1);
                 }
                 Some(owed) => {
-                    append_owed(owed, Some(id), true, output, now);
+                    append_owed(owed, Some(id), true, None, output, now);
                     tally.resent += 1;
                 }
             }
@@ -270,18 +292,22 @@ impl Outbound {
             tally.drop(DropReason::Expired, 1);
             return;
         }
-        if owed_len(&owed, output.version, now) > output.max_packet_size as usize {
+        let length = owed_len(&owed, output.version, now);
+        if length > output.max_packet_size as usize {
             tally.drop(DropReason::TooLarge, 1);
             return;
         }
         tally.sent(owed.qos);
         if owed.qos == QoS::AtMostOnce {
-            append_owed(&owed, None, false, output, now);
+            let alias = output.alias_for(owed.message.view().topic, length);
+            append_owed(&owed, None, false, alias, output, now);
             return;
         }
-        let kept = keeping.persistent.then(|| owed.clone());
+        let keep = keeping.persistent || may_pass_on(owed.qos, owed.shared.is_some());
+        let kept = keep.then(|| owed.clone());
         if let Some(id) = self.take_id(owed.qos, kept) {
-            append_owed(&owed, Some(id), false, output, now);
+            let alias = output.alias_for(owed.message.view().topic, length);
+            append_owed(&owed, Some(id), false, alias, output, now);
         }
     }
 
@@ -329,6 +355,23 @@ impl Outbound {
         self.on_wire = 0;
     }
 
+    /// The session ends: takes out what another member of a Shared Subscription may be given instead. That is
+    /// what was not sent yet, and what was sent at QoS 1 and not acknowledged (section 4.8.2); never what was
+    /// sent at QoS 2 (`[MQTT-4.8.2-5]`).
+    pub fn take_shared(&mut self) -> Vec<Owed> {
+        let mut shared = Vec::new();
+        for slot in 0..self.ring.slots() {
+            let Some((_, in_flight)) = self.ring.at_mut(slot) else { continue };
+            if in_flight.stage == Stage::Acknowledge
+                && in_flight.owed.as_ref().is_some_and(|owed| owed.shared.is_some())
+            {
+                shared.extend(in_flight.owed.take());
+            }
+        }
+        shared.append(&mut self.queue.take_shared());
+        shared
+    }
+
     /// Forgets everything owed: the session ended.
     pub fn clear(&mut self) {
         self.ring.drain().for_each(drop);
@@ -337,11 +380,17 @@ impl Outbound {
     }
 }
 
+/// Whether a delivery in flight is kept for another member of its Shared Subscription.
+fn may_pass_on(qos: QoS, shared: bool) -> bool {
+    shared && qos == QoS::AtLeastOnce
+}
+
 fn pubrel(output: &mut Output, id: PacketId, reason: ReasonCode) {
     encode::encode_ack(PacketType::PubRel, output.version, id, reason, &mut output.bytes);
 }
 
-/// The common case in one copy: every message goes at QoS 0, with RETAIN 0, without identifiers, and fits.
+/// The common case in one copy: every message goes at QoS 0, with RETAIN 0, without identifiers and aliases, and
+/// fits.
 fn deliver_unchanged(
     run: &mut Run<'_, '_>,
     grant: &Grant<'_>,
@@ -349,6 +398,7 @@ fn deliver_unchanged(
     tally: &mut Tally,
 ) -> bool {
     let plain = grant.subscription_ids.is_empty()
+        && output.aliases.is_none()
         && run.publications().iter().all(|publication| {
             publication.qos.min(grant.qos) == QoS::AtMostOnce
                 && !(publication.retain && grant.retain_as_published)
@@ -397,11 +447,13 @@ fn append(
     qos: QoS,
     retain: bool,
     packet_id: Option<PacketId>,
+    length: usize,
     grant: &Grant<'_>,
     output: &mut Output,
     now: Now,
 ) {
-    if grant.subscription_ids.is_empty() {
+    let alias = output.alias_for(run.publications()[index].topic, length);
+    if grant.subscription_ids.is_empty() && alias.is_none() {
         run.layout(output.version, packet_id.is_some()).append(
             index,
             &mut output.bytes,
@@ -412,8 +464,8 @@ fn append(
         return;
     }
     let version = output.version;
-    let single =
-        Single { version, qos, retain, dup: false, packet_id, subscription_ids: grant.subscription_ids };
+    let subscription_ids = grant.subscription_ids;
+    let single = Single { version, qos, retain, dup: false, packet_id, subscription_ids, alias };
     frames::append_single(&run.publications()[index], &single, now, &mut output.bytes);
 }
 
@@ -422,7 +474,14 @@ fn owed_len(owed: &Owed, version: Version, now: Now) -> usize {
     frames::single_len(&owed.message.view(), version, owed.qos, ids, now)
 }
 
-fn append_owed(owed: &Owed, packet_id: Option<PacketId>, dup: bool, output: &mut Output, now: Now) {
+fn append_owed(
+    owed: &Owed,
+    packet_id: Option<PacketId>,
+    dup: bool,
+    alias: Option<Alias>,
+    output: &mut Output,
+    now: Now,
+) {
     let single = Single {
         version: output.version,
         qos: owed.qos,
@@ -430,13 +489,20 @@ fn append_owed(owed: &Owed, packet_id: Option<PacketId>, dup: bool, output: &mut
         dup,
         packet_id,
         subscription_ids: owed.subscription_ids.as_deref().unwrap_or_default(),
+        alias,
     };
     frames::append_single(&owed.message.view(), &single, now, &mut output.bytes);
 }
 
 fn owe(run: &mut Run<'_, '_>, index: usize, qos: QoS, retain: bool, grant: &Grant<'_>) -> Owed {
     let ids = grant.subscription_ids;
-    Owed { message: run.keep(index), subscription_ids: (!ids.is_empty()).then(|| ids.into()), qos, retain }
+    Owed {
+        message: run.keep(index),
+        subscription_ids: (!ids.is_empty()).then(|| ids.into()),
+        qos,
+        retain,
+        shared: grant.shared.cloned(),
+    }
 }
 
 /// A retained message as a new subscription gets it: RETAIN set, at the lower of both QoS (`[MQTT-3.3.1-8]`,
@@ -448,5 +514,6 @@ pub fn owe_retained(message: &Arc<Message>, granted: QoS, subscription_id: Optio
         subscription_ids: subscription_id.map(|id| Box::from([id])),
         qos: message.qos.min(granted),
         retain: true,
+        shared: None,
     }
 }

@@ -18,6 +18,8 @@ pub struct Owed {
     pub qos: QoS,
     /// RETAIN of this delivery.
     pub retain: bool,
+    /// The Shared Subscription that chose this client, as `$share/{ShareName}/{filter}`.
+    pub shared: Option<Arc<str>>,
 }
 
 /// The bounds of a [`Queue`].
@@ -83,6 +85,19 @@ impl Queue {
         Some(owed)
     }
 
+    /// Takes out what Shared Subscriptions gave, oldest first.
+    pub fn take_shared(&mut self) -> Vec<Owed> {
+        if self.owed.iter().all(|owed| owed.shared.is_none()) {
+            return Vec::new();
+        }
+        let (shared, own): (Vec<Owed>, _) =
+            std::mem::take(&mut self.owed).into_iter().partition(|owed| owed.shared.is_some());
+        self.owed = VecDeque::from(own);
+        self.bytes = self.owed.iter().map(|owed| owed.message.len()).sum();
+        self.qos0 = self.owed.iter().filter(|owed| owed.qos == QoS::AtMostOnce).count();
+        shared
+    }
+
     /// Empties the queue.
     pub fn clear(&mut self) {
         *self = Self::default();
@@ -108,6 +123,7 @@ mod tests {
             subscription_ids: None,
             qos: QoS::AtLeastOnce,
             retain: false,
+            shared: None,
         }
     }
 

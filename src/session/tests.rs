@@ -27,7 +27,7 @@ const QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
 
 fn output(version: Version, receive_maximum: u16, max_packet_size: u32) -> Output {
-    Output { version, max_packet_size, receive_maximum, bytes: Vec::new() }
+    Output { version, max_packet_size, receive_maximum, bytes: Vec::new(), aliases: None }
 }
 
 fn attachment(output: Output) -> Attachment {
@@ -39,7 +39,8 @@ fn publication(payload: &[u8], qos: QoS) -> Publication<'_> {
 }
 
 fn deliver(session: &mut Session, publications: &[Publication<'_>], now: Now, tally: &mut Tally) {
-    let grant = Grant { qos: QoS::ExactlyOnce, retain_as_published: false, subscription_ids: &[] };
+    let grant =
+        Grant { qos: QoS::ExactlyOnce, retain_as_published: false, subscription_ids: &[], shared: None };
     session.deliver_run(&mut Run::new(publications, &mut RunFrames::default(), now), &grant, now, tally);
 }
 
@@ -375,7 +376,7 @@ proptest! {
             prop_assert_eq!(layout.frame_len(1), shared.len());
         }
         let mut single = Vec::new();
-        let how = frames::Single { version, qos, retain, dup: false, packet_id, subscription_ids: &ids };
+        let how = frames::Single { version, qos, retain, dup: false, packet_id, subscription_ids: &ids, alias: None };
         frames::append_single(&publication, &how, now, &mut single);
         prop_assert_eq!(frames::single_len(&publication, version, qos, &ids, now), single.len());
         if ids.is_empty() {

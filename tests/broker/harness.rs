@@ -355,7 +355,7 @@ pub(crate) struct Client {
     input: Vec<u8>,
     stash: VecDeque<Got>,
     next_id: u16,
-    /// The properties of the CONNACK or DISCONNECT that came last.
+    /// The properties of the CONNACK, DISCONNECT, SUBACK, PUBACK or PUBREC that came last.
     pub(crate) properties: Vec<u8>,
 }
 
@@ -411,10 +411,15 @@ impl Client {
         loop {
             let decoded = match decode::decode(&self.input, &limits).unwrap() {
                 Decoded::Packet { packet, len } => {
-                    if let Packet::ConnAck(connack) = &packet {
-                        self.properties = connack.properties.as_bytes().to_vec();
-                    } else if let Packet::Disconnect(disconnect) = &packet {
-                        self.properties = disconnect.properties.as_bytes().to_vec();
+                    let properties = match &packet {
+                        Packet::ConnAck(connack) => Some(connack.properties),
+                        Packet::Disconnect(disconnect) => Some(disconnect.properties),
+                        Packet::SubAck(suback) => Some(suback.properties),
+                        Packet::PubAck(ack) | Packet::PubRec(ack) => Some(ack.properties),
+                        _ => None,
+                    };
+                    if let Some(properties) = properties {
+                        self.properties = properties.as_bytes().to_vec();
                     }
                     Some((owned(&packet), len))
                 }

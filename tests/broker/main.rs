@@ -4,16 +4,20 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 mod acl;
+mod aliases;
 mod auth;
 mod captures;
 mod connect;
 mod errors;
+mod extensions;
 mod harness;
 mod hostile;
+mod information;
 mod keepalive;
 mod limits;
 mod link_confinement;
 mod metrics;
+mod proxy;
 mod publish;
 mod reload;
 mod retained;

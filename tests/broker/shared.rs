@@ -8,9 +8,15 @@ use tombolo::mqtt::packet::SubscriptionOptions;
 use tombolo::mqtt::packet::Version;
 use tombolo::mqtt::property::Properties;
 
+use crate::harness::Client;
+use crate::harness::Got;
 use crate::harness::Q0;
 use crate::harness::Q1;
+use crate::harness::Q2;
+use crate::harness::Running;
+use crate::harness::Setup;
 use crate::harness::broker;
+use crate::harness::hello;
 use crate::harness::message;
 use crate::harness::options;
 
@@ -90,4 +96,145 @@ async fn leaving_a_group_is_by_its_whole_name() {
     client.subscribe("$share/g/t", Q0).await;
     assert_eq!(client.unsubscribe(&["t", "$share/h/t", "$share/g/t"]).await, [0x11, 0x11, 0]);
     assert_eq!(client.publish("t", b"", Q1).await, 0x10);
+}
+
+async fn members(broker: &Running, count: usize) -> Vec<Client> {
+    let mut members = Vec::new();
+    for n in 0..count {
+        let mut member = broker.join(Version::V5, &format!("member-{n}")).await;
+        member.subscribe("$share/g/#", Q0).await;
+        members.push(member);
+    }
+    members
+}
+
+/// The topics that each member was sent.
+async fn received(members: &mut [Client]) -> Vec<Vec<String>> {
+    let mut all = Vec::new();
+    for member in members {
+        member.send(&Packet::PingReq).await;
+        let mut topics = Vec::new();
+        loop {
+            match member.next().await {
+                Got::Publish(message) => topics.push(message.topic),
+                Got::PingResp => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        all.push(topics);
+    }
+    all
+}
+
+async fn start(strategy: &str) -> (Running, Client, Vec<Client>) {
+    let setup = Setup::new().mqtt(&format!("shared_subscription_strategy = \"{strategy}\""));
+    let broker = setup.start().await;
+    let members = members(&broker, 3).await;
+    let publisher = broker.join(Version::V5, "p").await;
+    (broker, publisher, members)
+}
+
+#[tokio::test]
+async fn any_member_gets_some() {
+    for strategy in ["random", "local", "round_robin"] {
+        let (_broker, mut publisher, mut members) = start(strategy).await;
+        for n in 0..60 {
+            publisher.publish(&format!("t/{n}"), b"", Q1).await;
+        }
+        let all = received(&mut members).await;
+        assert_eq!(all.iter().map(Vec::len).sum::<usize>(), 60);
+        assert!(all.iter().all(|topics| topics.len() > 5), "{strategy}: {all:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_topic_or_a_publisher_stays_with_its_member() {
+    let (_broker, mut publisher, mut members) = start("hash_topic").await;
+    for n in 0..60 {
+        publisher.publish(&format!("t/{}", n % 10), b"", Q1).await;
+    }
+    let all = received(&mut members).await;
+    for n in 0..10 {
+        let topic = format!("t/{n}");
+        let of_topic = |topics: &Vec<String>| topics.iter().filter(|other| **other == topic).count();
+        let counts: Vec<usize> = all.iter().map(of_topic).collect();
+        assert!(counts.iter().all(|count| [0, 6].contains(count)) && counts.contains(&6), "{counts:?}");
+    }
+    assert!(all.iter().filter(|topics| !topics.is_empty()).count() > 1, "not all to one");
+
+    let (broker, _, mut members) = start("hash_clientid").await;
+    let mut used = std::collections::BTreeSet::new();
+    for n in 0..8 {
+        let mut publisher = broker.join(Version::V5, &format!("publisher-{n}")).await;
+        for n in 0..5 {
+            publisher.publish(&format!("t/{n}"), b"", Q1).await;
+        }
+        let counts: Vec<usize> = received(&mut members).await.iter().map(Vec::len).collect();
+        used.insert(counts.iter().position(|count| *count == 5).expect("all to one member"));
+    }
+    assert!(used.len() > 1, "not all publishers to one");
+}
+
+#[tokio::test]
+async fn sticky_stays_until_the_member_leaves() {
+    let (broker, mut publisher, mut members) = start("sticky").await;
+    for left in [3, 2, 1] {
+        for n in 0..5 {
+            publisher.publish(&format!("t/{n}"), b"", Q1).await;
+        }
+        let counts: Vec<usize> = received(&mut members).await.iter().map(Vec::len).collect();
+        let at = counts.iter().position(|count| *count == 5).expect("all to one member");
+        members.remove(at).leave().await;
+        broker.until_metric("tombolo_shared_subscriptions", left - 1).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_member_did_not_finish_goes_to_another() {
+    let broker = broker().await;
+    let mut publisher = broker.join(Version::V5, "p").await;
+    let (mut one, mut two) = (broker.join(Version::V5, "1").await, broker.join(Version::V5, "2").await);
+    for member in [&mut one, &mut two] {
+        member.subscribe("$share/g/t", Q2).await;
+    }
+    for (payload, qos) in [("a", Q1), ("b", Q1), ("c", Q2), ("d", Q2), ("e", Q1), ("f", Q1)] {
+        publisher.publish("t", payload.as_bytes(), qos).await;
+    }
+    assert_eq!(two.receive_texts(3).await, ["b", "d", "f"]);
+    for (payload, qos) in [("a", Q1), ("c", Q2), ("e", Q1)] {
+        let message = one.take().await;
+        assert_eq!((message.text(), message.qos), (payload, qos));
+    }
+    one.vanish().await;
+    // Sent at QoS 2 it goes to nobody else: [MQTT-4.8.2-5].
+    for payload in ["a", "e"] {
+        let message = two.receive().await;
+        assert_eq!((message.text(), message.qos, message.dup), (payload, Q1, false));
+    }
+    two.quiet().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_a_member_outlives_its_session() {
+    let broker = broker().await;
+    let mut publisher = broker.join(Version::V5, "p").await;
+    let (mut away, _) = broker.stay(Version::V5, "away").await;
+    away.subscribe("$share/g/t", Q2).await;
+    away.subscribe("own", Q2).await;
+    publisher.publish("t", b"sent", Q1).await;
+    assert_eq!(away.take().await.text(), "sent");
+    away.vanish().await;
+    broker.until_metric("tombolo_connections{listener=\"tcp\"}", 1).await;
+    for (topic, payload, qos) in [("t", "a", Q1), ("own", "x", Q1), ("t", "b", Q2), ("t", "c", Q0)] {
+        publisher.publish(topic, payload.as_bytes(), qos).await;
+    }
+    let mut here = broker.join(Version::V5, "here").await;
+    here.subscribe("$share/g/t", Q2).await;
+    here.quiet().await;
+    publisher.quiet().await; // its QoS 0 message was delivered
+    let mut again = broker.open().await;
+    assert_eq!(again.connect(&hello(Version::V5, "away")).await, Got::ConnAck(false, 0));
+    assert_eq!(here.receive_texts(4).await, ["sent", "a", "b", "c"]);
+    again.quiet().await;
+    assert_eq!(broker.metric("tombolo_messages_dropped_total{reason=\"session_ended\"}"), 1, "its own");
 }

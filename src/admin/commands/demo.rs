@@ -73,7 +73,7 @@ async fn run(logging: &Logging) -> Result<(), Failure> {
 
 async fn start(place: &Place, name: &'static str, peer: &'static str) -> Result<Cluster, Failure> {
     let settings = place.settings(name, peer).map_err(failed)?;
-    let node = Node::start(settings).await.map_err(failed)?;
+    let node = Node::start(settings, None).await.map_err(failed)?;
     let mqtt = node.server().address("tcp:default").ok_or_else(|| failed("the listener did not open"))?;
     Ok(Cluster { name, peer, node, mqtt })
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::runtime;
 use tokio::signal::unix;
 use tokio::signal::unix::SignalKind;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio::time;
 
 use super::Exit;
@@ -15,6 +17,7 @@ use super::settings;
 use crate::admin::logging;
 use crate::admin::logging::Logging;
 use crate::admin::node::Node;
+use crate::admin::rest::Reloaded;
 use crate::admin::systemd::ServiceManager;
 use crate::config;
 use crate::config::Environment;
@@ -22,6 +25,9 @@ use crate::config::Settings;
 
 /// A stop that takes longer is ended (`interface.md` section 5).
 const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Requests for a reload that wait; more of them wait in their connections.
+const RELOADS_WAITING_MAX: usize = 4;
 
 /// Threads for hashing and name resolution. The C library's allocator keeps the 19 MiB of a hash for each
 /// thread that ever made one, so there must not be many.
@@ -49,21 +55,29 @@ async fn run(path: Option<&Path>, settings: Settings, logging: &Logging) -> Resu
     let mut signals =
         Signals::new().map_err(|error| Failure::new(Exit::Other, format!("signals: {error}")))?;
     let cluster = settings.cluster.name.clone();
-    let mut node =
-        Node::start(settings).await.map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
+    let (reloads, mut requests) = mpsc::channel(RELOADS_WAITING_MAX);
+    let mut node = Node::start(settings, Some(reloads.clone()))
+        .await
+        .map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
     tracing::info!(cluster, version = env!("CARGO_PKG_VERSION"), "ready");
     manager.notify("READY=1");
     loop {
-        match signals.next(manager.heartbeat()).await {
+        match signals.next(manager.heartbeat(), &mut requests).await {
             Event::Alive => manager.notify("WATCHDOG=1"),
-            Event::Reload => {
+            Event::Reload(request) => {
                 manager.notify("RELOADING=1");
-                reload(&mut node, path, logging).await;
+                let outcome = reload(&mut node, path, logging).await;
+                if let Some(request) = request {
+                    // Whoever asked may be gone by now; the log has it too.
+                    let _ = request.send(outcome);
+                }
                 manager.notify("READY=1");
             }
             Event::Stop => break,
         }
     }
+    // Who asks for a reload from now on hears that it is too late.
+    drop((reloads, requests));
     manager.notify("STOPPING=1");
     tracing::info!("stopping");
     tokio::select! {
@@ -79,32 +93,37 @@ async fn run(path: Option<&Path>, settings: Settings, logging: &Logging) -> Resu
 }
 
 /// All or nothing: a bad file leaves the old configuration in force, and says so.
-async fn reload(node: &mut Node, path: Option<&Path>, logging: &Logging) {
-    let settings = match config::load(path, &Environment::of_process()) {
-        Ok(settings) => settings,
-        Err(errors) => {
-            errors.iter().for_each(|error| tracing::error!("reload refused: {error}"));
-            return;
+async fn reload(node: &mut Node, path: Option<&Path>, logging: &Logging) -> Reloaded {
+    let outcome = try_reload(node, path, logging).await;
+    match &outcome {
+        Ok(changes) => {
+            changes.iter().for_each(|change| tracing::info!("reload: {change}"));
+            tracing::info!(changes = changes.len(), "reloaded");
         }
-    };
-    let log = settings.log.clone();
-    match node.reload(settings).await {
-        Ok(diff) => {
-            diff.changes.iter().for_each(|change| tracing::info!("reload: {change}"));
-            tracing::info!(changes = diff.changes.len(), "reloaded");
-            if diff.log
-                && let Err(error) = logging.set_level(&log.level)
-            {
-                tracing::error!("{error}");
-            }
-        }
-        Err(error) => error.to_string().lines().for_each(|line| tracing::error!("reload refused: {line}")),
+        Err(errors) => errors.iter().for_each(|error| tracing::error!("reload refused: {error}")),
     }
+    outcome
+}
+
+async fn try_reload(node: &mut Node, path: Option<&Path>, logging: &Logging) -> Reloaded {
+    let settings = config::load(path, &Environment::of_process())
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let log = settings.log.clone();
+    let diff = node
+        .reload(settings)
+        .await
+        .map_err(|error| error.to_string().lines().map(str::to_owned).collect::<Vec<_>>())?;
+    if diff.log
+        && let Err(error) = logging.set_level(&log.level)
+    {
+        tracing::error!("{error}");
+    }
+    Ok(diff.changes.iter().map(ToString::to_string).collect())
 }
 
 enum Event {
     Alive,
-    Reload,
+    Reload(Option<oneshot::Sender<Reloaded>>),
     Stop,
 }
 
@@ -123,7 +142,11 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self, heartbeat: Option<Duration>) -> Event {
+    async fn next(
+        &mut self,
+        heartbeat: Option<Duration>,
+        reloads: &mut mpsc::Receiver<oneshot::Sender<Reloaded>>,
+    ) -> Event {
         let alive = async {
             match heartbeat {
                 Some(interval) => time::sleep(interval).await,
@@ -133,7 +156,8 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => Event::Stop,
             _ = self.terminate.recv() => Event::Stop,
-            _ = self.hang_up.recv() => Event::Reload,
+            _ = self.hang_up.recv() => Event::Reload(None),
+            Some(request) = reloads.recv() => Event::Reload(Some(request)),
             () = alive => Event::Alive,
         }
     }

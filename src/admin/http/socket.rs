@@ -1,9 +1,8 @@
-//! The HTTP port's connections, bounded in number and in idle time: nobody may hold the port by opening connections
+//! The connections of the HTTP port and of the admin socket, bounded in number and in idle time: nobody may hold the port by opening connections
 //! and saying nothing.
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
@@ -14,8 +13,6 @@ use axum::serve::Listener;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
-use tokio::net::TcpListener;
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -26,22 +23,22 @@ const MAX_CONNECTIONS: usize = 256;
 /// A connection from which nothing is read for so long is closed.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
-pub(super) struct BoundedListener {
-    inner: TcpListener,
+pub(super) struct BoundedListener<L> {
+    inner: L,
     permits: Arc<Semaphore>,
 }
 
-impl BoundedListener {
-    pub(super) fn new(inner: TcpListener) -> Self {
+impl<L> BoundedListener<L> {
+    pub(super) fn new(inner: L) -> Self {
         Self { inner, permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
     }
 }
 
-impl Listener for BoundedListener {
-    type Io = BoundedStream;
-    type Addr = SocketAddr;
+impl<L: Listener<Io: Unpin>> Listener for BoundedListener<L> {
+    type Io = BoundedStream<L::Io>;
+    type Addr = L::Addr;
 
-    async fn accept(&mut self) -> (BoundedStream, SocketAddr) {
+    async fn accept(&mut self) -> (BoundedStream<L::Io>, L::Addr) {
         // The semaphore is never closed, and a stream without a permit would only count as one too few.
         let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
         let (stream, address) = Listener::accept(&mut self.inner).await;
@@ -49,18 +46,18 @@ impl Listener for BoundedListener {
         (BoundedStream { inner: stream, idle, _permit: permit }, address)
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
+    fn local_addr(&self) -> io::Result<L::Addr> {
         self.inner.local_addr()
     }
 }
 
-pub(super) struct BoundedStream {
-    inner: TcpStream,
+pub(super) struct BoundedStream<S> {
+    inner: S,
     idle: Pin<Box<Sleep>>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-impl AsyncRead for BoundedStream {
+impl<S: AsyncRead + Unpin> AsyncRead for BoundedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -75,7 +72,7 @@ impl AsyncRead for BoundedStream {
     }
 }
 
-impl AsyncWrite for BoundedStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for BoundedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, bytes)
     }

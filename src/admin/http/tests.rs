@@ -5,6 +5,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::admin::keys::Keys;
+use crate::admin::rest::Readiness;
+use crate::broker::server::Server;
+use crate::config;
+use crate::config::Environment;
 
 struct Running {
     address: SocketAddr,
@@ -12,13 +17,22 @@ struct Running {
     task: JoinHandle<io::Result<()>>,
 }
 
-fn state(readiness: Readiness) -> HttpState {
+/// A broker in a folder that is gone when this returns: what it holds open stays.
+async fn state(readiness: Readiness) -> HttpState {
+    let data = tempfile::tempdir().unwrap();
+    let text = format!("[cluster]\nname = \"A\"\n[data]\ndir = \"{}\"\n", data.path().display());
+    let text = text + "[[listeners]]\nname = \"default\"\ntype = \"tcp\"\nbind = \"127.0.0.1:0\"\n";
+    let settings = config::parse("tombolo.toml", &text, &Environment::default()).unwrap();
+    let server = Server::start(settings).await.unwrap();
     HttpState {
+        broker: Arc::clone(server.broker()),
         render_metrics: Arc::new(|| "# HELP a b\n".to_owned()),
         readiness: Arc::new(move || readiness.clone()),
         node: "tombolo@127.0.0.1".to_owned(),
         metrics_open: true,
         allowed_hosts: vec!["broker.example".to_owned()],
+        keys: Arc::new(Keys::of(data.path())),
+        reloads: None,
     }
 }
 
@@ -58,7 +72,7 @@ impl Running {
 
 #[tokio::test]
 async fn the_pages_of_a_ready_broker() {
-    let server = start(state(Ok(())), "127.0.0.1:0").await;
+    let server = start(state(Ok(())).await, "127.0.0.1:0").await;
     let (status, head, body) = server.get("/metrics").await;
     assert_eq!((status, body.as_str()), (200, "# HELP a b\n"));
     assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
@@ -74,7 +88,7 @@ async fn the_pages_of_a_ready_broker() {
         assert_eq!(body, "Node tombolo@127.0.0.1 is started\ntombolo is running\n");
     }
     let (_, _, body) = server.get("/status?format=json").await;
-    let json: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let json: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(json["node_name"], "tombolo@127.0.0.1");
     assert_eq!(json["app_status"], "running");
     assert_eq!(json["rel_vsn"], env!("CARGO_PKG_VERSION"));
@@ -84,12 +98,12 @@ async fn the_pages_of_a_ready_broker() {
 #[tokio::test]
 async fn a_broker_that_is_not_ready_says_why() {
     let reasons = vec!["listener \"tcp:default\"\n".to_owned(), "store".to_owned()];
-    let server = start(state(Err(reasons.clone())), "127.0.0.1:0").await;
+    let server = start(state(Err(reasons.clone())).await, "127.0.0.1:0").await;
     let (status, _, body) = server.get("/health/ready").await;
     assert_eq!(status, 503);
-    let json: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let json: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(json["status"], "not_ready");
-    assert_eq!(json["reasons"], serde_json::json!(reasons));
+    assert_eq!(json["reasons"], json!(reasons));
     assert_eq!(server.get("/health/live").await.0, 200);
     assert_eq!(server.get("/status").await.0, 503);
     server.stop().await;
@@ -97,7 +111,7 @@ async fn a_broker_that_is_not_ready_says_why() {
 
 #[tokio::test]
 async fn what_does_not_exist_and_what_is_not_allowed() {
-    let server = start(state(Ok(())), "127.0.0.1:0").await;
+    let server = start(state(Ok(())).await, "127.0.0.1:0").await;
     let host = format!("Host: {}", server.address);
     let (status, head, body) = server.get("/nowhere?x=1").await;
     assert_eq!((status, body.as_str()), (404, r#"{"code":"NOT_FOUND","message":"no such path"}"#));
@@ -116,7 +130,7 @@ async fn what_does_not_exist_and_what_is_not_allowed() {
 
 #[tokio::test]
 async fn a_foreign_host_or_origin_is_refused() {
-    let server = start(state(Ok(())), "127.0.0.1:0").await;
+    let server = start(state(Ok(())).await, "127.0.0.1:0").await;
     let ours = ["localhost", "LocalHost:99", "127.0.0.1", "[::1]:80", "[::1]", "broker.example:1"];
     for host in ours {
         let (status, _, _) = server.raw(&format!("GET /metrics HTTP/1.1\nHost: {host}")).await;
@@ -157,20 +171,20 @@ async fn a_foreign_host_or_origin_is_refused() {
 
 #[tokio::test]
 async fn metrics_are_open_on_loopback_only_and_only_if_configured() {
-    let closed = HttpState { metrics_open: false, ..state(Ok(())) };
+    let closed = HttpState { metrics_open: false, ..state(Ok(())).await };
     let server = start(closed, "127.0.0.1:0").await;
     assert_eq!(server.get("/metrics").await.0, 401);
     assert_eq!(server.get("/health/live").await.0, 200);
     server.stop().await;
 
-    let shared = Shared { state: state(Ok(())), bound: "0.0.0.0:1".parse().unwrap() };
-    let response = metrics(State(Arc::new(shared))).await;
-    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    let shared = Shared { state: state(Ok(())).await, bound: Some("0.0.0.0:1".parse().unwrap()) };
+    let refused = shared.admit(Access::Metrics, &HeaderMap::new()).unwrap_err();
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
 async fn the_end_does_not_wait_for_a_client_that_says_nothing() {
-    let server = start(state(Ok(())), "127.0.0.1:0").await;
+    let server = start(state(Ok(())).await, "127.0.0.1:0").await;
     let mut silent = TcpStream::connect(server.address).await.unwrap();
     silent.write_all(b"GET /sta").await.unwrap();
     assert_eq!(server.get("/status").await.0, 200);

@@ -116,12 +116,12 @@ impl<D: Clone> FilterRoutes<D> {
     }
 
     /// Adds or replaces a member of a group: whether it was one, and whether the group is new.
-    pub(super) fn join(&mut self, name: &str, member: Subscription<D>) -> (bool, bool) {
+    pub(super) fn join(&mut self, name: &str, filter: &str, member: Subscription<D>) -> (bool, bool) {
         let groups = &mut self.rest_mut().groups;
         match groups.binary_search_by(|group| (**group.name()).cmp(name)) {
             Ok(at) => (groups[at].join(member), false),
             Err(at) => {
-                let group = SharedGroup::new(name.into());
+                let group = SharedGroup::new(name, filter);
                 group.join(member);
                 groups.insert(at, Arc::new(group));
                 (false, true)

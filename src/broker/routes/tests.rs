@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::broker::shared::Eligibility;
+use crate::broker::shared::Start;
 use crate::mqtt::packet::QoS;
 use crate::mqtt::packet::RetainHandling;
 use crate::mqtt::packet::SubscriptionOptions;
@@ -161,9 +162,12 @@ fn a_group_that_is_empty_picks_nobody_for_who_still_holds_it() {
     let table = Table::new();
     table.subscribe("a", Some("g"), plain(1));
     let held = table.targets("a");
-    assert_eq!(held.targets.shared[0].pick(|_| Eligibility::Now).map(|member| member.destination), Some(1));
+    assert_eq!(
+        held.targets.shared[0].pick(Start::Turn, |_| Eligibility::Now).map(|member| member.destination),
+        Some(1)
+    );
     table.unsubscribe(ClientKey(1), "a", Some("g"));
-    assert_eq!(held.targets.shared[0].pick(|_| Eligibility::Now), None);
+    assert_eq!(held.targets.shared[0].pick(Start::Turn, |_| Eligibility::Now), None);
     assert!(table.targets("a").targets.is_empty());
 }
 

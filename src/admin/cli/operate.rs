@@ -1,0 +1,239 @@
+//! The commands that operate a running broker: their shape and help.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::Subcommand;
+
+use crate::admin::commands;
+use crate::admin::commands::Failure;
+use crate::admin::output::Format;
+use crate::admin::remote::Credentials;
+use crate::admin::remote::Remote;
+use crate::admin::remote::Url;
+
+/// Which broker.
+#[derive(Debug, Args)]
+pub struct Broker {
+    /// The data directory of the broker, whose admin socket is used
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    pub data: PathBuf,
+    /// Another way to the broker, such as http://127.0.0.1:18083
+    #[arg(long, conflicts_with = "data", requires = "key")]
+    pub url: Option<Url>,
+    /// API key and secret for --url; better in the environment than on the command line
+    #[arg(long, value_name = "KEY:SECRET", env = "TOMBOLO_KEY", hide_env_values = true)]
+    pub key: Option<Credentials>,
+}
+
+impl Broker {
+    fn remote(self) -> Remote {
+        match (self.url, self.key) {
+            (Some(url), Some(key)) => Remote::Http(url, key),
+            _ => Remote::Data(self.data),
+        }
+    }
+}
+
+/// How it is printed.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Shown {
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// `client …`
+#[derive(Debug, Subcommand)]
+pub enum ClientCommand {
+    /// List clients, connected or not
+    #[command(after_help = "Example:\n  tombolo client list --like sensor-")]
+    List {
+        /// Only clients of this user
+        #[arg(long)]
+        username: Option<String>,
+        /// Only Client Identifiers that contain this
+        #[arg(long, value_name = "TEXT")]
+        like: Option<String>,
+        /// Which broker.
+        #[command(flatten)]
+        broker: Broker,
+        /// How it is printed.
+        #[command(flatten)]
+        shown: Shown,
+    },
+    /// Show one client with its subscriptions
+    #[command(after_help = "Example:\n  tombolo client show sensor-1")]
+    Show {
+        /// Its Client Identifier
+        id: String,
+        /// Which broker.
+        #[command(flatten)]
+        broker: Broker,
+        /// How it is printed.
+        #[command(flatten)]
+        shown: Shown,
+    },
+    /// Disconnect a client and end its session
+    #[command(after_help = "Example:\n  tombolo client kick sensor-1")]
+    Kick {
+        /// Its Client Identifier
+        id: String,
+        /// Which broker.
+        #[command(flatten)]
+        broker: Broker,
+    },
+}
+
+/// `subscription …`
+#[derive(Debug, Subcommand)]
+pub enum SubscriptionCommand {
+    /// List subscriptions
+    #[command(after_help = "Example:\n  tombolo subscription list --client sensor-1 --format csv")]
+    List {
+        /// Only those of this client
+        #[arg(long, value_name = "ID")]
+        client: Option<String>,
+        /// Only those that have a topic in common with this filter
+        #[arg(long, value_name = "FILTER")]
+        topic: Option<String>,
+        /// Which broker.
+        #[command(flatten)]
+        broker: Broker,
+        /// How it is printed.
+        #[command(flatten)]
+        shown: Shown,
+    },
+}
+
+/// `retained …`
+#[derive(Debug, Subcommand)]
+pub enum RetainedCommand {
+    /// List retained messages
+    #[command(after_help = "Example:\n  tombolo retained list --topic plant/#")]
+    List {
+        /// Only topics that match this filter
+        #[arg(long, value_name = "FILTER")]
+        topic: Option<String>,
+        /// Which broker.
+        #[command(flatten)]
+        broker: Broker,
+        /// How it is printed.
+        #[command(flatten)]
+        shown: Shown,
+    },
+    /// Delete the retained message of a topic
+    #[command(after_help = "Example:\n  tombolo retained delete plant/1/state")]
+    Delete {
+        /// The topic
+        topic: String,
+        /// Which broker.
+        #[command(flatten)]
+        broker: Broker,
+    },
+}
+
+/// `status`
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Which broker.
+    #[command(flatten)]
+    pub broker: Broker,
+    /// How it is printed.
+    #[command(flatten)]
+    pub shown: Shown,
+}
+
+/// `auth …`
+#[derive(Debug, Subcommand)]
+pub enum AuthCommand {
+    /// Work with API keys
+    #[command(after_help = "Example:\n  tombolo auth key list")]
+    Key {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+}
+
+/// `auth key …`
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a key and print its secret, which is shown once
+    #[command(after_help = "Example:\n  tombolo auth key create grafana")]
+    Create {
+        /// What it is for
+        name: String,
+        /// The data directory of the broker
+        #[arg(long, value_name = "DIR", default_value = "data")]
+        data: PathBuf,
+        /// How it is printed.
+        #[command(flatten)]
+        shown: Shown,
+    },
+    /// List keys
+    #[command(after_help = "Example:\n  tombolo auth key list --format json")]
+    List {
+        /// The data directory of the broker
+        #[arg(long, value_name = "DIR", default_value = "data")]
+        data: PathBuf,
+        /// How it is printed.
+        #[command(flatten)]
+        shown: Shown,
+    },
+    /// Delete a key; it is refused from then on
+    #[command(after_help = "Example:\n  tombolo auth key delete 0123456789abcdef")]
+    Delete {
+        /// The key, without its secret
+        id: String,
+        /// The data directory of the broker
+        #[arg(long, value_name = "DIR", default_value = "data")]
+        data: PathBuf,
+    },
+}
+
+/// Runs `client …`.
+pub fn client(command: ClientCommand) -> Result<(), Failure> {
+    match command {
+        ClientCommand::List { username, like, broker, shown } => {
+            let filters = [("username", username.as_deref()), ("like_clientid", like.as_deref())];
+            commands::client_list(&broker.remote(), shown.format, &filters)
+        }
+        ClientCommand::Show { id, broker, shown } => {
+            commands::client_show(&broker.remote(), shown.format, &id)
+        }
+        ClientCommand::Kick { id, broker } => commands::client_kick(&broker.remote(), &id),
+    }
+}
+
+/// Runs `subscription …`.
+pub fn subscription(command: SubscriptionCommand) -> Result<(), Failure> {
+    let SubscriptionCommand::List { client, topic, broker, shown } = command;
+    let filters = [("clientid", client.as_deref()), ("match_topic", topic.as_deref())];
+    commands::subscription_list(&broker.remote(), shown.format, &filters)
+}
+
+/// Runs `retained …`.
+pub fn retained(command: RetainedCommand) -> Result<(), Failure> {
+    match command {
+        RetainedCommand::List { topic, broker, shown } => {
+            commands::retained_list(&broker.remote(), shown.format, &[("topic", topic.as_deref())])
+        }
+        RetainedCommand::Delete { topic, broker } => commands::retained_delete(&broker.remote(), &topic),
+    }
+}
+
+/// Runs `status`.
+pub fn status(status: Status) -> Result<(), Failure> {
+    commands::status(&status.broker.remote(), status.shown.format)
+}
+
+/// Runs `auth …`.
+pub fn auth(command: AuthCommand) -> Result<(), Failure> {
+    let AuthCommand::Key { command } = command;
+    match command {
+        KeyCommand::Create { name, data, shown } => commands::key_create(&data, &name, shown.format),
+        KeyCommand::List { data, shown } => commands::key_list(&data, shown.format),
+        KeyCommand::Delete { id, data } => commands::key_delete(&data, &id),
+    }
+}

@@ -1,0 +1,251 @@
+//! How a command reaches a running broker: HTTP over its admin socket, or over TCP with an API key. One request per
+//! connection and HTTP/1.0, which has no chunks.
+
+use std::fmt;
+use std::io;
+use std::io::Read;
+use std::io::Write;
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::admin::base64;
+use crate::admin::commands::Exit;
+use crate::admin::commands::Failure;
+use crate::admin::node::ADMIN_SOCKET;
+
+/// How long the broker may say nothing.
+const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+/// The longest answer: ten thousand items of a page with the longest topics are below.
+const ANSWER_BYTES_MAX: u64 = 1 << 30;
+
+/// `KEY:SECRET`, never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials(String);
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(******)")
+    }
+}
+
+impl FromStr for Credentials {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.contains(':') { Ok(Self(text.to_owned())) } else { Err("must be KEY:SECRET") }
+    }
+}
+
+/// `http://HOST[:PORT]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Url {
+    /// As it stands in the URL.
+    authority: String,
+    /// With a port, to be resolved.
+    address: String,
+}
+
+impl FromStr for Url {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.starts_with("https://") {
+            return Err("https is not supported yet: use http towards loopback or through a tunnel");
+        }
+        let authority = text.strip_prefix("http://").ok_or("must begin with http://")?;
+        let authority = authority.strip_suffix('/').unwrap_or(authority);
+        let allowed = |character: char| character.is_ascii_alphanumeric() || ".-_:[]".contains(character);
+        if authority.is_empty() || !authority.chars().all(allowed) {
+            return Err("must be http://HOST[:PORT]");
+        }
+        let behind_host = authority.rsplit(']').next().unwrap_or(authority);
+        let has_port = behind_host.contains(':');
+        let address = if has_port { authority.to_owned() } else { format!("{authority}:80") };
+        Ok(Self { authority: authority.to_owned(), address })
+    }
+}
+
+/// A broker to talk to.
+#[derive(Debug, Clone)]
+pub enum Remote {
+    /// The one that holds this data directory.
+    Data(PathBuf),
+    /// The one that listens there.
+    Http(Url, Credentials),
+}
+
+trait Stream: Read + Write {}
+impl<S: Read + Write> Stream for S {}
+
+impl Remote {
+    /// Asks; gives the JSON of a success, [`Value::Null`] if it has no body.
+    ///
+    /// # Errors
+    /// If the broker cannot be reached or does not do it; the exit code says which.
+    pub fn request(&self, method: &str, path: &str) -> Result<Value, Failure> {
+        let mut stream = self.connect()?;
+        let head = self.head(method, path);
+        let mut answer = Vec::new();
+        stream
+            .write_all(head.as_bytes())
+            .and_then(|()| stream.flush())
+            .and_then(|()| stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer))
+            .map_err(|error| Failure::new(Exit::Other, format!("{self}: {error}")))?;
+        let (status, body) = parse(&answer)
+            .ok_or_else(|| Failure::new(Exit::Other, format!("{self}: the answer is not complete HTTP")))?;
+        outcome(status, body)
+    }
+
+    fn head(&self, method: &str, path: &str) -> String {
+        match self {
+            Self::Data(_) => format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"),
+            Self::Http(url, Credentials(key)) => {
+                let (host, key) = (&url.authority, base64::encode(key.as_bytes()));
+                format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\nAuthorization: Basic {key}\r\n\r\n")
+            }
+        }
+    }
+
+    fn connect(&self) -> Result<Box<dyn Stream>, Failure> {
+        let limited = match self {
+            Self::Data(data) => {
+                let stream =
+                    UnixStream::connect(data.join(ADMIN_SOCKET)).map_err(|error| no_socket(data, &error))?;
+                stream.set_read_timeout(Some(SILENCE_LIMIT)).map(|()| Box::new(stream) as Box<dyn Stream>)
+            }
+            Self::Http(url, _) => {
+                let failed =
+                    |error| Failure::new(Exit::Other, format!("no broker answers at {self}: {error}"));
+                let stream = TcpStream::connect(&url.address).map_err(failed)?;
+                stream.set_read_timeout(Some(SILENCE_LIMIT)).map(|()| Box::new(stream) as Box<dyn Stream>)
+            }
+        };
+        limited.map_err(|error| Failure::new(Exit::Other, format!("{self}: {error}")))
+    }
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Data(data) => data.join(ADMIN_SOCKET).display().fmt(f),
+            Self::Http(url, _) => write!(f, "http://{}", url.authority),
+        }
+    }
+}
+
+fn no_socket(data: &Path, error: &io::Error) -> Failure {
+    let shown = data.display();
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::new(
+            Exit::Other,
+            format!(
+                "no broker runs with the data directory `{shown}`: start it, or name another with --data"
+            ),
+        ),
+        io::ErrorKind::PermissionDenied => Failure::new(
+            Exit::Denied,
+            format!("{shown}/{ADMIN_SOCKET}: only the broker's own user may use it"),
+        ),
+        _ => Failure::new(Exit::Other, format!("{shown}/{ADMIN_SOCKET}: {error}")),
+    }
+}
+
+/// Status and body of an answer that is all there.
+fn parse(answer: &[u8]) -> Option<(u16, &[u8])> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&answer[..end]).ok()?;
+    let body = &answer[end + 4..];
+    let mut lines = head.split("\r\n");
+    let mut first = lines.next()?.split(' ');
+    if !first.next()?.starts_with("HTTP/1.") {
+        return None;
+    }
+    let status = first.next()?.parse().ok()?;
+    for line in lines {
+        let (name, value) = line.split_once(':')?;
+        let is_length = name.eq_ignore_ascii_case("content-length");
+        if is_length && value.trim().parse::<usize>().ok()? != body.len() {
+            return None;
+        }
+    }
+    Some((status, body))
+}
+
+fn outcome(status: u16, body: &[u8]) -> Result<Value, Failure> {
+    let value: Value = serde_json::from_slice(body).unwrap_or_default();
+    let exit = match status {
+        200..=299 if body.is_empty() => return Ok(Value::Null),
+        200..=299 if value.is_null() => {
+            return Err(Failure::new(Exit::Other, "the answer is not JSON: is this a tombolo broker?"));
+        }
+        200..=299 => return Ok(value),
+        400 | 413 | 415 => Exit::Usage,
+        401 | 403 => Exit::Denied,
+        404 => Exit::NotFound,
+        409 => Exit::Conflict,
+        _ => Exit::Other,
+    };
+    let message = value["message"].as_str().map_or_else(|| format!("HTTP status {status}"), str::to_owned);
+    Err(Failure::new(exit, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_and_credentials() {
+        let address = |text: &str| text.parse::<Url>().map(|url| url.address);
+        assert_eq!(address("http://localhost:18083/"), Ok("localhost:18083".to_owned()));
+        assert_eq!(address("http://[::1]"), Ok("[::1]:80".to_owned()));
+        assert_eq!(address("http://[::1]:8"), Ok("[::1]:8".to_owned()));
+        assert_eq!(address("http://broker"), Ok("broker:80".to_owned()));
+        for bad in ["broker", "https://broker", "http://", "http://a/b", "http://u@h", "http://a\r\nX: y"] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+        let credentials: Credentials = "id:hidden".parse().unwrap();
+        assert!(!format!("{credentials:?}").contains("hidden"));
+        assert!("id".parse::<Credentials>().is_err());
+    }
+
+    #[test]
+    fn an_answer_is_complete_or_none() {
+        let ok = b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+        assert_eq!(parse(ok), Some((200, &b"{}"[..])));
+        for length in 0..ok.len() {
+            assert_eq!(parse(&ok[..length]), None, "{length}");
+        }
+        assert_eq!(parse(b"HTTP/1.1 204 No Content\r\n\r\n"), Some((204, &b""[..])));
+        assert_eq!(parse(b"SSH-2.0-x\r\n\r\n"), None);
+    }
+
+    #[test]
+    fn the_status_becomes_the_exit_code() {
+        let exit = |status, body: &str| outcome(status, body.as_bytes()).map_err(|failure| failure.exit);
+        assert_eq!(exit(204, ""), Ok(Value::Null));
+        assert_eq!(exit(200, "[]"), Ok(Value::Array(Vec::new())));
+        assert_eq!(exit(200, "hello"), Err(Exit::Other));
+        let codes = [(400, Exit::Usage), (401, Exit::Denied), (404, Exit::NotFound), (409, Exit::Conflict)];
+        for (status, code) in
+            codes.into_iter().chain([(415, Exit::Usage), (403, Exit::Denied), (500, Exit::Other)])
+        {
+            assert_eq!(exit(status, "{\"message\":\"m\"}"), Err(code), "{status}");
+        }
+        assert_eq!(outcome(404, b"{\"message\":\"m\"}").unwrap_err().message, "m");
+        assert_eq!(outcome(502, b"<html>").unwrap_err().message, "HTTP status 502");
+    }
+
+    #[test]
+    fn a_broker_that_does_not_run_is_said_so() {
+        let data = tempfile::tempdir().unwrap();
+        let failure = Remote::Data(data.path().to_owned()).request("GET", "/").unwrap_err();
+        assert_eq!(failure.exit, Exit::Other);
+        assert!(failure.message.starts_with("no broker runs with the data directory `"), "{failure}");
+    }
+}

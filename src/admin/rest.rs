@@ -1,0 +1,207 @@
+//! The REST API (`interface.md` section 3): one table of routes, from which the router and the OpenAPI document are
+//! made, so that neither has what the other lacks. Paths and shapes are EMQX's where it has the resource.
+//!
+//! A handler is a function of the broker and a [`Call`]. Which parameters it takes, whether it reads a body and who
+//! may call it stands in the table and is checked before it runs.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use serde_json::Value;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+
+use crate::admin::http::query::Query;
+use crate::admin::keys::Keys;
+use crate::broker::Broker;
+use crate::broker::inspect::Page;
+
+mod clients;
+mod messages;
+mod openapi;
+mod pages;
+mod statistics;
+mod table;
+
+pub(super) use self::table::ROUTES;
+
+/// Items of a page, unless `limit` says otherwise, and at most: EMQX's numbers.
+const LIMIT_DEFAULT: usize = 100;
+const LIMIT_MAX: usize = 10_000;
+
+/// Whether the broker can serve clients, else why not.
+pub type Readiness = Result<(), Vec<String>>;
+/// What a reload changed, or why it changed nothing, one line each.
+pub type Reloaded = Result<Vec<String>, Vec<String>>;
+/// Asks whoever runs the broker to reload its configuration.
+pub type ReloadRequests = mpsc::Sender<oneshot::Sender<Reloaded>>;
+
+/// What the handlers work on.
+#[derive(Clone)]
+pub struct HttpState {
+    /// The broker.
+    pub broker: Arc<Broker>,
+    /// The text of `/metrics`.
+    pub render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// For `/health/ready`.
+    pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
+    /// `cluster.node`.
+    pub node: String,
+    /// Whether `/metrics` needs no key: `http.metrics_auth = false`. Believed on a loopback `http.bind` only.
+    pub metrics_open: bool,
+    /// Names under which we are reached, beside `localhost` and the address that is bound.
+    pub allowed_hosts: Vec<String>,
+    /// Who may use the API.
+    pub keys: Arc<Keys>,
+    /// Who reloads; `None` if there is nothing to read again.
+    pub reloads: Option<ReloadRequests>,
+}
+
+/// How a route is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Method {
+    Get,
+    Post,
+    Delete,
+}
+
+/// Who may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Everybody.
+    Open,
+    /// Everybody on loopback unless `http.metrics_auth` is set.
+    Metrics,
+    /// An API key, or the admin socket.
+    Key,
+}
+
+/// A parameter in the query.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parameter {
+    pub(super) name: &'static str,
+    /// Type in OpenAPI.
+    pub(super) kind: &'static str,
+    pub(super) about: &'static str,
+}
+
+/// What runs.
+#[derive(Clone, Copy)]
+pub(super) enum Action {
+    /// At once: it looks at a bounded part of the broker.
+    Now(fn(&HttpState, &Call) -> Outcome),
+    /// On another thread: it looks at all clients, subscriptions or messages.
+    Aside(fn(&HttpState, &Call) -> Outcome),
+    /// A reload of the configuration.
+    Reload,
+}
+
+/// One route.
+pub(super) struct Route {
+    pub(super) method: Method,
+    /// With `{name}` for what varies; such a part is the last one or ends before a `/`.
+    pub(super) path: &'static str,
+    pub(super) access: Access,
+    pub(super) about: &'static str,
+    pub(super) query: &'static [&'static [Parameter]],
+    /// Name of the body's schema in the OpenAPI document.
+    pub(super) body: Option<&'static str>,
+    pub(super) answers: &'static [(u16, &'static str)],
+    pub(super) action: Action,
+}
+
+impl Route {
+    /// Whether the query may have a parameter of this name.
+    pub(super) fn takes(&self, name: &str) -> bool {
+        self.query.iter().flat_map(|group| group.iter()).any(|parameter| parameter.name == name)
+    }
+}
+
+/// One request to a route.
+#[derive(Debug, Default)]
+pub(super) struct Call {
+    /// What stood for the `{name}` of the path.
+    pub(super) item: String,
+    pub(super) query: Query,
+    pub(super) body: Value,
+}
+
+/// What a handler gives.
+pub(super) type Outcome = Result<Answer, Problem>;
+
+/// What is answered.
+#[derive(Debug, PartialEq)]
+pub(super) enum Answer {
+    /// 200 with JSON.
+    Json(Value),
+    /// Another status with JSON.
+    Status(StatusCode, Value),
+    /// Text of this media type.
+    Text(StatusCode, &'static str, String),
+    /// 204.
+    Nothing,
+}
+
+/// A request that was not carried out: `{"code", "message"}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::admin) struct Problem {
+    pub(in crate::admin) status: StatusCode,
+    pub(in crate::admin) code: &'static str,
+    pub(in crate::admin) message: String,
+}
+
+impl Problem {
+    pub(in crate::admin) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into() }
+    }
+
+    pub(in crate::admin) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", message)
+    }
+
+    pub(in crate::admin) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
+    }
+}
+
+/// `page` and `limit` of a list.
+const PAGING: &[Parameter] = &[
+    Parameter { name: "page", kind: "integer", about: "Which page, from 1" },
+    Parameter { name: "limit", kind: "integer", about: "Items of a page, at most 10000; default 100" },
+];
+
+/// Which part of a list is asked for.
+struct Paging {
+    page: usize,
+    limit: usize,
+}
+
+impl Paging {
+    fn of(call: &Call) -> Result<Self, Problem> {
+        let page = number(call, "page", 1, usize::MAX)?.unwrap_or(1);
+        let limit = number(call, "limit", 1, LIMIT_MAX)?.unwrap_or(LIMIT_DEFAULT);
+        Ok(Self { page, limit })
+    }
+
+    fn window(&self) -> Range<usize> {
+        let start = (self.page - 1).saturating_mul(self.limit);
+        start..start.saturating_add(self.limit)
+    }
+
+    /// EMQX's envelope.
+    fn wrap<T>(&self, page: &Page<T>, item: impl Fn(&T) -> Value) -> Answer {
+        let data: Vec<Value> = page.items.iter().map(item).collect();
+        let hasnext = self.window().end < page.count;
+        let meta = json!({"page": self.page, "limit": self.limit, "count": page.count, "hasnext": hasnext});
+        Answer::Json(json!({"data": data, "meta": meta}))
+    }
+}
+
+fn number(call: &Call, name: &str, min: usize, max: usize) -> Result<Option<usize>, Problem> {
+    let Some(text) = call.query.value(name) else { return Ok(None) };
+    let number = text.parse().ok().filter(|number| (min..=max).contains(number));
+    let bounds = if max == usize::MAX { format!("at least {min}") } else { format!("{min} to {max}") };
+    number.map(Some).ok_or_else(|| Problem::bad_request(format!("{name}: must be a number, {bounds}")))
+}

@@ -1,0 +1,173 @@
+//! Every route there is.
+
+use super::Access;
+use super::Action;
+use super::Method;
+use super::PAGING;
+use super::Route;
+use super::clients;
+use super::messages;
+use super::openapi;
+use super::pages;
+use super::statistics;
+
+/// What a route has unless it says otherwise.
+const GET: Route = Route {
+    method: Method::Get,
+    path: "",
+    access: Access::Key,
+    about: "",
+    query: &[],
+    body: None,
+    answers: &[(200, "What was asked for")],
+    action: Action::Reload,
+};
+
+const FOUND: &[(u16, &str)] = &[(200, "What was asked for"), (404, "There is none")];
+const GONE: &[(u16, &str)] = &[(204, "Done"), (404, "There is none")];
+
+/// The routes, in the order of the OpenAPI document.
+pub(in crate::admin) const ROUTES: &[Route] = &[
+    Route {
+        path: "/health/live",
+        access: Access::Open,
+        about: "Whether the process answers",
+        action: Action::Now(pages::live),
+        ..GET
+    },
+    Route {
+        path: "/health/ready",
+        access: Access::Open,
+        about: "Whether the broker serves clients, with reasons if not",
+        answers: &[(200, "It does"), (503, "It does not")],
+        action: Action::Now(pages::ready),
+        ..GET
+    },
+    Route {
+        path: "/status",
+        access: Access::Open,
+        about: "Node and broker",
+        query: &[pages::FORMAT],
+        answers: &[(200, "Running"), (503, "Not running")],
+        action: Action::Now(pages::status),
+        ..GET
+    },
+    Route {
+        path: "/metrics",
+        access: Access::Metrics,
+        about: "Every series as Prometheus text",
+        action: Action::Now(pages::metrics),
+        ..GET
+    },
+    Route { path: "/api-docs.json", about: "This document", action: Action::Now(openapi::show), ..GET },
+    Route {
+        path: "/api/v5/status",
+        access: Access::Open,
+        about: "Node and broker",
+        query: &[pages::FORMAT],
+        answers: &[(200, "Running"), (503, "Not running")],
+        action: Action::Now(pages::status),
+        ..GET
+    },
+    Route {
+        path: "/api/v5/clients",
+        about: "Clients, connected or not",
+        query: &[PAGING, clients::CLIENT_FILTERS],
+        action: Action::Aside(clients::list),
+        ..GET
+    },
+    Route {
+        path: "/api/v5/clients/{clientid}",
+        about: "One client",
+        answers: FOUND,
+        action: Action::Now(clients::show),
+        ..GET
+    },
+    Route {
+        method: Method::Delete,
+        path: "/api/v5/clients/{clientid}",
+        about: "Disconnect a client and end its session",
+        answers: GONE,
+        action: Action::Now(clients::kick),
+        ..GET
+    },
+    Route {
+        path: "/api/v5/clients/{clientid}/subscriptions",
+        about: "The subscriptions of one client",
+        answers: FOUND,
+        action: Action::Now(clients::subscriptions_of),
+        ..GET
+    },
+    Route {
+        path: "/api/v5/subscriptions",
+        about: "Subscriptions of all clients",
+        query: &[PAGING, clients::SUBSCRIPTION_FILTERS],
+        action: Action::Aside(clients::subscriptions),
+        ..GET
+    },
+    Route {
+        path: "/api/v5/topics",
+        about: "The distinct filters that clients subscribe to",
+        query: &[PAGING, clients::TOPIC_FILTERS],
+        action: Action::Aside(clients::topics),
+        ..GET
+    },
+    Route {
+        method: Method::Post,
+        path: "/api/v5/publish",
+        about: "Publish a message; the ACL is not asked, `$LINK/` and `$SYS` are refused",
+        body: Some("Publish"),
+        answers: &[(200, "Somebody got it"), (202, "Nobody subscribes"), (503, "A store or a spool is full")],
+        action: Action::Now(messages::publish),
+        ..GET
+    },
+    Route {
+        path: "/api/v5/mqtt/retainer/messages",
+        about: "Retained messages without their payloads",
+        query: &[PAGING, messages::RETAINED_FILTERS],
+        action: Action::Aside(messages::list),
+        ..GET
+    },
+    Route {
+        path: "/api/v5/mqtt/retainer/message/{topic}",
+        about: "One retained message, its payload in Base64",
+        answers: FOUND,
+        action: Action::Now(messages::show),
+        ..GET
+    },
+    Route {
+        method: Method::Delete,
+        path: "/api/v5/mqtt/retainer/message/{topic}",
+        about: "Delete a retained message",
+        answers: GONE,
+        action: Action::Now(messages::delete),
+        ..GET
+    },
+    Route {
+        path: "/api/v5/stats",
+        about: "How much there is of what",
+        query: &[statistics::AGGREGATE],
+        action: Action::Aside(statistics::stats),
+        ..GET
+    },
+    Route {
+        path: "/api/v5/metrics",
+        about: "What was counted since the start",
+        query: &[statistics::AGGREGATE],
+        action: Action::Now(statistics::metrics),
+        ..GET
+    },
+    Route {
+        method: Method::Post,
+        path: "/api/v5/config/reload",
+        about: "Read the configuration again: all of it takes effect, or nothing",
+        answers: &[
+            (200, "What changed"),
+            (400, "Why nothing did"),
+            (409, "There is nothing to read again"),
+            (503, "It is stopping"),
+        ],
+        action: Action::Reload,
+        ..GET
+    },
+];

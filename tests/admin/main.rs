@@ -1,0 +1,11 @@
+//! Operating a running broker: the REST API on a port and on the admin socket, and the commands over both.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
+#[path = "../broker/harness.rs"]
+#[allow(dead_code, reason = "shared with the tests of the broker")]
+mod harness;
+
+mod commands;
+mod node;
+mod rest;

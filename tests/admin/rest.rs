@@ -1,0 +1,328 @@
+//! The REST API as scripts for EMQX use it.
+
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::Value;
+use serde_json::json;
+use tombolo::admin::keys::Keys;
+use tombolo::admin::node::ADMIN_SOCKET;
+use tombolo::admin::node::Node;
+use tombolo::mqtt::packet::Publish;
+use tombolo::mqtt::packet::Version;
+
+use crate::harness::Got;
+use crate::harness::Q0;
+use crate::harness::Q1;
+use crate::harness::Q2;
+use crate::harness::message;
+use crate::node::Answer;
+use crate::node::Running;
+use crate::node::start;
+use crate::node::start_with;
+
+fn column(answer: &Answer, field: &str) -> Vec<String> {
+    let json = answer.json();
+    let rows = json["data"].as_array().or(json.as_array()).unwrap();
+    rows.iter().map(|row| row[field].as_str().unwrap().to_owned()).collect()
+}
+
+async fn retain(running: &Running, topic: &str) {
+    let body = json!({"topic": topic, "payload": "x", "retain": true});
+    assert_eq!(running.post("/api/v5/publish", &body).await.0, 202);
+}
+
+#[tokio::test]
+async fn nothing_of_the_api_answers_without_a_key() {
+    let running = start().await;
+    let docs = running.ask("GET", "/api-docs.json").await.json();
+    let mut checked = 0;
+    for (path, methods) in docs["paths"].as_object().unwrap() {
+        let concrete = path.replace("{clientid}", "c").replace("{topic}", "a%2Fb");
+        for (method, operation) in methods.as_object().unwrap() {
+            let method = method.to_uppercase();
+            let open = ["/health/live", "/health/ready", "/status", "/api/v5/status", "/metrics"];
+            let without = running.send(&method, &concrete, None, None).await;
+            let is_open = open.contains(&path.as_str());
+            assert_eq!(without.0 == 401, !is_open, "{method} {path}: {without:?}");
+            for wrong in ["a:b", "a", "", ":"] {
+                let status = running.send(&method, &concrete, Some(wrong), None).await.0;
+                assert_eq!(status == 401, !is_open, "{method} {path} with {wrong:?}");
+            }
+            assert!(operation["responses"].is_object());
+            checked += 1;
+        }
+    }
+    assert!(checked > 15, "{checked}");
+    assert_eq!(running.send("GET", "/api/v5/nowhere", None, None).await.0, 401);
+    assert_eq!(running.send("PUT", "/api/v5/clients", None, None).await.0, 401);
+    assert_eq!(running.ask("GET", "/api/v5/nowhere").await.0, 404);
+    assert_eq!(running.ask("PUT", "/api/v5/clients").await.0, 405);
+    running.node.stop().await;
+}
+
+#[tokio::test]
+async fn every_documented_path_answers() {
+    let mut running = start().await;
+    let docs = running.ask("GET", "/api-docs.json").await.json();
+    assert_eq!(docs["openapi"], "3.1.0");
+    // Nobody reloads here: who asks hears that.
+    running.reloads.close();
+    for (path, methods) in docs["paths"].as_object().unwrap() {
+        let concrete = path.replace("{clientid}", "nobody").replace("{topic}", "no/thing");
+        for (method, operation) in methods.as_object().unwrap() {
+            let answer = running.ask(&method.to_uppercase(), &concrete).await;
+            let documented = operation["responses"].as_object().unwrap();
+            assert!(documented.contains_key(&answer.0.to_string()), "{method} {path}: {answer:?}");
+            assert!(!answer.1.contains("no such path"), "{method} {path}: {answer:?}");
+        }
+    }
+    running.node.stop().await;
+}
+
+#[tokio::test]
+async fn a_deleted_key_is_refused_at_once() {
+    let running = start().await;
+    assert_eq!(running.ask("GET", "/api/v5/clients").await.0, 200);
+    let id = running.key.split(':').next().unwrap();
+    Keys::of(&running.data()).delete(id).unwrap();
+    let refused = running.ask("GET", "/api/v5/clients").await;
+    assert_eq!((refused.0, &refused.json()["code"]), (401, &json!("BAD_API_KEY_OR_SECRET")));
+    running.node.stop().await;
+}
+
+#[tokio::test]
+async fn metrics_ask_for_a_key_if_configured() {
+    let running = start_with(|settings| settings.http.metrics_auth = true).await;
+    assert_eq!(running.send("GET", "/metrics", None, None).await.0, 401);
+    assert!(running.ask("GET", "/metrics").await.1.contains("tombolo_sessions 0"));
+    running.node.stop().await;
+}
+
+#[tokio::test]
+async fn the_admin_socket_is_its_owners_and_needs_no_key() {
+    let running = start().await;
+    let path = running.data().join(ADMIN_SOCKET);
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(running.ask_socket("GET", "/api/v5/clients").await.0, 200);
+    assert_eq!(running.ask_socket("GET", "/api/v5/nowhere").await.0, 404);
+    running.node.stop().await;
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_socket_that_was_left_behind_is_replaced() {
+    let first = start().await;
+    let settings = first.setup.settings();
+    let path = first.data().join(ADMIN_SOCKET);
+    first.node.stop().await;
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let mut settings = settings;
+    settings.http.bind = "127.0.0.1:0".parse().unwrap();
+    let second = Node::start(settings, None).await.unwrap();
+    assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn clients_are_listed_by_page_and_filter() {
+    let running = start().await;
+    let mut clients = Vec::new();
+    for id in ["c", "a", "b/1"] {
+        clients.push(running.join(Version::V5, id).await);
+    }
+    let all = running.ask("GET", "/api/v5/clients").await;
+    assert_eq!(column(&all, "clientid"), ["a", "b/1", "c"]);
+    assert_eq!(all.json()["meta"], json!({"page": 1, "limit": 100, "count": 3, "hasnext": false}));
+    let page = running.ask("GET", "/api/v5/clients?page=1&limit=2").await;
+    assert_eq!(page.json()["meta"], json!({"page": 1, "limit": 2, "count": 3, "hasnext": true}));
+    let page = running.ask("GET", "/api/v5/clients?page=2&limit=2").await;
+    assert_eq!(column(&page, "clientid"), ["c"]);
+    assert_eq!(column(&running.ask("GET", "/api/v5/clients?like_clientid=b%2F").await, "clientid"), ["b/1"]);
+    assert_eq!(column(&running.ask("GET", "/api/v5/clients?username=x").await, "clientid"), [""; 0]);
+    for bad in ["page=0", "limit=0", "limit=10001", "page=x", "clientd=a", "conn_state=x", "a=%"] {
+        let answer = running.ask("GET", &format!("/api/v5/clients?{bad}")).await;
+        assert_eq!((answer.0, &answer.json()["code"]), (400, &json!("BAD_REQUEST")), "{bad}");
+    }
+    let one = running.ask("GET", "/api/v5/clients/b%2F1").await.json();
+    assert_eq!(
+        (&one["clientid"], &one["connected"], &one["proto_ver"]),
+        (&json!("b/1"), &json!(true), &json!(5))
+    );
+    assert_eq!(one["listener"], "tcp:default");
+    let none = running.ask("GET", "/api/v5/clients/nobody").await;
+    assert_eq!((none.0, &none.json()["code"]), (404, &json!("CLIENTID_NOT_FOUND")));
+    running.node.stop().await;
+}
+
+#[tokio::test]
+async fn a_kicked_client_hears_it_and_is_gone() {
+    let running = start().await;
+    let mut client = running.join(Version::V5, "c").await;
+    client.subscribe("a/#", Q1).await;
+    assert_eq!(running.ask("DELETE", "/api/v5/clients/c").await, Answer(204, String::new()));
+    assert_eq!(client.next().await, Got::Disconnect(0x98));
+    assert_eq!(running.ask("DELETE", "/api/v5/clients/c").await.0, 404);
+    assert_eq!(running.ask("GET", "/api/v5/topics").await.json()["meta"]["count"], 0);
+    running.node.stop().await;
+}
+
+#[tokio::test]
+async fn subscriptions_and_topics() {
+    let running = start().await;
+    let (mut one, mut two) =
+        (running.join(Version::V5, "one").await, running.join(Version::V311, "two").await);
+    one.subscribe("a/+", Q1).await;
+    one.subscribe("$share/g/b/#", Q0).await;
+    two.subscribe("a/+", Q2).await;
+    let all = running.ask("GET", "/api/v5/subscriptions").await;
+    assert_eq!(column(&all, "topic"), ["$share/g/b/#", "a/+", "a/+"]);
+    assert_eq!(column(&all, "clientid"), ["one", "one", "two"]);
+    let path = |query: &str| format!("/api/v5/subscriptions?{query}");
+    for (query, count) in [
+        ("topic=a%2F%2B", 2),
+        ("qos=2", 1),
+        ("match_topic=b%2Fx", 1),
+        ("share_group=g", 1),
+        ("clientid=one", 2),
+    ] {
+        assert_eq!(running.ask("GET", &path(query)).await.json()["meta"]["count"], count, "{query}");
+    }
+    assert_eq!(running.ask("GET", &path("match_topic=a%2F%23%2Fb")).await.0, 400);
+    let own = running.ask("GET", "/api/v5/clients/two/subscriptions").await.json();
+    let node = own[0]["node"].clone();
+    let expected =
+        json!([{"node": node, "clientid": "two", "topic": "a/+", "qos": 2, "nl": 0, "rap": 0, "rh": 0}]);
+    assert_eq!(own, expected);
+    let topics = running.ask("GET", "/api/v5/topics").await;
+    assert_eq!(column(&topics, "topic"), ["$share/g/b/#", "a/+"]);
+    running.node.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_is_published() {
+    let running = start().await;
+    let body = json!({"topic": "a/b", "payload": "hello", "qos": 1});
+    let nobody = running.post("/api/v5/publish", &body).await;
+    assert_eq!((nobody.0, &nobody.json()["reason_code"]), (202, &json!(16)));
+    let mut client = running.join(Version::V5, "c").await;
+    client.subscribe("#", Q1).await;
+    let sent = running.post("/api/v5/publish", &body).await;
+    assert!(sent.0 == 200 && sent.json()["id"].is_string(), "{sent:?}");
+    assert_eq!(client.receive().await.text(), "hello");
+    let body = json!({
+        "topic": "a", "payload": "aGk=", "payload_encoding": "base64",
+        "properties": {"content_type": "text/plain", "user_properties": {"k": "v"}, "message_expiry_interval": 60},
+    });
+    assert_eq!(running.post("/api/v5/publish", &body).await.0, 200);
+    let message = client.receive().await;
+    assert_eq!(message.text(), "hi");
+    assert_eq!(message.properties().content_type(), Some("text/plain"));
+    assert_eq!(message.properties().user_properties().collect::<Vec<_>>(), [("k", "v")]);
+    assert_eq!(message.properties().message_expiry_interval(), Some(60));
+    running.node.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_published() {
+    let running = start().await;
+    let mut client = running.join(Version::V5, "c").await;
+    client.subscribe("#", Q0).await;
+    let message = |topic: &str| json!({"topic": topic, "payload": "x"});
+    let reserved =
+        ["$LINK/cluster/msg/B", "$LINK", "$SYS/brokers", "$SYS", "$delayed/1/a", "$share/g/a", "$queue/a"];
+    for topic in reserved.into_iter().chain(["", "a/#", "+", "a\0b"]) {
+        assert_eq!(running.post("/api/v5/publish", &message(topic)).await.0, 400, "{topic}");
+    }
+    let with = |name: &str, value: Value| {
+        let mut body = message("a");
+        body[name] = value;
+        body
+    };
+    for body in [
+        json!([]),
+        json!({"topic": "a"}),
+        with("qos", json!(3)),
+        with("retain", json!("yes")),
+        with("payload_encoding", json!("hex")),
+        with("unknown", json!(1)),
+        with("properties", json!({"response_topic": "a/#"})),
+        with("properties", json!({"payload_format_indicator": 2})),
+        with("properties", json!({"user_properties": {"a": 1}})),
+        with("payload", json!("x".repeat(1024 * 1024))),
+    ] {
+        assert_eq!(running.post("/api/v5/publish", &body).await.0, 400, "{body:.60}");
+    }
+    let send = |kind: &'static str, body: &'static str| {
+        running.send("POST", "/api/v5/publish", Some(&running.key), Some((kind, body)))
+    };
+    assert_eq!(send("text/plain", "{}").await.0, 415);
+    assert_eq!(send("application/json", "{").await.0, 400);
+    assert_eq!(send("application/json; charset=utf-8", "{}").await.0, 400);
+    client.quiet().await;
+    running.node.stop().await;
+}
+
+#[tokio::test]
+async fn retained_messages_are_listed_shown_and_deleted() {
+    let running = start().await;
+    for topic in ["p/2", "p/1", "q", "/lead", "$x/y"] {
+        retain(&running, topic).await;
+    }
+    let mut client = running.join(Version::V5, "c").await;
+    let publish = Publish { retain: true, qos: Q1, ..message("p/1", b"\xff\x00") };
+    client.publish_as(publish).await;
+    let list = "/api/v5/mqtt/retainer/messages";
+    assert_eq!(column(&running.ask("GET", list).await, "topic"), ["$x/y", "/lead", "p/1", "p/2", "q"]);
+    let page = running.ask("GET", &format!("{list}?limit=2&page=2")).await;
+    assert_eq!(column(&page, "topic"), ["p/1", "p/2"]);
+    assert_eq!(page.json()["meta"], json!({"page": 2, "limit": 2, "count": 5, "hasnext": true}));
+    assert_eq!(column(&running.ask("GET", &format!("{list}?topic=p%2F%2B")).await, "topic"), ["p/1", "p/2"]);
+    let one = "/api/v5/mqtt/retainer/message";
+    let shown = running.ask("GET", &format!("{one}/p%2F1")).await.json();
+    assert_eq!((&shown["payload"], &shown["qos"]), (&json!("/wA="), &json!(1)));
+    assert_eq!(running.ask("GET", &format!("{one}/p/2")).await.json()["payload"], "eA==");
+    assert_eq!(running.ask("GET", &format!("{one}/%2Flead")).await.json()["topic"], "/lead");
+    assert_eq!(running.ask("DELETE", &format!("{one}/p%2F1")).await.0, 204);
+    assert_eq!(running.ask("DELETE", &format!("{one}/p%2F1")).await.0, 404);
+    assert_eq!(running.ask("GET", &format!("{one}/p%2F1")).await.0, 404);
+    assert_eq!(running.ask("GET", &format!("{one}/%ff")).await.0, 400);
+    running.node.stop().await;
+}
+
+#[tokio::test]
+async fn statistics_under_emqx_names() {
+    let running = start().await;
+    let mut client = running.join(Version::V5, "c").await;
+    client.subscribe("a", Q0).await;
+    let stats = running.ask("GET", "/api/v5/stats").await.json();
+    assert_eq!((&stats[0]["sessions.count"], &stats[0]["subscriptions.count"]), (&json!(1), &json!(1)));
+    assert!(stats[0]["node"].is_string());
+    let stats = running.ask("GET", "/api/v5/stats?aggregate=true").await.json();
+    assert_eq!(stats["live_connections.count"], 1);
+    client.publish("other", b"x", Q1).await;
+    client.quiet().await;
+    let metrics = running.ask("GET", "/api/v5/metrics?aggregate=true").await.json();
+    assert_eq!(metrics["client.connect"], 1);
+    assert!(metrics["messages.qos1.received"].is_u64() && metrics["packets.connect.received"].is_u64());
+    running.node.stop().await;
+}
+
+#[tokio::test]
+async fn a_reload_is_asked_of_whoever_runs_the_broker() {
+    let mut running = start().await;
+    let mut reloads = std::mem::replace(&mut running.reloads, tokio::sync::mpsc::channel(1).1);
+    let outcomes = [Ok(vec!["log.level changed".to_owned()]), Err(vec!["tombolo.toml:1:1: no".to_owned()])];
+    let serving = tokio::spawn(async move {
+        for outcome in outcomes {
+            reloads.recv().await.unwrap().send(outcome).unwrap();
+        }
+    });
+    let done = running.ask("POST", "/api/v5/config/reload").await;
+    assert_eq!((done.0, done.json()), (200, json!({"changes": ["log.level changed"]})));
+    let refused = running.ask("POST", "/api/v5/config/reload").await;
+    assert_eq!((refused.0, &refused.json()["message"]), (400, &json!("tombolo.toml:1:1: no")));
+    serving.await.unwrap();
+    assert_eq!(running.ask("POST", "/api/v5/config/reload").await.0, 503);
+    running.node.stop().await;
+}
