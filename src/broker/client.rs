@@ -111,6 +111,12 @@ impl Client {
         self.connected.store(connected, Ordering::Relaxed);
     }
 
+    /// Whether a connection is attached.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
     /// Whether it takes a shared message now: a session without a connection only keeps it.
     #[must_use]
     pub fn eligibility(&self) -> Eligibility {

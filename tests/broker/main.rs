@@ -24,5 +24,6 @@ mod session;
 mod shared;
 mod shutdown;
 mod subscribe;
+mod sys;
 mod transports;
 mod will;
