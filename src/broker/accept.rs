@@ -31,6 +31,7 @@ use crate::broker::reasons;
 use crate::broker::reasons::ReasonStrings;
 use crate::broker::sessions::Attached;
 use crate::config::settings::ListenerKind;
+use crate::config::settings::Network;
 use crate::config::settings::Role;
 use crate::metrics::labels::ListenerType;
 use crate::metrics::labels::PacketType;
@@ -52,6 +53,7 @@ use crate::net::handshake;
 use crate::net::handshake::HandshakeError;
 use crate::net::handshake::Handshaken;
 use crate::net::listener::Accepted;
+use crate::net::proxy::ProxyError;
 use crate::net::random;
 use crate::net::tls::ServerTls;
 use crate::net::transport::Transport;
@@ -84,6 +86,8 @@ pub struct Endpoint {
     pub authn_enable: bool,
     /// What of a client certificate becomes the username.
     pub certificate_username: CertificateUsername,
+    /// Whose PROXY header is believed, where one must open each connection.
+    pub proxies: Option<Vec<Network>>,
     /// For TLS and WebSocket handshakes.
     pub handshake_timeout: Duration,
     /// TLS; a reload of certificates makes a new endpoint.
@@ -148,10 +152,14 @@ impl Drop for Present {
 async fn open(
     broker: &Arc<Broker>,
     endpoint: &Arc<Endpoint>,
-    stream: tokio::net::TcpStream,
+    mut stream: tokio::net::TcpStream,
     peer_addr: SocketAddr,
 ) -> Result<Connection, Refused> {
-    let handshaken = shake_hands(broker, endpoint, stream).await.map_err(Refused::Handshake)?;
+    // Header and handshakes share one time.
+    let until = time::Instant::now() + endpoint.handshake_timeout;
+    let peer_addr = told_address(endpoint, &mut stream, peer_addr).await.map_err(Refused::Handshake)?;
+    let shaking = shake_hands(broker, endpoint, stream, until.duration_since(time::Instant::now()));
+    let handshaken = shaking.await.map_err(Refused::Handshake)?;
     let Handshaken { mut transport, certificate } = handshaken;
     let (bytes, length) = match read_connect(broker, endpoint, &mut transport).await {
         Ok(read) => read,
@@ -221,12 +229,26 @@ async fn open(
     Ok(Connection::new(parts))
 }
 
+/// Behind a proxy, the address that the proxy tells. Anybody else who dials such a listener is turned away unread.
+async fn told_address(
+    endpoint: &Endpoint,
+    stream: &mut tokio::net::TcpStream,
+    peer: SocketAddr,
+) -> Result<SocketAddr, HandshakeError> {
+    let Some(proxies) = &endpoint.proxies else { return Ok(peer) };
+    if !proxies.iter().any(|block| block.holds(peer.ip())) {
+        return Err(ProxyError::Untrusted.into());
+    }
+    let told = handshake::accept_proxy(stream, endpoint.handshake_timeout).await?;
+    Ok(told.unwrap_or(peer))
+}
+
 async fn shake_hands(
     broker: &Broker,
     endpoint: &Endpoint,
     stream: tokio::net::TcpStream,
+    limit: Duration,
 ) -> Result<Handshaken, HandshakeError> {
-    let limit = endpoint.handshake_timeout;
     let message_max = broker.limits().server.max_packet_size as usize;
     match (endpoint.kind, endpoint.tls.as_deref()) {
         (ListenerKind::Ssl, Some(tls)) => handshake::accept_tls(stream, tls, limit).await,
@@ -316,7 +338,8 @@ async fn admit(
         password_verified: password == PasswordCheck::Good,
         certificate: certificate.as_ref(),
         role: auth_role(endpoint.role),
-        loopback: peer.ip().to_canonical().is_loopback(),
+        // Behind a proxy nobody is known to be on this machine.
+        loopback: endpoint.proxies.is_none() && peer.ip().to_canonical().is_loopback(),
     };
     let binding = auth::peer::bind(&credentials.peers, &facts);
     let authenticator = Authenticator {

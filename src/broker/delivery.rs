@@ -69,8 +69,6 @@ pub enum Reached {
     Nobody,
     /// At least one client or linked cluster got it or is owed it.
     Somebody,
-    /// A link's spool is full and `on_full` is `refuse`: the publisher is to know.
-    Refused,
 }
 
 impl Reached {
@@ -80,13 +78,13 @@ impl Reached {
         match self {
             Self::Nobody => ReasonCode::NoMatchingSubscribers,
             Self::Somebody => ReasonCode::Success,
-            Self::Refused => ReasonCode::QuotaExceeded,
         }
     }
 }
 
 impl Broker {
-    /// Delivers a run.
+    /// Delivers a run. The indices of messages that the full spool of a link refused are added to `refused`:
+    /// their publisher is to know.
     pub(super) fn deliver(
         &self,
         run: &mut Run<'_, '_>,
@@ -94,6 +92,7 @@ impl Broker {
         source: Source<'_>,
         now: Now,
         tally: &mut Tally,
+        refused: &mut Vec<usize>,
     ) -> Reached {
         let publisher = source.key();
         let mut matched = false;
@@ -118,7 +117,7 @@ impl Broker {
         if targets.links.is_empty() || source.identity().is_none() {
             return local;
         }
-        match self.links.forward(&targets.links, run.publications(), source, now) {
+        match self.links.forward(&targets.links, run.publications(), source, now, refused) {
             Reached::Nobody => local,
             linked => linked,
         }
@@ -153,7 +152,10 @@ impl Broker {
         let mut run = Run::new(&publications, &mut frames, now);
         let mut counts = Counts::default();
         let routed = self.routes.targets(publication.topic);
-        if self.deliver(&mut run, &routed.targets, source, now, &mut counts.tally) == Reached::Nobody {
+        // Nobody waits for an answer.
+        let mut refused = Vec::new();
+        let tally = &mut counts.tally;
+        if self.deliver(&mut run, &routed.targets, source, now, tally, &mut refused) == Reached::Nobody {
             counts.no_subscribers += 1;
         }
         counts.report(&self.metrics);

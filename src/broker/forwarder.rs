@@ -28,6 +28,7 @@ use crate::link::lane::LaneConfig;
 use crate::link::lane::OnFull;
 use crate::link::lane::Pushed;
 use crate::link::lane::SpoolBudget;
+use crate::link::lane::lane_of;
 use crate::link::message;
 use crate::link::message::MessageProperties;
 use crate::link::message::Outgoing;
@@ -72,12 +73,21 @@ impl LaneState {
         self.ledger.report(&self.lane, metrics);
     }
 
-    fn spool(&mut self, now: Now, message: &Outgoing<'_>) -> Pushed {
+    /// Everything that is not acknowledged, ready to be sent again. An empty lane stays.
+    fn give_up(&mut self, metrics: &LinkMetrics) -> Lane {
+        self.lane.handle_disconnected();
+        self.ledger.close(&self.lane, metrics);
+        self.ledger = Ledger::default();
+        self.waker = None;
+        std::mem::replace(&mut self.lane, Lane::new(LaneConfig::default(), SpoolBudget::new(0)))
+    }
+
+    fn spool(&mut self, now: Now, publisher: u32, message: &Outgoing<'_>) -> Pushed {
         let mut raw = 0;
         // Compression costs the publisher's turn more than all else; it is worth that once the link is behind.
         let behind = self.lane.queued() > 0;
         let deflater = &mut self.deflater;
-        let pushed = self.lane.push(now, message.qos, |out| {
+        let pushed = self.lane.push_from(publisher, now, message.qos, |out| {
             let start = out.len();
             message::put(out, message);
             raw = out.len() - start;
@@ -147,21 +157,27 @@ impl Forwarder {
 
     /// Spools a run of one publisher's messages: one lock, at most one wake-up. What the link drops for reasons
     /// of its own is taken and counted; a stopped or disabled link and a topic that is not exported reach
-    /// nobody; a full spool that is to refuse does.
-    pub fn push_run(&self, publications: &[Publication<'_>], source: Source<'_>, now: Now) -> Reached {
+    /// nobody. The indices of messages that a full spool refused are added to `refused`.
+    pub fn push_run(
+        &self,
+        publications: &[Publication<'_>],
+        source: Source<'_>,
+        now: Now,
+        refused: &mut Vec<usize>,
+    ) -> Reached {
         // What came by a link is never forwarded (`link-protocol.md` 6.1).
         let Source::Client(identity, key) = source else { return Reached::Nobody };
-        let lanes = self.lanes.len() as u64;
-        let Some(lane) = key.0.checked_rem(lanes).and_then(|index| self.lanes.get(index as usize)) else {
+        let publisher = key.0 as u32;
+        let Some(lane) = lane_of(publisher, self.lanes.len()).and_then(|index| self.lanes.get(index)) else {
             return Reached::Nobody;
         };
         let mut sequence = self.sequence.fetch_add(publications.len() as u64, Ordering::Relaxed);
-        let (mut taken, mut refused) = (false, false);
+        let mut taken = false;
         let mut state = lane.lock();
         if state.stop_ms.is_some() {
             return Reached::Nobody;
         }
-        for publication in publications {
+        for (index, publication) in publications.iter().enumerate() {
             sequence += 1;
             if !self.exports(publication.topic) {
                 self.metrics.messages_dropped[(Direction::Out, LinkDropReason::Filter)].inc();
@@ -171,8 +187,8 @@ impl Forwarder {
                 self.metrics.messages_dropped[(Direction::Out, LinkDropReason::Expired)].inc();
                 continue;
             };
-            match state.spool(now, &message) {
-                Pushed::Refused => refused = true,
+            match state.spool(now, publisher, &message) {
+                Pushed::Refused => refused.push(index),
                 Pushed::Spooled | Pushed::Dropped(_) => taken = true,
             }
         }
@@ -185,11 +201,7 @@ impl Forwarder {
         if let Some(waker) = waker {
             waker.wake();
         }
-        match (refused, taken) {
-            (true, _) => Reached::Refused,
-            (false, true) => Reached::Somebody,
-            (false, false) => Reached::Nobody,
-        }
+        if taken { Reached::Somebody } else { Reached::Nobody }
     }
 
     /// Ends every lane: what is spooled may still go until `deadline_ms`, then it is dropped and counted.
@@ -203,6 +215,37 @@ impl Forwarder {
             if let Some(waker) = waker {
                 waker.wake();
             }
+        }
+    }
+
+    /// Takes what is left in the lanes of the link before a change of its configuration, whose drivers have
+    /// ended; ours do not run yet. Each publisher's messages go to the lane where its next ones go. A disabled
+    /// link takes nothing.
+    pub fn take_over(&self, old: &Self) {
+        if self.lanes.is_empty() {
+            return;
+        }
+        let given = old.lanes.iter().map(|from| from.lock().give_up(&old.metrics));
+        let sorted: Vec<Lane> = if self.lanes.len() == old.lanes.len() {
+            given.collect()
+        } else {
+            let empty = || Lane::new(LaneConfig::default(), SpoolBudget::new(0));
+            let mut sorted: Vec<Lane> = self.lanes.iter().map(|_| empty()).collect();
+            given.for_each(|lane| lane.split(&mut sorted));
+            sorted
+        };
+        for (lane, older) in self.lanes.iter().zip(sorted) {
+            let mut state = lane.lock();
+            state.lane.take_over(older);
+            state.report(&self.metrics);
+        }
+    }
+
+    /// Drops and counts what is left: the link is gone.
+    pub fn drop_rest(&self) {
+        for lane in &self.lanes {
+            let left = lane.lock().give_up(&self.metrics).queued() as u64;
+            self.metrics.messages_dropped[(Direction::Out, LinkDropReason::LinkDeleted)].add(left);
         }
     }
 

@@ -6,6 +6,7 @@ mod inbox;
 mod report;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::sync::Arc;
 use std::task::Context;
@@ -14,6 +15,7 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 use crate::broker::link::inbox::Inbox;
+use crate::broker::link::told::Told;
 use crate::broker::routes;
 use crate::broker::routes::RouteChange;
 use crate::config::settings;
@@ -28,8 +30,8 @@ pub use crate::broker::link::driver::run;
 /// Lists the local routes; called on a thread that may take its time.
 pub type RouteSource = Arc<dyn Fn() -> Vec<routes::LocalRoute> + Send + Sync>;
 
-/// A snapshot with what it makes of plain and shared routes for the peer.
-type Snapshot = (Vec<LocalRoute>, [i64; 2]);
+/// A snapshot with what it makes of routes for the peer.
+type Snapshot = (Vec<LocalRoute>, Told);
 
 /// What the driver and everybody else share.
 #[derive(Debug, Default)]
@@ -131,14 +133,12 @@ fn replicated(route: &routes::LocalRoute) -> LocalRoute {
 
 /// The local routes that the link's topics reach.
 fn snapshot(source: &dyn Fn() -> Vec<routes::LocalRoute>, topics: &LinkTopics) -> Snapshot {
-    let mut counts = [0; 2];
+    let mut told = Told::default();
     let mut wanted = Vec::new();
     for route in source() {
-        let count = topics.intersections(&route.filter).len();
-        if count > 0 {
-            counts[usize::from(route.share.is_some())] += count as i64;
+        if told.change(&route, true, topics) > 0 {
             wanted.push(replicated(&route));
         }
     }
-    (wanted, counts)
+    (wanted, told)
 }

@@ -18,6 +18,7 @@ use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 
 use crate::broker::linger::linger;
+use crate::link::replicator::PUBACK_TIMEOUT_MS;
 use crate::metrics::labels::LinkState;
 use crate::metrics::labels::ReconnectReason;
 use crate::mqtt::decode::DecodeLimits;
@@ -53,6 +54,9 @@ pub const PACKET_BYTES_MAX: u32 = 256 * 1024;
 const SCRATCH_BYTES: usize = 64 * 1024;
 /// An idle connection gives a larger buffer than this back.
 const IDLE_BYTES_MAX: usize = 16 * 1024;
+/// With more unsent acknowledgements of ours than this the peer is not read any further. Our own messages do not
+/// count: two ends that each wait for the other to read would wait for ever.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
@@ -76,6 +80,9 @@ pub enum Lost {
     /// Nothing was heard for one and a half times the Keep Alive, PINGREQ unanswered.
     #[error("the peer is silent")]
     Silent,
+    /// The peer answers, but did not acknowledge a message in time.
+    #[error("no acknowledgement of a message within {PUBACK_TIMEOUT_MS} ms")]
+    Unacknowledged,
 }
 
 impl Lost {
@@ -85,7 +92,7 @@ impl Lost {
         match self {
             Self::Io(_) => ReconnectReason::Lost,
             Self::Malformed(_) | Self::Unexpected(_) => ReconnectReason::Protocol,
-            Self::Silent => ReconnectReason::Timeout,
+            Self::Silent | Self::Unacknowledged => ReconnectReason::Timeout,
             Self::Disconnected(reason) => match reason {
                 ReasonCode::SessionTakenOver => ReconnectReason::Takeover,
                 ReasonCode::ServerShuttingDown => ReconnectReason::Shutdown,
@@ -164,6 +171,8 @@ pub struct LinkClient {
     transport: Transport,
     unsent: Vec<u8>,
     sent: usize,
+    /// How much of `unsent` answers what the peer sent.
+    answer_bytes: usize,
     /// The beginning of a packet whose rest has not come yet.
     tail: Vec<u8>,
     /// `tail` came with CONNACK and was not looked at.
@@ -176,7 +185,16 @@ impl LinkClient {
     fn new(transport: Transport, tail: Vec<u8>, keep_alive_seconds: u16, now: Now) -> Self {
         let keep_alive = KeepAlive::new(u64::from(keep_alive_seconds) * 1000, now);
         let fresh = !tail.is_empty();
-        Self { transport, unsent: Vec::new(), sent: 0, tail, fresh, keep_alive, flushing: false }
+        Self {
+            transport,
+            unsent: Vec::new(),
+            sent: 0,
+            answer_bytes: 0,
+            tail,
+            fresh,
+            keep_alive,
+            flushing: false,
+        }
     }
 
     /// Whether everything was handed to the transport, so that the next burst may be collected.
@@ -190,6 +208,7 @@ impl LinkClient {
         if self.is_idle() {
             self.unsent.clear();
             self.sent = 0;
+            self.answer_bytes = 0;
         }
         &mut self.unsent
     }
@@ -222,7 +241,8 @@ impl LinkClient {
         Ok(wrote)
     }
 
-    /// Reads once and hands over every packet that is complete. Whether there was any byte.
+    /// Reads once and hands over every packet that is complete. Whether there was any byte. A peer that does not
+    /// take our answers is not read, until [`Self::write`] got rid of them.
     ///
     /// # Errors
     /// If the connection is gone or must end.
@@ -232,6 +252,9 @@ impl LinkClient {
         now: Now,
         mut handle: impl FnMut(Event<'_>),
     ) -> Result<bool, Lost> {
+        if !self.is_idle() && self.answer_bytes > ANSWER_BYTES_MAX {
+            return Ok(false);
+        }
         let mut tail = std::mem::take(&mut self.tail);
         let kept = tail.len();
         if kept >= SCRATCH_BYTES / 2 || self.fresh {
@@ -308,7 +331,10 @@ impl LinkClient {
     }
 
     fn acknowledge(&mut self, id: PacketId) {
-        encode_ack(PacketType::PubAck, Version::V5, id, ReasonCode::Success, self.buffer());
+        let buffer = self.buffer();
+        let before = buffer.len();
+        encode_ack(PacketType::PubAck, Version::V5, id, ReasonCode::Success, buffer);
+        self.answer_bytes += self.unsent.len() - before;
     }
 
     /// When to call [`Self::handle_timeout`], in monotonic milliseconds.

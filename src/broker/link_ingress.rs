@@ -37,7 +37,7 @@ use crate::time::Now;
 pub struct LinkIngress {
     cluster: Box<str>,
     /// The link whose quota this connection counts against.
-    entered: Option<Arc<Link>>,
+    entered: Arc<Link>,
     session: IngressSession,
     inflater: Inflater,
     cache: TopicCache,
@@ -46,11 +46,12 @@ pub struct LinkIngress {
 }
 
 impl LinkIngress {
-    /// For a connection bound to `cluster`; `None` when the peer has as many connections as it may.
+    /// For a connection bound to `cluster`; `None` when the peer has as many connections as it may, or there is
+    /// no such link (yet): nobody would count it.
     #[must_use]
     pub fn new(broker: &Broker, cluster: &str) -> Option<Self> {
-        let entered = broker.links.get(cluster);
-        if entered.as_ref().is_some_and(|link| !link.enter()) {
+        let entered = broker.links.get(cluster)?;
+        if !entered.enter() {
             return None;
         }
         Some(Self {
@@ -67,9 +68,7 @@ impl LinkIngress {
 
 impl Drop for LinkIngress {
     fn drop(&mut self) {
-        if let Some(link) = self.entered.take() {
-            link.leave();
-        }
+        self.entered.leave();
     }
 }
 
@@ -77,7 +76,10 @@ impl<'a> Turn<'_, 'a> {
     /// A PUBLISH of a bound connection on one of its own `$LINK` topics.
     pub(super) fn link_publish(&mut self, topic: &str, publish: &Publish<'a>) -> Result<(), Close> {
         let Some(mut ingress) = self.connection.ingress.take() else {
-            return Err(Close::Violation(ReasonCode::QuotaExceeded, "the peer has too many connections"));
+            return Err(Close::Violation(
+                ReasonCode::QuotaExceeded,
+                "the peer has too many connections, or no link",
+            ));
         };
         let link = self.connection.broker.links.get(&ingress.cluster);
         let result = match LinkTopic::parse(topic) {
@@ -121,6 +123,7 @@ impl<'a> Turn<'_, 'a> {
         };
         let decision = {
             let mut routes = link.routes.lock();
+            let before = routes.changes();
             let view = link.view();
             let decision = ingress::control(
                 &mut ingress.session,
@@ -130,7 +133,8 @@ impl<'a> Turn<'_, 'a> {
                 self.now,
                 control,
             );
-            link.apply_changes(&mut routes, &self.connection.broker.routes);
+            let made = routes.changes().saturating_sub(before);
+            link.apply_changes(&mut routes, made, &self.connection.broker.routes);
             decision
         };
         self.answer_control(decision, publish)
@@ -175,7 +179,17 @@ impl<'a> Turn<'_, 'a> {
                 let one = [publication];
                 let mut run = Run::new(&one, frames, self.now);
                 let tally = &mut connection.counts.tally;
-                let reached = connection.broker.deliver(&mut run, targets, Source::Link, self.now, tally);
+                let reached = connection.broker.deliver(
+                    &mut run,
+                    targets,
+                    Source::Link,
+                    self.now,
+                    tally,
+                    &mut Vec::new(),
+                );
+                if let Some(link) = link {
+                    link.metrics.messages[(Direction::In, one[0].qos)].inc();
+                }
                 reached.reason().as_u8()
             }
             MessageDecision::Drop { reason, code, error } => {
@@ -186,7 +200,6 @@ impl<'a> Turn<'_, 'a> {
             }
         };
         if let Some(link) = link {
-            link.metrics.messages[(Direction::In, publish.qos)].inc();
             link.metrics.bytes[(Direction::In, ByteKind::Wire)].add(publish.payload.len() as u64);
         }
         self.acknowledge_link(publish, code);

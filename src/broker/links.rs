@@ -11,8 +11,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use parking_lot::RwLock;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::task::JoinSet;
+use tokio::task::spawn_blocking;
+use tokio::task::yield_now;
 use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
 use tokio::time::timeout;
@@ -46,13 +49,19 @@ use crate::time::Now;
 const STOP_GRACE_MS: u64 = 2_000;
 /// Until when its connections must be closed.
 const STOP_MAX: Duration = Duration::from_secs(5);
+/// Changes of a peer's routes that one turn brings into the route table, whoever made them.
+const CHANGES_PER_TURN: usize = 1024;
+/// Changes that a turn made itself and has to bring there at once.
+const CHANGES_MADE_MAX: usize = 64 * 1024;
+/// Changes that may wait; what is more is done at once.
+const CHANGES_MAX: usize = 2 * remote_routes::ROUTES_MAX;
 /// How often expired actors of a peer are looked for.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One link as configured. A changed configuration makes a new one.
 #[derive(Debug)]
 pub struct Link {
-    /// Names it in the route table; never used again.
+    /// Names it in the route table. The link that replaces this one has it too; no other ever has.
     pub id: LinkId,
     /// The configuration.
     pub settings: settings::Link,
@@ -68,8 +77,10 @@ pub struct Link {
     pub forwarder: Forwarder,
     /// Our routes on their way to the peer.
     pub replication: Replication,
-    /// Connections of the peer to us.
-    connections: AtomicUsize,
+    /// Connections of the peer to us; a link that replaces another goes on counting.
+    connections: Arc<AtomicUsize>,
+    /// There are changes of the peer's routes which the table does not have yet.
+    behind: Notify,
     /// Its routes are void.
     stopped: AtomicBool,
     tasks: Mutex<Tasks>,
@@ -117,53 +128,69 @@ impl Link {
         self.metrics.connections[Direction::In].dec();
     }
 
-    /// Brings the route table up to date with what the peer said or with actors that expired. A link that is
-    /// disabled or was stopped has no routes there: nothing goes to its peer.
-    pub fn apply_changes(&self, routes: &mut RemoteRoutes, table: &Routes) {
-        let active = self.settings.enable && !self.stopped.load(Ordering::Relaxed);
-        for change in routes.drain_changes().filter(|_| active) {
+    /// Brings the route table up to date with what the peer said or with actors that expired, a bounded piece at
+    /// a time: a turn pays for the changes that it made itself (`made`), the link's own task for the rest. A link
+    /// that is disabled or was stopped has no routes there: nothing goes to its peer.
+    pub fn apply_changes(&self, routes: &mut RemoteRoutes, made: usize, table: &Routes) {
+        if self.stopped.load(Ordering::Relaxed) {
+            routes.drain_changes();
+            return;
+        }
+        let excess = routes.changes().saturating_sub(CHANGES_MAX);
+        let most = CHANGES_PER_TURN.max(made.min(CHANGES_MADE_MAX)).max(excess);
+        for change in routes.drain_oldest(most).filter(|_| self.settings.enable) {
             match change {
                 remote_routes::RouteChange::Appeared(filter) => table.add_link_route(self.id, &filter),
                 remote_routes::RouteChange::Vanished(filter) => table.remove_link_route(self.id, &filter),
             };
         }
+        if routes.changes() > 0 {
+            self.behind.notify_one();
+        }
         let count = i64::try_from(routes.len()).unwrap_or(i64::MAX);
         self.metrics.routes[(Direction::In, RouteKind::Plain)].set(count);
     }
 
-    /// Removes the routes of the peer's actors that have been silent for too long.
-    pub fn collect(&self, table: &Routes, now: Now) {
+    /// Removes the routes of the peer's actors that have been silent for too long. Whether changes are left.
+    pub fn collect(&self, table: &Routes, now: Now) -> bool {
         let mut routes = self.routes.lock();
         routes.collect(now);
-        self.apply_changes(&mut routes, table);
+        self.apply_changes(&mut routes, 0, table);
+        routes.changes() > 0
     }
 
     /// Takes over what the peer told `old`, the link before a change of its configuration: as long as the peer's
-    /// connection lives, it will not say it again. `old` has no routes from here on.
-    fn inherit(&self, old: &Self, table: &Routes) {
+    /// connection lives, it will not say it again. Both have one [`LinkId`], so that the table mostly stays as it
+    /// is. `publish` makes this link the one that everybody finds. `old` has no routes from here on.
+    fn inherit(&self, old: &Self, table: &Routes, publish: impl FnOnce()) {
         let mut mine = self.routes.lock();
+        publish();
         let mut theirs = old.routes.lock();
         old.stopped.store(true, Ordering::Relaxed);
-        if self.settings.quota == old.settings.quota {
-            *mine = std::mem::take(&mut *theirs);
-            if self.settings.enable {
-                for filter in mine.filters() {
-                    table.add_link_route(self.id, filter);
-                }
-            }
+        let mut told = std::mem::take(&mut *theirs);
+        drop(theirs);
+        let fits = told.limit(limits(&self.settings));
+        if fits {
+            *mine = told;
         }
-        theirs.clear();
-        old.apply_changes(&mut theirs, table);
-        self.apply_changes(&mut mine, table);
-        table.clear_link(old.id);
+        if !fits || !self.settings.enable {
+            // More than the peer is granted now: it will be told so, and may say it again.
+            table.clear_link(self.id);
+            mine.drain_changes();
+        } else if !old.settings.enable {
+            mine.announce();
+        }
+        self.apply_changes(&mut mine, 0, table);
     }
 
     /// Forgets the peer's routes.
     fn forget(&self, table: &Routes) {
-        let mut routes = self.routes.lock();
-        self.stopped.store(true, Ordering::Relaxed);
-        routes.clear();
-        self.apply_changes(&mut routes, table);
+        {
+            let mut routes = self.routes.lock();
+            self.stopped.store(true, Ordering::Relaxed);
+            *routes = RemoteRoutes::new(limits(&self.settings));
+        }
+        self.metrics.routes[(Direction::In, RouteKind::Plain)].set(0);
         table.clear_link(self.id);
     }
 
@@ -191,6 +218,12 @@ impl Link {
     /// Stops the tasks of this link and waits for them: our routes are taken back from the peer and messages
     /// in the spool may still go, for `STOP_GRACE_MS` at most.
     pub async fn stop(&self) {
+        self.end_tasks().await;
+        self.forwarder.drop_rest();
+    }
+
+    /// The same, but what could not be sent is left in the lanes.
+    async fn end_tasks(&self) {
         let deadline_ms = clock::now().plus_ms(STOP_GRACE_MS).mono_ms;
         self.forwarder.stop(deadline_ms);
         self.replication.stop(deadline_ms);
@@ -216,13 +249,31 @@ impl Link {
     }
 }
 
-/// Removes expired actors, for as long as the link lives.
+/// What the settings grant the peer.
+fn limits(settings: &settings::Link) -> RouteLimits {
+    let quota = settings.quota;
+    RouteLimits { actors: quota.actors, routes: quota.routes, ..RouteLimits::default() }
+}
+
+/// Removes expired actors and does what is left to do in the route table, for as long as the link lives.
 async fn watch(link: Arc<Link>, broker: Arc<Broker>) {
     let mut ticks = interval(WATCH_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
-        link.collect(&broker.routes, clock::now());
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = link.behind.notified() => {}
+        }
+        while link.collect(&broker.routes, clock::now()) {
+            yield_now().await;
+        }
+    }
+}
+
+/// Does what may take long where nobody waits for the thread.
+async fn in_background(work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = spawn_blocking(work).await {
+        tracing::error!("a change of a link has failed: {error}");
     }
 }
 
@@ -246,9 +297,8 @@ impl Links {
         self.links.read().values().map(Arc::clone).collect()
     }
 
-    /// Adds a link, or replaces the one to the same cluster, which is given back to be stopped.
-    pub fn insert(&self, link: Arc<Link>) -> Option<Arc<Link>> {
-        self.links.write().insert(link.settings.name.clone(), link)
+    fn insert(&self, link: Arc<Link>) {
+        self.links.write().insert(link.settings.name.clone(), link);
     }
 
     /// Takes a link out, to be stopped.
@@ -257,21 +307,33 @@ impl Links {
     }
 
     /// Starts a link. If there is one to the same cluster already it is stopped first, which may take a moment;
-    /// what its peer has told us stays unless the quota changed.
+    /// what its peer has told us stays unless a new quota is too small for it, and what is spooled stays unless
+    /// the link gets disabled.
     pub async fn start(broker: &Arc<Broker>, settings: settings::Link, cluster: &str, node: &str) {
-        let link = broker.links.build(settings, cluster, node, broker.metrics.as_ref());
-        if let Some(old) = broker.links.insert(Arc::clone(&link)) {
-            link.inherit(&old, &broker.routes);
-            // Both have the same Client Identifiers at the peer.
-            old.stop().await;
-        }
+        let old = broker.links.get(&settings.name);
+        let link = broker.links.make(settings, cluster, node, broker.metrics.as_ref(), old.as_deref());
+        let Some(old) = old else {
+            broker.links.insert(Arc::clone(&link));
+            return link.run(broker, node);
+        };
+        let (new, from, all) = (Arc::clone(&link), Arc::clone(&old), Arc::clone(broker));
+        in_background(move || new.inherit(&from, &all.routes, || all.links.insert(Arc::clone(&new)))).await;
+        // Both have the same Client Identifiers at the peer.
+        old.end_tasks().await;
+        let (new, from) = (Arc::clone(&link), Arc::clone(&old));
+        in_background(move || {
+            new.forwarder.take_over(&from.forwarder);
+            from.forwarder.drop_rest();
+        })
+        .await;
         link.run(broker, node);
     }
 
     /// Stops the link to this cluster and forgets it.
     pub async fn stop(broker: &Arc<Broker>, cluster: &str) {
         if let Some(link) = broker.links.remove(cluster) {
-            link.forget(&broker.routes);
+            let (gone, all) = (Arc::clone(&link), Arc::clone(broker));
+            in_background(move || gone.forget(&all.routes)).await;
             link.stop().await;
         }
     }
@@ -288,40 +350,51 @@ impl Links {
     /// A link that has no routes, messages or connections yet.
     #[must_use]
     pub fn build(&self, settings: settings::Link, cluster: &str, node: &str, metrics: &Metrics) -> Arc<Link> {
+        self.make(settings, cluster, node, metrics, None)
+    }
+
+    /// The same, perhaps to replace `old`.
+    fn make(
+        &self,
+        settings: settings::Link,
+        cluster: &str,
+        node: &str,
+        metrics: &Metrics,
+        old: Option<&Link>,
+    ) -> Arc<Link> {
         let topics = LinkTopics::parse(&settings.topics).unwrap_or_default(); // the configuration has checked them
-        let quota = settings.quota;
-        let limits = RouteLimits { actors: quota.actors, routes: quota.routes, ..RouteLimits::default() };
         let metrics = metrics.link(&settings.name);
         Arc::new(Link {
-            id: LinkId(self.next_id.fetch_add(1, Ordering::Relaxed)),
+            id: old.map_or_else(|| LinkId(self.next_id.fetch_add(1, Ordering::Relaxed)), |old| old.id),
             forwarder: Forwarder::new(&settings, cluster, Arc::clone(&metrics)),
             replication: Replication::new(&settings, topics.clone(), cluster, node),
             topics,
             cluster: Arc::from(cluster),
             metrics,
-            routes: Mutex::new(RemoteRoutes::new(limits)),
-            connections: AtomicUsize::new(0),
+            routes: Mutex::new(RemoteRoutes::new(limits(&settings))),
+            connections: old.map(|old| Arc::clone(&old.connections)).unwrap_or_default(),
+            behind: Notify::new(),
             stopped: AtomicBool::new(false),
             tasks: Mutex::default(),
             settings,
         })
     }
 
-    /// Hands a run of messages to every link that wants them.
+    /// Hands a run of messages to every link that wants them. The indices of messages that a link refused are
+    /// added to `refused`.
     pub fn forward(
         &self,
         ids: &[LinkId],
         publications: &[Publication<'_>],
         source: Source<'_>,
         now: Now,
+        refused: &mut Vec<usize>,
     ) -> Reached {
         let links = self.links.read();
         let mut all = Reached::Nobody;
         for link in links.values().filter(|link| ids.contains(&link.id)) {
-            match link.forwarder.push_run(publications, source, now) {
-                Reached::Refused => all = Reached::Refused,
-                Reached::Somebody if all == Reached::Nobody => all = Reached::Somebody,
-                Reached::Somebody | Reached::Nobody => {}
+            if link.forwarder.push_run(publications, source, now, refused) == Reached::Somebody {
+                all = Reached::Somebody;
             }
         }
         all

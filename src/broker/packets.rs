@@ -64,7 +64,7 @@ impl<'c, 'a> Turn<'c, 'a> {
             match decode::decode(&burst[used..], limits) {
                 Ok(Decoded::Packet { packet, len }) => {
                     used += len;
-                    if let Err(close) = self.packet(packet) {
+                    if let Err(close) = self.packet(packet).and_then(|()| self.check_unsaid()) {
                         break Err(close);
                     }
                 }
@@ -73,7 +73,7 @@ impl<'c, 'a> Turn<'c, 'a> {
             }
         };
         self.flush();
-        result
+        result.and_then(|used| self.check_unsaid().map(|()| used))
     }
 
     fn packet(&mut self, packet: Packet<'a>) -> Result<(), Close> {

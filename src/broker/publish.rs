@@ -47,6 +47,10 @@ pub struct Publisher {
     aliases: Aliases,
     cache: TopicCache,
     frames: RunFrames,
+    /// Messages of a run that the spool of a link refused.
+    refused: Vec<usize>,
+    /// A refusal that the protocol version cannot say.
+    unsaid: bool,
 }
 
 impl Publisher {
@@ -58,6 +62,8 @@ impl Publisher {
             aliases: Aliases::default(),
             cache: TopicCache::default(),
             frames: RunFrames::default(),
+            refused: Vec::new(),
+            unsaid: false,
         }
     }
 }
@@ -288,16 +294,44 @@ impl<'a> Turn<'_, 'a> {
         let mut run = Run::new(&publications, &mut connection.publisher.frames, self.now);
         let stored = broker.retain_run(&mut run);
         let source = Source::Client(&connection.publisher.identity, connection.client.key);
-        let reached = broker.deliver(&mut run, &targets, source, self.now, &mut connection.counts.tally);
+        let mut full = std::mem::take(&mut connection.publisher.refused);
+        let tally = &mut connection.counts.tally;
+        let reached = broker.deliver(&mut run, &targets, source, self.now, tally, &mut full);
         if reached == Reached::Nobody {
             connection.counts.no_subscribers += publications.len() as u64;
         }
         let reason = reached.reason();
         for (index, pending) in messages.iter().enumerate() {
             let Some((qos, id)) = pending.answer else { continue };
+            if full.contains(&index) {
+                self.refuse_full(qos, id);
+                continue;
+            }
             let refused = stored.get(index).is_some_and(|stored| !stored);
             self.acknowledge(qos, id, if refused { ReasonCode::QuotaExceeded } else { reason });
         }
+        full.clear();
+        self.connection.publisher.refused = full;
+    }
+
+    /// A link that is to refuse had no room. Before 5.0 an acknowledgement cannot say so: there is none, and the
+    /// connection ends, so that the client sends the message again.
+    fn refuse_full(&mut self, qos: QoS, id: PacketId) {
+        if self.connection.version == Version::V5 {
+            return self.acknowledge(qos, id, ReasonCode::QuotaExceeded);
+        }
+        if qos == QoS::ExactlyOnce {
+            self.connection.client.lock().session.inbound.forget(id);
+        }
+        self.connection.publisher.unsaid = true;
+    }
+
+    /// Ends the connection of a client that cannot be told of a refusal.
+    pub(super) fn check_unsaid(&self) -> Result<(), Close> {
+        if self.connection.publisher.unsaid {
+            return Err(Close::Violation(ReasonCode::QuotaExceeded, "the spool of a link is full"));
+        }
+        Ok(())
     }
 
     /// PUBACK or PUBREC. A PUBREC that refuses frees the Packet Identifier (`[MQTT-4.3.3-9]`).

@@ -48,6 +48,7 @@ fn one_listener(reading: &Reading<'_>, path: &str, listener: &Listener, settings
         let message = "a listener that accepts links cannot be without authentication";
         reading.error(&format!("{path}.authn.enable"), message);
     }
+    proxy(reading, path, listener);
     match &listener.ssl {
         Some(ssl) => listener_tls(reading, &format!("{path}.ssl"), listener, ssl, settings),
         None if listener.role.accepts_links() && !listener.allow_insecure => {
@@ -58,6 +59,16 @@ fn one_listener(reading: &Reading<'_>, path: &str, listener: &Listener, settings
             reading.error(&format!("{path}.role"), message);
         }
         None => {}
+    }
+}
+
+/// A PROXY header is believed from those that are named, and somebody must be.
+fn proxy(reading: &Reading<'_>, path: &str, listener: &Listener) {
+    if listener.proxy_protocol && listener.proxy_trusted.is_empty() {
+        let message = "proxy_protocol needs the addresses of the proxies; without any nobody could connect";
+        reading.error(&format!("{path}.proxy_trusted"), message);
+    } else if !listener.proxy_protocol && !listener.proxy_trusted.is_empty() {
+        reading.error(&format!("{path}.proxy_trusted"), "this needs proxy_protocol = true");
     }
 }
 
@@ -199,8 +210,9 @@ fn peer_proof(reading: &Reading<'_>, path: &str, link: &Link, settings: &Setting
     match (proven, peer.allow_unauthenticated) {
         (false, false) => error("", "the peer must prove itself: username, cert_sha256 or cert_cn"),
         (true, true) => error(".allow_unauthenticated", "this contradicts the proof next to it"),
-        (false, true) if doors.iter().any(|door| !door.bind.is_loopback()) => {
-            error(".allow_unauthenticated", "only where every listener that accepts links is on loopback");
+        (false, true) if doors.iter().any(|door| door.proxy_protocol || !door.bind.is_loopback()) => {
+            let message = "only where every listener that accepts links is on loopback, and behind no proxy";
+            error(".allow_unauthenticated", message);
         }
         _ => {}
     }

@@ -160,6 +160,7 @@ impl Flat {
             enable,
             max_connections,
             proxy_protocol,
+            proxy_trusted,
             allow_insecure,
             authn_enable,
             ssl,
@@ -169,6 +170,7 @@ impl Flat {
         self.put("enable", enable);
         self.put("max_connections", max_connections);
         self.put("proxy_protocol", proxy_protocol);
+        self.put("proxy_trusted", proxy_trusted.iter().map(ToString::to_string).collect::<Vec<_>>());
         self.put("allow_insecure", allow_insecure);
         self.put("authn.enable", authn_enable);
         let Some(ssl) = ssl else { return };

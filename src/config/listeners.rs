@@ -17,10 +17,12 @@ use super::settings::Bind;
 use super::settings::Listener;
 use super::settings::ListenerKind;
 use super::settings::ListenerTls;
+use super::settings::Network;
 use super::settings::PeerCertAs;
 use super::settings::Role;
 use super::settings::TlsVersions;
 use super::settings::Verify;
+use super::units;
 
 /// EMQX's `max_connections` of an ordinary listener.
 const CLIENT_CONNECTIONS: u64 = 1_024_000;
@@ -50,6 +52,7 @@ fn default_listener() -> Listener {
         enable: true,
         max_connections: u32::try_from(CLIENT_CONNECTIONS).unwrap_or(u32::MAX),
         proxy_protocol: false,
+        proxy_trusted: Vec::new(),
         allow_insecure: false,
         authn_enable: true,
         ssl: None,
@@ -89,18 +92,32 @@ fn listener(section: Section<'_>) -> Listener {
             .and_then(|number| narrow(number).ok())
             .unwrap_or_else(|| u32::try_from(connections).unwrap_or(u32::MAX)),
         proxy_protocol: section.or("proxy_protocol", false, parse::boolean),
+        proxy_trusted: proxy_trusted(&section),
         allow_insecure: section.or("allow_insecure", false, parse::boolean),
         authn_enable: authn(section.section("authn")),
         ssl: ssl(&section, kind, role),
     };
     section.optional("max_conn_rate", parse::or_word("infinity", parse::text));
-    section.list("proxy_trusted", parse::word);
     let limits = section.section("limits");
     limits.optional("messages_rate", parse::or_word("infinity", parse::text));
     limits.optional("bytes_rate", parse::or_word("infinity", parse::text));
     limits.finish();
     section.finish();
     listener
+}
+
+/// More than any number of load balancers: every connection is compared with each.
+const PROXY_TRUSTED_MAX: usize = 256;
+
+fn proxy_trusted(section: &Section<'_>) -> Vec<Network> {
+    let one = |node: &Node| units::network(&parse::word(node)?).map_err(Wrong::from);
+    let list = section.list("proxy_trusted", one).unwrap_or_default();
+    if list.len() > PROXY_TRUSTED_MAX {
+        section
+            .reading()
+            .error(&section.path("proxy_trusted"), format!("at most {PROXY_TRUSTED_MAX} addresses"));
+    }
+    list
 }
 
 /// EMQX's rule for names of listeners.

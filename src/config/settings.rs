@@ -18,6 +18,7 @@ pub use self::link::Peer;
 pub use self::link::Quota;
 pub use self::link::ServerAddr;
 pub use self::link::Spool;
+pub use self::network::Network;
 pub(crate) use self::secret::MASK;
 pub use self::secret::Secret;
 pub use self::tls::ListenerTls;
@@ -26,6 +27,7 @@ pub use self::tls::TlsVersions;
 pub use self::tls::Verify;
 
 mod link;
+mod network;
 mod secret;
 mod tls;
 
@@ -100,6 +102,8 @@ pub struct Listener {
     pub max_connections: u32,
     /// Whether a PROXY header opens each connection.
     pub proxy_protocol: bool,
+    /// Whose PROXY header is believed; not empty with `proxy_protocol`.
+    pub proxy_trusted: Vec<Network>,
     /// Lets a listener of role link or any go below the link column of `authn-tls.md` section 1.
     pub allow_insecure: bool,
     /// Whether clients of this listener are authenticated (`authn.enable`).

@@ -1,7 +1,9 @@
 //! Durations, sizes and host addresses as text: EMQX's notation.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use super::settings::Network;
 use super::settings::ServerAddr;
 
 /// A century: longer durations are surely not meant, and sums of two stay far from overflow.
@@ -96,6 +98,19 @@ fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
     }
 }
 
+/// An IP address, or a block of them such as `10.0.0.0/8`.
+pub(super) fn network(text: &str) -> Result<Network, String> {
+    let wrong = || format!("`{text}` is neither an IP address nor a block such as \"10.0.0.0/8\"");
+    let Some((address, length)) = text.split_once('/') else {
+        return text.parse::<IpAddr>().map(Network::of).map_err(|_| wrong());
+    };
+    let plain = length.bytes().all(|byte| byte.is_ascii_digit());
+    let address = address.parse().map_err(|_| wrong())?;
+    let length = length.parse().ok().filter(|_| plain).ok_or_else(wrong)?;
+    Network::new(address, length)
+        .ok_or_else(|| format!("`{text}` is no block: its length does not fit, or bits behind it are set"))
+}
+
 /// A SHA-256 fingerprint: 64 hexadecimal digits, colons between bytes allowed.
 pub(super) fn fingerprint(text: &str) -> Result<[u8; 32], String> {
     let wrong = || format!("`{text}` is not a SHA-256 fingerprint: 64 hexadecimal digits");
@@ -179,10 +194,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn networks() {
+        for (text, shown) in [("10.0.0.0/8", "10.0.0.0/8"), ("::1", "::1/128"), ("192.0.2.7", "192.0.2.7/32")]
+        {
+            assert_eq!(network(text).map(|block| block.to_string()), Ok(shown.to_owned()));
+        }
+        for text in
+            ["", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/+8", "localhost", "10.0.0/8", "/8"]
+        {
+            assert!(network(text).is_err(), "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_text_panics(text in ".{0,80}") {
-            let _ = (duration(&text), size(&text), server(&text, 1), fingerprint(&text));
+            let _ = (duration(&text), size(&text), server(&text, 1), fingerprint(&text), network(&text));
         }
 
         #[test]

@@ -27,8 +27,6 @@ const NOT_BUILT_YET: &[(&str, Only)] = &[
     ("data.durability", Only::Word("memory")),
     ("listeners[].type", Only::Not("unix")),
     ("listeners[].max_conn_rate", Only::Word("infinity")),
-    ("listeners[].proxy_protocol", Only::False),
-    ("listeners[].proxy_trusted", Only::Empty),
     ("listeners[].limits.messages_rate", Only::Word("infinity")),
     ("listeners[].limits.bytes_rate", Only::Word("infinity")),
     ("listeners[].ssl.password", Only::Absent),

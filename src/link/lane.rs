@@ -78,6 +78,7 @@ pub enum Acked {
 struct Entry {
     span: Span,
     pushed_ms: u64,
+    publisher: u32,
     acknowledged: bool,
     sent: bool,
 }
@@ -122,6 +123,12 @@ fn id_at(first: u16, offset: usize) -> u16 {
     ((usize::from(first) - 1 + offset) % SPAN_MAX) as u16 + 1
 }
 
+/// Which of so many lanes a publisher's messages take: always the same, so that they stay in order.
+#[must_use]
+pub fn lane_of(publisher: u32, lanes: usize) -> Option<usize> {
+    (publisher as usize).checked_rem(lanes)
+}
+
 impl Lane {
     /// An empty lane without a connection.
     #[must_use]
@@ -142,6 +149,17 @@ impl Lane {
 
     /// Spools what `encode` appends. `qos` is the message's own.
     pub fn push(&mut self, now: Now, qos: QoS, encode: impl FnOnce(&mut Vec<u8>)) -> Pushed {
+        self.push_from(0, now, qos, encode)
+    }
+
+    /// The same, remembering for [`Self::split`] who publishes.
+    pub fn push_from(
+        &mut self,
+        publisher: u32,
+        now: Now,
+        qos: QoS,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> Pushed {
         self.counters.pushed += 1;
         let acknowledged = qos != QoS::AtMostOnce;
         if !acknowledged && self.connection.is_none() && !self.config.qos0 {
@@ -152,7 +170,7 @@ impl Lane {
             self.arena.release(span);
             return self.turned_away(DropReason::TooLarge);
         }
-        let entry = Entry { span, pushed_ms: now.mono_ms, acknowledged, sent: false };
+        let entry = Entry { span, pushed_ms: now.mono_ms, publisher, acknowledged, sent: false };
         if !self.make_room(entry.cost()) {
             self.arena.release(span);
             let pushed = self.turned_away(DropReason::SpoolFull);
@@ -224,6 +242,42 @@ impl Lane {
                     self.drop_entry(entry, DropReason::Offline);
                 }
             }
+        }
+    }
+
+    /// Puts what another lane still has before what this one has; what was in flight there counts as sent
+    /// before. The budget may be exceeded by it: what was accepted once is not dropped for a smaller spool.
+    pub fn take_over(&mut self, mut older: Self) {
+        older.handle_disconnected();
+        self.handle_disconnected();
+        self.counters.pushed += older.queue.len() as u64;
+        self.budget.force(older.bytes);
+        self.bytes += older.bytes;
+        // The rest of `older` gives back what it had reserved.
+        let mut arena = std::mem::replace(&mut self.arena, std::mem::take(&mut older.arena));
+        let newer = std::mem::replace(&mut self.queue, std::mem::take(&mut older.queue));
+        self.queue.reserve(newer.len());
+        for entry in newer {
+            let span = self.arena.append(|out| out.extend_from_slice(arena.bytes(entry.span)));
+            arena.release(entry.span);
+            self.queue.push_back(Entry { span, ..entry });
+        }
+    }
+
+    /// Moves everything to other lanes, each message behind what [`lane_of`] its publisher has.
+    pub fn split(mut self, lanes: &mut [Self]) {
+        self.handle_disconnected();
+        let count = lanes.len();
+        while let Some(entry) = self.queue.pop_front() {
+            let Some(lane) = lane_of(entry.publisher, count).and_then(|index| lanes.get_mut(index)) else {
+                return;
+            };
+            let span = lane.arena.append(|out| out.extend_from_slice(self.arena.bytes(entry.span)));
+            lane.budget.force(entry.cost());
+            lane.bytes += entry.cost();
+            lane.counters.pushed += 1;
+            lane.queue.push_back(Entry { span, ..entry });
+            self.free(entry);
         }
     }
 
@@ -323,6 +377,13 @@ impl Lane {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.unacked
+    }
+
+    /// The first message that was sent and is not acknowledged.
+    #[must_use]
+    pub fn oldest_in_flight(&self) -> Option<PacketId> {
+        // What is acknowledged leaves the front at once.
+        self.in_flight.front().and_then(|_| PacketId::new(self.first_id))
     }
 
     /// Bytes of the budget this lane uses.

@@ -5,6 +5,7 @@
 //! last bit, and a filter is wanted while it has a row.
 
 use std::collections::HashMap;
+use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
@@ -153,7 +154,7 @@ pub struct RemoteRoutes {
     rows: usize,
     bytes: usize,
     ignored: u64,
-    changes: Vec<RouteChange>,
+    changes: VecDeque<RouteChange>,
 }
 
 impl RemoteRoutes {
@@ -256,7 +257,7 @@ impl RemoteRoutes {
         let rows = match self.filters.get_mut(filter) {
             Some(rows) => rows,
             None => {
-                self.changes.push(RouteChange::Appeared(filter.into()));
+                self.changes.push_back(RouteChange::Appeared(filter.into()));
                 self.filters.entry(filter.into()).or_insert_with(|| Rows::Few(SmallVec::new()))
             }
         };
@@ -284,7 +285,7 @@ impl RemoteRoutes {
             if rows.is_empty()
                 && let Some((filter, _)) = self.filters.remove_entry(filter)
             {
-                self.changes.push(RouteChange::Vanished(filter));
+                self.changes.push_back(RouteChange::Vanished(filter));
             }
         }
         1
@@ -319,6 +320,23 @@ impl RemoteRoutes {
         }
     }
 
+    /// Changes what the peer is granted, unless it has more than that already; whether it was changed.
+    pub fn limit(&mut self, limits: RouteLimits) -> bool {
+        let limits = RouteLimits { actors: limits.actors.min(ACTORS_MAX), ..limits };
+        let fits =
+            self.actors.len() <= limits.actors && self.rows <= limits.routes && self.bytes <= limits.bytes;
+        if fits {
+            self.limits = limits;
+        }
+        fits
+    }
+
+    /// Says of every filter anew that it is wanted, instead of the changes not drained yet: for a table that
+    /// has none of them.
+    pub fn announce(&mut self) {
+        self.changes = self.filters.keys().map(|filter| RouteChange::Appeared(filter.clone())).collect();
+    }
+
     /// Forgets everything: the link is gone.
     pub fn clear(&mut self) {
         self.actors.clear();
@@ -334,8 +352,20 @@ impl RemoteRoutes {
     }
 
     /// The changes since the last call, in order. Drain after every other call.
-    pub fn drain_changes(&mut self) -> std::vec::Drain<'_, RouteChange> {
+    pub fn drain_changes(&mut self) -> std::collections::vec_deque::Drain<'_, RouteChange> {
         self.changes.drain(..)
+    }
+
+    /// The oldest of them, as many as asked for.
+    pub fn drain_oldest(&mut self, most: usize) -> std::collections::vec_deque::Drain<'_, RouteChange> {
+        let count = most.min(self.changes.len());
+        self.changes.drain(..count)
+    }
+
+    /// How many changes are not drained.
+    #[must_use]
+    pub fn changes(&self) -> usize {
+        self.changes.len()
     }
 
     /// The filters the peer wants.

@@ -303,7 +303,7 @@ impl Replicator {
         match answer {
             Err(_) => self.refused(Problem::UnreadableAck),
             Ok(ack) => match ack.result {
-                Err(reason) => self.refused(Problem::Rejected(reason.into_owned())),
+                Err(reason) => self.refused(Problem::rejected(&reason)),
                 Ok(()) => {
                     self.peer_needed_bootstrap = ack.need_bootstrap;
                     self.accepted(now);

@@ -66,6 +66,8 @@ label! {
     RejectReason as "reason" {
         /// The listener has `max_connections` already.
         MaxConnections = "max_connections",
+        /// No PROXY header, a malformed one, or one of somebody who is not trusted.
+        ProxyProtocol = "proxy_protocol",
         /// The TLS handshake failed.
         TlsHandshake = "tls_handshake",
         /// The WebSocket handshake failed.

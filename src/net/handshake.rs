@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -14,6 +15,8 @@ use crate::auth::certificate::CertificateError;
 use crate::auth::certificate::CertificateFacts;
 use crate::auth::certificate::check_link_certificate;
 use crate::metrics::labels::RejectReason;
+use crate::net::proxy;
+use crate::net::proxy::ProxyError;
 use crate::net::tls::ServerTls;
 use crate::net::transport::ServerTlsStream;
 use crate::net::transport::Transport;
@@ -37,6 +40,9 @@ pub enum HandshakeError {
     /// The connection failed.
     #[error("{0}")]
     Io(io::Error),
+    /// What the PROXY protocol asks for is not there.
+    #[error("PROXY protocol: {0}")]
+    Proxy(#[from] ProxyError),
     /// TLS refused it; the client has its alert.
     #[error("TLS: {0}")]
     Tls(rustls::Error),
@@ -55,6 +61,7 @@ impl HandshakeError {
         match self {
             Self::Timeout => RejectReason::Timeout,
             Self::Io(_) => RejectReason::Lost,
+            Self::Proxy(_) => RejectReason::ProxyProtocol,
             Self::Tls(_) | Self::Certificate(_) => RejectReason::TlsHandshake,
             Self::WebSocket(_) => RejectReason::WebSocketHandshake,
         }
@@ -64,6 +71,19 @@ impl HandshakeError {
 /// `tokio-rustls` wraps the library's error into an I/O error; this takes it out again.
 pub(super) fn tls_error(error: io::Error) -> Result<rustls::Error, io::Error> {
     error.downcast::<rustls::Error>()
+}
+
+/// Reads the PROXY header that opens a connection: whom it tells, if anybody (`None`: the proxy itself speaks, or
+/// does not know).
+///
+/// # Errors
+/// If there is none, if it is malformed, or if it is not whole in time.
+pub async fn accept_proxy(
+    stream: &mut TcpStream,
+    limit: Duration,
+) -> Result<Option<SocketAddr>, HandshakeError> {
+    let header = timeout(limit, proxy::read_header(stream)).await;
+    header.unwrap_or(Err(HandshakeError::Timeout))
 }
 
 /// Accepts TLS.

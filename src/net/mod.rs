@@ -7,6 +7,7 @@ pub mod handshake;
 pub mod listener;
 pub mod pem;
 pub mod pin;
+pub mod proxy;
 pub mod random;
 pub mod tls;
 pub mod transport;

@@ -17,6 +17,7 @@ mod keepalive;
 mod limits;
 mod link_confinement;
 mod metrics;
+mod proxy;
 mod publish;
 mod reload;
 mod retained;

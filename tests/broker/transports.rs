@@ -110,8 +110,23 @@ pub(crate) async fn tls_client(
     dial("127.0.0.1", address.port(), Some(&tls), LIMIT).await.map(Client::over)
 }
 
+/// TLS over a connection that is there already.
+pub(crate) async fn tls_over(stream: TcpStream, authority: &Authority) -> impl Io + use<> {
+    let options = ClientTlsOptions {
+        cacertfile: Some(authority.file()),
+        certfile: None,
+        keyfile: None,
+        verify: Verify::Peer,
+        server_name: None,
+        versions: vec![TlsVersion::V13],
+    };
+    let tls = ClientTls::load(&options, clock::now()).unwrap();
+    let connector = tokio_rustls::TlsConnector::from(tls.config);
+    connector.connect("localhost".try_into().unwrap(), stream).await.unwrap()
+}
+
 /// MQTT over WebSocket on any stream: binary frames one way and the other through a pipe.
-async fn websocket(stream: impl Io + 'static, chunk: usize) -> Client {
+pub(crate) async fn websocket(stream: impl Io + 'static, chunk: usize) -> Client {
     let mut request = "ws://localhost/mqtt".into_client_request().unwrap();
     request.headers_mut().insert("Sec-WebSocket-Protocol", "mqtt".parse().unwrap());
     let (mut socket, response) = tokio_tungstenite::client_async(request, stream).await.unwrap();

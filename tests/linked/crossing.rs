@@ -47,6 +47,11 @@ async fn every_version_and_qos_arrives_once() {
         subscriber.quiet().await;
     }
     until(&pair.a, SENT, |count| count == 9).await;
+    // Both ends count the message that crossed, by its own QoS over there.
+    for qos in 0..3 {
+        let sample = format!(r#"tombolo_link_messages_total{{peer="A",dir="in",qos="{qos}"}}"#);
+        assert_eq!(metric(&pair.b, &sample), 3, "{sample}");
+    }
 }
 
 #[tokio::test]

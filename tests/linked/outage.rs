@@ -1,11 +1,19 @@
 //! The link is cut while both brokers live: nothing of QoS 1 or 2 is lost, nothing comes out of order.
 
+use tombolo::mqtt::packet::Packet;
+use tombolo::mqtt::packet::PacketType;
+use tombolo::mqtt::packet::Publish;
 use tombolo::mqtt::packet::Version;
 
+use crate::harness::Client;
+use crate::harness::Got;
 use crate::harness::Q1;
 use crate::harness::Q2;
+use crate::harness::id;
+use crate::harness::message;
 use crate::pair::EVERYTHING;
 use crate::pair::Pair;
+use crate::pair::Wishes;
 use crate::pair::join;
 use crate::pair::metric;
 use crate::pair::until;
@@ -87,4 +95,54 @@ async fn many_short_cuts_lose_nothing() {
     }
     until(&pair.a, SPOOLED, |count| count == 0).await;
     assert_eq!(metric(&pair.a, UNACCOUNTED), 0);
+}
+
+#[tokio::test]
+async fn a_full_spool_that_refuses_tells_every_publisher_as_well_as_it_can() {
+    let more = "[cluster.links.spool]\nmax_bytes = 4096\non_full = \"refuse\"\n";
+    let pair = Pair::start(&Wishes { more, ..EVERYTHING }).await;
+    let mut subscriber = join(&pair.b, Version::V5, "s").await;
+    subscriber.subscribe("c/#", Q2).await;
+    pair.wanted(&pair.a, 1).await;
+    pair.cut();
+    until(&pair.a, r#"tombolo_link_up{peer="B"}"#, |up| up == 0).await;
+    let mut new = join(&pair.a, Version::V5, "new").await;
+    let mut old = join(&pair.a, Version::V311, "old").await;
+    // Nothing that compression could make smaller.
+    let mut state = 1_u32;
+    let large: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    })
+    .take(4096)
+    .collect();
+    // One burst each, of which only the second message is refused.
+    let burst = |client: &Client, qos| -> Vec<u8> {
+        let payloads = [b"small", &large[..], b"small"];
+        let packets = (1..).zip(payloads).map(|(number, payload)| {
+            client.encoded(&Packet::Publish(Publish {
+                qos,
+                packet_id: Some(id(number)),
+                ..message("c/1", payload)
+            }))
+        });
+        packets.flatten().collect()
+    };
+    let bytes = burst(&new, Q1);
+    new.write(&bytes).await;
+    for (number, reason) in [(1, 0), (2, 0x97), (3, 0)] {
+        assert_eq!(new.next().await, Got::Ack(PacketType::PubAck, number, reason));
+    }
+    // An older version cannot be told otherwise than by the end of the connection.
+    let bytes = burst(&old, Q2);
+    old.write(&bytes).await;
+    for number in [1, 3] {
+        assert_eq!(old.next().await, Got::Ack(PacketType::PubRec, number, 0));
+    }
+    old.refused(0x97).await;
+    pair.heal();
+    for _ in 0..4 {
+        assert_eq!(subscriber.receive().await.text(), "small");
+    }
+    pair.linked().await;
 }

@@ -20,9 +20,8 @@ use crate::broker::links::Link;
 use crate::link::backoff::Backoff;
 use crate::link::lane::Acked;
 use crate::link::lane::Lane;
-use crate::link::lane::LaneConfig;
-use crate::link::lane::SpoolBudget;
 use crate::link::name;
+use crate::link::replicator::PUBACK_TIMEOUT_MS;
 use crate::link::replicator::RECONNECT_FIRST_MS;
 use crate::link::replicator::RECONNECT_MS;
 use crate::metrics::labels::ByteKind;
@@ -31,6 +30,7 @@ use crate::metrics::labels::ReconnectReason;
 use crate::mqtt::frame;
 use crate::mqtt::frame::PublishHeader;
 use crate::mqtt::packet::PacketId;
+use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::QoS;
 use crate::mqtt::packet::Version;
 use crate::mqtt::reason::ReasonCode;
@@ -60,6 +60,7 @@ struct Driver {
     backoff: Backoff,
     attempt_ms: u64,
     alarm: Alarm,
+    patience: Patience,
     /// Acknowledgements of one read.
     acks: Vec<(PacketId, u8)>,
     /// What the last problem was: the same one is not logged at every attempt.
@@ -81,6 +82,7 @@ pub async fn run_lane(link: Arc<Link>, index: usize, node: Arc<str>) {
         backoff: Backoff::new(RECONNECT_FIRST_MS, RECONNECT_MS),
         attempt_ms: 0,
         alarm: Alarm::default(),
+        patience: Patience::default(),
         acks: Vec::new(),
         last_problem: String::new(),
         stop_ms: None,
@@ -192,13 +194,18 @@ impl Driver {
     fn try_turn(&mut self, cx: &mut Context<'_>, now: Now) -> Result<bool, Lost> {
         let Phase::Connected(client) = &mut self.phase else { return Ok(false) };
         let acks = &mut self.acks;
-        let read = client.read(cx, now, |event| {
-            if let Event::PubAck(ack) = event {
-                acks.push((ack.packet_id, ack.reason.as_u8()));
-            }
+        let mut foreign = None;
+        let read = client.read(cx, now, |event| match event {
+            Event::PubAck(ack) => acks.push((ack.packet_id, ack.reason.as_u8())),
+            // A lane subscribes to nothing.
+            Event::Publish(_) => foreign = Some(PacketType::Publish),
+            Event::SubAck(_) => foreign = Some(PacketType::SubAck),
         })?;
+        if let Some(packet) = foreign {
+            return Err(Lost::Unexpected(packet));
+        }
         client.handle_timeout(now)?;
-        let expires_ms = {
+        let (expires_ms, oldest) = {
             let mut state = self.link.forwarder.lanes[self.index].lock();
             state.listen(cx);
             if acknowledge(&mut state.lane, acks) {
@@ -212,21 +219,27 @@ impl Driver {
             state.report(&self.link.metrics);
             self.stop_ms = state.stop_ms;
             self.drained = state.lane.queued() == 0 && state.lane.in_flight() == 0;
-            state.lane.poll_timeout()
+            (state.lane.poll_timeout(), state.lane.oldest_in_flight())
         };
         let wrote = client.write(cx, now)?;
+        let ack_ms = self.patience.watch(oldest, client.is_idle(), now);
+        if ack_ms.is_some_and(|due| now.mono_ms >= due) {
+            return Err(Lost::Unacknowledged);
+        }
         if read || wrote > 0 {
             self.link.metrics.bytes[(Direction::Out, ByteKind::Wire)].add(wrote as u64);
             return Ok(true);
         }
         client.rest();
-        let due_ms = [self.stop_ms, expires_ms].into_iter().flatten().fold(client.poll_timeout(), u64::min);
+        let due_ms =
+            [self.stop_ms, expires_ms, ack_ms].into_iter().flatten().fold(client.poll_timeout(), u64::min);
         Ok(self.alarm.poll(cx, Some(due_ms), now))
     }
 
     /// The connection is gone: what was in flight is sent again on the next one.
     fn lost(&mut self, lost: &Lost, now: Now) {
         self.acks.clear();
+        self.patience = Patience::default();
         self.link.metrics.connections[Direction::Out].dec();
         {
             let mut state = self.state();
@@ -256,15 +269,13 @@ impl Driver {
         self.phase = Phase::Waiting((self.attempt_ms + pause_ms).max(now.mono_ms));
     }
 
-    /// The link is stopped: what the lane still has is dropped and counted.
+    /// The link is stopped. What the lane still has is its owner's to drop or to hand on.
     fn finish(&mut self) -> Option<LinkClient> {
         {
             let mut state = self.state();
-            let LaneState { lane, ledger, waker, .. } = &mut *state;
-            ledger.close(lane, &self.link.metrics);
-            // Gives the memory back, whoever still holds the link.
-            *lane = Lane::new(LaneConfig::default(), SpoolBudget::new(0));
-            *waker = None;
+            state.lane.handle_disconnected();
+            state.report(&self.link.metrics);
+            state.waker = None;
         }
         match std::mem::replace(&mut self.phase, Phase::Stopped) {
             Phase::Connected(client) => {
@@ -273,6 +284,26 @@ impl Driver {
             }
             _ => None,
         }
+    }
+}
+
+/// How long the peer has owed the acknowledgement of the oldest message in flight. It counts from when that message
+/// became the oldest and was handed to the transport, so a slow peer that acknowledges one after the other is not
+/// taken for one that has stopped.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    oldest: Option<PacketId>,
+    since_ms: u64,
+}
+
+impl Patience {
+    /// When it ends, in monotonic milliseconds. `sent`: nothing waits for the transport.
+    pub(super) fn watch(&mut self, oldest: Option<PacketId>, sent: bool, now: Now) -> Option<u64> {
+        if oldest != self.oldest || !sent {
+            self.oldest = oldest;
+            self.since_ms = now.mono_ms;
+        }
+        oldest.map(|_| self.since_ms.saturating_add(PUBACK_TIMEOUT_MS))
     }
 }
 

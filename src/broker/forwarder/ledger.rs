@@ -49,14 +49,13 @@ impl Ledger {
         shift(&metrics.ledger_unaccounted, &mut self.unaccounted, lane.unaccounted());
     }
 
-    /// The lane ends: what it still has is dropped.
+    /// The lane ends: what it still has no longer counts here.
     pub(super) fn close(&mut self, lane: &Lane, metrics: &LinkMetrics) {
         self.report(lane, metrics);
-        let left = (lane.queued() + lane.in_flight()) as u64;
-        metrics.messages_dropped[(Direction::Out, LinkDropReason::LinkDeleted)].add(left);
         shift(&metrics.spool_messages, &mut self.queued, 0);
         shift(&metrics.spool_bytes, &mut self.bytes, 0);
         shift(&metrics.inflight, &mut self.in_flight, 0);
+        shift(&metrics.ledger_unaccounted, &mut self.unaccounted, 0);
     }
 }
 

@@ -5,7 +5,9 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::acl::confine::ListenerRole;
+use crate::broker::forwarder::driver::Patience;
 use crate::broker::identity::Proof;
+use crate::broker::link_client::Lost;
 use crate::broker::link_client::tests::Peer;
 use crate::broker::link_client::tests::Seen;
 use crate::broker::link_client::tests::in_time;
@@ -14,8 +16,12 @@ use crate::broker::link_client::tests::settings;
 use crate::broker::links::Link;
 use crate::broker::shared::ClientKey;
 use crate::link::compress::Inflater;
+use crate::link::replicator::PUBACK_TIMEOUT_MS;
 use crate::metrics::labels::ReconnectReason;
 use crate::metrics::series;
+use crate::mqtt::packet::Packet;
+use crate::mqtt::packet::PacketId;
+use crate::mqtt::packet::Publish;
 use crate::mqtt::packet::QoS;
 use crate::mqtt::property::PropertiesBuf;
 use crate::mqtt::reason::ReasonCode;
@@ -44,7 +50,11 @@ fn publication<'a>(topic: &'a str, payload: &'a [u8], qos: QoS) -> Publication<'
 }
 
 fn push(link: &Link, publications: &[Publication<'_>], now: Now) -> Reached {
-    link.forwarder.push_run(publications, Source::Client(&identity(), ClientKey(3)), now)
+    let mut refused = Vec::new();
+    let reached =
+        link.forwarder.push_run(publications, Source::Client(&identity(), ClientKey(3)), now, &mut refused);
+    assert_eq!(refused, [0; 0]);
+    reached
 }
 
 fn start(link: &Arc<Link>) -> JoinHandle<()> {
@@ -133,8 +143,90 @@ async fn the_peers_window_is_kept_and_a_stop_does_not_wait_for_ever() {
     assert_eq!(served.next().await, Seen::Disconnect(0));
     drop(served);
     in_time(driver).await.unwrap();
+    link.forwarder.drop_rest();
     assert_eq!(dropped(&link, LinkDropReason::LinkDeleted), 3);
     assert_eq!((link.metrics.spool_messages.value(), link.metrics.inflight.value()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_changed_link_sends_what_the_one_before_it_could_not() {
+    let peer = Peer::bind().await;
+    let old = link(settings::Link { pool_size: 2, ..settings(vec![peer.address()]) });
+    let messages = [b"0", b"1", b"2"].map(|payload| publication("t", payload, QoS::ExactlyOnce));
+    // The publisher's lane is the second one.
+    push(&old, &messages, clock::now());
+    let driver = tokio::spawn(run_lane(Arc::clone(&old), 1, "a@host".into()));
+    let mut served = peer.welcome(ReasonCode::Success, &[Property::ReceiveMaximum(2)]).await;
+    assert!(!served.publish().await.dup && !served.publish().await.dup);
+    old.forwarder.stop(clock::now().mono_ms);
+    assert_eq!(served.next().await, Seen::Disconnect(0));
+    drop(served);
+    in_time(driver).await.unwrap();
+    let spooled = |link: &Link| (link.metrics.spool_messages.value(), link.metrics.inflight.value());
+    assert_eq!(spooled(&old), (3, 0));
+
+    let new = link(settings(vec![peer.address()]));
+    push(&new, &[publication("t", b"3", QoS::AtLeastOnce)], clock::now());
+    new.forwarder.take_over(&old.forwarder);
+    old.forwarder.drop_rest();
+    assert_eq!((spooled(&old), spooled(&new)), ((0, 0), (4, 0)));
+    let driver = start(&new);
+    let mut served = peer.welcome(ReasonCode::Success, &[]).await;
+    for (text, dup) in [("0", true), ("1", true), ("2", false), ("3", false)] {
+        let publish = served.publish().await;
+        assert_eq!((&*inner(&publish.payload), publish.dup), (text, dup));
+        served.ack(publish.id.unwrap(), ReasonCode::Success).await;
+    }
+    new.forwarder.stop(clock::now().plus_ms(10_000).mono_ms);
+    assert_eq!(served.next().await, Seen::Disconnect(0));
+    drop(served);
+    in_time(driver).await.unwrap();
+    assert_eq!(spooled(&new), (0, 0));
+    for link in [&old, &new] {
+        assert_eq!(dropped(link, LinkDropReason::LinkDeleted), 0);
+        assert_eq!((link.metrics.spool_bytes.value(), link.metrics.ledger_unaccounted.value()), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_publishes_to_a_lane_breaks_the_protocol() {
+    let peer = Peer::bind().await;
+    let link = link(settings(vec![peer.address()]));
+    let driver = start(&link);
+    let mut served = peer.welcome(ReasonCode::Success, &[]).await;
+    served
+        .send(&Packet::Publish(Publish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            topic: "t",
+            packet_id: None,
+            properties: Properties::EMPTY,
+            payload: b"",
+        }))
+        .await;
+    assert_eq!(served.read().await, None);
+    let _served = peer.accept().await;
+    assert_eq!(link.metrics.reconnects[ReconnectReason::Protocol].value(), 1);
+    link.forwarder.stop(clock::now().mono_ms);
+    in_time(driver).await.unwrap();
+}
+
+#[test]
+fn patience_ends_with_a_message_that_is_not_acknowledged() {
+    let at = |mono_ms| Now { mono_ms, unix_ms: 0 };
+    let id = PacketId::new;
+    let mut patience = Patience::default();
+    assert_eq!(patience.watch(None, true, at(1)), None);
+    assert_eq!(patience.watch(id(1), false, at(10)), Some(10 + PUBACK_TIMEOUT_MS));
+    // Not all of it was written until now.
+    assert_eq!(patience.watch(id(1), true, at(20)), Some(10 + PUBACK_TIMEOUT_MS));
+    assert_eq!(patience.watch(id(1), false, at(30)), Some(30 + PUBACK_TIMEOUT_MS));
+    // Messages behind it may come and go, it stays the oldest.
+    assert_eq!(patience.watch(id(1), true, at(25_000)), Some(30 + PUBACK_TIMEOUT_MS));
+    assert_eq!(patience.watch(id(2), true, at(26_000)), Some(26_000 + PUBACK_TIMEOUT_MS));
+    assert_eq!(patience.watch(None, true, at(99_000)), None);
+    assert_eq!(Lost::Unacknowledged.reason(), ReconnectReason::Timeout);
 }
 
 #[test]
@@ -157,7 +249,7 @@ fn what_is_not_forwarded_is_counted() {
     assert_eq!(push(&link_only, &[late], now), Reached::Nobody);
     assert_eq!(dropped(&link_only, LinkDropReason::Expired), 1);
     let from_link = [publication("open/1", b"", QoS::AtLeastOnce)];
-    assert_eq!(link_only.forwarder.push_run(&from_link, Source::Link, now), Reached::Nobody);
+    assert_eq!(link_only.forwarder.push_run(&from_link, Source::Link, now, &mut Vec::new()), Reached::Nobody);
 
     let mut disabled = settings(Vec::new());
     disabled.enable = false;
@@ -171,10 +263,18 @@ fn a_full_spool_that_refuses_says_so() {
     refusing.spool.max_bytes = 600;
     let link = link(refusing);
     let now = Now { mono_ms: 1, unix_ms: 1 };
-    let message = [publication("t", &[7; 100], QoS::AtLeastOnce)];
-    assert_eq!(push(&link, &message, now), Reached::Somebody);
-    assert_eq!(push(&link, &message, now), Reached::Refused);
-    assert_eq!(dropped(&link, LinkDropReason::SpoolFull), 1);
+    let (small, large) =
+        (publication("t", &[7; 100], QoS::AtLeastOnce), publication("t", &[7; 500], QoS::AtLeastOnce));
+    let mut refused = Vec::new();
+    let source = identity();
+    let source = Source::Client(&source, ClientKey(3));
+    // Only those are refused for which there is no room.
+    let reached = link.forwarder.push_run(&[large, small, small], source, now, &mut refused);
+    assert_eq!((reached, &*refused), (Reached::Somebody, &[0, 2][..]));
+    refused.clear();
+    assert_eq!(link.forwarder.push_run(&[large], source, now, &mut refused), Reached::Nobody);
+    assert_eq!(refused, [0]);
+    assert_eq!(dropped(&link, LinkDropReason::SpoolFull), 3);
 }
 
 #[test]

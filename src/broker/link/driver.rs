@@ -164,7 +164,7 @@ impl Driver {
             self.replicator.handle_route(now, &replicated(&route), !added);
             if told {
                 let Self { report, link, .. } = self;
-                report.route(&route.filter, route.share.is_some(), !added, &link.topics, &link.metrics);
+                report.route(&route, added, &link.topics, &link.metrics);
             }
         }
     }
@@ -203,12 +203,12 @@ impl Driver {
         let Poll::Ready(taken) = Pin::new(handle).poll(cx) else { return false };
         self.snapshot = None;
         match taken {
-            Ok((routes, counts)) => {
+            Ok((routes, told)) => {
                 let metrics = &self.link.metrics;
                 if self.replicator.state() == State::Stopping {
-                    self.report.withdrawn(counts, metrics);
+                    self.report.withdrawn(&told, metrics);
                 } else {
-                    self.report.snapshot(counts, metrics);
+                    self.report.snapshot(told, metrics);
                 }
                 self.replicator.handle_snapshot(now, Box::new(routes.into_iter()));
             }

@@ -1,7 +1,9 @@
 //! What an operator sees of route replication: `link_state`, counters, and one log line per change.
 
+use crate::broker::link::told::Told;
 use crate::broker::link_client::ConnectError;
 use crate::broker::link_client::Lost;
+use crate::broker::routes::LocalRoute;
 use crate::link::replicator::Problem;
 use crate::link::replicator::State;
 use crate::link::route::LinkTopics;
@@ -66,7 +68,7 @@ pub(super) struct Report {
     /// The incarnation of the last bootstrap.
     bootstrapped: Option<u64>,
     /// Routes of ours the peer is told of.
-    routes: [i64; 2],
+    told: Told,
 }
 
 impl Report {
@@ -118,39 +120,36 @@ impl Report {
         metrics.bootstraps[reason].inc();
     }
 
-    /// The routes of a snapshot, as plain and shared ones.
-    pub(super) fn snapshot(&mut self, routes: [i64; 2], metrics: &LinkMetrics) {
-        metrics.route_ops[RouteOp::Bootstrap].add(routes.iter().sum::<i64>().unsigned_abs());
-        self.routes = routes;
+    /// The routes of a snapshot.
+    pub(super) fn snapshot(&mut self, told: Told, metrics: &LinkMetrics) {
+        metrics.route_ops[RouteOp::Bootstrap].add(told.counts().iter().sum::<i64>().unsigned_abs());
+        self.told = told;
         self.show(metrics);
     }
 
     /// The routes of a snapshot are taken back.
-    pub(super) fn withdrawn(&mut self, routes: [i64; 2], metrics: &LinkMetrics) {
-        metrics.route_ops[RouteOp::Del].add(routes.iter().sum::<i64>().unsigned_abs());
-        self.routes = [0; 2];
+    pub(super) fn withdrawn(&mut self, gone: &Told, metrics: &LinkMetrics) {
+        metrics.route_ops[RouteOp::Del].add(gone.counts().iter().sum::<i64>().unsigned_abs());
+        self.told = Told::default();
         self.show(metrics);
     }
 
     /// One local route came or went: what it makes of routes for the peer.
     pub(super) fn route(
         &mut self,
-        filter: &str,
-        shared: bool,
-        gone: bool,
+        route: &LocalRoute,
+        added: bool,
         topics: &LinkTopics,
         metrics: &LinkMetrics,
     ) {
-        let count = topics.intersections(filter).len();
-        let kind = &mut self.routes[usize::from(shared)];
-        let change = i64::try_from(count).unwrap_or(i64::MAX);
-        *kind = (*kind + if gone { -change } else { change }).max(0);
-        metrics.route_ops[if gone { RouteOp::Del } else { RouteOp::Add }].add(count as u64);
+        let count = self.told.change(route, added, topics);
+        metrics.route_ops[if added { RouteOp::Add } else { RouteOp::Del }].add(count as u64);
         self.show(metrics);
     }
 
     fn show(&self, metrics: &LinkMetrics) {
-        metrics.routes[(Direction::Out, RouteKind::Plain)].set(self.routes[0]);
-        metrics.routes[(Direction::Out, RouteKind::Shared)].set(self.routes[1]);
+        let [plain, shared] = self.told.counts();
+        metrics.routes[(Direction::Out, RouteKind::Plain)].set(plain);
+        metrics.routes[(Direction::Out, RouteKind::Shared)].set(shared);
     }
 }

@@ -16,8 +16,10 @@ use crate::link::compress::Inflater;
 use crate::link::payload;
 use crate::link::payload::ActorInitAck;
 use crate::link::payload::Control;
+use crate::metrics::labels::Direction;
 use crate::metrics::labels::LinkState;
 use crate::metrics::labels::ReconnectReason;
+use crate::metrics::labels::RouteKind;
 use crate::mqtt::packet::Packet;
 use crate::mqtt::packet::PacketId;
 use crate::mqtt::packet::Publish;
@@ -55,6 +57,11 @@ fn items(publish: &SeenPublish) -> Vec<String> {
         .collect();
     items.sort();
     items
+}
+
+/// Plain and shared routes that the metrics show.
+fn told(link: &Link) -> [i64; 2] {
+    [RouteKind::Plain, RouteKind::Shared].map(|kind| link.metrics.routes[(Direction::Out, kind)].value())
 }
 
 /// Answers the subscription and gives the actor_init.
@@ -115,8 +122,14 @@ async fn a_link_says_hello_tells_its_routes_and_takes_them_back() {
     link.replication.handle_route_change(&change("u/2", true, 9));
     let update = served.publish().await;
     assert_eq!(items(&update), ["+t/2 t/2"]);
+    assert_eq!(told(&link), [3, 1]);
     assert!(link.metrics.state.is(LinkState::Active) && link.metrics.up.value() == 1);
     served.ack(update.id.unwrap(), ReasonCode::Success).await;
+    // What the snapshot held already counts once, and goes with its last subscriber.
+    link.replication.handle_route_change(&change("t/1", true, 10));
+    let again = served.publish().await;
+    assert_eq!(told(&link), [3, 1]);
+    served.ack(again.id.unwrap(), ReasonCode::Success).await;
 
     link.replication.stop(clock::now().plus_ms(10_000).mono_ms);
     let farewell = served.publish().await;

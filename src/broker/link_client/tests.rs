@@ -1,6 +1,7 @@
 //! A peer that does what a test says, on a real socket of the loopback interface.
 
 use std::future::Future;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -250,6 +251,60 @@ async fn a_port_without_a_server_and_a_server_of_another_protocol_are_told_apart
     drop(peer);
     let error = dialer.dial().await.unwrap_err();
     assert_eq!((error.link_state(), error.reason()), (LinkState::Unreachable, ReconnectReason::Refused));
+}
+
+#[tokio::test]
+async fn a_peer_that_floods_us_is_not_read_while_it_takes_no_answers() {
+    const COUNT: usize = 100_000;
+    let peer = Peer::bind().await;
+    let dialer = client_of(&peer.address());
+    let (dialled, served) = tokio::join!(dialer.dial(), peer.welcome(ReasonCode::Success, &[]));
+    let (mut client, _) = dialled.unwrap();
+    let mut packet = Vec::new();
+    let publish = Packet::Publish(Publish {
+        dup: false,
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        topic: "t",
+        packet_id: Some(PacketId::MIN),
+        properties: Properties::EMPTY,
+        payload: b"",
+    });
+    encode(&publish, Version::V5, &mut packet).unwrap();
+    let (mut from_us, mut to_us) = served.stream.into_split();
+    let flood = tokio::spawn(async move { to_us.write_all(&packet.repeat(COUNT)).await.map(|()| to_us) });
+    // Nothing is written yet: what was read is all that can have been answered.
+    in_time(poll_fn(|cx| {
+        loop {
+            let read = client.read(cx, clock::now(), |_| ()).unwrap();
+            if !read && client.unsent.len() > ANSWER_BYTES_MAX {
+                return Poll::Ready(());
+            }
+            if !read {
+                return Poll::Pending;
+            }
+        }
+    }))
+    .await;
+    assert!(client.unsent.len() <= ANSWER_BYTES_MAX + SCRATCH_BYTES, "{}", client.unsent.len());
+    // Once the answers are out, reading goes on to the end.
+    let mut answered = 0;
+    let mut moving = poll_fn(|cx| {
+        let now = clock::now();
+        while client.write(cx, now).unwrap() > 0 || client.read(cx, now, |_| ()).unwrap() {}
+        Poll::<()>::Pending
+    });
+    in_time(async {
+        let mut bytes = vec![0; 64 * 1024];
+        while answered < COUNT * 4 {
+            tokio::select! {
+                () = &mut moving => unreachable!(),
+                read = from_us.read(&mut bytes) => answered += read.unwrap(),
+            }
+        }
+    })
+    .await;
+    flood.await.unwrap().unwrap();
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Two brokers in one process, linked with each other.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::broker::link_client::tests::link;
 use crate::broker::link_client::tests::settings;
+use crate::broker::link_ingress::LinkIngress;
 use crate::broker::server::Server;
 use crate::config;
 use crate::config::Environment;
@@ -22,6 +24,7 @@ use crate::link::payload;
 use crate::link::payload::Control;
 use crate::link::payload::RouteBatch;
 use crate::link::payload::RouteOp;
+use crate::metrics::labels::LinkDropReason;
 use crate::mqtt::decode::DecodeLimits;
 use crate::mqtt::decode::Decoded;
 use crate::mqtt::decode::decode;
@@ -43,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 async fn until(what: &str, condition: impl Fn() -> bool) {
     let reached = async {
         while !condition() {
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
     };
     timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("{what}: not in time"));
@@ -229,7 +232,7 @@ async fn linked_brokers_exchange_what_each_other_wants_until_the_link_is_stopped
     // The other side does not say again what it has said, and yet it is known to the new link.
     let old = link_of(&a).id;
     restart(&a, settings::Link { pool_size: 1, ..to_b.clone() }).await;
-    assert!(link_of(&a).id != old && routes(&a) == 2);
+    assert!(link_of(&a).id == old && routes(&a) == 2);
     until("active again", || is_active(&a)).await;
     assert_eq!(publisher.publish("t/1", b"again").await, 0x00);
     assert_eq!(subscriber.message().await, ("t/1".to_owned(), b"again".to_vec()));
@@ -246,19 +249,106 @@ async fn linked_brokers_exchange_what_each_other_wants_until_the_link_is_stopped
     b.stop().await;
 }
 
+#[tokio::test]
+async fn a_link_whose_settings_change_loses_nothing() {
+    let dir = TempDir::new().unwrap();
+    let (a, b) = (start("A", "B", dir.path()).await, start("B", "A", dir.path()).await);
+    let mut subscriber = Client::connect(&b, "subscriber").await;
+    subscriber.subscribe("t/1").await;
+    let (to_b, to_a) = (enabled(&a, &b), enabled(&b, &a));
+    restart(&a, to_b.clone()).await;
+    restart(&b, to_a).await;
+    let routes = || a.broker().routes.counts().link_routes;
+    // Its lanes and the one for routes.
+    let incoming = || link_of(&a).connections.load(Ordering::Relaxed);
+    until("linked", || is_active(&a) && is_active(&b) && routes() == 1 && incoming() == 3).await;
+    let id = link_of(&a).id;
+    let mut publisher = Client::connect(&a, "publisher").await;
+
+    // Nothing can be sent: everything has to be handed on, more than once.
+    let nowhere = vec![ServerAddr { host: "127.0.0.1".to_owned(), port: 1 }];
+    let away = settings::Link { servers: nowhere, pool_size: 4, ..to_b.clone() };
+    let quota = settings::Quota { connections: 99, routes: 5_000, ..away.quota };
+    let changes = [
+        away.clone(),
+        settings::Link { pool_size: 2, ..away.clone() },
+        settings::Link { quota, pool_size: 2, ..away.clone() },
+        settings::Link { pool_size: 1, ..away },
+        settings::Link { topics: vec!["u/#".to_owned()], pool_size: 1, ..to_b },
+    ];
+    let mut count = 0;
+    for change in changes {
+        let done = Cell::new(false);
+        let changing = async {
+            restart(&a, change).await;
+            done.set(true);
+        };
+        // At every moment there is a link that takes the message.
+        let publishing = async {
+            while !done.get() {
+                assert_eq!(publisher.publish("t/1", format!("{count}").as_bytes()).await, 0x00);
+                count += 1;
+            }
+        };
+        tokio::join!(changing, publishing);
+        let link = link_of(&a);
+        assert_eq!((link.id, routes(), incoming(), link.routes.lock().len()), (id, 1, 3, 1));
+    }
+    let mut next = 0;
+    while next < count {
+        let number: usize = String::from_utf8(subscriber.message().await.1).unwrap().parse().unwrap();
+        assert!(number <= next, "{number} came before {next}");
+        next = next.max(number + 1);
+    }
+    let metrics = &link_of(&a).metrics;
+    assert_eq!(metrics.messages_dropped[(Direction::Out, LinkDropReason::LinkDeleted)].value(), 0);
+    until("acknowledged", || metrics.spool_messages.value() == 0 && metrics.inflight.value() == 0).await;
+    assert_eq!(metrics.ledger_unaccounted.value(), 0);
+    drop((publisher, subscriber));
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test]
+async fn a_link_counts_the_peers_connections_from_its_first_day() {
+    let dir = TempDir::new().unwrap();
+    let a = start("A", "B", dir.path()).await;
+    assert!(LinkIngress::new(a.broker(), "nobody").is_none());
+    let mut settings = link_of(&a).settings.clone();
+    settings.quota.connections = 2;
+    restart(&a, settings.clone()).await;
+    let first = LinkIngress::new(a.broker(), "B").unwrap();
+    settings.topics.push("v/#".to_owned());
+    restart(&a, settings).await;
+    let second = LinkIngress::new(a.broker(), "B").unwrap();
+    assert!(LinkIngress::new(a.broker(), "B").is_none());
+    drop(first);
+    let third = LinkIngress::new(a.broker(), "B").unwrap();
+    assert_eq!(link_of(&a).metrics.connections[Direction::In].value(), 2);
+    drop((second, third));
+    assert_eq!(link_of(&a).connections.load(Ordering::Relaxed), 0);
+    a.stop().await;
+}
+
 /// Has an actor of the peer add one route.
 fn add_route(link: &Link, table: &Routes, now: Now) {
+    add_routes(link, table, now, &["t/1".to_owned()]);
+}
+
+fn add_routes(link: &Link, table: &Routes, now: Now, filters: &[String]) {
     let mut routes = link.routes.lock();
     routes.actor_init(now, "b@host", 1).unwrap();
     let mut batch = RouteBatch::new("b@host", 1);
-    batch.push(&RouteOp { delete: false, topic: b"t/1", id: b"t/1" });
+    for filter in filters {
+        batch.push(&RouteOp { delete: false, topic: filter.as_bytes(), id: filter.as_bytes() });
+    }
     let payload = batch.finish(&mut Deflater::default(), usize::MAX);
     let mut inflater = Inflater::default();
     let Ok(Control::Route(update)) = payload::parse_control(inflater.open(&payload).unwrap()) else {
         panic!("not a route update");
     };
     routes.update(now, "b@host", 1, update.ops).unwrap();
-    link.apply_changes(&mut routes, table);
+    link.apply_changes(&mut routes, 1, table);
 }
 
 #[test]
@@ -279,4 +369,57 @@ fn routes_of_silent_actors_and_of_stopped_links_leave_the_table() {
     // A connection that still holds the link cannot bring routes back.
     add_route(&stopped, &table, now);
     assert_eq!(table.counts().link_routes, 0);
+}
+
+#[test]
+fn a_large_peer_comes_and_goes_in_small_turns() {
+    const COUNT: usize = 3 * CHANGES_PER_TURN;
+    let table = Routes::new();
+    let now = Now { mono_ms: 1_000, unix_ms: 1_000 };
+    let mut generous = settings(Vec::new());
+    generous.quota.routes = COUNT;
+    let large = link(generous.clone());
+    let filters: Vec<String> = (0..COUNT).map(|number| format!("t/{number}")).collect();
+    add_routes(&large, &table, now, &filters);
+    let count = || table.counts().link_routes;
+    assert_eq!(count(), CHANGES_PER_TURN);
+    assert!(large.collect(&table, now));
+    assert_eq!(count(), 2 * CHANGES_PER_TURN);
+
+    // What is left to do is left to the link that replaces it.
+    let successor = Links::default().make(generous, "A", "a@host", &Metrics::new(now), Some(&large));
+    successor.inherit(&large, &table, || ());
+    assert_eq!(count(), COUNT);
+    assert!(!successor.collect(&table, now));
+
+    let expired = now.plus_ms(remote_routes::ACTOR_TTL_MS);
+    let mut left = COUNT;
+    while left > 0 {
+        left -= CHANGES_PER_TURN;
+        assert_eq!((successor.collect(&table, expired), count()), (left > 0, left));
+    }
+}
+
+#[test]
+fn a_quota_that_has_become_too_small_makes_the_peer_start_over() {
+    let table = Routes::new();
+    let now = Now { mono_ms: 1_000, unix_ms: 1_000 };
+    let old = link(settings(Vec::new()));
+    add_routes(&old, &table, now, &["t/1".to_owned(), "t/2".to_owned()]);
+    old.collect(&table, now);
+    let inherit = |old: &Link, enable, routes| {
+        let mut settings = old.settings.clone();
+        (settings.enable, settings.quota.routes) = (enable, routes);
+        let new = Links::default().make(settings, "A", "a@host", &Metrics::new(now), Some(old));
+        new.inherit(old, &table, || ());
+        let known = new.routes.lock().len();
+        (known, table.counts().link_routes, new)
+    };
+    let (known, shown, off) = inherit(&old, false, 2);
+    assert_eq!((known, shown), (2, 0));
+    let (known, shown, on) = inherit(&off, true, 3);
+    assert_eq!((known, shown), (2, 2));
+    let (known, shown, small) = inherit(&on, true, 1);
+    assert_eq!((known, shown), (0, 0));
+    assert!(small.routes.lock().heartbeat(now, "b@host", 1).is_err());
 }

@@ -45,10 +45,61 @@ fn the_window_is_the_smaller_of_both_sides() {
     assert_eq!(ack(&mut lane, 2, 0), Acked::Unknown);
     assert_eq!(ack(&mut lane, 9, 0), Acked::Unknown);
     assert_eq!(send(&mut lane), Some((3, false, "c".into())));
+    assert_eq!(lane.oldest_in_flight(), PacketId::new(1));
     assert_eq!(ack(&mut lane, 1, 0x87), Acked::Failed { reason: 0x87 });
+    assert_eq!(lane.oldest_in_flight(), PacketId::new(3));
     let counters = lane.counters();
     assert_eq!((counters.acked, counters.failed, lane.queued(), lane.in_flight()), (1, 1, 1, 1));
     assert_eq!(lane.unaccounted(), 0);
+}
+
+#[test]
+fn a_lane_takes_over_what_another_has_in_order_and_whatever_its_budget() {
+    let mut older = lane(10_000, LaneConfig::default());
+    for text in ["a", "b", "c"] {
+        push(&mut older, 5, ONE, text);
+    }
+    older.handle_connected(2, None);
+    send(&mut older);
+    send(&mut older);
+    ack(&mut older, 1, 0);
+    let budget = SpoolBudget::new(60);
+    let mut newer = Lane::new(LaneConfig::default(), Arc::clone(&budget));
+    push(&mut newer, 6, ONE, "d");
+    newer.take_over(older);
+    assert_eq!((newer.queued(), newer.unaccounted(), budget.used()), (3, 0, newer.bytes()));
+    newer.handle_connected(9, None);
+    assert_eq!(send(&mut newer), Some((1, true, "b".into())));
+    assert_eq!(send(&mut newer), Some((2, false, "c".into())));
+    assert_eq!(send(&mut newer), Some((3, false, "d".into())));
+    for id in 1..=3 {
+        ack(&mut newer, id, 0);
+    }
+    assert_eq!((newer.bytes(), budget.used(), newer.unaccounted()), (0, 0, 0));
+}
+
+#[test]
+fn a_lane_is_split_by_publishers_in_order() {
+    let mut old = lane(10_000, LaneConfig::default());
+    for number in 0..12_u32 {
+        old.push_from(number % 4, at(0), ONE, |out| out.extend_from_slice(number.to_string().as_bytes()));
+    }
+    old.handle_connected(1, None);
+    send(&mut old);
+    let mut lanes = [lane(10_000, LaneConfig::default()), lane(10_000, LaneConfig::default())];
+    let bytes = old.bytes();
+    old.split(&mut lanes);
+    assert_eq!(lanes.iter().map(Lane::bytes).sum::<u64>(), bytes);
+    for (lane, expected) in
+        lanes.iter_mut().zip([["0", "2", "4", "6", "8", "10"], ["1", "3", "5", "7", "9", "11"]])
+    {
+        assert_eq!((lane.queued(), lane.unaccounted(), lane.budget.used()), (6, 0, lane.bytes()));
+        lane.handle_connected(9, None);
+        for text in expected {
+            let (_, dup, sent) = send(lane).unwrap();
+            assert_eq!((&*sent, dup), (text, text == "0"));
+        }
+    }
 }
 
 #[test]

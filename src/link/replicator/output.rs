@@ -78,6 +78,16 @@ pub enum Problem {
     Overflow,
 }
 
+/// How much of the peer's words is kept.
+pub(super) const REASON_CHARS_MAX: usize = 200;
+
+impl Problem {
+    /// The peer's reason for a rejection. It ends up in the log, so nothing in it may look like more than text.
+    pub(super) fn rejected(reason: &str) -> Self {
+        Self::Rejected(reason.chars().flat_map(char::escape_debug).take(REASON_CHARS_MAX).collect())
+    }
+}
+
 /// A control operation to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControlPublish {

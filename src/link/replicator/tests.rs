@@ -3,6 +3,7 @@
 use super::*;
 use crate::link::payload::ActorInitAck;
 use crate::link::payload::Control;
+use crate::link::replicator::output::REASON_CHARS_MAX;
 
 fn at(mono_ms: u64) -> Now {
     Now { mono_ms, unix_ms: 1_000_000 + mono_ms }
@@ -222,6 +223,28 @@ fn a_rejection_is_shown_and_tried_again_after_the_full_interval() {
     assert_eq!(replicator.problem(), Some(&problem));
     let retry = replicator.poll_timeout().unwrap();
     assert!((RECONNECT_MS..=RECONNECT_MS * 5 / 4).contains(&retry), "from start to start: {retry}");
+}
+
+#[test]
+fn what_a_peer_says_is_one_short_line_to_the_log() {
+    let problem = Problem::rejected("no\n2026-01-01 ERROR \u{1b}[31mforged \"line\"");
+    assert_eq!(problem.to_string(), r#"rejected: no\n2026-01-01 ERROR \u{1b}[31mforged \"line\""#);
+    let Problem::Rejected(text) = Problem::rejected(&"\n".repeat(1_000_000)) else {
+        panic!("not a rejection")
+    };
+    assert_eq!(text, "\\n".repeat(REASON_CHARS_MAX / 2));
+    // The way from the peer's ack to the problem.
+    let mut replicator = Replicator::new(config(&["#"]), 7);
+    replicator.start(at(0));
+    replicator.handle_connected(at(0), None);
+    replicator.handle_subscribed(at(0), 1);
+    let Some(Output::Publish(init)) = outputs(&mut replicator).pop() else { panic!("actor_init") };
+    replicator.handle_response(
+        at(1),
+        init.correlation_data.as_ref().map(|data| &data[..]),
+        &ack(Err("a\nb")),
+    );
+    assert_eq!(replicator.problem(), Some(&Problem::Rejected("a\\nb".to_owned())));
 }
 
 #[test]
