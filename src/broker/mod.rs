@@ -32,6 +32,7 @@ pub mod server;
 pub mod sessions;
 pub mod shared;
 pub mod sweeper;
+pub mod sys;
 pub mod topic_cache;
 
 use std::sync::Arc;
@@ -53,6 +54,7 @@ use crate::broker::links::Links;
 use crate::broker::retained::RetainedStore;
 use crate::broker::routes::RouteTable;
 use crate::broker::sweeper::Sweeper;
+use crate::broker::sys::SysTopics;
 use crate::config::settings::Mqtt;
 use crate::config::settings::SharedStrategy;
 use crate::metrics::Metrics;
@@ -170,6 +172,7 @@ pub struct Broker {
     sweeper: Sweeper,
     exclusive: Exclusive,
     delayed: DelayedMessages,
+    sys: SysTopics,
     policy: RwLock<Arc<Policy>>,
     /// The generation of `policy`, to be compared without its lock.
     policy_generation: AtomicU64,

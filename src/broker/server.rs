@@ -38,6 +38,7 @@ use crate::broker::retained::RetainedLimits;
 use crate::broker::retained::RetainedStore;
 use crate::broker::sweeper;
 use crate::broker::sweeper::Sweeper;
+use crate::broker::sys::SysTopics;
 use crate::config;
 use crate::config::Diff;
 use crate::config::settings::Bind;
@@ -130,6 +131,7 @@ impl Server {
             sweeper: Sweeper::default(),
             exclusive: Exclusive::default(),
             delayed: DelayedMessages::default(),
+            sys: SysTopics::default(),
             policy: RwLock::new(Arc::new(material.policy)),
             policy_generation: AtomicU64::new(0),
             limits: RwLock::new(Arc::new(Limits::new(&settings.mqtt))),

@@ -334,6 +334,7 @@ impl Broker {
             };
             (is_new, self.routes.subscribe(parsed.filter, parsed.share, entry).change)
         };
+        self.sys.note(parsed.filter);
         self.replicate(change);
         Some(is_new)
     }

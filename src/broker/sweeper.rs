@@ -1,5 +1,5 @@
 //! Time for all clients: keep alive, delayed wills, the end of sessions, expired retained messages, delayed
-//! publishes. One timer
+//! publishes, `$SYS/` topics. One timer
 //! for the whole broker and a table by second, instead of a timer for each connection.
 
 use std::collections::BTreeMap;
@@ -60,5 +60,6 @@ pub async fn run(broker: Arc<Broker>) {
         }
         broker.retained.expire(now.mono_ms, RETAINED_PER_TICK);
         broker.publish_delayed(now).await;
+        broker.publish_sys(now);
     }
 }

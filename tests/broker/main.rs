@@ -25,5 +25,6 @@ mod session;
 mod shared;
 mod shutdown;
 mod subscribe;
+mod sys;
 mod transports;
 mod will;
