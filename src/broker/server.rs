@@ -239,8 +239,17 @@ impl Server {
         let changed = settings.listeners.iter().filter(|new| diff.listeners.changed.contains(&new.id()));
         changed
             .filter(|new| new.enable && self.keeps(new))
-            .filter(|new| old(&new.id()).is_some_and(|old| old.max_connections != new.max_connections))
-            .map(|new| format!("listeners[{}].max_connections", new.id()))
+            .filter_map(|new| {
+                let old = old(&new.id())?;
+                let key = if old.max_connections != new.max_connections {
+                    "max_connections"
+                } else if old.max_conn_rate != new.max_conn_rate {
+                    "max_conn_rate"
+                } else {
+                    return None;
+                };
+                Some(format!("listeners[{}].{key}", new.id()))
+            })
             .collect()
     }
 
@@ -358,6 +367,7 @@ fn bind(listener: &Listener) -> Result<Option<(Listener, listener::Listener)>, B
     let Bind::Addr(address) = listener.bind else { return Ok(None) };
     let kind = accept::listener_type(listener.kind);
     let socket = listener::Listener::bind(&listener.id(), kind, address, listener.max_connections as usize)?;
+    let socket = socket.at_rate(listener.max_conn_rate);
     Ok(Some((listener.clone(), socket)))
 }
 

@@ -159,6 +159,7 @@ impl Flat {
             role,
             enable,
             max_connections,
+            max_conn_rate,
             proxy_protocol,
             proxy_trusted,
             allow_insecure,
@@ -169,6 +170,10 @@ impl Flat {
         self.put("role", role);
         self.put("enable", enable);
         self.put("max_connections", max_connections);
+        self.text(
+            "max_conn_rate",
+            max_conn_rate.map_or_else(|| "infinity".to_owned(), |rate| rate.to_string()),
+        );
         self.put("proxy_protocol", proxy_protocol);
         self.put("proxy_trusted", proxy_trusted.iter().map(ToString::to_string).collect::<Vec<_>>());
         self.put("allow_insecure", allow_insecure);

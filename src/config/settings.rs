@@ -19,6 +19,7 @@ pub use self::link::Quota;
 pub use self::link::ServerAddr;
 pub use self::link::Spool;
 pub use self::network::Network;
+pub use self::rate::Rate;
 pub(crate) use self::secret::MASK;
 pub use self::secret::Secret;
 pub use self::tls::ListenerTls;
@@ -28,6 +29,7 @@ pub use self::tls::Verify;
 
 mod link;
 mod network;
+mod rate;
 mod secret;
 mod tls;
 
@@ -100,6 +102,8 @@ pub struct Listener {
     pub enable: bool,
     /// Connections accepted at one time.
     pub max_connections: u32,
+    /// Connections accepted per time; `None` is any number.
+    pub max_conn_rate: Option<Rate>,
     /// Whether a PROXY header opens each connection.
     pub proxy_protocol: bool,
     /// Whose PROXY header is believed; not empty with `proxy_protocol`.

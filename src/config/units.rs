@@ -4,10 +4,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::settings::Network;
+use super::settings::Rate;
 use super::settings::ServerAddr;
 
 /// A century: longer durations are surely not meant, and sums of two stay far from overflow.
 const DURATION_MS_MAX: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
+
+/// The longest time of a rate.
+const RATE_TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// `15s`, `1h30m`, `500ms`: numbers each with a unit (`ms`, `s`, `m`, `h`, `d`, `w`).
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -96,6 +100,22 @@ fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
         Some((_, port)) if port.contains(':') => Some((text, None)),
         Some((host, port)) => Some((host, Some(port))),
     }
+}
+
+/// `100/s`, `1000/m`, `50/10s`: a number and the time in which it may be reached.
+pub(super) fn rate(text: &str) -> Result<Rate, String> {
+    let wrong = || format!("`{text}` is not a rate such as \"100/s\" or \"50/10s\"");
+    let (amount, per) = text.split_once('/').ok_or_else(wrong)?;
+    let (amount, per) = (amount.trim(), per.trim());
+    let (amount, rest) = leading_number(amount).ok_or_else(wrong)?;
+    let amount =
+        u32::try_from(amount).ok().filter(|amount| *amount > 0 && rest.is_empty()).ok_or_else(wrong)?;
+    let bare = per.starts_with(|first: char| first.is_ascii_alphabetic());
+    let per = duration(&if bare { format!("1{per}") } else { per.to_owned() }).map_err(|_| wrong())?;
+    if per.is_zero() || per > RATE_TIME_MAX {
+        return Err(format!("`{text}`: the time is from 1ms to 1d"));
+    }
+    Ok(Rate { amount, per })
 }
 
 /// An IP address, or a block of them such as `10.0.0.0/8`.
@@ -195,6 +215,20 @@ mod tests {
     }
 
     #[test]
+    fn rates() {
+        let good =
+            [("100/s", 100, 1000), ("50/10s", 50, 10_000), (" 1 / m ", 1, 60_000), ("7/250ms", 7, 250)];
+        for (text, amount, ms) in good {
+            assert_eq!(rate(text), Ok(Rate { amount, per: Duration::from_millis(ms) }), "{text}");
+        }
+        for text in
+            ["", "100", "0/s", "/s", "1/", "1/0s", "1/2d", "-1/s", "1.5/s", "1KB/s", "5000000000/s", "1/x"]
+        {
+            assert!(rate(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn networks() {
         for (text, shown) in [("10.0.0.0/8", "10.0.0.0/8"), ("::1", "::1/128"), ("192.0.2.7", "192.0.2.7/32")]
         {
@@ -210,7 +244,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics(text in ".{0,80}") {
-            let _ = (duration(&text), size(&text), server(&text, 1), fingerprint(&text), network(&text));
+            let _ = (duration(&text), size(&text), server(&text, 1), fingerprint(&text), network(&text), rate(&text));
         }
 
         #[test]

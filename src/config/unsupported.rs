@@ -25,7 +25,6 @@ enum Only {
 const NOT_BUILT_YET: &[(&str, Only)] = &[
     ("data.durability", Only::Word("memory")),
     ("listeners[].type", Only::Not("unix")),
-    ("listeners[].max_conn_rate", Only::Word("infinity")),
     ("listeners[].limits.messages_rate", Only::Word("infinity")),
     ("listeners[].limits.bytes_rate", Only::Word("infinity")),
     ("listeners[].ssl.password", Only::Absent),

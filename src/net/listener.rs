@@ -14,9 +14,12 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 
+use crate::config::settings::Rate;
 use crate::metrics::Metrics;
 use crate::metrics::labels::ListenerType;
 use crate::metrics::labels::RejectReason;
+use crate::net::bucket::Bucket;
+use crate::net::clock;
 
 /// Connections the kernel completes before we accept them.
 const BACKLOG: u32 = 1024;
@@ -71,6 +74,7 @@ pub struct Listener {
     address: SocketAddr,
     socket: TcpListener,
     permits: Arc<Semaphore>,
+    rate: Option<Bucket>,
 }
 
 impl Listener {
@@ -91,7 +95,14 @@ impl Listener {
         let socket = listen(address).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
         let permits = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
-        Ok(Self { id: id.to_owned(), kind, address, socket, permits })
+        Ok(Self { id: id.to_owned(), kind, address, socket, permits, rate: None })
+    }
+
+    /// Accepts no more connections per time than this, if anything is said.
+    #[must_use]
+    pub fn at_rate(mut self, rate: Option<Rate>) -> Self {
+        self.rate = rate.map(|rate| Bucket::new(rate, clock::now().mono_ms));
+        self
     }
 
     /// The listener's id, `<type>:<name>`.
@@ -106,10 +117,10 @@ impl Listener {
         self.address
     }
 
-    /// Accepts until `shutdown` ends, then closes the port. Above `max_connections` a connection is closed at once
-    /// and counted.
+    /// Accepts until `shutdown` ends, then closes the port. Above `max_connections` and `max_conn_rate` a connection is
+    /// closed at once and counted.
     pub async fn run(
-        self,
+        mut self,
         metrics: &Metrics,
         mut on_accept: impl FnMut(Accepted),
         shutdown: impl Future<Output = ()>,
@@ -142,7 +153,7 @@ impl Listener {
     }
 
     fn admit(
-        &self,
+        &mut self,
         stream: TcpStream,
         peer_addr: SocketAddr,
         metrics: &Metrics,
@@ -152,6 +163,10 @@ impl Listener {
             metrics.broker.connections_rejected[RejectReason::MaxConnections].inc();
             return;
         };
+        if self.rate.as_mut().is_some_and(|rate| !rate.take(clock::now().mono_ms)) {
+            metrics.broker.connections_rejected[RejectReason::Quota].inc();
+            return;
+        }
         // It fails only on a connection that is gone already.
         if stream.set_nodelay(true).is_err() {
             metrics.broker.connections_rejected[RejectReason::Lost].inc();

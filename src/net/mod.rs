@@ -1,6 +1,7 @@
 //! Connections: listeners, TLS, WebSocket, dialling out, the clock. What goes over a connection is no business of
 //! this module: a [`transport::Transport`] is a byte stream.
 
+pub mod bucket;
 pub mod clock;
 pub mod dial;
 pub mod handshake;

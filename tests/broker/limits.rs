@@ -235,6 +235,22 @@ async fn a_queue_keeps_the_newest_and_counts_the_rest() {
 }
 
 #[tokio::test]
+async fn connections_per_time() {
+    let broker = Setup::new()
+        .listeners(
+            "[[listeners]]\nname = \"default\"\ntype = \"tcp\"\nbind = \"127.0.0.1:0\"\nmax_conn_rate = \"2/d\"",
+        )
+        .start()
+        .await;
+    let one = broker.join(Version::V5, "1").await;
+    let mut two = broker.join(Version::V5, "2").await;
+    one.leave().await;
+    assert_eq!(broker.open().await.next().await, Got::Closed);
+    broker.until_metric("tombolo_connections_rejected_total{reason=\"quota\"}", 1).await;
+    two.quiet().await;
+}
+
+#[tokio::test]
 async fn connections() {
     let broker = Setup::new()
         .listeners(

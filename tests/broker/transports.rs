@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
+use tombolo::mqtt::packet::Version;
 use tombolo::net::clock;
 use tombolo::net::dial::DialError;
 use tombolo::net::dial::dial;
@@ -212,6 +213,37 @@ async fn all_of_them_together() {
     for (listener, count) in [("tcp", 1), ("ssl", 1), ("ws", 2), ("wss", 1)] {
         broker.until_metric(&format!("tombolo_connections_total{{listener=\"{listener}\"}}"), count).await;
         broker.until_metric(&format!("tombolo_connections{{listener=\"{listener}\"}}"), 0).await;
+    }
+}
+
+/// Several listeners of one type, IPv6 among them: each accepts, and all are one broker.
+#[tokio::test]
+async fn many_listeners_and_ipv6() {
+    let one = |name: usize| {
+        let bind = if name.is_multiple_of(2) { "[::1]:0" } else { "127.0.0.1:0" };
+        format!("[[listeners]]\nname = \"l{name}\"\ntype = \"tcp\"\nbind = \"{bind}\"\n")
+    };
+    let broker = Setup::new()
+        .listeners(&(0..40).map(one).collect::<String>())
+        .acl("{allow, {ipaddr, \"::1\"}, subscribe, [\"t\"]}.\n{allow, {ipaddr, \"127.0.0.1\"}, publish, [\"t\"]}.")
+        .start()
+        .await;
+    let mut clients = Vec::new();
+    for name in 0..40usize {
+        let listener = format!("tcp:l{name}");
+        assert_eq!(broker.address(&listener).is_ipv6(), name.is_multiple_of(2));
+        let mut client = broker.open_at(&listener).await;
+        assert_eq!(client.connect(&hello(Version::V5, &listener)).await, Got::ConnAck(false, 0));
+        assert_eq!(
+            client.subscribe("t", Q2).await < 0x80,
+            name.is_multiple_of(2),
+            "the rules see the address"
+        );
+        clients.push(client);
+    }
+    clients[1].publish("t", b"x", Q2).await;
+    for client in clients.iter_mut().step_by(2) {
+        assert_eq!(client.receive().await.text(), "x");
     }
 }
 
