@@ -1,7 +1,7 @@
 //! The REST API (`interface.md` section 3): one table of routes, from which the router and the OpenAPI document are
 //! made, so that neither has what the other lacks. Paths and shapes are EMQX's where it has the resource.
 //!
-//! A handler is a function of the broker and a [`Call`]. Which parameters it takes, whether it reads a body and who
+//! A handler is a function of the broker and a `Call`. Which parameters it takes, whether it reads a body and who
 //! may call it stands in the table and is checked before it runs.
 
 use std::ops::Range;
