@@ -4,6 +4,8 @@
 //! two seconds in a closed loop, so that nothing queues without bound, counts every message, and reads the brokers'
 //! CPU time from the kernel. Linux only. Run it with `cargo bench --bench load`.
 
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Read;
