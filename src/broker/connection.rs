@@ -12,11 +12,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
+use std::time::Duration;
 
 use parking_lot::MutexGuard;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
+use tokio::time;
+use tokio::time::Sleep;
 
 use crate::broker::Broker;
 use crate::broker::Limits;
@@ -65,6 +68,7 @@ pub struct Connection {
     /// The limits that CONNACK announced: a reload does not change what the client was told.
     pub(super) limits: Arc<Limits>,
     pub(super) ingress: Option<Box<LinkIngress>>,
+    pause: Option<Pin<Box<Sleep>>>,
     /// Answers to the client's own packets, put in front of what its session has to send.
     pub(super) answers: Vec<u8>,
     pub(super) replays: VecDeque<Replay>,
@@ -128,6 +132,7 @@ impl Connection {
             broker: parts.broker,
             limits: parts.limits,
             ingress: parts.ingress,
+            pause: None,
             answers: parts.greeting,
             replays: VecDeque::new(),
             counts: Counts::default(),
@@ -148,8 +153,22 @@ impl Connection {
         self.collect(cx, now)?;
         let wrote = self.write(cx)?;
         let backlog = self.unsent.len() - self.sent + self.answers.len();
-        let read = backlog <= UNSENT_BYTES_MAX && self.read(cx, now)?;
+        let read = backlog <= UNSENT_BYTES_MAX && !self.is_paused(cx, now) && self.read(cx, now)?;
         Ok(wrote || read || looked_up)
+    }
+
+    /// Whether this is a link's connection that has to wait for local clients. It is woken when that is over.
+    fn is_paused(&mut self, cx: &mut Context<'_>, now: Now) -> bool {
+        let Some(left) = self.ingress.as_ref().and_then(|ingress| ingress.paused_for_ms(now)) else {
+            self.pause = None;
+            return false;
+        };
+        let pause = self.pause.get_or_insert_with(|| Box::pin(time::sleep(Duration::from_millis(left))));
+        if pause.as_mut().poll(cx).is_ready() {
+            self.pause = None;
+            cx.waker().wake_by_ref();
+        }
+        true
     }
 
     /// Takes what there is to send, if the last of it is out, and registers for the next wake-up.

@@ -66,6 +66,14 @@ impl LinkIngress {
     }
 }
 
+impl LinkIngress {
+    /// How much longer the connection is not to be read, in milliseconds.
+    #[must_use]
+    pub fn paused_for_ms(&self, now: Now) -> Option<u64> {
+        self.entered.paused_for_ms(now)
+    }
+}
+
 impl Drop for LinkIngress {
     fn drop(&mut self) {
         self.entered.leave();
@@ -168,7 +176,7 @@ impl<'a> Turn<'_, 'a> {
 
     /// A forwarded message: to local subscribers only, acknowledged with whether there were any.
     fn forwarded(&mut self, ingress: &mut LinkIngress, link: Option<&Link>, publish: &Publish<'_>) {
-        let LinkIngress { inflater, cache, frames, properties, .. } = ingress;
+        let LinkIngress { entered, inflater, cache, frames, properties, .. } = ingress;
         let view = link.map(Link::view);
         let decision = ingress::message(view.as_ref(), inflater, self.now, publish.payload);
         let code = match &decision {
@@ -187,6 +195,9 @@ impl<'a> Turn<'_, 'a> {
                     tally,
                     &mut Vec::new(),
                 );
+                if std::mem::take(&mut tally.pressed) {
+                    entered.pause(self.now);
+                }
                 if let Some(link) = link {
                     link.metrics.messages[(Direction::In, one[0].qos)].inc();
                 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -58,6 +59,13 @@ const CHANGES_MAX: usize = 2 * remote_routes::ROUTES_MAX;
 /// How often expired actors of a peer are looked for.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long a peer is not read when a local client cannot keep up: about what a client needs for a window. It
+/// doubles while that does not help, so that a client that has stalled for a moment loses nothing, and one that
+/// has stalled for good holds up the peer's others for a few seconds only: until its queue overflows.
+const PAUSE_FIRST_MS: u64 = 5;
+/// The longest single pause.
+const PAUSE_LAST_MS: u64 = 250;
+
 /// One link as configured. A changed configuration makes a new one.
 #[derive(Debug)]
 pub struct Link {
@@ -79,6 +87,10 @@ pub struct Link {
     pub replication: Replication,
     /// Connections of the peer to us; a link that replaces another goes on counting.
     connections: Arc<AtomicUsize>,
+    /// Until when the peer's connections are not read, on the monotonic clock.
+    paused_until_ms: AtomicU64,
+    /// How long the last pause was.
+    pause_ms: AtomicU64,
     /// There are changes of the peer's routes which the table does not have yet.
     behind: Notify,
     /// Its routes are void.
@@ -94,6 +106,27 @@ struct Tasks {
 }
 
 impl Link {
+    /// A local client has more than half a queue of what the peer sends: the peer keeps the rest for a moment. It
+    /// is the peer that has a spool, and what overflows a client's queue is lost.
+    pub fn pause(&self, now: Now) {
+        let until = self.paused_until_ms.load(Ordering::Relaxed);
+        if now.mono_ms < until {
+            return; // another connection of the peer has seen it
+        }
+        let before = self.pause_ms.load(Ordering::Relaxed);
+        let again = now.mono_ms - until < PAUSE_LAST_MS;
+        let pause = if again { (before * 2).clamp(PAUSE_FIRST_MS, PAUSE_LAST_MS) } else { PAUSE_FIRST_MS };
+        self.pause_ms.store(pause, Ordering::Relaxed);
+        self.paused_until_ms.store(now.mono_ms + pause, Ordering::Relaxed);
+    }
+
+    /// How much longer the peer's connections are not to be read, in milliseconds.
+    #[must_use]
+    pub fn paused_for_ms(&self, now: Now) -> Option<u64> {
+        let until = self.paused_until_ms.load(Ordering::Relaxed);
+        until.checked_sub(now.mono_ms).filter(|left| *left > 0)
+    }
+
     /// The peer's cluster name.
     #[must_use]
     pub fn peer(&self) -> &str {
@@ -372,6 +405,8 @@ impl Links {
             cluster: Arc::from(cluster),
             metrics,
             routes: Mutex::new(RemoteRoutes::new(limits(&settings))),
+            paused_until_ms: AtomicU64::new(0),
+            pause_ms: AtomicU64::new(0),
             connections: old.map(|old| Arc::clone(&old.connections)).unwrap_or_default(),
             behind: Notify::new(),
             stopped: AtomicBool::new(false),

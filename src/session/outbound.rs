@@ -177,6 +177,9 @@ impl Outbound {
             // A QoS 0 message comes here behind another that waits, which closes the window.
             let owed = owe(run, index, qos, retain, grant);
             tally.drop(DropReason::QueueFull, self.queue.push(owed, keeping.limits));
+            // A queue that overflows all the same is not helped by waiting.
+            let (waiting, max) = (self.queue.len(), keeping.limits.messages_max);
+            tally.pressed |= waiting > max / 2 && waiting < max;
             return;
         }
         let length = delivery_len(run, index, qos, grant, output.version, now);

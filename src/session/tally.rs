@@ -43,6 +43,8 @@ pub struct Tally {
     pub sent: [u64; 3],
     /// Messages sent again on a new connection.
     pub resent: u64,
+    /// The queue of a connected client is more than half full: whoever can wait should.
+    pub pressed: bool,
     /// Messages dropped, by [`DropReason`].
     pub dropped: [u64; DropReason::ALL.len()],
 }

@@ -32,16 +32,18 @@ async fn what_was_published_during_a_cut_arrives_afterwards_in_order() {
     assert_eq!(subscriber.receive().await.text(), "0");
     pair.cut();
     until(&pair.a, r#"tombolo_link_up{peer="B"}"#, |up| up == 0).await;
-    for number in 1..=500 {
+    for number in 1..=3_000 {
         let qos = if number % 2 == 0 { Q1 } else { Q2 };
         assert_eq!(publisher.publish("c/1", number.to_string().as_bytes(), qos).await, 0, "the link owes it");
     }
-    until(&pair.a, SPOOLED, |count| count >= 499).await;
+    until(&pair.a, SPOOLED, |count| count >= 2_999).await;
     pair.heal();
+    // The subscriber takes nothing for a while: its queue holds 1,000, and the peer has to keep the rest.
+    until(&pair.b, r#"tombolo_link_messages_total{peer="A",dir="in""#, |count| count >= 700).await;
     // At least once: a message that was on its way when the link was cut may come twice, marked by nothing an
     // MQTT client could see; the first coming of each is in order.
     let mut next = 1;
-    while next <= 500 {
+    while next <= 3_000 {
         let number: i32 = subscriber.receive().await.text().parse().unwrap();
         assert!(number <= next, "{number} came before {next}");
         next = next.max(number + 1);

@@ -109,7 +109,7 @@ certfile = "{dir}/{us}.pem"
 keyfile = "{dir}/{us}.key"
 cacertfile = "{dir}/ca.pem"
 [mqtt]
-max_mqueue_len = 100000
+max_mqueue_len = 1000
 [authentication]
 allow_anonymous = true
 [authorization]
