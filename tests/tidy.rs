@@ -50,6 +50,7 @@ const LINES_MAX: usize = 700;
 
 /// Tests that may sleep, and why.
 const MAY_SLEEP: &[(&str, &str)] = &[
+    ("benches/load.rs", "another process announces nothing: asked until it answers"),
     ("tests/broker/harness.rs", "a metric announces nothing: looked at until it is as wanted"),
     ("tests/linked/pair.rs", "a metric announces nothing: looked at until it is as wanted"),
     ("tests/linked/processes.rs", "another process announces nothing: asked until it answers"),
