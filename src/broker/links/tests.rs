@@ -29,6 +29,7 @@ use crate::mqtt::decode::DecodeLimits;
 use crate::mqtt::decode::Decoded;
 use crate::mqtt::decode::decode;
 use crate::mqtt::encode::encode;
+use crate::mqtt::packet::Ack;
 use crate::mqtt::packet::Connect;
 use crate::mqtt::packet::Packet;
 use crate::mqtt::packet::PacketId;
@@ -39,6 +40,7 @@ use crate::mqtt::packet::SubscribeFilter;
 use crate::mqtt::packet::SubscriptionOptions;
 use crate::mqtt::packet::Version;
 use crate::mqtt::property::Properties;
+use crate::mqtt::reason::ReasonCode;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -64,6 +66,8 @@ node = "{name}@host"
 [data]
 dir = "{data}"
 durability = "memory"
+[mqtt]
+max_mqueue_len = 1000000
 [[listeners]]
 name = "default"
 type = "tcp"
@@ -194,12 +198,19 @@ impl Client {
         .await
     }
 
+    /// The next message, acknowledged: a window that fills up would hold back those behind it.
     async fn message(&mut self) -> (String, Vec<u8>) {
-        self.receive(|packet| match packet {
-            Packet::Publish(publish) => (publish.topic.to_owned(), publish.payload.to_vec()),
-            other => panic!("not a PUBLISH: {other:?}"),
-        })
-        .await
+        let (topic, payload, packet_id) = self
+            .receive(|packet| match packet {
+                Packet::Publish(publish) => {
+                    (publish.topic.to_owned(), publish.payload.to_vec(), publish.packet_id.unwrap())
+                }
+                other => panic!("not a PUBLISH: {other:?}"),
+            })
+            .await;
+        self.send(&Packet::PubAck(Ack { packet_id, reason: ReasonCode::Success, properties: Properties::EMPTY }))
+            .await;
+        (topic, payload)
     }
 }
 
