@@ -117,6 +117,7 @@ impl Link {
         let again = now.mono_ms - until < PAUSE_LAST_MS;
         let pause = if again { (before * 2).clamp(PAUSE_FIRST_MS, PAUSE_LAST_MS) } else { PAUSE_FIRST_MS };
         self.pause_ms.store(pause, Ordering::Relaxed);
+        self.metrics.pauses.inc();
         self.paused_until_ms.store(now.mono_ms + pause, Ordering::Relaxed);
     }
 

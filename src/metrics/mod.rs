@@ -144,6 +144,8 @@ families! {
         messages_dropped: CounterSet<(Direction, LinkDropReason), { Direction::COUNT * LinkDropReason::COUNT }> =
             "link_messages_dropped_total", "Application Messages that did not cross the link, by reason.";
         retries: Counter = "link_retries_total", "Application Messages sent to the peer again.";
+        pauses: Counter =
+            "link_pauses_total", "Times the peer was not read for a moment because a local client's queue was more than half full.";
         spool_messages: Gauge = "link_spool_messages", "Application Messages waiting for the peer.";
         spool_bytes: Gauge = "link_spool_bytes", "Bytes of the messages waiting for the peer.";
         inflight: Gauge = "link_inflight", "Application Messages sent to the peer and not yet acknowledged.";
