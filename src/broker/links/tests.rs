@@ -208,8 +208,12 @@ impl Client {
                 other => panic!("not a PUBLISH: {other:?}"),
             })
             .await;
-        self.send(&Packet::PubAck(Ack { packet_id, reason: ReasonCode::Success, properties: Properties::EMPTY }))
-            .await;
+        self.send(&Packet::PubAck(Ack {
+            packet_id,
+            reason: ReasonCode::Success,
+            properties: Properties::EMPTY,
+        }))
+        .await;
         (topic, payload)
     }
 }
