@@ -1,8 +1,7 @@
-//! PUBLISH out, encoded once for all receivers that get the same bytes (`performance.md` 5.1, rule 5): the frame
-//! is copied and only its flags and Packet Identifier are patched.
+//! PUBLISH out, from its parts and with room to patch: frames that many receivers get alike are encoded once, and
+//! only flags and Packet Identifier differ between the copies (`performance.md` 5.1, rule 5).
 
 use crate::mqtt::error::EncodeError;
-use crate::mqtt::packet::PacketId;
 use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::QoS;
 use crate::mqtt::packet::Version;
@@ -24,91 +23,6 @@ pub struct PublishHeader<'a> {
     pub topic_alias: Option<u16>,
     /// Application Message.
     pub payload: &'a [u8],
-}
-
-/// An encoded PUBLISH with DUP, RETAIN and QoS 0 and, if it has one, Packet Identifier 0.
-#[derive(Debug, Clone, Default)]
-pub struct Frame {
-    bytes: Vec<u8>,
-    packet_id_at: usize,
-}
-
-impl Frame {
-    /// An empty frame.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { bytes: Vec::new(), packet_id_at: 0 }
-    }
-
-    /// Empties it and keeps the memory.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-    }
-
-    /// Whether it holds a packet.
-    #[must_use]
-    pub const fn is_built(&self) -> bool {
-        !self.bytes.is_empty()
-    }
-
-    /// Length of the packet in bytes; 0 if none was built.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Whether it holds no packet.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    /// The packet as it was built.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// Encodes a PUBLISH, with room for a Packet Identifier when its QoS will not be 0. Topic and properties are
-    /// taken as they are: they come out of a decoded packet. On an error the frame is empty.
-    pub fn build(
-        &mut self,
-        version: Version,
-        with_packet_id: bool,
-        header: &PublishHeader<'_>,
-    ) -> Result<(), EncodeError> {
-        self.clear();
-        if header.topic.is_empty() && (header.topic_alias.is_none() || version != Version::V5) {
-            return Err(EncodeError::TopicName);
-        }
-        let packet_id = with_packet_id.then_some(0);
-        self.packet_id_at = write(0, version, packet_id, header, &mut self.bytes)?;
-        Ok(())
-    }
-
-    /// Appends a copy with these flags and Packet Identifier. The identifier is there exactly when the frame
-    /// was built with room for one, and then `qos` is not 0.
-    pub fn append_to(
-        &self,
-        out: &mut Vec<u8>,
-        qos: QoS,
-        retain: bool,
-        dup: bool,
-        packet_id: Option<PacketId>,
-    ) {
-        debug_assert_eq!(packet_id.is_some(), self.packet_id_at != 0, "a frame is built for its QoS");
-        debug_assert_eq!(packet_id.is_some(), qos != QoS::AtMostOnce, "[MQTT-2.2.1-2]");
-        let start = out.len();
-        out.extend_from_slice(&self.bytes);
-        let copy = &mut out[start..];
-        if let Some(first) = copy.first_mut() {
-            *first |= flags(qos, retain, dup);
-        }
-        let place = copy.get_mut(self.packet_id_at..).and_then(|rest| rest.first_chunk_mut());
-        if let (Some(packet_id), Some(place)) = (packet_id, place) {
-            *place = packet_id.get().to_be_bytes();
-        }
-    }
 }
 
 /// Length of the PUBLISH in bytes, to compare with the receiver's Maximum Packet Size (`[MQTT-3.1.2-24]`).

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use crate::mqtt::encode::encode;
 use crate::mqtt::packet::Packet;
+use crate::mqtt::packet::PacketId;
 use crate::mqtt::packet::Publish;
 use crate::mqtt::property::PropertiesBuf;
 use crate::mqtt::property::Property;
@@ -98,52 +99,38 @@ proptest! {
         let mut expected = vec![0xAA];
         encode(&packet, version, &mut expected).unwrap();
 
-        let mut frame = Frame::new();
-        frame.build(version, packet_id.is_some(), &parts.header()).unwrap();
-        for _ in 0..2 {
-            let mut out = vec![0xAA];
-            frame.append_to(&mut out, qos, retain, dup, packet_id);
-            prop_assert_eq!(&out, &expected);
-        }
-        prop_assert_eq!(frame.len(), expected.len() - 1);
-        prop_assert_eq!(publish_len(version, qos, &parts.header()), frame.len());
+        let mut out = vec![0xAA];
+        let flags = flags(qos, retain, dup);
+        write(flags, version, packet_id.map(PacketId::get), &parts.header(), &mut out).unwrap();
+        prop_assert_eq!(&out, &expected);
+        prop_assert_eq!(publish_len(version, qos, &parts.header()), out.len() - 1);
     }
 }
 
 #[test]
-fn a_frame_is_reused() {
-    let mut frame = Frame::new();
-    assert!(!frame.is_built() && frame.is_empty());
+fn the_place_of_the_packet_identifier_is_told() {
     let header = PublishHeader { topic: "a", payload: b"x", ..PublishHeader::default() };
-    frame.build(Version::V5, true, &header).unwrap();
-    assert_eq!(frame.as_bytes(), b"\x30\x07\0\x01a\0\0\0x");
-    frame.build(Version::V311, false, &header).unwrap();
-    assert_eq!(frame.as_bytes(), b"\x30\x04\0\x01ax");
-    let mut out = Vec::new();
-    frame.append_to(&mut out, QoS::AtMostOnce, true, false, None);
-    assert_eq!(out, b"\x31\x04\0\x01ax");
-    frame.clear();
-    assert!(!frame.is_built());
+    let mut out = vec![0xAA];
+    assert_eq!(write(0, Version::V5, Some(0), &header, &mut out), Ok(5));
+    assert_eq!(out, b"\xAA\x30\x07\0\x01a\0\0\0x");
+    out.clear();
+    assert_eq!(write(0, Version::V311, None, &header, &mut out), Ok(0));
+    assert_eq!(out, b"\x30\x04\0\x01ax");
 }
 
 #[test]
-fn what_cannot_be_written_leaves_the_frame_empty() {
+fn of_what_cannot_be_written_nothing_is() {
     let long = "a".repeat(65_536);
     let base = PublishHeader { topic: "a", ..PublishHeader::default() };
     let cases = [
-        (PublishHeader { topic: "", ..base }, EncodeError::TopicName),
         (PublishHeader { topic: &long, ..base }, EncodeError::FieldTooLong),
         (PublishHeader { topic_alias: Some(0), ..base }, EncodeError::Properties),
         (PublishHeader { subscription_ids: &[0], ..base }, EncodeError::Properties),
         (PublishHeader { subscription_ids: &[268_435_456], ..base }, EncodeError::Properties),
     ];
-    let mut frame = Frame::new();
+    let mut out = Vec::new();
     for (header, error) in cases {
-        frame.build(Version::V5, false, &base).unwrap();
-        assert_eq!(frame.build(Version::V5, false, &header), Err(error));
-        assert!(frame.is_empty());
+        assert_eq!(write(0, Version::V5, None, &header, &mut out), Err(error));
+        assert!(out.is_empty());
     }
-    let aliased = PublishHeader { topic: "", topic_alias: Some(1), ..base };
-    frame.build(Version::V5, false, &aliased).unwrap();
-    assert_eq!(frame.build(Version::V311, false, &aliased), Err(EncodeError::TopicName));
 }
