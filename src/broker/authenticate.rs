@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
+use parking_lot::Mutex;
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 use tokio::task;
 
 use crate::auth::PasswordCheck;
+use crate::auth::password::HashMemory;
 use crate::auth::password::PasswordFile;
 use crate::auth::peer::PeerRule;
 
@@ -57,11 +59,13 @@ pub struct Authentication {
 struct Queue {
     hashing: Semaphore,
     waiting: AtomicUsize,
+    /// What those that hashed have left to the next: as many as hashed at a time, never freed.
+    memory: Mutex<Vec<HashMemory>>,
 }
 
 impl Queue {
     fn new(at_a_time: usize) -> Self {
-        Self { hashing: Semaphore::new(at_a_time), waiting: AtomicUsize::new(0) }
+        Self { hashing: Semaphore::new(at_a_time), waiting: AtomicUsize::new(0), memory: Mutex::default() }
     }
 }
 
@@ -112,11 +116,16 @@ impl Authentication {
         let Ok(_permit) = queue.hashing.acquire().await else { return Ok(PasswordCheck::Bad) };
         let (credentials, username, password) =
             (Arc::clone(credentials), username.to_owned(), password.to_owned());
-        let verified = task::spawn_blocking(move || {
-            credentials.passwords.as_ref().is_some_and(|file| file.verify(&username, &password))
+        let mut memory = queue.memory.lock().pop().unwrap_or_default();
+        let hashing = task::spawn_blocking(move || {
+            let file = credentials.passwords.as_ref();
+            let good = file.is_some_and(|file| file.verify_in(&username, &password, &mut memory));
+            (good, memory)
         });
         // A panic in the hash function is a refusal, like every other failure.
-        Ok(if verified.await.unwrap_or(false) { PasswordCheck::Good } else { PasswordCheck::Bad })
+        let Ok((good, memory)) = hashing.await else { return Ok(PasswordCheck::Bad) };
+        queue.memory.lock().push(memory);
+        Ok(if good { PasswordCheck::Good } else { PasswordCheck::Bad })
     }
 }
 

@@ -54,8 +54,14 @@ fn passwords_are_bytes_without_normalisation() {
 fn our_own_hashes_have_the_documented_form_and_verify() {
     let hash = hash_password(b"secret", &[1; 16]).unwrap();
     assert!(hash.text.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", hash.text);
-    assert!(hash.verify(b"secret"));
-    assert!(!hash.verify(b"Secret"));
+    let mut memory = HashMemory::default();
+    assert!(hash.verify(b"secret", &mut memory));
+    assert!(!hash.verify(b"Secret", &mut memory));
+    assert!(hash.verify(b"secret", &mut memory), "what the last one left changes nothing");
+    let small = StoredHash { params: Params::new(8, 1, 1, None).unwrap(), ..hash.clone() };
+    assert!(!small.verify(b"secret", &mut memory));
+    assert!(hash.verify(b"secret", &mut memory));
+    assert_eq!(memory.0.len(), 19 * 1024, "as much as the largest needs");
     assert_ne!(hash.text, hash_password(b"secret", &[2; 16]).unwrap().text);
     let long = vec![0; MAX_PASSWORD_BYTES + 1];
     assert_eq!(hash_password(&long, &[1; 16]).map(|_| ()), Err(PasswordError::PasswordTooLong));
