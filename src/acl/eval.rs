@@ -28,8 +28,9 @@ pub struct Subject<'a> {
     pub client_id: &'a str,
     /// User Name of the session.
     pub username: Option<&'a str>,
-    /// Peer address, from the PROXY header where that is trusted.
-    pub peer_host: IpAddr,
+    /// Peer address, from the PROXY header where that is trusted. A client of a Unix domain socket has none, and no
+    /// block of addresses holds it.
+    pub peer_host: Option<IpAddr>,
     /// Common name of the verified client certificate.
     pub cert_common_name: Option<&'a str>,
     /// Zone.
@@ -302,8 +303,10 @@ pub(crate) fn condition_holds(condition: &Condition, client: &Subject<'_>, profi
         }
         Condition::Zone(matcher) => matcher.holds(client.zone),
         Condition::Listener(matcher) => matcher.holds(client.listener),
-        Condition::Address(block) => block.holds(client.peer_host),
-        Condition::Addresses(blocks) => blocks.iter().any(|block| block.holds(client.peer_host)),
+        Condition::Address(block) => client.peer_host.is_some_and(|peer| block.holds(peer)),
+        Condition::Addresses(blocks) => {
+            client.peer_host.is_some_and(|peer| blocks.iter().any(|block| block.holds(peer)))
+        }
         Condition::Profile(wanted) => *wanted == profile,
         Condition::And(parts) => parts.iter().all(|part| condition_holds(part, client, profile)),
         Condition::Or(parts) => parts.iter().any(|part| condition_holds(part, client, profile)),

@@ -2,11 +2,11 @@
 //! Everything here is bounded in time and bytes, because nobody has proved anything yet.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::time;
 
 use crate::auth;
@@ -48,11 +48,16 @@ use crate::mqtt::packet::Packet;
 use crate::mqtt::packet::Version;
 use crate::mqtt::property::Properties;
 use crate::mqtt::reason::ReasonCode;
+use crate::net::address::PeerAddr;
+use crate::net::admission::Entry;
+use crate::net::admission::Place;
+use crate::net::admission::Places;
 use crate::net::clock;
 use crate::net::handshake;
 use crate::net::handshake::HandshakeError;
 use crate::net::handshake::Handshaken;
 use crate::net::listener::Accepted;
+use crate::net::listener::Stream;
 use crate::net::proxy::ProxyError;
 use crate::net::random;
 use crate::net::tls::ServerTls;
@@ -109,16 +114,45 @@ enum Refused {
 /// Serves one connection to its end.
 pub async fn serve(broker: Arc<Broker>, endpoint: Arc<Endpoint>, accepted: Accepted) {
     let label = listener_type(endpoint.kind);
-    // The permit counts the connection until its socket is closed, whatever becomes of it.
-    let Accepted { stream, peer_addr: peer, permit: _permit } = accepted;
+    let Accepted { stream, peer, mut entry } = accepted;
+    // The entry counts the connection until it is a client's, or its socket is closed.
+    let Some((connection, place)) = become_client(&broker, &endpoint, stream, peer, &mut entry).await else {
+        return;
+    };
+    let settled = entry.settle();
+    let mut present = Present::new(&broker, label, &connection);
+    connection.run().await;
+    present.left = true;
+    drop((place, settled));
+}
+
+/// The handshakes up to CONNACK, or the refusal, unless others need the room.
+async fn become_client(
+    broker: &Arc<Broker>,
+    endpoint: &Arc<Endpoint>,
+    stream: Stream,
+    peer: PeerAddr,
+    entry: &mut Entry,
+) -> Option<(Connection, Place)> {
+    let places = entry.places();
     // Boxed, so that the memory of the handshakes goes with them.
-    match Box::pin(open(&broker, &endpoint, stream, peer)).await {
-        Ok(connection) => {
-            let mut present = Present::new(&broker, label, &connection);
-            connection.run().await;
-            present.left = true;
+    let opening = Box::pin(async {
+        match open(broker, endpoint, stream, peer, &places).await {
+            Ok(client) => Some(client),
+            Err(refused) => {
+                refuse(broker, endpoint, peer, refused).await;
+                None
+            }
         }
-        Err(refused) => Box::pin(refuse(&broker, &endpoint, peer, refused)).await,
+    });
+    tokio::select! {
+        biased;
+        client = opening => client,
+        () = entry.evicted() => {
+            broker.metrics.broker.connections_rejected[RejectReason::HalfOpen].inc();
+            tracing::debug!(%peer, listener = &*endpoint.id, "closed before its CONNECT: others need the room");
+            None
+        }
     }
 }
 
@@ -152,14 +186,11 @@ impl Drop for Present {
 async fn open(
     broker: &Arc<Broker>,
     endpoint: &Arc<Endpoint>,
-    mut stream: tokio::net::TcpStream,
-    peer_addr: SocketAddr,
-) -> Result<Connection, Refused> {
-    // Header and handshakes share one time.
-    let until = time::Instant::now() + endpoint.handshake_timeout;
-    let peer_addr = told_address(endpoint, &mut stream, peer_addr).await.map_err(Refused::Handshake)?;
-    let shaking = shake_hands(broker, endpoint, stream, until.duration_since(time::Instant::now()));
-    let handshaken = shaking.await.map_err(Refused::Handshake)?;
+    stream: Stream,
+    peer: PeerAddr,
+    places: &Places,
+) -> Result<(Connection, Place), Refused> {
+    let (handshaken, peer) = prepare(broker, endpoint, stream, peer).await.map_err(Refused::Handshake)?;
     let Handshaken { mut transport, certificate } = handshaken;
     let (bytes, length) = match read_connect(broker, endpoint, &mut transport).await {
         Ok(read) => read,
@@ -179,7 +210,7 @@ async fn open(
         label,
     };
     let granted = broker.limits();
-    let admitted = admit(broker, endpoint, &granted, peer_addr, certificate, &asked).await;
+    let admitted = admit(broker, endpoint, &granted, peer, certificate, &asked).await;
     let (negotiated, identity) = match admitted {
         Ok(admitted) => admitted,
         Err(why) => return Err(refuse(transport, why)),
@@ -187,6 +218,9 @@ async fn open(
     if broker.is_stopping() {
         return Err(refuse(transport, (ReasonCode::ServerShuttingDown, RejectReason::Shutdown)));
     }
+    let Some(place) = places.take() else {
+        return Err(refuse(transport, (ReasonCode::QuotaExceeded, RejectReason::MaxConnections)));
+    };
     let ingress =
         identity.bound_to.as_deref().and_then(|cluster| LinkIngress::new(broker, cluster)).map(Box::new);
     let Some(attached) = attach(broker, &identity, &negotiated, &granted) else {
@@ -200,7 +234,7 @@ async fn open(
     tracing::info!(
         client_id = &*identity.client_id,
         username = identity.username.as_deref(),
-        peer = %peer_addr,
+        %peer,
         listener = &*endpoint.id,
         version = ?identity.version,
         bound_to = identity.bound_to.as_deref(),
@@ -226,27 +260,46 @@ async fn open(
         tail: bytes[length..].to_vec(),
         greeting,
     };
-    Ok(Connection::new(parts))
+    Ok((Connection::new(parts), place))
+}
+
+/// PROXY header and handshakes, which share one time: a byte stream, and whose it is.
+async fn prepare(
+    broker: &Broker,
+    endpoint: &Endpoint,
+    stream: Stream,
+    peer: PeerAddr,
+) -> Result<(Handshaken, PeerAddr), HandshakeError> {
+    let mut stream = match stream {
+        Stream::Tcp(stream) => stream,
+        Stream::Unix(stream) => {
+            return Ok((Handshaken { transport: Transport::Unix(stream), certificate: None }, peer));
+        }
+    };
+    let until = time::Instant::now() + endpoint.handshake_timeout;
+    let peer = told_address(endpoint, &mut stream, peer).await?;
+    let shaking = shake_hands(broker, endpoint, stream, until.duration_since(time::Instant::now()));
+    Ok((shaking.await?, peer))
 }
 
 /// Behind a proxy, the address that the proxy tells. Anybody else who dials such a listener is turned away unread.
 async fn told_address(
     endpoint: &Endpoint,
-    stream: &mut tokio::net::TcpStream,
-    peer: SocketAddr,
-) -> Result<SocketAddr, HandshakeError> {
+    stream: &mut TcpStream,
+    peer: PeerAddr,
+) -> Result<PeerAddr, HandshakeError> {
     let Some(proxies) = &endpoint.proxies else { return Ok(peer) };
-    if !proxies.iter().any(|block| block.holds(peer.ip())) {
+    if !peer.ip().is_some_and(|address| proxies.iter().any(|block| block.holds(address))) {
         return Err(ProxyError::Untrusted.into());
     }
     let told = handshake::accept_proxy(stream, endpoint.handshake_timeout).await?;
-    Ok(told.unwrap_or(peer))
+    Ok(told.map_or(peer, PeerAddr::Ip))
 }
 
 async fn shake_hands(
     broker: &Broker,
     endpoint: &Endpoint,
-    stream: tokio::net::TcpStream,
+    stream: TcpStream,
     limit: Duration,
 ) -> Result<Handshaken, HandshakeError> {
     let message_max = broker.limits().server.max_packet_size as usize;
@@ -315,7 +368,7 @@ async fn admit(
     broker: &Broker,
     endpoint: &Endpoint,
     granted: &Limits,
-    peer: SocketAddr,
+    peer: PeerAddr,
     certificate: Option<CertificateFacts>,
     asked: &Connect<'_>,
 ) -> Result<(Negotiated, Arc<Identity>), Why> {
@@ -339,7 +392,7 @@ async fn admit(
         certificate: certificate.as_ref(),
         role: auth_role(endpoint.role),
         // Behind a proxy nobody is known to be on this machine.
-        loopback: endpoint.proxies.is_none() && peer.ip().to_canonical().is_loopback(),
+        loopback: endpoint.proxies.is_none() && peer.is_loopback(),
     };
     let binding = auth::peer::bind(&credentials.peers, &facts);
     let authenticator = Authenticator {
@@ -409,7 +462,7 @@ fn attributes(bound_to: Option<&str>) -> BTreeMap<String, String> {
 fn log_refusal(
     broker: &Broker,
     endpoint: &Endpoint,
-    peer: SocketAddr,
+    peer: PeerAddr,
     asked: &Connect<'_>,
     reason: auth::DenyReason,
     binding: &Binding<'_>,
@@ -486,7 +539,7 @@ fn connack(
 }
 
 /// Tells the client as far as its protocol allows, counts it, and closes.
-async fn refuse(broker: &Broker, endpoint: &Endpoint, peer: SocketAddr, refused: Refused) {
+async fn refuse(broker: &Broker, endpoint: &Endpoint, peer: PeerAddr, refused: Refused) {
     let listener = &*endpoint.id;
     let rejected = &broker.metrics.broker.connections_rejected;
     match refused {

@@ -281,7 +281,7 @@ fn outgoing<'a>(
         qos: publication.qos,
         from: Some(&identity.client_id),
         username: identity.username.as_deref(),
-        peer: Some(identity.peer),
+        peer: identity.peer.socket(),
         proto_ver: match identity.version {
             Version::V31 => 3,
             Version::V311 => 4,

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::acl::confine::Confined;
@@ -22,6 +21,7 @@ use crate::auth::peer::PeerRule;
 use crate::config::settings::DenyAction;
 use crate::metrics::labels::AclReason;
 use crate::mqtt::packet::Version;
+use crate::net::address::PeerAddr;
 
 /// An authenticated client. Immutable: a new CONNECT makes a new one.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub struct Identity {
     /// User Name that was authenticated.
     pub username: Option<String>,
     /// Remote address.
-    pub peer: SocketAddr,
+    pub peer: PeerAddr,
     /// Listener, as `<type>:<name>`.
     pub listener: Arc<str>,
     /// Who may connect there.
@@ -78,7 +78,7 @@ impl Identity {
                 ListenerRole::Link => peer::ListenerRole::Link,
                 ListenerRole::Any => peer::ListenerRole::Any,
             },
-            loopback: self.peer.ip().to_canonical().is_loopback(),
+            loopback: self.peer.is_loopback(),
         };
         match peer::bind(rules, &facts) {
             Binding::Ordinary => self.bound_to.is_none(),

@@ -22,6 +22,7 @@ use crate::mqtt::packet::Version;
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::topic;
 use crate::mqtt::topic::TopicError;
+use crate::net::address::PeerAddr;
 use crate::session::Subscription;
 use crate::session::frames::Run;
 use crate::session::frames::RunFrames;
@@ -316,7 +317,7 @@ fn operator() -> Identity {
     Identity {
         client_id: Arc::from(OPERATOR),
         username: None,
-        peer: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        peer: PeerAddr::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         listener: Arc::from(OPERATOR),
         role: ListenerRole::Client,
         common_name: None,

@@ -16,6 +16,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use parking_lot::RwLock;
+use tokio::sync::Semaphore;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::task::JoinSet;
@@ -49,7 +50,10 @@ use crate::config::settings::Settings;
 use crate::metrics::Metrics;
 use crate::metrics::labels::Outcome;
 use crate::mqtt::reason::ReasonCode;
+use crate::net::admission;
+use crate::net::admission::Admission;
 use crate::net::clock;
+use crate::net::descriptors;
 use crate::net::listener;
 use crate::net::listener::BindError;
 use crate::net::tls::ServerTls;
@@ -92,7 +96,7 @@ pub enum ReloadError {
 
 /// A listener that accepts.
 struct Running {
-    address: SocketAddr,
+    bound: Bind,
     endpoint: Arc<RwLock<Arc<Endpoint>>>,
     stop: watch::Sender<bool>,
     accepting: JoinHandle<()>,
@@ -104,6 +108,8 @@ pub struct Server {
     broker: Arc<Broker>,
     settings: Settings,
     listeners: BTreeMap<String, Running>,
+    /// What connections of all listeners together may take.
+    descriptors: Arc<Semaphore>,
     sweeper: JoinHandle<()>,
     _data: DataDir,
 }
@@ -117,7 +123,9 @@ impl Server {
         let now = clock::now();
         let material = Material::load(&settings, now).map_err(StartError::Material)?;
         let data = DataDir::open(&settings.data.dir)?;
-        let bound = bind_all(settings.listeners.iter().filter(|listener| listener.enable))?;
+        let for_links = settings.cluster.links.iter().map(|link| link.pool_size + 1).sum();
+        let descriptors = descriptors::for_clients(for_links);
+        let bound = bind_all(settings.listeners.iter().filter(|listener| listener.enable), &descriptors)?;
         for warning in &material.warnings {
             tracing::warn!("{warning}");
         }
@@ -139,7 +147,8 @@ impl Server {
             stopping: AtomicBool::new(false),
         });
         let sweeper = tokio::spawn(sweeper::run(Arc::clone(&broker)));
-        let mut server = Self { broker, settings, listeners: BTreeMap::new(), sweeper, _data: data };
+        let mut server =
+            Self { broker, settings, listeners: BTreeMap::new(), descriptors, sweeper, _data: data };
         for link in server.settings.cluster.links.clone() {
             server.start_link(link).await;
         }
@@ -161,10 +170,13 @@ impl Server {
         &self.settings
     }
 
-    /// Where a listener accepts, with the port that was taken.
+    /// Where a listener accepts, with the port that was taken; none for a Unix domain socket.
     #[must_use]
     pub fn address(&self, listener: &str) -> Option<SocketAddr> {
-        self.listeners.get(listener).map(|running| running.address)
+        match self.listeners.get(listener)?.bound {
+            Bind::Addr(address) => Some(address),
+            Bind::Path(_) => None,
+        }
     }
 
     /// Puts new settings in force, and reads every file again. What did not change goes on undisturbed.
@@ -190,7 +202,7 @@ impl Server {
         }
         let material = Material::load(&settings, clock::now()).map_err(ReloadError::Material)?;
         let opened = settings.listeners.iter().filter(|new| new.enable && !self.keeps(new));
-        let bound = bind_all(opened)?;
+        let bound = bind_all(opened, &self.descriptors)?;
         // From here on nothing fails.
         for warning in &material.warnings {
             tracing::warn!("{warning}");
@@ -260,7 +272,7 @@ impl Server {
 
     fn open(&mut self, listener: &Listener, socket: listener::Listener, tls: Option<Arc<ServerTls>>) {
         let id = listener.id();
-        let address = socket.local_addr();
+        let bound = socket.bound().clone();
         if listener.allow_insecure && listener.role.accepts_links() {
             tracing::warn!(
                 listener = id,
@@ -285,14 +297,14 @@ impl Server {
             };
             socket.run(&metrics, on_accept, shutdown).await;
         });
-        tracing::info!(listener = id, %address, "listening");
-        self.listeners.insert(id, Running { address, endpoint, stop, accepting, connections });
+        tracing::info!(listener = id, address = %bound, "listening");
+        self.listeners.insert(id, Running { bound, endpoint, stop, accepting, connections });
     }
 
     /// Closes a listener and disconnects its clients.
     async fn close(&mut self, id: &str) {
         let Some(running) = self.listeners.remove(id) else { return };
-        tracing::info!(listener = id, address = %running.address, "closing");
+        tracing::info!(listener = id, address = %running.bound, "closing");
         running.stop.send_replace(true);
         self.broker.kick_listener(id, ReasonCode::AdministrativeAction);
         finish(running, CLIENTS_GRACE).await;
@@ -346,11 +358,9 @@ fn keeps(new: &Listener, running: &BTreeMap<String, Running>, old: &Settings) ->
 fn keeps_open(settings: &Settings, id: &str, running: &BTreeMap<String, Running>) -> bool {
     let Some(open) = running.get(id) else { return false };
     settings.listeners.iter().any(|new| {
-        let same = match &new.bind {
-            Bind::Addr(address) => {
-                *address == open.address || (address.port() == 0 && address.ip() == open.address.ip())
-            }
-            Bind::Path(_) => false,
+        let same = match (&new.bind, &open.bound) {
+            (Bind::Addr(new), Bind::Addr(open)) => new == open || (new.port() == 0 && new.ip() == open.ip()),
+            (new, open) => new == open,
         };
         new.enable && new.id() == id && same
     })
@@ -358,17 +368,16 @@ fn keeps_open(settings: &Settings, id: &str, running: &BTreeMap<String, Running>
 
 fn bind_all<'a>(
     listeners: impl Iterator<Item = &'a Listener>,
+    descriptors: &Arc<Semaphore>,
 ) -> Result<Vec<(Listener, listener::Listener)>, BindError> {
-    listeners.filter_map(|listener| bind(listener).transpose()).collect()
+    listeners.map(|listener| Ok((listener.clone(), bind(listener, Arc::clone(descriptors))?))).collect()
 }
 
-fn bind(listener: &Listener) -> Result<Option<(Listener, listener::Listener)>, BindError> {
-    // A Unix domain socket is refused by the configuration until it is built.
-    let Bind::Addr(address) = listener.bind else { return Ok(None) };
-    let kind = accept::listener_type(listener.kind);
-    let socket = listener::Listener::bind(&listener.id(), kind, address, listener.max_connections as usize)?;
-    let socket = socket.at_rate(listener.max_conn_rate);
-    Ok(Some((listener.clone(), socket)))
+fn bind(listener: &Listener, descriptors: Arc<Semaphore>) -> Result<listener::Listener, BindError> {
+    let half_open_max = admission::half_open_max(listener.role, listener.max_connections);
+    let admission = Admission::new(listener.max_connections as usize, half_open_max, descriptors)
+        .at_rate(listener.max_conn_rate, clock::now().mono_ms);
+    listener::Listener::bind(&listener.id(), accept::listener_type(listener.kind), &listener.bind, admission)
 }
 
 fn endpoint(listener: &Listener, tls: Option<Arc<ServerTls>>) -> Endpoint {

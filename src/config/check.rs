@@ -11,6 +11,7 @@ use super::settings::Bind;
 use super::settings::Export;
 use super::settings::Link;
 use super::settings::Listener;
+use super::settings::ListenerKind;
 use super::settings::ListenerTls;
 use super::settings::PeerCertAs;
 use super::settings::Role;
@@ -64,7 +65,12 @@ fn one_listener(reading: &Reading<'_>, path: &str, listener: &Listener, settings
 
 /// A PROXY header is believed from those that are named, and somebody must be.
 fn proxy(reading: &Reading<'_>, path: &str, listener: &Listener) {
-    if listener.proxy_protocol && listener.proxy_trusted.is_empty() {
+    if listener.kind == ListenerKind::Unix && (listener.proxy_protocol || !listener.proxy_trusted.is_empty())
+    {
+        let key = if listener.proxy_protocol { "proxy_protocol" } else { "proxy_trusted" };
+        let message = "a Unix socket has no addresses to trust, so that anybody could tell any";
+        reading.error(&format!("{path}.{key}"), message);
+    } else if listener.proxy_protocol && listener.proxy_trusted.is_empty() {
         let message = "proxy_protocol needs the addresses of the proxies; without any nobody could connect";
         reading.error(&format!("{path}.proxy_trusted"), message);
     } else if !listener.proxy_protocol && !listener.proxy_trusted.is_empty() {
@@ -210,7 +216,7 @@ fn peer_proof(reading: &Reading<'_>, path: &str, link: &Link, settings: &Setting
     match (proven, peer.allow_unauthenticated) {
         (false, false) => error("", "the peer must prove itself: username, cert_sha256 or cert_cn"),
         (true, true) => error(".allow_unauthenticated", "this contradicts the proof next to it"),
-        (false, true) if doors.iter().any(|door| door.proxy_protocol || !door.bind.is_loopback()) => {
+        (false, true) if doors.iter().any(|door| !shows_loopback(door)) => {
             let message = "only where every listener that accepts links is on loopback, and behind no proxy";
             error(".allow_unauthenticated", message);
         }
@@ -231,6 +237,12 @@ fn peer_proof(reading: &Reading<'_>, path: &str, link: &Link, settings: &Setting
             "no listener that accepts links verifies a chain: it needs verify_peer and cacertfile",
         );
     }
+}
+
+/// Whether a connection to it shows by its address that it is of this machine. One to a Unix socket shows nothing:
+/// what speaks there may be a proxy.
+fn shows_loopback(door: &Listener) -> bool {
+    matches!(door.bind, Bind::Addr(_)) && door.bind.is_loopback() && !door.proxy_protocol
 }
 
 /// EMQX's rules (`link-protocol.md` 7.2), in its order.

@@ -48,7 +48,7 @@ fn default_listener() -> Listener {
     Listener {
         name: "default".to_owned(),
         kind: ListenerKind::Tcp,
-        bind: default_bind(ListenerKind::Tcp),
+        bind: Bind::Addr(loopback(1883)),
         role: Role::Client,
         enable: true,
         max_connections: u32::try_from(CLIENT_CONNECTIONS).unwrap_or(u32::MAX),
@@ -61,16 +61,26 @@ fn default_listener() -> Listener {
     }
 }
 
-/// EMQX's port of each type, on loopback.
-fn default_bind(kind: ListenerKind) -> Bind {
-    let port = match kind {
-        ListenerKind::Tcp => 1883,
-        ListenerKind::Ssl => 8883,
-        ListenerKind::Ws => 8083,
-        ListenerKind::Wss => 8084,
-        ListenerKind::Unix => return Bind::Path(PathBuf::from("data/mqtt.sock")),
-    };
-    Bind::Addr(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+fn where_to_bind(section: &Section<'_>, kind: ListenerKind) -> Bind {
+    match default_port(kind) {
+        Some(port) => Bind::Addr(section.or("bind", loopback(port), socket_addr)),
+        None => Bind::Path(section.required("bind", socket_path).unwrap_or_default()),
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// EMQX's port of each type; a Unix socket has none.
+fn default_port(kind: ListenerKind) -> Option<u16> {
+    match kind {
+        ListenerKind::Tcp => Some(1883),
+        ListenerKind::Ssl => Some(8883),
+        ListenerKind::Ws => Some(8083),
+        ListenerKind::Wss => Some(8084),
+        ListenerKind::Unix => None,
+    }
 }
 
 fn listener(section: Section<'_>) -> Listener {
@@ -86,7 +96,7 @@ fn listener(section: Section<'_>) -> Listener {
     let listener = Listener {
         name: section.optional("name", listener_name).unwrap_or_else(|| "default".to_owned()),
         kind,
-        bind: section.optional("bind", |node| bind(kind, node)).unwrap_or_else(|| default_bind(kind)),
+        bind: where_to_bind(&section, kind),
         role,
         enable: section.or("enable", true, parse::boolean),
         max_connections: section
@@ -140,11 +150,24 @@ fn listener_name(node: &Node) -> Result<String, Wrong> {
     }
 }
 
-fn bind(kind: ListenerKind, node: &Node) -> Result<Bind, Wrong> {
-    match kind {
-        ListenerKind::Unix => parse::path(node).map(Bind::Path),
-        _ => socket_addr(node).map(Bind::Addr),
+/// The longest path of a socket: `sun_path` of unix(7) less its NUL.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// Absolute: clients are told the same path, and run in other directories than we do.
+fn socket_path(node: &Node) -> Result<PathBuf, Wrong> {
+    let path = parse::path(node)?;
+    let text = path.as_os_str().as_encoded_bytes();
+    if !path.is_absolute() || path.file_name().is_none() || text.ends_with(b"/") {
+        let shown = path.display();
+        return Err(format!(
+            "`{shown}` is not the absolute path of a socket such as \"/run/tombolo/mqtt.sock\""
+        )
+        .into());
     }
+    if text.len() > SOCKET_PATH_BYTES_MAX {
+        return Err(format!("the path of a socket has at most {SOCKET_PATH_BYTES_MAX} bytes").into());
+    }
+    Ok(path)
 }
 
 /// `address:port`. A port alone would mean every address of the machine, which must be said (`0.0.0.0:1883`).

@@ -24,7 +24,6 @@ enum Only {
 /// Key, with `[]` for every item of a list, and what is accepted.
 const NOT_BUILT_YET: &[(&str, Only)] = &[
     ("data.durability", Only::Word("memory")),
-    ("listeners[].type", Only::Not("unix")),
     ("listeners[].limits.messages_rate", Only::Word("infinity")),
     ("listeners[].limits.bytes_rate", Only::Word("infinity")),
     ("listeners[].ssl.password", Only::Absent),

@@ -66,6 +66,10 @@ label! {
     RejectReason as "reason" {
         /// The listener has `max_connections` already.
         MaxConnections = "max_connections",
+        /// It gave way to a newer one: too many were there that had not finished their CONNECT.
+        HalfOpen = "half_open",
+        /// No file descriptor is left for it.
+        Descriptors = "descriptors",
         /// No PROXY header, a malformed one, or one of somebody who is not trusted.
         ProxyProtocol = "proxy_protocol",
         /// The TLS handshake failed.

@@ -1,69 +1,122 @@
 //! Binds and accepts (interface.md section 2). The accept loop does no handshake and never waits for a client: each
-//! connection is handed on with the permit that counts it.
+//! connection is handed on with its entry in the books of [`Admission`].
 
+use std::fs::File;
 use std::future::Future;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::Semaphore;
+use tokio::net::UnixListener;
+use tokio::net::UnixStream;
 
-use crate::config::settings::Rate;
+use crate::config::settings::Bind;
 use crate::metrics::Metrics;
 use crate::metrics::labels::ListenerType;
 use crate::metrics::labels::RejectReason;
-use crate::net::bucket::Bucket;
+use crate::net::address::PeerAddr;
+use crate::net::admission::Admission;
+use crate::net::admission::Entry;
 use crate::net::clock;
+use crate::net::descriptors;
+use crate::net::unix;
+use crate::net::unix::SocketFile;
 
 /// Connections the kernel completes before we accept them.
 const BACKLOG: u32 = 1024;
-/// How long we accept nothing when there are no file descriptors or no memory left.
+/// How long we accept nothing when there is no memory left, or not even a descriptor to refuse a connection with.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// How often it is said at most that there are no descriptors or no memory.
+const EXHAUSTED_SAID_MS: u64 = 10_000;
 
 /// Why a listener is not there.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Somebody else has the port.
-    #[error("listeners[{id}].bind: {address} is already in use")]
+    /// Somebody else has it.
+    #[error("listeners[{id}].bind: {bind} is already in use")]
     InUse {
         /// The listener.
         id: String,
         /// What it was to bind.
-        address: SocketAddr,
+        bind: Bind,
+    },
+    /// A file stands where the socket is to be.
+    #[error("listeners[{id}].bind: {bind} is there already and is not a socket")]
+    NotASocket {
+        /// The listener.
+        id: String,
+        /// What it was to bind.
+        bind: Bind,
     },
     /// Anything else.
-    #[error("listeners[{id}].bind: cannot listen on {address}: {source}")]
+    #[error("listeners[{id}].bind: cannot listen on {bind}: {source}")]
     Other {
         /// The listener.
         id: String,
         /// What it was to bind.
-        address: SocketAddr,
+        bind: Bind,
         /// The system's reason.
         source: io::Error,
     },
 }
 
-/// Counts one connection against `max_connections` until it is dropped.
+/// A connection as it was accepted.
 #[derive(Debug)]
-pub struct Permit {
-    _permit: OwnedSemaphorePermit,
+pub enum Stream {
+    /// Over TCP, `TCP_NODELAY` on.
+    Tcp(TcpStream),
+    /// Over a Unix domain socket.
+    Unix(UnixStream),
 }
 
-/// A new connection, `TCP_NODELAY` on.
+/// A new connection.
 #[derive(Debug)]
 pub struct Accepted {
     /// The connection.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// Where it comes from.
-    pub peer_addr: SocketAddr,
-    /// To be kept as long as the connection.
-    pub permit: Permit,
+    pub peer: PeerAddr,
+    /// To be kept as long as it is no client's.
+    pub entry: Entry,
+}
+
+/// A bound socket. Its file, if it has one, goes before it.
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Unix { _file: SocketFile, socket: UnixListener },
+}
+
+impl Socket {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, PeerAddr)>> {
+        Poll::Ready(match self {
+            Self::Tcp(socket) => {
+                let (stream, address) = ready!(socket.poll_accept(cx))?;
+                Ok((Stream::Tcp(stream), address.into()))
+            }
+            Self::Unix { socket, .. } => {
+                let (stream, _) = ready!(socket.poll_accept(cx))?;
+                Ok((Stream::Unix(stream), PeerAddr::Unix))
+            }
+        })
+    }
+
+    /// A connection that waits already, if there is one.
+    async fn accept_waiting(&self) -> Option<io::Result<(Stream, PeerAddr)>> {
+        poll_fn(|cx| match self.poll_accept(cx) {
+            Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
 }
 
 /// A bound listener.
@@ -71,38 +124,29 @@ pub struct Accepted {
 pub struct Listener {
     id: String,
     kind: ListenerType,
-    address: SocketAddr,
-    socket: TcpListener,
-    permits: Arc<Semaphore>,
-    rate: Option<Bucket>,
+    bound: Bind,
+    socket: Socket,
+    admission: Admission,
+    spare: Option<File>,
+    said_ms: Option<u64>,
 }
 
 impl Listener {
-    /// Binds `address`; port 0 takes a free one. Must be called within the runtime.
+    /// Binds it; port 0 takes a free one. Must be called within the runtime.
     ///
     /// # Errors
     /// Naming the setting.
-    pub fn bind(
-        id: &str,
-        kind: ListenerType,
-        address: SocketAddr,
-        max_connections: usize,
-    ) -> Result<Self, BindError> {
-        let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::AddrInUse => BindError::InUse { id: id.to_owned(), address },
-            _ => BindError::Other { id: id.to_owned(), address, source },
-        };
-        let socket = listen(address).map_err(failed)?;
-        let address = socket.local_addr().map_err(failed)?;
-        let permits = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
-        Ok(Self { id: id.to_owned(), kind, address, socket, permits, rate: None })
-    }
-
-    /// Accepts no more connections per time than this, if anything is said.
-    #[must_use]
-    pub fn at_rate(mut self, rate: Option<Rate>) -> Self {
-        self.rate = rate.map(|rate| Bucket::new(rate, clock::now().mono_ms));
-        self
+    pub fn bind(id: &str, kind: ListenerType, bind: &Bind, admission: Admission) -> Result<Self, BindError> {
+        let (socket, bound) = listen(bind).map_err(|source| {
+            let (id, bind) = (id.to_owned(), bind.clone());
+            match source.kind() {
+                io::ErrorKind::AddrInUse => BindError::InUse { id, bind },
+                io::ErrorKind::AlreadyExists => BindError::NotASocket { id, bind },
+                _ => BindError::Other { id, bind, source },
+            }
+        })?;
+        let (id, spare) = (id.to_owned(), descriptors::spare());
+        Ok(Self { id, kind, bound, socket, admission, spare, said_ms: None })
     }
 
     /// The listener's id, `<type>:<name>`.
@@ -111,14 +155,14 @@ impl Listener {
         &self.id
     }
 
-    /// The address that is bound, with the port that was taken.
+    /// What is bound, with the port that was taken.
     #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
-        self.address
+    pub fn bound(&self) -> &Bind {
+        &self.bound
     }
 
-    /// Accepts until `shutdown` ends, then closes the port. Above `max_connections` and `max_conn_rate` a connection is
-    /// closed at once and counted.
+    /// Accepts until `shutdown` ends, then closes the port. A connection that is not admitted is closed at once and
+    /// counted.
     pub async fn run(
         mut self,
         metrics: &Metrics,
@@ -126,58 +170,97 @@ impl Listener {
         shutdown: impl Future<Output = ()>,
     ) {
         let mut shutdown = pin!(shutdown);
-        let mut exhausted = false;
         loop {
-            tokio::select! {
+            let accepted = tokio::select! {
                 biased;
                 () = &mut shutdown => return,
-                accepted = self.socket.accept() => match accepted {
-                    Ok((stream, peer_addr)) => {
-                        exhausted = false;
-                        self.admit(stream, peer_addr, metrics, &mut on_accept);
-                    }
-                    Err(error) if is_of_one_connection(&error) => {}
-                    Err(error) => {
-                        // Said once, not ten times a second.
-                        if !std::mem::replace(&mut exhausted, true) {
-                            tracing::warn!(listener = %self.id, %error, "cannot accept connections, trying again");
-                        }
+                accepted = poll_fn(|cx| self.socket.poll_accept(cx)) => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.admit(stream, peer, metrics, &mut on_accept),
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    self.say_exhausted(&error);
+                    if !self.refuse_waiting(metrics).await {
                         tokio::select! {
                             () = &mut shutdown => return,
                             () = tokio::time::sleep(EXHAUSTED_PAUSE) => {}
                         }
                     }
-                },
+                }
             }
         }
     }
 
     fn admit(
         &mut self,
-        stream: TcpStream,
-        peer_addr: SocketAddr,
+        stream: Stream,
+        peer: PeerAddr,
         metrics: &Metrics,
         on_accept: &mut impl FnMut(Accepted),
     ) {
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            metrics.broker.connections_rejected[RejectReason::MaxConnections].inc();
-            return;
+        let rejected = &metrics.broker.connections_rejected;
+        let entry = match self.admission.admit(clock::now().mono_ms) {
+            Ok(entry) => entry,
+            Err(reason) => {
+                rejected[reason].inc();
+                if reason == RejectReason::Descriptors {
+                    self.say_exhausted(&"the limit of file descriptors is reached");
+                }
+                return;
+            }
         };
-        if self.rate.as_mut().is_some_and(|rate| !rate.take(clock::now().mono_ms)) {
-            metrics.broker.connections_rejected[RejectReason::Quota].inc();
-            return;
-        }
         // It fails only on a connection that is gone already.
-        if stream.set_nodelay(true).is_err() {
-            metrics.broker.connections_rejected[RejectReason::Lost].inc();
+        if let Stream::Tcp(stream) = &stream
+            && stream.set_nodelay(true).is_err()
+        {
+            rejected[RejectReason::Lost].inc();
             return;
         }
         metrics.broker.connections_accepted[self.kind].inc();
-        on_accept(Accepted { stream, peer_addr, permit: Permit { _permit: permit } });
+        on_accept(Accepted { stream, peer, entry });
+    }
+
+    /// There is no descriptor for the next connection: the spare one is given up for as long as it takes to accept and
+    /// close it. Left in the queue it would make every later accept(2) fail at once, and its client wait for nothing.
+    /// Whether that worked.
+    async fn refuse_waiting(&mut self, metrics: &Metrics) -> bool {
+        let refused = if self.spare.take().is_some() {
+            self.socket.accept_waiting().await.is_some_and(|accepted| accepted.is_ok())
+        } else {
+            false
+        };
+        if refused {
+            metrics.broker.connections_rejected[RejectReason::Descriptors].inc();
+        }
+        self.spare = descriptors::spare();
+        refused
+    }
+
+    fn say_exhausted(&mut self, error: &dyn std::fmt::Display) {
+        let now_ms = clock::now().mono_ms;
+        if self.said_ms.is_none_or(|said_ms| now_ms - said_ms >= EXHAUSTED_SAID_MS) {
+            self.said_ms = Some(now_ms);
+            tracing::warn!(listener = %self.id, %error, "new connections are refused");
+        }
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(bind: &Bind) -> io::Result<(Socket, Bind)> {
+    match bind {
+        Bind::Addr(address) => {
+            let socket = listen_tcp(*address)?;
+            let bound = socket.local_addr()?;
+            Ok((Socket::Tcp(socket), Bind::Addr(bound)))
+        }
+        Bind::Path(path) => {
+            let (socket, file) = unix::listen(path, BACKLOG)?;
+            Ok((Socket::Unix { _file: file, socket }, bind.clone()))
+        }
+    }
+}
+
+fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // A restart must not wait for the last run's connections to be forgotten.
     socket.set_reuseaddr(true)?;
@@ -202,37 +285,68 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::io::AsyncReadExt;
+    use tokio::sync::Semaphore;
     use tokio::sync::mpsc;
     use tokio::sync::oneshot;
 
     use super::*;
     use crate::time::Now;
 
-    fn loopback() -> SocketAddr {
-        "127.0.0.1:0".parse().unwrap()
+    fn at(address: &str) -> Bind {
+        Bind::Addr(address.parse().unwrap())
+    }
+
+    fn one() -> Admission {
+        Admission::new(1, 10, Arc::new(Semaphore::new(10)))
+    }
+
+    fn bind(id: &str, bind: &Bind) -> Result<Listener, BindError> {
+        Listener::bind(id, ListenerType::Tcp, bind, one())
     }
 
     #[tokio::test]
     async fn a_taken_port_is_an_error_naming_the_setting() {
-        let first = Listener::bind("tcp:default", ListenerType::Tcp, loopback(), 1).unwrap();
-        let address = first.local_addr();
-        assert_ne!(address.port(), 0);
-        let error = Listener::bind("tcp:second", ListenerType::Tcp, address, 1).unwrap_err();
-        assert_eq!(error.to_string(), format!("listeners[tcp:second].bind: {address} is already in use"));
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let first = bind("tcp:default", &at(address)).unwrap();
+            let bound = first.bound().clone();
+            assert_ne!(bound, at(address));
+            let error = bind("tcp:second", &bound).unwrap_err();
+            assert_eq!(error.to_string(), format!("listeners[tcp:second].bind: {bound} is already in use"));
+        }
     }
 
     #[tokio::test]
     async fn an_address_that_is_not_ours_is_an_error_naming_the_setting() {
-        let foreign = "192.0.2.1:1".parse().unwrap();
-        let error = Listener::bind("tcp:x", ListenerType::Tcp, foreign, 1).unwrap_err().to_string();
+        let error = bind("tcp:x", &at("192.0.2.1:1")).unwrap_err().to_string();
         assert!(error.starts_with("listeners[tcp:x].bind: cannot listen on 192.0.2.1:1: "), "{error}");
     }
 
     #[tokio::test]
+    async fn errors_of_a_unix_socket_name_the_setting() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let socket = Bind::Path(folder.path().join("s"));
+        let _first = bind("unix:first", &socket).unwrap();
+        let expected = [
+            (socket, "is already in use"),
+            (Bind::Path(file), "is there already and is not a socket"),
+            (Bind::Path(folder.path().join("no/s")), "No such file or directory (os error 2)"),
+        ];
+        for (path, ending) in expected {
+            let error = bind("unix:x", &path).unwrap_err().to_string();
+            assert!(error.starts_with("listeners[unix:x].bind: ") && error.ends_with(ending), "{error}");
+            assert!(error.contains(&path.to_string()), "{error}");
+        }
+    }
+
+    #[tokio::test]
     async fn connections_beyond_the_maximum_are_closed_and_counted() {
-        let listener = Listener::bind("tcp:default", ListenerType::Tcp, loopback(), 1).unwrap();
-        let address = listener.local_addr();
+        let listener = bind("tcp:default", &at("127.0.0.1:0")).unwrap();
+        let Bind::Addr(address) = *listener.bound() else { unreachable!() };
         let metrics = Arc::new(Metrics::new(Now::default()));
         let (sender, mut accepted) = mpsc::unbounded_channel();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -246,15 +360,17 @@ mod tests {
 
         let first_client = TcpStream::connect(address).await.unwrap();
         let first = accepted.recv().await.unwrap();
-        assert_eq!(first.peer_addr, first_client.local_addr().unwrap());
-        assert!(first.stream.nodelay().unwrap());
+        assert_eq!(first.peer, first_client.local_addr().unwrap().into());
+        let Stream::Tcp(stream) = &first.stream else { unreachable!() };
+        assert!(stream.nodelay().unwrap());
+        let place = first.entry.places().take().unwrap();
 
         let mut refused = TcpStream::connect(address).await.unwrap();
         assert_eq!(refused.read(&mut [0; 1]).await.unwrap_or(0), 0);
         let counted = |reason| metrics.broker.connections_rejected[reason].value();
         assert_eq!(counted(RejectReason::MaxConnections), 1);
 
-        drop(first);
+        drop((first, place));
         let _third_client = TcpStream::connect(address).await.unwrap();
         let _third = accepted.recv().await.unwrap();
         assert_eq!(metrics.broker.connections_accepted[ListenerType::Tcp].value(), 2);

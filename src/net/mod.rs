@@ -1,8 +1,11 @@
 //! Connections: listeners, TLS, WebSocket, dialling out, the clock. What goes over a connection is no business of
 //! this module: a [`transport::Transport`] is a byte stream.
 
+pub mod address;
+pub mod admission;
 pub mod bucket;
 pub mod clock;
+pub mod descriptors;
 pub mod dial;
 pub mod handshake;
 pub mod listener;
@@ -12,4 +15,5 @@ pub mod proxy;
 pub mod random;
 pub mod tls;
 pub mod transport;
+pub mod unix;
 pub mod websocket;

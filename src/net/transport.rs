@@ -6,7 +6,6 @@
 
 use std::io;
 use std::io::IoSlice;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
@@ -15,6 +14,7 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
+use tokio::net::UnixStream;
 
 use crate::net::websocket::WebSocket;
 
@@ -28,6 +28,8 @@ pub type ClientTlsStream = tokio_rustls::client::TlsStream<TcpStream>;
 pub enum Transport {
     /// Plain TCP, either way.
     Tcp(TcpStream),
+    /// A Unix domain socket, accepted.
+    Unix(UnixStream),
     /// TLS, accepted.
     Tls(Box<ServerTlsStream>),
     /// TLS, dialled.
@@ -43,6 +45,7 @@ macro_rules! forward {
     ($self:ident.$method:ident($($argument:expr),*)) => {
         match $self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).$method($($argument),*),
+            Self::Unix(stream) => Pin::new(stream).$method($($argument),*),
             Self::Tls(stream) => Pin::new(&mut **stream).$method($($argument),*),
             Self::TlsClient(stream) => Pin::new(&mut **stream).$method($($argument),*),
             Self::Ws(stream) => Pin::new(&mut **stream).$method($($argument),*),
@@ -52,26 +55,6 @@ macro_rules! forward {
 }
 
 impl Transport {
-    /// The TCP connection at the bottom.
-    #[must_use]
-    pub fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Tcp(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
-            Self::TlsClient(stream) => stream.get_ref().0,
-            Self::Ws(socket) => socket.get_ref(),
-            Self::Wss(socket) => socket.get_ref().get_ref().0,
-        }
-    }
-
-    /// Address of the other end of the TCP connection.
-    ///
-    /// # Errors
-    /// If the connection is gone.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp().peer_addr()
-    }
-
     /// Whether what is written is encrypted.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
@@ -105,6 +88,7 @@ impl AsyncWrite for Transport {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Unix(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
             Self::TlsClient(stream) => stream.is_write_vectored(),
             Self::Ws(_) | Self::Wss(_) => false,

@@ -102,11 +102,6 @@ impl<S> WebSocket<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    /// The stream below.
-    pub fn get_ref(&self) -> &S {
-        self.inner.get_ref()
-    }
-
     /// `[MQTT-6.0.0-1]`: anything but a binary frame ends the connection. The Close frame is an effort: the driver
     /// drops the connection on our error.
     fn refuse_text(&mut self, cx: &mut Context<'_>) -> io::Error {

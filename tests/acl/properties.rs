@@ -237,7 +237,7 @@ fn decide(rules: &RuleSet, client: &Client, wish: &Wish) -> (Option<usize>, bool
     let subject = Subject {
         client_id: client.client_id,
         username: client.username,
-        peer_host: if client.loopback { "127.9.9.9" } else { "::1" }.parse().unwrap(),
+        peer_host: Some(if client.loopback { "127.9.9.9" } else { "::1" }.parse().unwrap()),
         cert_common_name: None,
         zone: "default",
         listener: "tcp:default",

@@ -65,7 +65,7 @@ fn decide(rules: &RuleSet, client_id: &str, username: Option<&str>, request: Req
     let subject = Subject {
         client_id,
         username,
-        peer_host: "127.0.0.1".parse().unwrap(),
+        peer_host: Some("127.0.0.1".parse().unwrap()),
         cert_common_name: None,
         zone: "default",
         listener: "tcp:default",

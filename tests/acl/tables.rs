@@ -72,7 +72,7 @@ impl Client {
         Subject {
             client_id: &self.client_id,
             username: self.username.as_deref(),
-            peer_host: self.peer_host,
+            peer_host: Some(self.peer_host),
             cert_common_name: self.cert_common_name.as_deref(),
             zone: &self.zone,
             listener: &self.listener,

@@ -7,5 +7,6 @@
 mod harness;
 
 mod commands;
+mod descriptors;
 mod node;
 mod rest;

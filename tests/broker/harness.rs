@@ -123,12 +123,18 @@ impl Setup {
 
     /// Writes a file beside the rules.
     pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.folder.path().join(name);
+        let path = self.path(name);
         fs::write(&path, text).unwrap();
         path
     }
 
-    fn text(&self) -> String {
+    /// Where such a file is.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The settings as a file has them.
+    pub(crate) fn text(&self) -> String {
         let dir = self.folder.path().display();
         let Self { cluster, mqtt, authentication, authorization, listeners, links, .. } = self;
         format!(
@@ -164,6 +170,11 @@ pub(crate) async fn broker() -> Running {
 impl Running {
     pub(crate) fn address(&self, listener: &str) -> SocketAddr {
         self.server.address(listener).unwrap()
+    }
+
+    /// Where a file beside the rules is.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.setup.as_ref().unwrap().path(name)
     }
 
     /// Puts a change of the files or settings in force.

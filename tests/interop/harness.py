@@ -162,6 +162,10 @@ bind = "127.0.0.1:0"
 [listeners.ssl]
 certfile = "{dir}/server.pem"
 keyfile = "{dir}/server.key"
+[[listeners]]
+name = "default"
+type = "unix"
+bind = "{dir}/mqtt.sock"
 [authentication]
 allow_anonymous = true
 password_file = "{dir}/passwd"
@@ -191,7 +195,11 @@ class Broker:
         for line in self.process.lines:
             fields = json.loads(line)
             if fields.get("message") == "listening":
-                self.ports[fields["listener"].split(":")[0]] = int(fields["address"].rsplit(":", 1)[1])
+                kind, address = fields["listener"].split(":")[0], fields["address"]
+                if kind == "unix":
+                    self.socket = address
+                else:
+                    self.ports[kind] = int(address.rsplit(":", 1)[1])
             elif fields.get("message") == "HTTP listening":
                 self.http = int(fields["address"].rsplit(":", 1)[1])
 

@@ -11,9 +11,10 @@ FORMAT = "MESSAGE %t %q %r %p"
 class Subscriber:
     """mosquitto_sub that has its SUBACK."""
 
-    def __init__(self, broker, *filters, version="mqttv5", qos=2, count=None, options=()):
+    def __init__(self, broker, *filters, version="mqttv5", qos=2, count=None, options=(), where=None):
+        where = where or ["-h", "127.0.0.1", "-p", str(broker.port)]
         # stdbuf: through a pipe its output would come in blocks.
-        arguments = ["stdbuf", "-oL", need("mosquitto_sub"), "-h", "127.0.0.1", "-p", str(broker.port), "-V", version]
+        arguments = ["stdbuf", "-oL", need("mosquitto_sub"), *where, "-V", version]
         arguments += ["-q", str(qos), "-d", "-F", FORMAT, *options]
         for filter in filters:
             arguments += ["-t", filter]
@@ -164,6 +165,18 @@ def tls_works_and_a_foreign_authority_is_refused(broker):
     code, _ = run(need("mosquitto_pub"), "-h", "127.0.0.1", "-p", str(broker.ports["ssl"]), "-t", topic, "-m", "x",
                   "--tls-use-os-certs")
     expect(code != 0, "a certificate of nobody's was taken")
+
+
+@case
+def a_unix_socket_serves_every_version(broker):
+    for version in VERSIONS:
+        topic = f"mosquitto/unix/{version}"
+        subscriber = Subscriber(broker, topic, version=version, count=2, where=["--unix", broker.socket])
+        publish(broker, topic, "over the port", version=version, qos=1)
+        code, output = run(need("mosquitto_pub"), "--unix", broker.socket, "-V", version, "-t", topic, "-q", "2", "-m",
+                           "over the socket")
+        expect_equal(code, 0, f"mosquitto_pub --unix {version}: {output}")
+        expect_equal([message[3] for message in subscriber.take(2)], ["over the port", "over the socket"], version)
 
 
 @case

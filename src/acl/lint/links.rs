@@ -51,7 +51,7 @@ impl Actor {
         Subject {
             client_id: &self.client_id,
             username: self.username.as_deref(),
-            peer_host,
+            peer_host: Some(peer_host),
             cert_common_name: None,
             zone: "default",
             listener: &self.listener,

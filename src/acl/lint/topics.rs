@@ -85,7 +85,7 @@ impl Linter<'_> {
         let subject = Subject {
             client_id: "stranger",
             username: None,
-            peer_host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            peer_host: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             cert_common_name: None,
             zone: "default",
             listener: "tcp:default",

@@ -22,6 +22,7 @@ use crate::admin::systemd::ServiceManager;
 use crate::config;
 use crate::config::Environment;
 use crate::config::Settings;
+use crate::net::descriptors;
 
 /// A stop that takes longer is ended (`interface.md` section 5).
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -40,6 +41,7 @@ pub fn serve(path: Option<&Path>) -> Result<(), Failure> {
     for line in config::warnings(&settings) {
         tracing::warn!("{line}");
     }
+    tracing::debug!(limit = descriptors::raise_limit(), "file descriptors");
     // One thread does all input and output: the cheapest per message as long as one core suffices. Password
     // hashing and name resolution have threads of their own.
     let runtime = runtime::Builder::new_current_thread()

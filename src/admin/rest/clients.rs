@@ -12,6 +12,7 @@ use super::Paging;
 use super::Parameter;
 use super::Problem;
 use super::number;
+use crate::broker::identity::Identity;
 use crate::broker::inspect::ClientView;
 use crate::broker::inspect::SubscriptionView;
 use crate::mqtt::packet::Version;
@@ -67,7 +68,7 @@ pub(super) fn list(state: &HttpState, call: &Call) -> Outcome {
             && wanted("like_clientid").is_none_or(|part| identity.client_id.contains(part))
             && wanted("username").is_none_or(|name| username == Some(name))
             && wanted("like_username").is_none_or(|part| username.is_some_and(|name| name.contains(part)))
-            && wanted("ip_address").is_none_or(|address| address == identity.peer.ip().to_string())
+            && wanted("ip_address").is_none_or(|wanted| Some(wanted) == address(identity).as_deref())
             && connected.is_none_or(|connected| connected == view.connected)
     });
     Ok(paging.wrap(&page, |view| client(state, view)))
@@ -134,8 +135,8 @@ fn client(state: &HttpState, view: &ClientView) -> Value {
         "node": state.node,
         "clientid": &*identity.client_id,
         "username": identity.username,
-        "ip_address": identity.peer.ip().to_string(),
-        "port": identity.peer.port(),
+        "ip_address": address(identity),
+        "port": identity.peer.socket().map(|peer| peer.port()),
         "listener": &*identity.listener,
         "connected": view.connected,
         "proto_name": name,
@@ -149,6 +150,11 @@ fn client(state: &HttpState, view: &ClientView) -> Value {
         "inflight_cnt": view.in_flight,
         "awaiting_rel_cnt": view.awaiting_release,
     })
+}
+
+/// There is none for a client of a Unix domain socket.
+fn address(identity: &Identity) -> Option<String> {
+    identity.peer.ip().map(|address| address.to_string())
 }
 
 fn subscription(state: &HttpState, view: &SubscriptionView) -> Value {

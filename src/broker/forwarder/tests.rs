@@ -25,6 +25,7 @@ use crate::mqtt::packet::Publish;
 use crate::mqtt::packet::QoS;
 use crate::mqtt::property::PropertiesBuf;
 use crate::mqtt::reason::ReasonCode;
+use crate::net::address::PeerAddr;
 use crate::net::clock;
 use crate::session::message::Expiry;
 
@@ -32,7 +33,7 @@ fn identity() -> Identity {
     Identity {
         client_id: "publisher".into(),
         username: Some("user".to_owned()),
-        peer: "192.0.2.1:4321".parse().unwrap(),
+        peer: PeerAddr::Ip("192.0.2.1:4321".parse().unwrap()),
         listener: "tcp:default".into(),
         role: ListenerRole::Client,
         common_name: None,

@@ -1,0 +1,168 @@
+//! A process that runs out of file descriptors: who is in stays, who comes is refused and counted.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+
+use serde_json::Value;
+use tokio::io::AsyncBufReadExt;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::io::BufReader;
+use tokio::net::TcpStream;
+use tokio::process::Child;
+use tokio::process::Command;
+use tokio::time;
+
+use tombolo::mqtt::packet::Packet;
+use tombolo::mqtt::packet::Version;
+
+use crate::harness::Client;
+use crate::harness::Got;
+use crate::harness::LIMIT;
+use crate::harness::Setup;
+use crate::harness::hello;
+
+/// `tombolo serve` under `ulimit -n`, which ends with this handle.
+struct Serving {
+    _child: Child,
+    mqtt: SocketAddr,
+    http: SocketAddr,
+    /// What it says from when it is ready.
+    log: tokio::io::Lines<BufReader<tokio::process::ChildStderr>>,
+    _setup: Setup,
+}
+
+async fn serve(limit: &str) -> Serving {
+    let setup =
+        Setup::new().links("[http]\nbind = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\nlevel = \"debug\"\n");
+    let config = setup.file("tombolo.toml", &setup.text());
+    let script = format!("ulimit {limit}; exec \"$0\" serve --config \"$1\"");
+    let mut child = Command::new("sh")
+        .args(["-c", &script, env!("CARGO_BIN_EXE_tombolo")])
+        .arg(config)
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let (mut mqtt, mut http) = (None, None);
+    loop {
+        let line = time::timeout(LIMIT, log.next_line()).await.expect("it starts").unwrap().expect("it runs");
+        let line: Value = serde_json::from_str(&line).unwrap();
+        let address = || line["address"].as_str().unwrap().parse().ok();
+        match line["message"].as_str().unwrap() {
+            "listening" => mqtt = address(),
+            "HTTP listening" => http = address(),
+            "ready" => break,
+            _ => {}
+        }
+    }
+    Serving { _child: child, mqtt: mqtt.unwrap(), http: http.unwrap(), log, _setup: setup }
+}
+
+impl Serving {
+    /// A connected client, unless it was refused.
+    async fn join(&self, id: &str) -> Option<Client> {
+        let mut client = Client::over(TcpStream::connect(self.mqtt).await.unwrap());
+        client.version = Version::V5;
+        let asked = client.encoded(&Packet::Connect(Box::new(hello(Version::V5, id))));
+        // It may be closed before we have said a word.
+        if client.io.write_all(&asked).await.is_err() {
+            return None;
+        }
+        match client.next().await {
+            Got::ConnAck(false, 0) => Some(client),
+            Got::Closed => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Clients, and how many more were refused.
+    async fn fill(&self, attempts: usize) -> (Vec<Client>, usize) {
+        let (mut clients, mut refused) = (Vec::new(), 0);
+        for number in 0..attempts {
+            match self.join(&number.to_string()).await {
+                Some(client) => clients.push(client),
+                None => refused += 1,
+            }
+        }
+        (clients, refused)
+    }
+
+    /// A client that comes in as soon as another has left.
+    async fn join_in_the_end(&self, id: &str) -> Client {
+        let joined = time::timeout(LIMIT, async {
+            loop {
+                if let Some(client) = self.join(id).await {
+                    return client;
+                }
+            }
+        });
+        joined.await.expect("there is room again")
+    }
+
+    /// The line of the log that says that connections are refused.
+    async fn said_of_refusals(&mut self) -> String {
+        let said = time::timeout(LIMIT, async {
+            loop {
+                let line = self.log.next_line().await.unwrap().expect("it runs");
+                if line.contains("new connections are refused") {
+                    return line;
+                }
+            }
+        });
+        said.await.expect("it is said")
+    }
+
+    async fn metric(&self, sample: &str) -> Option<f64> {
+        let mut stream = TcpStream::connect(self.http).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok())
+    }
+}
+
+const REFUSED: &str = "tombolo_connections_rejected_total{reason=\"descriptors\"}";
+
+/// With a reserve: what operators need still works.
+#[tokio::test]
+async fn beyond_the_limit_new_connections_are_refused_and_counted() {
+    let mut broker = serve("-n 64").await;
+    let (mut clients, refused) = broker.fill(60).await;
+    assert_eq!((clients.len(), refused), (48, 12), "a quarter is kept");
+    assert_eq!(broker.metric(REFUSED).await, Some(12.0));
+    for client in &mut clients {
+        client.quiet().await;
+    }
+    // One goes, one can come.
+    clients.pop().unwrap().leave().await;
+    broker.join_in_the_end("again").await.quiet().await;
+    assert!(broker.said_of_refusals().await.contains("the limit of file descriptors"));
+}
+
+/// The limit is so low that accept(2) itself fails: the spare descriptor refuses.
+#[tokio::test]
+async fn without_any_descriptor_the_listener_goes_on() {
+    let mut broker = serve("-n 24").await;
+    let (mut clients, refused) = broker.fill(40).await;
+    assert!(!clients.is_empty() && refused > 0, "{} and {refused}", clients.len());
+    assert!(broker.said_of_refusals().await.contains("Too many open files"));
+    for client in &mut clients {
+        client.quiet().await;
+    }
+    let gone = clients.len() / 2 + 1;
+    for client in clients.drain(..gone) {
+        client.leave().await;
+    }
+    broker.join_in_the_end("again").await.quiet().await;
+    assert!(broker.metric(REFUSED).await.is_some_and(|count| count >= refused as f64));
+}
+
+#[tokio::test]
+async fn the_soft_limit_is_raised_to_the_hard_one() {
+    let broker = serve("-S -n 32").await;
+    let (clients, refused) = broker.fill(60).await;
+    assert_eq!((clients.len(), refused), (60, 0));
+}
