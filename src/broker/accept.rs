@@ -30,6 +30,7 @@ use crate::broker::link_ingress::LinkIngress;
 use crate::broker::reasons;
 use crate::broker::reasons::ReasonStrings;
 use crate::broker::sessions::Attached;
+use crate::broker::threads::Mailbox;
 use crate::config::settings::ListenerKind;
 use crate::config::settings::Network;
 use crate::config::settings::Role;
@@ -111,8 +112,13 @@ enum Refused {
     Connect { transport: Transport, answer: Vec<u8>, reason: ReasonCode, label: RejectReason },
 }
 
-/// Serves one connection to its end.
-pub async fn serve(broker: Arc<Broker>, endpoint: Arc<Endpoint>, accepted: Accepted) {
+/// Serves one connection to its end, on the thread that has this mailbox if there is more than one.
+pub async fn serve(
+    broker: Arc<Broker>,
+    endpoint: Arc<Endpoint>,
+    accepted: Accepted,
+    home: Option<Arc<Mailbox>>,
+) {
     let label = listener_type(endpoint.kind);
     let Accepted { stream, peer, mut entry } = accepted;
     // The entry counts the connection until it is a client's, or its socket is closed.
@@ -121,7 +127,7 @@ pub async fn serve(broker: Arc<Broker>, endpoint: Arc<Endpoint>, accepted: Accep
     };
     let settled = entry.settle();
     let mut present = Present::new(&broker, label, &connection);
-    connection.run().await;
+    connection.run(home).await;
     present.left = true;
     drop((place, settled));
 }

@@ -17,6 +17,8 @@ use parking_lot::MutexGuard;
 use crate::broker::identity::Identity;
 use crate::broker::shared::ClientKey;
 use crate::broker::shared::Eligibility;
+use crate::broker::threads::Bell;
+use crate::broker::threads::Mailbox;
 use crate::mqtt::reason::ReasonCode;
 use crate::session::Session;
 use crate::session::frames::Run;
@@ -51,35 +53,35 @@ pub struct State {
     pub over: bool,
     /// When the sweeper looks at this client next, on the monotonic clock.
     pub sweep_at: Option<u64>,
-    waker: Option<Waker>,
+    bell: Option<Bell>,
     notified: bool,
 }
 
 impl State {
-    /// Registers the driver of the present epoch for the next wake-up.
-    pub fn listen(&mut self, waker: &Waker) {
+    /// Registers the driver of the present epoch, on the thread of `home`, for the next wake-up.
+    pub fn listen(&mut self, waker: &Waker, home: Option<&Arc<Mailbox>>) {
         self.notified = false;
-        match &mut self.waker {
-            Some(known) if known.will_wake(waker) => {}
-            other => *other = Some(waker.clone()),
+        match &mut self.bell {
+            Some(known) if known.is_of(waker) => {}
+            other => *other = Some(Bell::new(waker, home)),
         }
     }
 
     /// Nobody drives this session any more.
     pub fn deafen(&mut self) {
-        self.waker = None;
+        self.bell = None;
         self.notified = false;
     }
 
-    /// The driver's waker, unless it has been woken already and did not look yet.
+    /// What wakes the driver, unless it has been woken already and did not look yet.
     #[must_use]
-    pub fn bell(&mut self) -> Option<Waker> {
+    pub fn bell(&mut self) -> Option<Bell> {
         if self.notified {
             return None;
         }
-        let waker = self.waker.clone()?;
+        let bell = self.bell.clone()?;
         self.notified = true;
-        Some(waker)
+        Some(bell)
     }
 }
 
@@ -95,7 +97,7 @@ impl Client {
             kicked: None,
             over: false,
             sweep_at: None,
-            waker: None,
+            bell: None,
             notified: false,
         };
         Arc::new(Self { key, id, connected: AtomicBool::new(false), state: Mutex::new(state) })
@@ -133,7 +135,7 @@ impl Client {
             if state.session.deliver_run(run, grant, now, tally) { state.bell() } else { None }
         };
         if let Some(bell) = bell {
-            bell.wake();
+            bell.ring();
         }
     }
 
@@ -146,7 +148,7 @@ impl Client {
             state.bell()
         };
         if let Some(bell) = bell {
-            bell.wake();
+            bell.ring();
         }
     }
 }

@@ -35,6 +35,7 @@ use crate::broker::packets::Turn;
 use crate::broker::publish::Publisher;
 use crate::broker::reasons::ReasonStrings;
 use crate::broker::replay::Replay;
+use crate::broker::threads::Mailbox;
 use crate::mqtt::decode::DecodeLimits;
 use crate::mqtt::packet::Version;
 use crate::mqtt::reason::ReasonCode;
@@ -73,6 +74,8 @@ pub struct Connection {
     pub(super) answers: Vec<u8>,
     pub(super) replays: VecDeque<Replay>,
     pub(super) counts: Counts,
+    /// Of the thread that drives it, where there is more than one.
+    home: Option<Arc<Mailbox>>,
     transport: Transport,
     decode_limits: DecodeLimits,
     /// The beginning of a packet whose rest has not come yet.
@@ -136,6 +139,7 @@ impl Connection {
             answers: parts.greeting,
             replays: VecDeque::new(),
             counts: Counts::default(),
+            home: None,
             transport: parts.transport,
             decode_limits,
             tail: parts.tail,
@@ -186,7 +190,7 @@ impl Connection {
         if let Some(reason) = state.kicked {
             return Err(Close::Server(reason));
         }
-        state.listen(cx.waker());
+        state.listen(cx.waker(), self.home.as_ref());
         if std::mem::take(&mut self.heard) {
             state.session.touch(now);
         }
@@ -329,8 +333,9 @@ impl Connection {
         self.counts.report(&self.broker.metrics);
     }
 
-    /// Drives the connection to its end.
-    pub async fn run(mut self) {
+    /// Drives the connection to its end, on the thread that has this mailbox if there is more than one.
+    pub async fn run(mut self, home: Option<Arc<Mailbox>>) {
+        self.home = home;
         let close = match self.handle_early() {
             Ok(()) => poll_fn(|cx| self.poll(cx)).await,
             Err(close) => close,

@@ -33,6 +33,7 @@ pub mod sessions;
 pub mod shared;
 pub mod sweeper;
 pub mod sys;
+pub mod threads;
 pub mod topic_cache;
 
 use std::sync::Arc;
@@ -55,6 +56,7 @@ use crate::broker::retained::RetainedStore;
 use crate::broker::routes::RouteTable;
 use crate::broker::sweeper::Sweeper;
 use crate::broker::sys::SysTopics;
+use crate::broker::threads::IoThread;
 use crate::config::settings::Mqtt;
 use crate::config::settings::SharedStrategy;
 use crate::metrics::Metrics;
@@ -169,6 +171,8 @@ pub struct Broker {
     /// How clients prove who they are.
     pub authentication: Authentication,
     clients: DashMap<Arc<str>, Arc<Client>>,
+    /// To be read by a scrape; the server owns them.
+    io_threads: Box<[IoThread]>,
     sweeper: Sweeper,
     exclusive: Exclusive,
     delayed: DelayedMessages,
@@ -257,6 +261,7 @@ impl Broker {
             queued_messages: queued,
             inflight_messages: in_flight,
             acl_rules: self.policy().rules.len() as u64,
+            io_busy_seconds: self.io_threads.iter().map(|thread| thread.busy().as_secs_f64()).collect(),
         })
     }
 }

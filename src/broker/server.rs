@@ -6,6 +6,7 @@
 //! fails leaves nothing behind, a reload that fails changes nothing.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -40,6 +41,7 @@ use crate::broker::retained::RetainedStore;
 use crate::broker::sweeper;
 use crate::broker::sweeper::Sweeper;
 use crate::broker::sys::SysTopics;
+use crate::broker::threads::IoThreads;
 use crate::config;
 use crate::config::Diff;
 use crate::config::settings::Bind;
@@ -78,6 +80,9 @@ pub enum StartError {
     /// A port.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Threads for input and output.
+    #[error("io.threads: cannot start a thread: {0}")]
+    Threads(io::Error),
 }
 
 /// Why a reload changed nothing.
@@ -110,6 +115,7 @@ pub struct Server {
     listeners: BTreeMap<String, Running>,
     /// What connections of all listeners together may take.
     descriptors: Arc<Semaphore>,
+    threads: Arc<IoThreads>,
     sweeper: JoinHandle<()>,
     _data: DataDir,
 }
@@ -129,6 +135,7 @@ impl Server {
         for warning in &material.warnings {
             tracing::warn!("{warning}");
         }
+        let threads = Arc::new(IoThreads::start(&settings.io).map_err(StartError::Threads)?);
         let broker = Arc::new(Broker {
             routes: Routes::new(),
             retained: RetainedStore::new(RETAINED_MAX),
@@ -136,6 +143,7 @@ impl Server {
             metrics: Arc::new(Metrics::new(now)),
             authentication: Authentication::new(material.credentials),
             clients: DashMap::new(),
+            io_threads: threads.all().into(),
             sweeper: Sweeper::default(),
             exclusive: Exclusive::default(),
             delayed: DelayedMessages::default(),
@@ -148,7 +156,7 @@ impl Server {
         });
         let sweeper = tokio::spawn(sweeper::run(Arc::clone(&broker)));
         let mut server =
-            Self { broker, settings, listeners: BTreeMap::new(), descriptors, sweeper, _data: data };
+            Self { broker, settings, listeners: BTreeMap::new(), descriptors, threads, sweeper, _data: data };
         for link in server.settings.cluster.links.clone() {
             server.start_link(link).await;
         }
@@ -284,12 +292,15 @@ impl Server {
         let (stop, mut stopped) = watch::channel(false);
         let (broker, shared, tasks) =
             (Arc::clone(&self.broker), Arc::clone(&endpoint), Arc::clone(&connections));
+        let threads = Arc::clone(&self.threads);
         let accepting = tokio::spawn(async move {
             let metrics = Arc::clone(&broker.metrics);
             let on_accept = move |accepted| {
                 let mut tasks = tasks.lock();
                 while tasks.try_join_next().is_some() {}
-                tasks.spawn(accept::serve(Arc::clone(&broker), Arc::clone(&shared.read()), accepted));
+                let (broker, endpoint) = (Arc::clone(&broker), Arc::clone(&shared.read()));
+                let serve = |accepted, home| accept::serve(broker, endpoint, accepted, home);
+                threads.spawn(&mut tasks, accepted, serve);
             };
             let shutdown = async move {
                 // An error means that the server is gone, which is a stop too.

@@ -138,7 +138,7 @@ impl Broker {
             (attached, will, bell)
         };
         if let Some(bell) = bell {
-            bell.wake();
+            bell.ring();
         }
         self.publish_will(will, now);
         Ok(result)
@@ -215,7 +215,7 @@ impl Broker {
         self.replicate(changes);
         self.metrics.broker.messages_dropped[DropReason::SessionEnded].add(aftermath.lost_messages as u64);
         if let Some(bell) = bell {
-            bell.wake();
+            bell.ring();
         }
         if self.is_stopping() {
             let lost = aftermath.orphans.len() as u64;
@@ -447,7 +447,7 @@ impl Broker {
             (DueWill::of(client, &state, due.will), due.session_over, bell)
         };
         if let Some(bell) = bell {
-            bell.wake();
+            bell.ring();
         }
         self.publish_will(will, now);
         if over {

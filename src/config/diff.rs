@@ -9,8 +9,16 @@ use super::flat::flatten;
 use super::settings::Settings;
 
 /// Keys that are read once, at the start.
-const NEEDS_RESTART: [&str; 6] =
-    ["cluster.name", "cluster.node", "data.dir", "data.durability", "http.bind", "log.format"];
+const NEEDS_RESTART: [&str; 8] = [
+    "cluster.name",
+    "cluster.node",
+    "data.dir",
+    "data.durability",
+    "http.bind",
+    "io.threads",
+    "io.placement",
+    "log.format",
+];
 
 /// One setting that is not what it was; secrets are masked.
 #[derive(Debug, Clone, PartialEq, Eq)]

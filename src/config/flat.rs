@@ -16,6 +16,7 @@ use super::settings::Cluster;
 use super::settings::Data;
 use super::settings::Export;
 use super::settings::Http;
+use super::settings::Io;
 use super::settings::Link;
 use super::settings::Listener;
 use super::settings::ListenerTls;
@@ -44,7 +45,7 @@ pub(super) struct Flat {
 
 /// Takes settings apart.
 pub(super) fn flatten(settings: &Settings) -> BTreeMap<String, Shown> {
-    let Settings { cluster, data, listeners, mqtt, authentication, authorization, http, log, embedded } =
+    let Settings { cluster, data, io, listeners, mqtt, authentication, authorization, http, log, embedded } =
         settings;
     let mut flat = Flat { prefix: String::new(), lines: BTreeMap::new() };
     flat.put("embedded", embedded);
@@ -55,6 +56,7 @@ pub(super) fn flatten(settings: &Settings) -> BTreeMap<String, Shown> {
     }
     flat.prefix = String::new();
     flat.data(data);
+    flat.io(io);
     flat.mqtt(mqtt);
     flat.access(authentication, authorization);
     flat.http_and_log(http, log);
@@ -209,6 +211,12 @@ impl Flat {
         let Data { dir, durability } = data;
         self.path("data.dir", Some(dir));
         self.put("data.durability", durability);
+    }
+
+    fn io(&mut self, io: &Io) {
+        let Io { threads, placement } = io;
+        self.put("io.threads", threads);
+        self.put("io.placement", placement);
     }
 
     fn mqtt(&mut self, mqtt: &Mqtt) {

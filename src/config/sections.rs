@@ -23,10 +23,12 @@ use super::settings::Data;
 use super::settings::DenyAction;
 use super::settings::Durability;
 use super::settings::Http;
+use super::settings::Io;
 use super::settings::Log;
 use super::settings::LogFormat;
 use super::settings::Mqtt;
 use super::settings::Permission;
+use super::settings::Placement;
 use super::settings::SecurityProfile;
 use super::settings::Settings;
 use super::settings::SharedStrategy;
@@ -52,6 +54,7 @@ pub(super) fn settings(reading: &Reading<'_>, defaults: &Defaults<'_>) -> Settin
     let settings = Settings {
         cluster,
         data: data(root.section("data")),
+        io: io(root.section("io")),
         listeners,
         mqtt: mqtt(root.section("mqtt")),
         authentication: authentication(root.section("authentication"), anonymous),
@@ -113,6 +116,21 @@ fn data(section: Section<'_>) -> Data {
     };
     section.finish();
     data
+}
+
+/// More threads than cores are of no use, but a file may be meant for another machine.
+const IO_THREADS_MAX: u64 = 256;
+
+fn io(section: Section<'_>) -> Io {
+    let placements = [("fill", Placement::Fill), ("spread", Placement::Spread)];
+    let io = Io {
+        threads: section.or("threads", None, |node| {
+            parse::or_word("auto", parse::integer(1..=IO_THREADS_MAX))(node)?.map(narrow).transpose()
+        }),
+        placement: section.or("placement", Placement::Fill, parse::one_of(&placements)),
+    };
+    section.finish();
+    io
 }
 
 fn mqtt(section: Section<'_>) -> Mqtt {

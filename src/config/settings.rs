@@ -40,6 +40,8 @@ pub struct Settings {
     pub cluster: Cluster,
     /// `[data]`
     pub data: Data,
+    /// `[io]`
+    pub io: Io,
     /// `[[listeners]]`, in the order of the file; disabled ones included.
     pub listeners: Vec<Listener>,
     /// `[mqtt]`
@@ -74,6 +76,24 @@ pub struct Data {
     pub dir: PathBuf,
     /// What an acknowledgement promises.
     pub durability: Durability,
+}
+
+/// `[io]`: the threads that do input and output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Io {
+    /// How many there may be; `None`: one for each core.
+    pub threads: Option<usize>,
+    /// Which of them gets a new connection.
+    pub placement: Placement,
+}
+
+/// Which thread gets a new connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement {
+    /// The first one that is not busy.
+    Fill,
+    /// Each in turn.
+    Spread,
 }
 
 /// What an acknowledgement promises.

@@ -40,7 +40,7 @@ pub mod labels;
 pub mod series;
 
 /// Values read when somebody asks, because counting them along the way would cost more.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ScrapeGauges<'a> {
     /// The moment of the scrape.
     pub now: Now,
@@ -62,6 +62,8 @@ pub struct ScrapeGauges<'a> {
     pub inflight_messages: u64,
     /// Rules of the authorisation file in force.
     pub acl_rules: u64,
+    /// How long each thread for input and output has worked, in seconds.
+    pub io_busy_seconds: Vec<f64>,
 }
 
 /// Fields of atomics, each with the name and help of its family, and the code that shows them.
@@ -246,6 +248,11 @@ fn collect_scraped(gauges: &ScrapeGauges<'_>, out: &mut Families) {
         gauges.inflight_messages,
     );
     gauge("acl_rules", "Rules of the authorisation file in force.", gauges.acl_rules);
+    out.threads(
+        "io_busy_seconds_total",
+        "How long each thread for input and output has worked.",
+        &gauges.io_busy_seconds,
+    );
 }
 
 #[cfg(test)]

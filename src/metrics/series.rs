@@ -250,6 +250,14 @@ impl Families {
         self.push(name, help, kind, vec![sample(kind, labels(base), value)]);
     }
 
+    /// Adds a counter of the threads for input and output, read at scrape time.
+    pub(super) fn threads(&mut self, name: &str, help: &str, values: &[f64]) {
+        let kind = proto::MetricType::COUNTER;
+        let of =
+            |(index, value): (usize, &f64)| sample(kind, labels(&[("thread", &index.to_string())]), *value);
+        self.push(name, help, kind, values.iter().enumerate().map(of).collect());
+    }
+
     fn push(&mut self, name: &str, help: &str, kind: proto::MetricType, samples: Vec<proto::Metric>) {
         if samples.is_empty() {
             return;

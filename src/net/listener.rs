@@ -5,7 +5,9 @@ use std::fs::File;
 use std::future::Future;
 use std::future::poll_fn;
 use std::io;
+use std::net;
 use std::net::SocketAddr;
+use std::os::unix::net as os_unix;
 use std::pin::pin;
 use std::task::Context;
 use std::task::Poll;
@@ -75,6 +77,41 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Over a Unix domain socket.
     Unix(UnixStream),
+}
+
+impl Stream {
+    /// Takes the connection from the runtime that accepted it, for another one.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn detach(self) -> io::Result<Detached> {
+        Ok(match self {
+            Self::Tcp(stream) => Detached::Tcp(stream.into_std()?),
+            Self::Unix(stream) => Detached::Unix(stream.into_std()?),
+        })
+    }
+}
+
+/// A connection on its way from one runtime to another.
+#[derive(Debug)]
+pub enum Detached {
+    /// Over TCP.
+    Tcp(net::TcpStream),
+    /// Over a Unix domain socket.
+    Unix(os_unix::UnixStream),
+}
+
+impl Detached {
+    /// Gives it to the runtime that this is called in.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn attach(self) -> io::Result<Stream> {
+        Ok(match self {
+            Self::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
+            Self::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+        })
+    }
 }
 
 /// A new connection.

@@ -27,6 +27,7 @@ mod shared;
 mod shutdown;
 mod subscribe;
 mod sys;
+mod threads;
 mod transports;
 mod unix;
 mod will;

@@ -14,6 +14,7 @@ use crate::harness::Q2;
 use crate::harness::Setup;
 use crate::harness::VERSIONS;
 use crate::harness::broker;
+use crate::harness::hello;
 use crate::harness::id;
 use crate::harness::message;
 use crate::harness::properties;
@@ -223,20 +224,18 @@ async fn packets_may_come_byte_by_byte() {
     to.subscribe("t", Q2).await;
     let publish = Publish { qos: Q2, packet_id: Some(id(1)), ..message("t", b"slowly") };
     let packets = [
-        from.encoded(&Packet::Connect(Box::new(crate::harness::hello(Version::V5, "f")))),
-        from.encoded(&Packet::Publish(publish)),
-        vec![0x62, 2, 0, 1],
-        from.encoded(&Packet::PingReq),
-    ]
-    .concat();
-    for byte in packets {
-        from.write(&[byte]).await;
-        tokio::task::yield_now().await;
+        (from.encoded(&Packet::Connect(Box::new(hello(Version::V5, "f")))), Got::ConnAck(false, 0)),
+        (from.encoded(&Packet::Publish(publish)), Got::Ack(PacketType::PubRec, 1, 0)),
+        (vec![0x62, 2, 0, 1], Got::Ack(PacketType::PubComp, 1, 0)),
+        (from.encoded(&Packet::PingReq), Got::PingResp),
+    ];
+    for (packet, answer) in packets {
+        for byte in packet {
+            from.write(&[byte]).await;
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(from.next().await, answer);
     }
-    assert_eq!(from.next().await, Got::ConnAck(false, 0));
-    assert_eq!(from.next().await, Got::Ack(PacketType::PubRec, 1, 0));
-    assert_eq!(from.next().await, Got::Ack(PacketType::PubComp, 1, 0));
-    assert_eq!(from.next().await, Got::PingResp);
     assert_eq!(to.receive().await.text(), "slowly");
 }
 

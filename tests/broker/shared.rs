@@ -228,10 +228,10 @@ async fn what_waits_for_a_member_outlives_its_session() {
     for (topic, payload, qos) in [("t", "a", Q1), ("own", "x", Q1), ("t", "b", Q2), ("t", "c", Q0)] {
         publisher.publish(topic, payload.as_bytes(), qos).await;
     }
+    publisher.quiet().await; // its QoS 0 message was delivered
     let mut here = broker.join(Version::V5, "here").await;
     here.subscribe("$share/g/t", Q2).await;
     here.quiet().await;
-    publisher.quiet().await; // its QoS 0 message was delivered
     let mut again = broker.open().await;
     assert_eq!(again.connect(&hello(Version::V5, "away")).await, Got::ConnAck(false, 0));
     assert_eq!(here.receive_texts(4).await, ["sent", "a", "b", "c"]);

@@ -19,6 +19,7 @@ use crate::admin::logging::Logging;
 use crate::admin::node::Node;
 use crate::admin::rest::Reloaded;
 use crate::admin::systemd::ServiceManager;
+use crate::broker::threads::BLOCKING_THREADS;
 use crate::config;
 use crate::config::Environment;
 use crate::config::Settings;
@@ -30,10 +31,6 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// Requests for a reload that wait; more of them wait in their connections.
 const RELOADS_WAITING_MAX: usize = 4;
 
-/// Threads for hashing and name resolution. The C library's allocator keeps the 19 MiB of a hash for each
-/// thread that ever made one, so there must not be many.
-const BLOCKING_THREADS: usize = 4;
-
 /// Runs a broker with this configuration, or with the embedded default.
 pub fn serve(path: Option<&Path>) -> Result<(), Failure> {
     let settings = settings(path)?;
@@ -42,8 +39,7 @@ pub fn serve(path: Option<&Path>) -> Result<(), Failure> {
         tracing::warn!("{line}");
     }
     tracing::debug!(limit = descriptors::raise_limit(), "file descriptors");
-    // One thread does all input and output: the cheapest per message as long as one core suffices. Password
-    // hashing and name resolution have threads of their own.
+    // The first thread for input and output is this one. Password hashing and name resolution have their own.
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
