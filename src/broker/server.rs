@@ -41,6 +41,7 @@ use crate::broker::retained::RetainedStore;
 use crate::broker::sweeper;
 use crate::broker::sweeper::Sweeper;
 use crate::broker::sys::SysTopics;
+use crate::broker::threads;
 use crate::broker::threads::IoThreads;
 use crate::config;
 use crate::config::Diff;
@@ -129,8 +130,9 @@ impl Server {
         let now = clock::now();
         let material = Material::load(&settings, now).map_err(StartError::Material)?;
         let data = DataDir::open(&settings.data.dir)?;
-        let for_links = settings.cluster.links.iter().map(|link| link.pool_size + 1).sum();
-        let descriptors = descriptors::for_clients(for_links);
+        let for_links: usize = settings.cluster.links.iter().map(|link| link.pool_size + 1).sum();
+        let for_threads = threads::count(&settings.io) * threads::DESCRIPTORS;
+        let descriptors = descriptors::for_clients(for_links + for_threads);
         let bound = bind_all(settings.listeners.iter().filter(|listener| listener.enable), &descriptors)?;
         for warning in &material.warnings {
             tracing::warn!("{warning}");

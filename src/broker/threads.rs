@@ -33,6 +33,8 @@ use crate::time::Now;
 
 /// Threads for hashing and name resolution beside each I/O thread.
 pub const BLOCKING_THREADS: usize = 4;
+/// File descriptors of a thread's own.
+pub const DESCRIPTORS: usize = 4;
 /// A thread that works this share of its time, in thousandths, gets no new connections while another works less.
 const BUSY_PERMILLE: u16 = 700;
 /// What is looked at when a thread's share is measured: the time since the last look, at least this much.
@@ -168,8 +170,7 @@ impl IoThreads {
     /// # Errors
     /// When the system gives no thread or no descriptor.
     pub fn start(settings: &Io) -> io::Result<Self> {
-        let cores = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let count = settings.threads.unwrap_or_else(cores);
+        let count = count(settings);
         let (stop, stopped) = watch::channel(());
         let mailbox = (count > 1).then(|| Mailbox::new(thread::current().id()));
         if let Some(mailbox) = &mailbox {
@@ -273,6 +274,13 @@ impl Drop for IoThreads {
             let _ = thread.join();
         }
     }
+}
+
+/// How many threads the settings mean here.
+#[must_use]
+pub fn count(settings: &Io) -> usize {
+    let cores = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    settings.threads.unwrap_or_else(cores)
 }
 
 fn permille(worked: Duration, of_ms: u64) -> u16 {

@@ -7,7 +7,7 @@ use rustix::process::Resource;
 use rustix::process::Rlimit;
 use tokio::sync::Semaphore;
 
-/// Kept from clients, beside what links need: for listeners, log, reload, HTTP and the admin socket, so that an operator
+/// Kept from clients, beside what links and threads need: for listeners, log, reload, HTTP and the admin socket, so that an operator
 /// gets in when clients do not.
 const RESERVED: usize = 64;
 
@@ -26,16 +26,16 @@ pub fn raise_limit() -> Option<u64> {
 }
 
 /// What all listeners together may take, one permit for a connection: the limit less a reserve, which grows by
-/// `for_links`. Under a low limit the reserve is a quarter of it.
+/// `for_others`. Under a low limit the reserve is a quarter of it.
 #[must_use]
-pub fn for_clients(for_links: usize) -> Arc<Semaphore> {
+pub fn for_clients(for_others: usize) -> Arc<Semaphore> {
     let limit = rustix::process::getrlimit(Resource::Nofile).current;
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(Semaphore::MAX_PERMITS);
-    Arc::new(Semaphore::new(share(limit, for_links)))
+    Arc::new(Semaphore::new(share(limit, for_others)))
 }
 
-fn share(limit: usize, for_links: usize) -> usize {
-    let reserve = RESERVED.saturating_add(for_links).min(limit / 4);
+fn share(limit: usize, for_others: usize) -> usize {
+    let reserve = RESERVED.saturating_add(for_others).min(limit / 4);
     (limit - reserve).min(Semaphore::MAX_PERMITS)
 }
 
