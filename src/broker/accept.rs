@@ -222,7 +222,14 @@ async fn open(
         Err(why) => return Err(refuse(transport, why)),
     };
     if broker.is_stopping() {
-        return Err(refuse(transport, (ReasonCode::ServerShuttingDown, RejectReason::Shutdown)));
+        return Err(refuse(transport, (ReasonCode::ServerUnavailable, RejectReason::Shutdown)));
+    }
+    let reason_strings =
+        ReasonStrings::new(negotiated.version, negotiated.problem_information, negotiated.max_packet_size);
+    let greets = |present| greeting(&negotiated, &asked, &granted, present);
+    // [MQTT-3.1.2-24] holds for CONNACK too, and what it says cannot be left unsaid. Before any takeover.
+    if negotiated.max_packet_size != u32::MAX && !reason_strings.fits(greets(false).len()) {
+        return Err(refuse(transport, (ReasonCode::PacketTooLarge, RejectReason::NotSupported)));
     }
     let Some(place) = places.take() else {
         return Err(refuse(transport, (ReasonCode::QuotaExceeded, RejectReason::MaxConnections)));
@@ -247,7 +254,7 @@ async fn open(
         session_present = attached.session_present,
         "client connected"
     );
-    let greeting = greeting(&negotiated, &asked, &granted, attached.session_present);
+    let greeting = greets(attached.session_present);
     broker.metrics.broker.packets_sent[PacketType::ConnAck].inc();
     let parts = Parts {
         broker: Arc::clone(broker),
@@ -256,11 +263,7 @@ async fn open(
         identity,
         version: negotiated.version,
         limits: granted,
-        reason_strings: ReasonStrings::new(
-            negotiated.version,
-            negotiated.problem_information,
-            negotiated.max_packet_size,
-        ),
+        reason_strings,
         ingress,
         transport,
         tail: bytes[length..].to_vec(),
@@ -334,7 +337,7 @@ fn connect_limits(broker: &Broker, endpoint: &Endpoint) -> DecodeLimits {
     DecodeLimits { version: None, max_packet_size: most.min(broker.limits().server.max_packet_size) }
 }
 
-/// Reads until the CONNECT is whole: the bytes and its length.
+/// Reads until the CONNECT is whole and checked (`[MQTT-3.1.4-1]`): the bytes and its length.
 async fn read_connect(
     broker: &Broker,
     endpoint: &Endpoint,
@@ -369,7 +372,7 @@ async fn read_connect(
 
 type Why = (ReasonCode, RejectReason);
 
-/// Who it is, and whether it may be that: before any session is touched.
+/// Who it is, and whether it may be that (`[MQTT-3.1.4-2]`): before any session is touched.
 async fn admit(
     broker: &Broker,
     endpoint: &Endpoint,
@@ -520,6 +523,7 @@ fn attach(
     broker.attach(identity, negotiated.clean_start, attachment, now)
 }
 
+/// CONNACK 0x00 (`[MQTT-3.1.4-5]`).
 fn greeting(
     negotiated: &Negotiated,
     asked: &Connect<'_>,
@@ -544,7 +548,8 @@ fn connack(
     bytes
 }
 
-/// Tells the client as far as its protocol allows, counts it, and closes.
+/// Tells the client as far as its protocol allows, counts it, and closes (`[MQTT-3.2.2-7]`). What came behind the
+/// CONNECT is never looked at (`[MQTT-3.1.4-6]`).
 async fn refuse(broker: &Broker, endpoint: &Endpoint, peer: PeerAddr, refused: Refused) {
     let listener = &*endpoint.id;
     let rejected = &broker.metrics.broker.connections_rejected;
@@ -561,16 +566,25 @@ async fn refuse(broker: &Broker, endpoint: &Endpoint, peer: PeerAddr, refused: R
         Refused::Decode(transport, error) => {
             rejected[decode_label(&error)].inc();
             tracing::warn!(%peer, listener, "connection refused: {error}");
-            // A CONNECT that is no MQTT at all gets no answer (section 4.13.1).
-            let answer =
-                error.version.map(|version| connack(version, false, error.reason_code(), Properties::EMPTY));
-            say_no(broker, transport, answer.unwrap_or_default()).await;
+            say_no(broker, transport, answer_to_malformed(&error)).await;
         }
         Refused::Connect { transport, answer, reason, label } => {
             rejected[label].inc();
             tracing::info!(%peer, listener, %reason, "CONNECT refused");
             say_no(broker, transport, answer).await;
         }
+    }
+}
+
+/// The CONNACK for a CONNECT that could not be read to its end. One that is no MQTT at all gets none (section
+/// 4.13.1); neither does a fault that 3.x has no return code for: there the connection just ends.
+fn answer_to_malformed(error: &DecodeError) -> Vec<u8> {
+    let reason = error.reason_code();
+    match error.version {
+        Some(version) if version == Version::V5 || reason.connack_return_code().is_some() => {
+            connack(version, false, reason, Properties::EMPTY)
+        }
+        _ => Vec::new(),
     }
 }
 

@@ -136,6 +136,7 @@ impl Connection {
             limits: parts.limits,
             ingress: parts.ingress,
             pause: None,
+            // [MQTT-3.2.0-1], [MQTT-3.2.0-2]: in front of everything, and nowhere else.
             answers: parts.greeting,
             replays: VecDeque::new(),
             counts: Counts::default(),
@@ -254,7 +255,7 @@ impl Connection {
             let polled = Pin::new(&mut self.transport).poll_read(cx, &mut buffer);
             let Some(count) = poll_count(polled, &buffer)? else { return Ok(false) };
             scratch[..kept].copy_from_slice(&self.tail);
-            self.heard(count);
+            self.counts.bytes_received += count as u64;
             let burst = &scratch[..kept + count];
             let used = self.handle(burst, now)?;
             self.tail.clear();
@@ -278,7 +279,7 @@ impl Connection {
             Err(close) => return Err(close),
         };
         self.tail.truncate(kept + count);
-        self.heard(count);
+        self.counts.bytes_received += count as u64;
         self.handle_tail(now)
     }
 
@@ -307,15 +308,13 @@ impl Connection {
         Ok(())
     }
 
-    fn heard(&mut self, count: usize) {
-        self.heard = true;
-        self.counts.bytes_received += count as u64;
-    }
-
     /// Handles the complete packets of a burst; gives how many bytes they were.
     fn handle(&mut self, burst: &[u8], now: Now) -> Result<usize, Close> {
         let limits = self.decode_limits;
-        Turn::new(self, now).handle(burst, &limits)
+        let used = Turn::new(self, now).handle(burst, &limits)?;
+        // [MQTT-3.1.2-22]: a whole packet is a sign of life, a byte of one is not.
+        self.heard |= used > 0;
+        Ok(used)
     }
 
     /// Gives back what an idle connection does not need.

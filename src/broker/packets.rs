@@ -24,12 +24,14 @@ use crate::mqtt::packet::Ack;
 use crate::mqtt::packet::Disconnect;
 use crate::mqtt::packet::Packet;
 use crate::mqtt::packet::PacketType;
+use crate::mqtt::packet::QoS;
 use crate::mqtt::packet::RetainHandling;
 use crate::mqtt::packet::SubAck;
 use crate::mqtt::packet::Subscribe;
 use crate::mqtt::packet::SubscribeFilter;
 use crate::mqtt::packet::UnsubAck;
 use crate::mqtt::packet::Unsubscribe;
+use crate::mqtt::packet::Version;
 use crate::mqtt::property::Properties;
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::topic;
@@ -89,7 +91,7 @@ impl<'c, 'a> Turn<'c, 'a> {
             }
             Packet::PubRel(ack) => return self.pubrel(&ack),
             Packet::Subscribe(subscribe) => return self.subscribe(&subscribe),
-            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
+            Packet::Unsubscribe(unsubscribe) => return self.unsubscribe(&unsubscribe),
             Packet::PingReq => {
                 encode::encode_ping_resp(&mut self.connection.answers);
                 self.connection.counts.sent(Label::PingResp);
@@ -121,8 +123,8 @@ impl<'c, 'a> Turn<'c, 'a> {
         Ok(())
     }
 
-    /// The messages gathered so far need not go first: each PUBREL has its own identifier, noted when its PUBLISH
-    /// was taken.
+    /// Answered under the identifier it came with (`[MQTT-2.2.1-5]`). The messages gathered so far need not go
+    /// first: each PUBREL has its own identifier, noted when its PUBLISH was taken.
     fn pubrel(&mut self, ack: &Ack<'_>) -> Result<(), Close> {
         let connection = &mut *self.connection;
         let reason = connection.own()?.session.inbound.handle_pubrel(ack.packet_id);
@@ -166,14 +168,23 @@ impl<'c, 'a> Turn<'c, 'a> {
         let mut reasons = SmallVec::new();
         for entry in &subscribe.filters {
             let reason = self.subscribe_one(entry, id, &mut replays)?;
-            reasons.push(reason);
+            reasons.push(self.sayable(reason, entry.options.qos));
         }
         let text = reasons.iter().find_map(|reason| reasons::of_subscribe(*reason));
         self.answer(text, Label::SubAck, |properties| {
             Packet::SubAck(SubAck { packet_id: subscribe.packet_id, properties, reasons: reasons.clone() })
-        });
+        })?;
         self.connection.replays.extend(replays);
         Ok(())
+    }
+
+    /// A SUBACK of MQTT 3.1 has no failure: there a client is granted what it asked for and hears nothing (its
+    /// section 3.8).
+    fn sayable(&self, reason: ReasonCode, asked: QoS) -> ReasonCode {
+        if self.connection.version != Version::V31 || !reason.is_error() {
+            return reason;
+        }
+        ReasonCode::from_u8(asked.min(self.limits.server.max_qos) as u8).unwrap_or(ReasonCode::Success)
     }
 
     fn subscribe_one(
@@ -203,6 +214,7 @@ impl<'c, 'a> Turn<'c, 'a> {
             return Ok(ReasonCode::TopicFilterInvalid); // as EMQX
         }
         let mut options = entry.options;
+        // [MQTT-3.2.2-10]: asked for more than we do, it is granted what we do.
         options.qos = options.qos.min(self.limits.server.max_qos);
         if self.connection.publisher.identity.is_bridge && parsed.share.is_none() {
             // What 3.x cannot say: a bridge wants nothing back that it brought, and RETAIN as it was.
@@ -247,7 +259,7 @@ impl<'c, 'a> Turn<'c, 'a> {
         Ok(parsed)
     }
 
-    fn unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>) {
+    fn unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>) -> Result<(), Close> {
         self.flush();
         let connection = &mut *self.connection;
         let mut reasons = SmallVec::new();
@@ -272,17 +284,33 @@ impl<'c, 'a> Turn<'c, 'a> {
                 properties,
                 reasons: reasons.clone(),
             })
-        });
+        })
     }
 
-    fn answer(&mut self, text: Option<&str>, label: Label, packet: impl Fn(Properties<'_>) -> Packet<'_>) {
+    /// Appends a SUBACK or UNSUBACK, which repeats the request's identifier (`[MQTT-2.2.1-6]`). One that the client would not take ends the connection: it must not be sent
+    /// (`[MQTT-3.1.2-24]`), and a request must not stay without an answer.
+    fn answer(
+        &mut self,
+        text: Option<&str>,
+        label: Label,
+        packet: impl Fn(Properties<'_>) -> Packet<'_>,
+    ) -> Result<(), Close> {
         let connection = &mut *self.connection;
         let (strings, version) = (connection.reason_strings, connection.version);
+        let start = connection.answers.len();
         if let Err(error) = strings.encode(text, version, &mut connection.answers, packet) {
             tracing::error!(client_id = &*connection.client.id, %error, "an answer could not be encoded");
-            return;
+            return Ok(());
+        }
+        if !strings.fits(connection.answers.len() - start) {
+            connection.answers.truncate(start);
+            return Err(Close::Violation(
+                ReasonCode::PacketTooLarge,
+                "the answer is larger than the client takes",
+            ));
         }
         connection.counts.sent(label);
+        Ok(())
     }
 }
 

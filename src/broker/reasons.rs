@@ -2,6 +2,7 @@
 //! which rule denied, nor anything about other clients. Left out where the packet would outgrow the client's
 //! Maximum Packet Size (`[MQTT-3.2.2-19]`, `[MQTT-3.4.2-2]`, `[MQTT-3.5.2-2]`, `[MQTT-3.9.2-1]`,
 //! `[MQTT-3.14.2-3]`) or the client asked for none (`[MQTT-3.1.2-29]`).
+//! User Properties of its own the broker sends none, in a CONNACK neither (`[MQTT-3.2.2-20]`).
 
 use crate::mqtt::encode;
 use crate::mqtt::error::EncodeError;
@@ -14,16 +15,25 @@ use crate::mqtt::property::PropertiesBuf;
 use crate::mqtt::property::Property;
 use crate::mqtt::reason::ReasonCode;
 
-/// Whether a connection gets Reason Strings: the longest packet that may carry one, if any.
+/// Whether a connection gets Reason Strings, and the longest packet it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReasonStrings(Option<usize>);
+pub struct ReasonStrings {
+    welcome: bool,
+    longest: usize,
+}
 
 impl ReasonStrings {
     /// By what CONNECT said.
     #[must_use]
     pub fn new(version: Version, problem_information: bool, max_packet_size: u32) -> Self {
         let welcome = version == Version::V5 && problem_information;
-        Self(welcome.then_some(max_packet_size as usize))
+        Self { welcome, longest: max_packet_size as usize }
+    }
+
+    /// Whether the client takes a packet of this length (`[MQTT-3.1.2-24]`).
+    #[must_use]
+    pub fn fits(self, length: usize) -> bool {
+        length <= self.longest
     }
 
     /// Appends the packet with this Reason String, or without it if it is not welcome or does not fit.
@@ -37,12 +47,12 @@ impl ReasonStrings {
         out: &mut Vec<u8>,
         packet: impl Fn(Properties<'_>) -> Packet<'_>,
     ) -> Result<(), EncodeError> {
-        if let (Some(text), Self(Some(longest))) = (text, self) {
+        if let Some(text) = text.filter(|_| self.welcome) {
             let start = out.len();
             let mut properties = PropertiesBuf::new();
             properties.push(Property::ReasonString(text));
             encode::encode(&packet(properties.as_properties()), version, out)?;
-            if out.len() - start <= longest {
+            if self.fits(out.len() - start) {
                 return Ok(());
             }
             out.truncate(start);
@@ -86,9 +96,13 @@ fn of_connect(reason: ReasonCode) -> Option<&'static str> {
     }
 }
 
-/// A CONNACK that refuses.
+/// A CONNACK that refuses; nothing where the client's version has no code for it, or the client takes no packet
+/// of that length.
 #[must_use]
 pub fn refusal(asked: &Connect<'_>, reason: ReasonCode) -> Vec<u8> {
+    if asked.version != Version::V5 && reason.connack_return_code().is_none() {
+        return Vec::new();
+    }
     let wanted = asked.properties.request_problem_information().unwrap_or(true);
     let longest = asked.properties.maximum_packet_size().map_or(u32::MAX, u32::from);
     let strings = ReasonStrings::new(asked.version, wanted, longest);
@@ -99,5 +113,5 @@ pub fn refusal(asked: &Connect<'_>, reason: ReasonCode) -> Vec<u8> {
     if let Err(error) = encoded {
         tracing::error!(%error, %reason, "a CONNACK could not be encoded");
     }
-    bytes
+    if strings.fits(bytes.len()) { bytes } else { Vec::new() }
 }

@@ -74,9 +74,10 @@ struct Aftermath {
 }
 
 impl Broker {
-    /// Attaches a new connection: to the session of its Client Identifier, which it takes over from the
-    /// connection that has it (`[MQTT-3.1.4-3]`), or to a new one (`[MQTT-3.1.2-4]`, `[MQTT-3.1.2-5]`). None when
-    /// the session belongs to another user (`authn-tls.md` A8): it is left as it is.
+    /// Attaches a new connection: to the session of its Client Identifier (`[MQTT-3.1.3-2]`, `[MQTT-3.1.2-5]`),
+    /// which it takes over from the connection that has it (`[MQTT-3.1.4-3]`), or to a new one, where there is none
+    /// (`[MQTT-3.1.2-6]`) or by Clean Start (`[MQTT-3.1.2-4]`, `[MQTT-3.1.4-4]`). None when the session belongs to
+    /// another user (`authn-tls.md` A8): it is left as it is.
     pub(super) fn attach(
         &self,
         identity: &Arc<Identity>,
@@ -134,6 +135,7 @@ impl Broker {
             state.session.attach(attachment, now);
             client.set_connected(true);
             self.schedule(client, &mut state, now);
+            // [MQTT-3.2.2-3]
             let attached = Attached { client: Arc::clone(client), epoch: state.epoch, session_present: true };
             (attached, will, bell)
         };
@@ -161,7 +163,7 @@ impl Broker {
         if let Some(other) = replaced {
             self.end_session(&other, now);
         }
-        Attached { client, epoch: 1, session_present: false }
+        Attached { client, epoch: 1, session_present: false } // [MQTT-3.2.2-2], [MQTT-3.2.2-3]
     }
 
     /// A connection is gone. Does nothing when the session has another one by now.
@@ -256,6 +258,7 @@ impl Broker {
             }
             return;
         }
+        // [MQTT-3.1.2-14], [MQTT-3.1.2-15]
         if view.retain {
             self.retain(view, || Message::keep(view));
         }

@@ -246,7 +246,7 @@ pub struct Mqtt {
     pub shared_subscription: bool,
     /// Maximum QoS.
     pub max_qos_allowed: QoS,
-    /// Server Keep Alive in seconds; `None` leaves the client's own.
+    /// Server Keep Alive in seconds, for 5.0; `None` leaves the client's own.
     pub server_keepalive: Option<u16>,
     /// A connection is closed after this many Keep Alive intervals of silence.
     pub keepalive_multiplier: f64,

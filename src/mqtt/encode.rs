@@ -114,6 +114,7 @@ fn framed(
     Ok(())
 }
 
+/// No properties are a Property Length of 0 (`[MQTT-2.2.2-1]`).
 fn put_properties(
     properties: Properties<'_>,
     context: PropertyContext,
@@ -153,11 +154,11 @@ fn put_reason(reason: ReasonCode, kind: PacketType, out: &mut Vec<u8>) -> Result
 }
 
 fn connack(packet: &ConnAck<'_>, version: Version, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    // [MQTT-3.2.2-6]; MQTT 3.1 has no Session Present.
+    // [MQTT-3.2.2-1], [MQTT-3.2.2-6]; MQTT 3.1 has no Session Present.
     let present = packet.session_present && !packet.reason.is_error() && version != Version::V31;
     out.push(u8::from(present));
     if version != Version::V5 {
-        out.push(packet.reason.connack_return_code());
+        out.push(packet.reason.connack_return_code().ok_or(EncodeError::Reason)?);
         return Ok(());
     }
     put_reason(packet.reason, PacketType::ConnAck, out)?;

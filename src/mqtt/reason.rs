@@ -115,17 +115,25 @@ impl ReasonCode {
         self.as_u8() >= 0x80
     }
 
-    /// The CONNACK return code of MQTT 3.1.1 table 3.1 nearest to it. What those versions cannot say becomes
-    /// 3, "server unavailable": the one refusal that does not blame the client's identity or credentials.
+    /// The CONNACK return code of MQTT 3.1.1 table 3.1 that says it. None where none does: those versions close
+    /// the connection then, without a CONNACK (3.1.1 section 3.2.2.3; its 3.1.4 for a CONNECT that is malformed).
     #[must_use]
-    pub const fn connack_return_code(self) -> u8 {
+    pub const fn connack_return_code(self) -> Option<u8> {
         match self {
-            reason if !reason.is_error() => 0,
-            Self::UnsupportedProtocolVersion => 1,
-            Self::ClientIdentifierNotValid => 2,
-            Self::BadUserNameOrPassword | Self::BadAuthenticationMethod => 4,
-            Self::NotAuthorized | Self::Banned => 5,
-            _ => 3,
+            reason if !reason.is_error() => Some(0),
+            Self::UnsupportedProtocolVersion => Some(1),
+            Self::ClientIdentifierNotValid => Some(2),
+            Self::ServerUnavailable
+            | Self::ServerBusy
+            | Self::QuotaExceeded
+            | Self::ConnectionRateExceeded
+            | Self::UseAnotherServer
+            | Self::ServerMoved
+            | Self::UnspecifiedError
+            | Self::ImplementationSpecificError => Some(3),
+            Self::BadUserNameOrPassword | Self::BadAuthenticationMethod => Some(4),
+            Self::NotAuthorized | Self::Banned => Some(5),
+            _ => None,
         }
     }
 
@@ -190,11 +198,15 @@ mod tests {
     fn return_codes_of_the_older_versions() {
         for code in 0..=5 {
             let reason = ReasonCode::from_connack_return_code(code).unwrap();
-            assert_eq!(reason.connack_return_code(), code);
+            assert_eq!(reason.connack_return_code(), Some(code));
         }
         assert_eq!(ReasonCode::from_connack_return_code(6), None);
-        assert_eq!(ReasonCode::Banned.connack_return_code(), 5);
-        assert_eq!(ReasonCode::QuotaExceeded.connack_return_code(), 3);
+        assert_eq!(ReasonCode::Banned.connack_return_code(), Some(5));
+        assert_eq!(ReasonCode::QuotaExceeded.connack_return_code(), Some(3));
+        for unsaid in [ReasonCode::MalformedPacket, ReasonCode::TopicNameInvalid, ReasonCode::QoSNotSupported]
+        {
+            assert_eq!(unsaid.connack_return_code(), None, "{unsaid}");
+        }
     }
 
     #[test]

@@ -70,7 +70,8 @@ pub(crate) fn put_text(text: &str, out: &mut Vec<u8>) -> Result<(), EncodeError>
     put_bytes(text.as_bytes(), out)
 }
 
-/// Checks the bytes of a UTF-8 Encoded String (`[MQTT-1.5.4-1]`, `[MQTT-1.5.4-2]`).
+/// Checks the bytes of a UTF-8 Encoded String (`[MQTT-1.5.4-1]`, `[MQTT-1.5.4-2]`). A byte order mark is a character
+/// like others and stays (`[MQTT-1.5.4-3]`).
 pub(crate) fn text(bytes: &[u8]) -> Result<&str, DecodeError> {
     let text = std::str::from_utf8(bytes)
         .map_err(|_| DecodeError::malformed("[MQTT-1.5.4-1]", "a string is not well-formed UTF-8"))?;

@@ -97,7 +97,8 @@ pub fn negotiate(
         // [MQTT-4.12.0-1]: no enhanced authentication method is configured.
         return Err(ReasonCode::BadAuthenticationMethod);
     }
-    let assigned = connect.client_id.is_empty();
+    let assigned = connect.client_id.is_empty(); // [MQTT-3.1.3-6]
+    // [MQTT-3.1.3-5]: `max_clientid_len` is never below 23, and all letters and digits pass. [MQTT-3.1.3-8]
     if connect.client_id.len() > limits.max_clientid_len || has_control(connect.client_id) {
         return Err(ReasonCode::ClientIdentifierNotValid);
     }
@@ -107,7 +108,7 @@ pub fn negotiate(
         assigned,
         clean_start: connect.clean_start,
         session_expiry_seconds: session_expiry(connect, limits),
-        keep_alive_seconds: limits.server_keep_alive_seconds.unwrap_or(connect.keep_alive_seconds),
+        keep_alive_seconds: keep_alive(connect, limits),
         receive_maximum: properties.receive_maximum().map_or(u16::MAX, u16::from).min(limits.max_inflight),
         max_packet_size: properties.maximum_packet_size().map_or(u32::MAX, u32::from),
         problem_information: properties.request_problem_information().unwrap_or(true),
@@ -119,6 +120,15 @@ pub fn negotiate(
 /// Control characters would let one identifier look like another, or like a second line, in a log.
 fn has_control(text: &str) -> bool {
     text.chars().any(char::is_control)
+}
+
+/// The Server's own interval where there is one and the client can be told of it, else the client's
+/// (`[MQTT-3.2.2-22]`): whoever speaks 3.x and pings by its own would be closed for it.
+fn keep_alive(connect: &Connect<'_>, limits: &ServerLimits) -> u16 {
+    match (connect.version, limits.server_keep_alive_seconds) {
+        (Version::V5, Some(seconds)) => seconds,
+        _ => connect.keep_alive_seconds,
+    }
 }
 
 fn session_expiry(connect: &Connect<'_>, limits: &ServerLimits) -> u32 {
@@ -136,7 +146,7 @@ fn will_request(will: &Will<'_>, limits: &ServerLimits, now: Now) -> Result<Will
     if will.retain && !limits.retain_available {
         return Err(ReasonCode::RetainNotSupported); // [MQTT-3.2.2-13]
     }
-    let properties = will.properties.forwarded();
+    let properties = will.properties.forwarded(); // [MQTT-3.1.3-10]: as they stand
     let publication = Publication {
         topic: will.topic,
         properties: &properties,
@@ -164,6 +174,7 @@ pub fn connack_properties(
         return properties;
     }
     properties.push(Property::ReceiveMaximum(limits.max_inflight));
+    // [MQTT-3.2.2-9]
     if limits.max_qos != QoS::ExactlyOnce {
         properties.push(Property::MaximumQoS(limits.max_qos as u8));
     }
@@ -172,7 +183,7 @@ pub fn connack_properties(
     }
     properties.push(Property::MaximumPacketSize(limits.max_packet_size));
     if negotiated.assigned {
-        properties.push(Property::AssignedClientIdentifier(&negotiated.client_id)); // [MQTT-3.1.3-7]
+        properties.push(Property::AssignedClientIdentifier(&negotiated.client_id)); // [MQTT-3.1.3-7], [MQTT-3.2.2-16]
     }
     if limits.max_topic_alias > 0 {
         properties.push(Property::TopicAliasMaximum(limits.max_topic_alias));
@@ -203,4 +214,58 @@ pub fn silence_allowed_ms(keep_alive_seconds: u16, multiplier: f64) -> Option<u6
     )]
     let allowed = (f64::from(keep_alive_seconds) * 1000.0 * multiplier.max(1.0)) as u64;
     (keep_alive_seconds > 0).then_some(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::property::Properties;
+
+    /// `[MQTT-3.1.2-22]`
+    #[test]
+    fn silence_is_allowed_for_one_and_a_half_intervals() {
+        assert_eq!(silence_allowed_ms(10, 1.5), Some(15_000));
+        assert_eq!(silence_allowed_ms(u16::MAX, 1.5), Some(98_302_500));
+        assert_eq!(silence_allowed_ms(0, 1.5), None, "0 is off");
+    }
+
+    /// `[MQTT-3.2.2-22]`
+    #[test]
+    fn the_clients_interval_holds_where_the_server_has_none_or_cannot_say_it() {
+        let asked = |version, keep_alive_seconds| Connect {
+            version,
+            bridge: false,
+            clean_start: true,
+            keep_alive_seconds,
+            properties: Properties::EMPTY,
+            client_id: "c",
+            will: None,
+            username: None,
+            password: None,
+        };
+        let with = |server_keep_alive_seconds| ServerLimits {
+            max_packet_size: 1_000,
+            max_clientid_len: 23,
+            max_topic_alias: 0,
+            retain_available: true,
+            wildcard_subscription: true,
+            shared_subscription: true,
+            max_qos: QoS::ExactlyOnce,
+            server_keep_alive_seconds,
+            keep_alive_multiplier: 1.5,
+            session_expiry_v3_seconds: 0,
+            max_inflight: 1,
+            response_information: String::new(),
+        };
+        for (version, server, expected) in [
+            (Version::V5, None, 60),
+            (Version::V5, Some(30), 30),
+            (Version::V311, None, 60),
+            (Version::V311, Some(30), 60),
+            (Version::V31, Some(30), 60),
+        ] {
+            let granted = negotiate(&asked(version, 60), &with(server), "fresh", Now::default()).unwrap();
+            assert_eq!(granted.keep_alive_seconds, expected, "{version:?} {server:?}");
+        }
+    }
 }

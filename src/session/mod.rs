@@ -123,8 +123,8 @@ impl Session {
         }
     }
 
-    /// A connection begins. What was in flight or waiting goes out as the output has room. A Will that was
-    /// only delayed is not published (`[MQTT-3.1.3-9]`).
+    /// A connection begins. What was in flight or waiting goes out as the output has room. Its Will is kept here
+    /// (`[MQTT-3.1.2-7]`); one that was only delayed is not published (`[MQTT-3.1.3-9]`).
     pub fn attach(&mut self, attachment: Attachment, now: Now) {
         self.expiry_seconds = attachment.session_expiry_seconds;
         self.keeping.persistent = attachment.session_expiry_seconds > 0;
@@ -137,7 +137,8 @@ impl Session {
         self.output = Some(attachment.output);
     }
 
-    /// The connection is gone.
+    /// The connection is gone. The session stays for as long as it was given (`[MQTT-3.1.2-23]`), its Will only if
+    /// that is delayed (`[MQTT-3.1.2-10]`).
     pub fn detach(&mut self, ending: Ending, now: Now) -> Due {
         self.output = None;
         self.outbound.handle_disconnected();

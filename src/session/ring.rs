@@ -45,7 +45,7 @@ impl<T> Ring<T> {
         self.slots.len() < IDS
     }
 
-    /// Takes the next Packet Identifier for `value` (`[MQTT-2.2.1-3]`: never one in use), or gives it back
+    /// Takes the next Packet Identifier for `value` (`[MQTT-2.2.1-4]`: never one in use), or gives it back
     /// when the oldest delivery is still unacknowledged after 65,535 others.
     pub fn push(&mut self, value: T) -> Result<PacketId, T> {
         if !self.has_room() {

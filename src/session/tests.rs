@@ -161,7 +161,7 @@ impl World {
             let before = self.owned.insert(id, serial);
             // A repetition may be the first that leaves us: what the output held went with its connection.
             let free = before.is_none() || (publish.dup && before == Some(serial));
-            assert!(free, "[MQTT-2.2.1-3], [MQTT-4.4.0-1]: identifier {id}");
+            assert!(free, "[MQTT-2.2.1-4], [MQTT-4.4.0-1]: identifier {id}");
             assert!(self.outstanding.insert(id), "sent twice on one connection");
             let in_flight = self.outstanding.len();
             assert!(in_flight <= usize::from(self.receive_maximum), "[MQTT-3.3.4-9]: {in_flight}");

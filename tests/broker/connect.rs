@@ -2,8 +2,10 @@
 
 use std::num::NonZeroU16;
 
+use tokio::io::AsyncReadExt;
 use tombolo::mqtt::packet::Connect;
 use tombolo::mqtt::packet::Packet;
+use tombolo::mqtt::packet::Publish;
 use tombolo::mqtt::packet::Version;
 use tombolo::mqtt::packet::Will;
 use tombolo::mqtt::property::Properties;
@@ -17,6 +19,7 @@ use crate::harness::Setup;
 use crate::harness::VERSIONS;
 use crate::harness::broker;
 use crate::harness::hello;
+use crate::harness::message;
 use crate::harness::properties;
 
 #[tokio::test]
@@ -161,4 +164,106 @@ async fn a_connection_without_connect_is_closed_in_time() {
     assert_eq!(silent.next().await, Got::Closed);
     assert_eq!(slow.next().await, Got::Closed);
     broker.until_metric("tombolo_connections_rejected_total{reason=\"timeout\"}", 2).await;
+}
+
+#[tokio::test]
+async fn identifiers_of_letters_and_digits_up_to_23_are_taken() {
+    // The lowest limit that can be set.
+    let broker = Setup::new().mqtt("max_clientid_len = 23").start().await;
+    let all = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    for version in VERSIONS {
+        for id in [&all[..1], &all[..23], &all[23..46], &all[39..]] {
+            broker.join(version, id).await.leave().await; // [MQTT-3.1.3-5]
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_assigned_identifier_names_the_session() {
+    let broker = broker().await;
+    let mut first = broker.open().await;
+    assert_eq!(first.connect(&hello(Version::V5, "")).await, Got::ConnAck(false, 0));
+    let said = Properties::parse(&first.properties, PropertyContext::ConnAck).unwrap();
+    let id = said.assigned_client_identifier().unwrap().to_owned();
+    broker.join(Version::V5, &id).await.quiet().await;
+    first.refused(0x8E).await; // [MQTT-3.1.3-7]
+    // Who brings an identifier is assigned none.
+    let second = broker.join(Version::V5, "c").await;
+    let said = Properties::parse(&second.properties, PropertyContext::ConnAck).unwrap();
+    assert_eq!(said.assigned_client_identifier(), None);
+}
+
+#[tokio::test]
+async fn nothing_behind_a_refused_connect_is_processed() {
+    let listener = |name| {
+        format!(
+            "[[listeners]]
+name = \"{name}\"
+type = \"tcp\"
+bind = \"127.0.0.1:0\"
+"
+        )
+    };
+    let listeners = format!("{}{}[listeners.authn]\nenable = false", listener("default"), listener("open"));
+    let setup = Setup::new().authentication("allow_anonymous = false").listeners(&listeners);
+    let broker = setup.start().await;
+    let mut watcher = broker.open_at("tcp:open").await;
+    assert_eq!(watcher.connect(&hello(Version::V5, "w")).await, Got::ConnAck(false, 0));
+    watcher.subscribe("#", Q1).await;
+    for version in VERSIONS {
+        let mut client = broker.open().await;
+        client.version = version;
+        let mut bytes = client.encoded(&Packet::Connect(Box::new(hello(version, "c"))));
+        let retained = Publish { retain: true, ..message("t", b"x") };
+        bytes.extend_from_slice(&client.encoded(&Packet::Publish(retained)));
+        bytes.extend_from_slice(&client.encoded(&Packet::PingReq));
+        client.write(&bytes).await;
+        assert_eq!(client.next().await, Got::ConnAck(false, 0x87));
+        assert_eq!(client.next().await, Got::Closed, "[MQTT-3.1.4-6], [MQTT-3.2.2-7]");
+    }
+    watcher.quiet().await;
+    assert_eq!(broker.metric("tombolo_retained_messages"), 0);
+    assert_eq!(broker.metric("tombolo_sessions"), 1);
+}
+
+/// `[MQTT-3.1.2-24]` holds for CONNACK: what does not fit is not sent, and the connection ends.
+#[tokio::test]
+async fn a_connack_larger_than_the_client_takes_is_not_sent() {
+    let broker = broker().await;
+    let connect_with = async |id: &str, max: u32, method: bool| {
+        let mut list = vec![Property::MaximumPacketSize(max)];
+        if method {
+            list.push(Property::AuthenticationMethod("x"));
+        }
+        let list = properties(&list);
+        let mut client = broker.open().await;
+        let asked = Connect { properties: list.as_properties(), ..hello(Version::V5, id) };
+        let bytes = client.encoded(&Packet::Connect(Box::new(asked)));
+        client.write(&bytes).await;
+        // The first packet as it is, or nothing.
+        let mut answer = vec![0; 2];
+        if client.io.read_exact(&mut answer).await.is_err() {
+            return None;
+        }
+        assert_eq!(answer[0], 0x20);
+        answer.resize(2 + usize::from(answer[1]), 0);
+        client.io.read_exact(&mut answer[2..]).await.unwrap();
+        Some(answer)
+    };
+    for (id, method) in [("c", false), ("", false), ("c", true)] {
+        let whole = connect_with(id, u32::MAX, method).await.unwrap();
+        for max in 1..whole.len() as u32 + 2 {
+            let answer = connect_with(id, max, method).await;
+            let refused = if method { 0x8C } else { 0x95 };
+            match &answer {
+                None => assert!(max < 5, "a refusal of five bytes fits into {max}"),
+                Some(answer) => {
+                    assert!(answer.len() <= max as usize, "{max}: {answer:02x?}");
+                    let code = if max as usize >= whole.len() { whole[3] } else { refused };
+                    assert_eq!(answer[3], code, "{max}: [MQTT-3.2.2-19], [MQTT-3.2.2-20]");
+                }
+            }
+        }
+    }
+    broker.until_metric("tombolo_sessions", 0).await;
 }

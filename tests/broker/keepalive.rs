@@ -1,5 +1,6 @@
 //! Keep Alive (section 3.1.2.10).
 
+use tokio::io::AsyncWriteExt;
 use tombolo::mqtt::packet::Connect;
 use tombolo::mqtt::packet::Version;
 
@@ -32,4 +33,32 @@ async fn the_servers_own_interval_counts() {
     let broker = Setup::new().mqtt("server_keepalive = 1").start().await;
     let mut client = broker.join(Version::V5, "c").await;
     client.refused(0x8D).await;
+}
+
+/// 3.x has no Server Keep Alive: a client that cannot be told goes by its own (`[MQTT-3.2.2-22]`).
+#[tokio::test]
+async fn the_servers_own_interval_does_not_bind_who_cannot_be_told() {
+    let broker = Setup::new().mqtt("server_keepalive = 1").start().await;
+    let mut older = [broker.join(Version::V31, "a").await, broker.join(Version::V311, "b").await];
+    broker.join(Version::V5, "c").await.refused(0x8D).await;
+    for client in &mut older {
+        client.quiet().await;
+    }
+}
+
+/// `[MQTT-3.1.2-22]` asks for a packet: bytes of one that never ends are no sign of life.
+#[tokio::test]
+async fn bytes_of_an_unfinished_packet_do_not_keep_a_connection() {
+    let broker = broker().await;
+    let mut client = broker.open().await;
+    let asked = Connect { keep_alive_seconds: 1, ..hello(Version::V5, "c") };
+    assert_eq!(client.connect(&asked).await, Got::ConnAck(false, 0));
+    let begun = broker.metric("tombolo_uptime_seconds");
+    client.write(&[0x30, 100]).await;
+    for second in 1..=5 {
+        broker.until_metric("tombolo_uptime_seconds", begun + second).await;
+        // In the end nobody may take it any more.
+        let _taken = client.io.write_all(&[0]).await;
+    }
+    assert_eq!(broker.metric("tombolo_disconnects_total{reason=\"keep_alive_timeout\"}"), 1);
 }

@@ -4,7 +4,10 @@ use tombolo::mqtt::packet::Connect;
 use tombolo::mqtt::packet::Packet;
 use tombolo::mqtt::packet::PacketType;
 use tombolo::mqtt::packet::Publish;
+use tombolo::mqtt::packet::Subscribe;
+use tombolo::mqtt::packet::SubscribeFilter;
 use tombolo::mqtt::packet::Version;
+use tombolo::mqtt::property::Properties;
 use tombolo::mqtt::property::Property;
 use tombolo::mqtt::reason::ReasonCode;
 
@@ -265,4 +268,33 @@ async fn connections() {
     one.leave().await;
     broker.until_metric("tombolo_connections{listener=\"tcp\"}", 0).await;
     broker.join(Version::V5, "2").await.quiet().await;
+}
+
+/// `[MQTT-3.1.2-24]` holds for every packet: a client that cannot be answered is told so, and closed.
+#[tokio::test]
+async fn an_answer_larger_than_the_client_takes_ends_the_connection() {
+    let broker = broker().await;
+    let list = properties(&[Property::MaximumPacketSize(30)]);
+    let names: Vec<String> = (0..30).map(|n| format!("t/{n}")).collect();
+    for filters in [25, 26] {
+        let mut client = broker.open().await;
+        let asked = Connect { properties: list.as_properties(), ..hello(Version::V5, "c") };
+        assert_eq!(client.connect(&asked).await, Got::ConnAck(false, 0));
+        let names: Vec<&str> = names.iter().take(filters).map(String::as_str).collect();
+        let subscribe = Packet::Subscribe(Subscribe {
+            packet_id: id(1),
+            properties: Properties::EMPTY,
+            filters: names.iter().map(|filter| SubscribeFilter { filter, options: options(Q0) }).collect(),
+        });
+        client.send(&subscribe).await;
+        if filters == 25 {
+            // Five bytes and one for each filter.
+            assert_eq!(client.next().await, Got::SubAck(1, vec![0; 25]));
+            assert_eq!(client.unsubscribe(&names).await, [0; 25]);
+            client.quiet().await;
+        } else {
+            client.refused(0x95).await;
+        }
+    }
+    broker.until_metric("tombolo_disconnects_total{reason=\"packet_too_large\"}", 1).await;
 }

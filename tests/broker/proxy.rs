@@ -12,7 +12,6 @@ use crate::harness::LIMIT;
 use crate::harness::Q0;
 use crate::harness::Running;
 use crate::harness::Setup;
-use crate::harness::VERSIONS;
 use crate::harness::hello;
 use crate::transports::Authority;
 use crate::transports::tls_over;
@@ -66,7 +65,8 @@ async fn the_rules_see_the_address_that_the_proxy_tells() {
         (b"PROXY UNKNOWN 192.0.2.7 1 2 3\r\n", "near"),
     ];
     for (header, name) in table {
-        for version in VERSIONS {
+        // 3.1 does not say what was denied.
+        for version in [Version::V311, Version::V5] {
             let mut client = Client::over(behind(&broker, "tcp:default", header).await);
             assert_eq!(client.connect(&hello(version, "c")).await, Got::ConnAck(false, 0));
             assert_eq!(seen_as(&mut client).await, [name]);

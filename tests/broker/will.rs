@@ -162,3 +162,33 @@ async fn a_will_the_acl_denies_is_not_published() {
     assert_eq!(broker.metric("tombolo_acl_denied_total{action=\"publish\",reason=\"rule\"}"), 1);
     assert_eq!(broker.metric("tombolo_messages_dropped_total{reason=\"acl\"}"), 1);
 }
+
+/// `[MQTT-3.1.3-10]` and, for a Will without RETAIN, `[MQTT-3.1.2-14]`.
+#[tokio::test]
+async fn its_user_properties_keep_their_order_and_it_is_not_retained_unasked() {
+    let broker = broker().await;
+    let mut watcher = watcher(&broker, "w").await;
+    let pairs = [("b", "1"), ("a", "2"), ("b", "0"), ("a", "2")];
+    let list = properties(&pairs.map(|(name, value)| Property::UserProperty(name, value)));
+    client(&broker, Version::V5, will(&list, "w"), 0).await.vanish().await;
+    let got = watcher.receive().await;
+    assert_eq!(got.properties().user_properties().collect::<Vec<_>>(), pairs);
+    assert_eq!(broker.metric("tombolo_retained_messages"), 0);
+}
+
+/// `[MQTT-3.1.2-10]`: a Will that was published is not published again, whatever becomes of the session.
+#[tokio::test]
+async fn it_is_published_once() {
+    let broker = broker().await;
+    let mut watcher = watcher(&broker, "w").await;
+    let none = PropertiesBuf::new();
+    client(&broker, Version::V5, will(&none, "w"), 100).await.vanish().await;
+    watcher.receive().await;
+    // Resumed without a Will, lost, and ended.
+    let (back, present) = broker.stay(Version::V5, "c").await;
+    assert!(present);
+    back.vanish().await;
+    broker.join(Version::V5, "c").await.vanish().await;
+    broker.until_metric("tombolo_sessions", 1).await;
+    watcher.quiet().await;
+}

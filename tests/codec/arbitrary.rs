@@ -219,7 +219,10 @@ fn connack(version: Version) -> Packets {
         .prop_map(move |(present, reason, properties)| {
             let reason = match version {
                 Version::V5 => reason,
-                _ => ReasonCode::from_connack_return_code(reason.connack_return_code()).expect("0 to 5"),
+                _ => reason
+                    .connack_return_code()
+                    .and_then(ReasonCode::from_connack_return_code)
+                    .unwrap_or(ReasonCode::ServerUnavailable),
             };
             let session_present = present && !reason.is_error() && version != Version::V31;
             Packet::ConnAck(ConnAck { session_present, reason, properties })

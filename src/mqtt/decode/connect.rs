@@ -76,6 +76,9 @@ fn unsupported(statement: &'static str, text: &'static str) -> DecodeError {
     DecodeError::new(kind, ReasonCode::UnsupportedProtocolVersion, statement, text)
 }
 
+/// The fields in their fixed order (`[MQTT-3.1.3-1]`), each there exactly when its flag says so: the Client
+/// Identifier always and first (`[MQTT-3.1.3-3]`, `[MQTT-3.1.3-4]`), the Will's (`[MQTT-3.1.2-9]`), User Name
+/// (`[MQTT-3.1.2-16]`, `[MQTT-3.1.2-17]`, `[MQTT-3.1.3-12]`), Password (`[MQTT-3.1.2-18]`, `[MQTT-3.1.2-19]`).
 fn fields_behind_level(
     mut reader: Reader<'_>,
     version: Version,
@@ -130,6 +133,7 @@ fn promised(flag: bool, reader: &Reader<'_>, version: Version) -> bool {
     flag && !(version == Version::V31 && reader.is_empty())
 }
 
+/// Its topic is a UTF-8 string (`[MQTT-3.1.3-11]`), its payload is bytes.
 fn will<'a>(reader: &mut Reader<'a>, flags: Flags, version: Version) -> Result<Will<'a>, DecodeError> {
     Ok(Will {
         qos: QoS::from_u8(flags.will_qos()).unwrap_or_default(),

@@ -160,6 +160,51 @@ fn connect_credentials_keep_absent_and_empty_apart_and_passwords_binary() {
     refuse_connect(4, 0x82, b"\0\x01c\0\x01\xff", ReasonCode::MalformedPacket, "[MQTT-1.5.4-1]");
 }
 
+/// Every field, in the order of section 3.1.3 (`[MQTT-3.1.3-1]`).
+#[test]
+fn connect_fields_in_their_order() {
+    let behind = b"\x05\x11\0\0\0\x09\0\x02id\x05\x18\0\0\0\x03\0\x02wt\0\x02wp\0\x02us\0\x02pw";
+    with_connect(b"MQTT", 5, 0b1110_1110, behind, |connect| {
+        let will = connect.will.expect("a will");
+        assert_eq!(connect.properties.session_expiry_interval(), Some(9));
+        assert_eq!((connect.client_id, connect.keep_alive_seconds), ("id", 30));
+        assert_eq!(will.properties.will_delay_interval(), Some(3));
+        assert_eq!((will.topic, will.payload), ("wt", &b"wp"[..]));
+        assert_eq!((will.qos, will.retain), (QoS::AtLeastOnce, true));
+        assert_eq!((connect.username, connect.password), (Some("us"), Some(&b"pw"[..])));
+    });
+}
+
+/// A flag without its field, or a field without its flag, is no CONNECT: `[MQTT-3.1.2-9]`, `[MQTT-3.1.2-16]` to
+/// `[MQTT-3.1.2-19]`; the Client Identifier has no flag and is never left out (`[MQTT-3.1.3-3]`).
+#[test]
+fn connect_fields_are_there_exactly_when_their_flags_say_so() {
+    const WILL: &[u8] = b"\0\0\x01w\0\0";
+    const USERNAME: &[u8] = b"\0\x01u";
+    const PASSWORD: &[u8] = b"\0\x01p";
+    let fields = [(0x04, WILL), (0x80, USERNAME), (0x40, PASSWORD)];
+    let chosen = |mask: usize| (0..3).filter(move |at| mask & 1 << at != 0).map(move |at| fields[at]);
+    for flagged in 0..8 {
+        for present in 0..8 {
+            let flags = chosen(flagged).fold(0x02, |flags, (flag, _)| flags | flag);
+            let behind =
+                chosen(present).fold(b"\0\0\x01c".to_vec(), |all, (_, field)| [&all, field].concat());
+            // User Name and Password look alike, so one stands for the other.
+            let credentials = (flagged & 6_usize).count_ones() == (present & 6_usize).count_ones();
+            let will = flagged & 1 == present & 1;
+            let bytes = connect_bytes(b"MQTT", 5, flags, &behind);
+            assert_eq!(one(&bytes, None).is_ok(), will && credentials, "{flagged:03b} {present:03b}");
+        }
+    }
+    let bad = ReasonCode::MalformedPacket;
+    refuse_connect(5, 0x02, b"\0", bad, "section 2.1.4");
+    refuse_connect(4, 0x02, b"", bad, "section 2.1.4");
+    // Strings all three: [MQTT-3.1.3-4], [MQTT-3.1.3-11], [MQTT-3.1.3-12].
+    refuse_connect(5, 0x02, b"\0\0\x01\xff", bad, "[MQTT-1.5.4-1]");
+    refuse_connect(5, 0x06, b"\0\0\x01c\0\0\x01\xff\0\0", bad, "[MQTT-3.3.2-1]");
+    refuse_connect(5, 0x82, b"\0\0\x01c\0\x01\xff", bad, "[MQTT-1.5.4-1]");
+}
+
 #[test]
 fn connect_will() {
     with_connect(b"MQTT", 4, 0x36, b"\0\x01c\0\x03w/t\0\x02\x00\xff", |connect| {

@@ -258,6 +258,7 @@ fn check_value(raw: &Raw<'_>) -> Result<(), DecodeError> {
         RawValue::Bytes(_) if raw.id.kind() == Kind::Binary => Ok(()),
         RawValue::Bytes(bytes) => check_text(raw.id, wire::text(bytes)?),
         RawValue::Pair(name, value) => {
+            // [MQTT-1.5.7-1]
             wire::text(name)?;
             wire::text(value)?;
             Ok(())

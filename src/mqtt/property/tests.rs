@@ -168,6 +168,35 @@ fn what_has_no_form_is_left_out() {
     assert_eq!(run, PropertiesBuf::new());
 }
 
+/// `[MQTT-1.5.7-1]`
+#[test]
+fn both_halves_of_a_user_property_are_strings() {
+    let pair = |name: &[u8], value: &[u8]| {
+        let mut run = vec![PropertyId::UserProperty as u8];
+        for half in [name, value] {
+            run.extend_from_slice(&(half.len() as u16).to_be_bytes());
+            run.extend_from_slice(half);
+        }
+        run
+    };
+    for context in CONTEXTS {
+        assert!(Properties::parse(&pair(b"name", "\u{FEFF}é".as_bytes()), context).is_ok());
+        for (bad, statement) in [
+            (&b"a\0"[..], "[MQTT-1.5.4-2]"),
+            (b"\xff", "[MQTT-1.5.4-1]"),
+            (b"\xed\xa0\x80", "[MQTT-1.5.4-1]"),
+        ] {
+            for run in [pair(bad, b"value"), pair(b"name", bad)] {
+                let fault = Properties::parse(&run, context).unwrap_err();
+                assert_eq!((fault.reason, fault.statement), (ReasonCode::MalformedPacket, statement));
+            }
+        }
+    }
+    let mut run = PropertiesBuf::new();
+    run.push(Property::UserProperty("n\0", "v")).push(Property::UserProperty("n", "v\0"));
+    assert!(run.as_properties().is_empty());
+}
+
 #[test]
 fn authentication_data_is_not_shown() {
     let mut run = PropertiesBuf::new();
