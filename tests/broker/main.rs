@@ -6,6 +6,7 @@
 mod acl;
 mod aliases;
 mod auth;
+mod battery;
 mod captures;
 mod connect;
 mod errors;

@@ -1,0 +1,157 @@
+//! A battery of packets that must not be: every type (and type 0), each version, before CONNECT and after it, each
+//! with the faults that its layout allows. What is expected is from the standard, not from the code: `packets.rs`
+//! says what a good packet looks like and which faults there are.
+//!
+//! After each batch the broker still serves a second client, and by its metrics no connection and no session is
+//! left over. A panic of the broker's code, on whatever thread, fails the test.
+
+mod packets;
+
+use std::panic;
+use std::sync::Once;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+use tombolo::mqtt::packet::Version;
+
+use crate::battery::packets::Case;
+use crate::battery::packets::Phase;
+use crate::harness::Client;
+use crate::harness::Got;
+use crate::harness::Q1;
+use crate::harness::Running;
+use crate::harness::VERSIONS;
+use crate::harness::broker;
+use crate::harness::hello;
+
+/// What the standard has for a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// Not one byte, and the end.
+    Closed,
+    /// 5.0: CONNACK with this Reason Code, and the end. Before 5.0 only the end.
+    Refused(u8),
+    /// CONNACK with this code in every version, and the end.
+    ConnAck(u8),
+    /// 5.0: DISCONNECT with this Reason Code, and the end. Before 5.0 only the end.
+    Disconnect(u8),
+    /// The connection goes on; this answer comes, if any.
+    Answer(&'static [u8]),
+}
+
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts panics in the broker's own code. A task that panics takes only itself along, and would look like a
+/// connection that was closed.
+fn count_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if info.location().is_some_and(|place| place.file().starts_with("src/")) {
+                PANICS.fetch_add(1, Ordering::Relaxed);
+            }
+            before(info);
+        }));
+    });
+}
+
+/// Runs the cases of one version and phase against a broker with a client that must not notice.
+async fn run(version: Version, phase: Phase) {
+    count_panics();
+    let cases = packets::cases(version, phase);
+    let types: std::collections::BTreeSet<u8> = cases.iter().map(|case| case.bytes[0] >> 4).collect();
+    assert_eq!(types.len(), 16, "every type has its faults: {types:?}");
+    let broker = broker().await;
+    let mut bystander = broker.join(Version::V5, "bystander").await;
+    bystander.subscribe("bystander", Q1).await;
+    for (number, case) in cases.iter().enumerate() {
+        check(&broker, version, phase, case, number).await;
+    }
+    assert_eq!(bystander.publish("bystander", b"served", Q1).await, 0);
+    assert_eq!(bystander.receive().await.text(), "served");
+    broker.until_metric("tombolo_connections{listener=\"tcp\"}", 1).await;
+    broker.until_metric("tombolo_sessions", 1).await;
+    broker.until_metric("tombolo_subscriptions", 1).await;
+    assert_eq!(broker.metric("tombolo_retained_messages"), 0);
+    broker.until_metric("tombolo_inflight_messages", 0).await;
+    assert_eq!(PANICS.load(Ordering::Relaxed), 0);
+}
+
+async fn check(broker: &Running, version: Version, phase: Phase, case: &Case, number: usize) {
+    let mut client = broker.open().await;
+    client.version = version;
+    if phase == Phase::AfterConnect {
+        // An identifier of its own: a session left behind would be counted.
+        let id = format!("battery-{number}");
+        assert_eq!(client.connect(&hello(version, &id)).await, Got::ConnAck(false, 0));
+    }
+    // Shown if the test fails: what nobody answers fails far from here.
+    println!("{}", case.what);
+    client.write(&case.bytes).await;
+    let got = outcome(&mut client, case).await;
+    let shown = &case.bytes[..case.bytes.len().min(40)];
+    assert_eq!(got, wanted(version, case), "{version:?} {phase:?}: {}: {shown:02x?}", case.what);
+    if got.last() != Some(&Got::Closed) {
+        client.leave().await;
+    }
+}
+
+/// What came until the end, or until PINGRESP where the connection is to go on.
+async fn outcome(client: &mut Client, case: &Case) -> Vec<Got> {
+    let mut got = Vec::new();
+    if let Expect::Answer(_) = case.expect {
+        client.write(&[0xC0, 0]).await;
+    }
+    loop {
+        let next = client.next().await;
+        let last = matches!(next, Got::Closed | Got::PingResp);
+        got.push(next);
+        if last {
+            return got;
+        }
+    }
+}
+
+fn wanted(version: Version, case: &Case) -> Vec<Got> {
+    let only_5_0 = |got| if version == Version::V5 { vec![got, Got::Closed] } else { vec![Got::Closed] };
+    match case.expect {
+        Expect::Closed => vec![Got::Closed],
+        Expect::Refused(code) => only_5_0(Got::ConnAck(false, code)),
+        Expect::ConnAck(code) => vec![Got::ConnAck(false, code), Got::Closed],
+        Expect::Disconnect(code) => only_5_0(Got::Disconnect(code)),
+        Expect::Answer(bytes) => {
+            packets::answers(version, bytes).into_iter().chain([Got::PingResp]).collect()
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_bad_comes_of_any_packet_before_connect_in_3_1() {
+    run(VERSIONS[0], Phase::BeforeConnect).await;
+}
+
+#[tokio::test]
+async fn nothing_bad_comes_of_any_packet_before_connect_in_3_1_1() {
+    run(VERSIONS[1], Phase::BeforeConnect).await;
+}
+
+#[tokio::test]
+async fn nothing_bad_comes_of_any_packet_before_connect_in_5_0() {
+    run(VERSIONS[2], Phase::BeforeConnect).await;
+}
+
+#[tokio::test]
+async fn nothing_bad_comes_of_any_packet_after_connect_in_3_1() {
+    run(VERSIONS[0], Phase::AfterConnect).await;
+}
+
+#[tokio::test]
+async fn nothing_bad_comes_of_any_packet_after_connect_in_3_1_1() {
+    run(VERSIONS[1], Phase::AfterConnect).await;
+}
+
+#[tokio::test]
+async fn nothing_bad_comes_of_any_packet_after_connect_in_5_0() {
+    run(VERSIONS[2], Phase::AfterConnect).await;
+}
