@@ -27,6 +27,13 @@ pub(crate) struct Coverage {
     pub(crate) file: String,
 }
 
+/// Where the older versions differ from 5.0.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Difference {
+    pub(crate) what: String,
+    pub(crate) tests: Vec<TestName>,
+}
+
 /// A test function, written `tests/broker/will.rs#name`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TestName {
@@ -64,6 +71,11 @@ pub(crate) fn coverage() -> Vec<Coverage> {
     rows
 }
 
+/// Where MQTT 3.1 and 3.1.1 differ from 5.0.
+pub(crate) fn differences() -> Vec<Difference> {
+    read("v3.tsv", difference)
+}
+
 /// Statements without a test; each row gives a reason.
 pub(crate) fn exceptions() -> Vec<String> {
     read("exceptions.tsv", exception)
@@ -97,13 +109,24 @@ fn statement(line: &str) -> Result<Statement, &'static str> {
 
 fn coverage_row(line: &str, file: &str) -> Result<Coverage, &'static str> {
     let [id, tests] = columns(line)?;
-    let tests = tests.split(',').map(|test| test_name(test.trim())).collect::<Result<_, _>>()?;
-    Ok(Coverage { id: id.to_owned(), tests, file: file.to_owned() })
+    Ok(Coverage { id: id.to_owned(), tests: test_names(tests)?, file: file.to_owned() })
+}
+
+fn difference(line: &str) -> Result<Difference, &'static str> {
+    let [versions, what, tests] = columns(line)?;
+    if !["3.1", "3.1.1", "3.1, 3.1.1"].contains(&versions) {
+        return Err("the versions are 3.1, 3.1.1 or both");
+    }
+    Ok(Difference { what: what.to_owned(), tests: test_names(tests)? })
 }
 
 fn exception(line: &str) -> Result<String, &'static str> {
     let [id, _reason] = columns(line)?;
     Ok(id.to_owned())
+}
+
+fn test_names(text: &str) -> Result<Vec<TestName>, &'static str> {
+    text.split(',').map(|test| test_name(test.trim())).collect()
 }
 
 fn test_name(text: &str) -> Result<TestName, &'static str> {
@@ -140,6 +163,15 @@ fn a_row_names_one_or_more_tests() {
     assert_eq!((row.id.as_str(), row.file.as_str()), ("3.1.2-8", "3.1.tsv"));
     for wrong in ["3.1.2-8", "3.1.2-8\t", "3.1.2-8\tone", "3.1.2-8\ta.rs#", "3.1.2-8\ta.rs#b,", "\ta.rs#b"] {
         assert!(coverage_row(wrong, "3.1.tsv").is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_difference_is_of_known_versions() {
+    let read = difference("3.1, 3.1.1\tno AUTH\ta.rs#b").unwrap();
+    assert_eq!((read.what.as_str(), read.tests.len()), ("no AUTH", 1));
+    for wrong in ["5.0\tno AUTH\ta.rs#b", "3.1\tno AUTH\t", "3.1\tno AUTH"] {
+        assert!(difference(wrong).is_err(), "{wrong:?}");
     }
 }
 
