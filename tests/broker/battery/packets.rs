@@ -59,6 +59,11 @@ pub(crate) fn cases(version: Version, phase: Phase) -> Vec<Case> {
     cases.list
 }
 
+/// A good packet of this type.
+pub(crate) fn good(kind: u8, version: Version) -> Vec<u8> {
+    packet(first_byte(kind), &fields(kind, version).concat())
+}
+
 /// What a connection that goes on says, from the bytes that 5.0 has for it.
 pub(crate) fn answers(version: Version, bytes: &[u8]) -> Vec<Got> {
     let &[first, _, high, low, ref code @ ..] = bytes else { return Vec::new() };
