@@ -19,7 +19,9 @@ use crate::auth::peer::Binding;
 use crate::auth::peer::ConnectFacts;
 use crate::broker::Broker;
 use crate::broker::Limits;
+use crate::broker::admission::Why;
 use crate::broker::authenticate::Line;
+use crate::broker::banned::Subject;
 use crate::broker::client::Client;
 use crate::broker::connection::Connection;
 use crate::broker::connection::Parts;
@@ -370,8 +372,6 @@ async fn read_connect(
     in_time.unwrap_or(Err(Unread::Silent(RejectReason::Timeout)))
 }
 
-type Why = (ReasonCode, RejectReason);
-
 /// Who it is, and whether it may be that (`[MQTT-3.1.4-2]`): before any session is touched.
 async fn admit(
     broker: &Broker,
@@ -382,12 +382,20 @@ async fn admit(
     asked: &Connect<'_>,
 ) -> Result<(Negotiated, Arc<Identity>), Why> {
     let fresh_id = format!("tombolo-{}", random::hex(11));
+    broker.check_load(endpoint.role)?;
     let negotiated = connect::negotiate(asked, &granted.server, &fresh_id, clock::now())
         .map_err(|reason| (reason, reject_label(reason)))?;
     let will_levels = asked.will.as_ref().map_or(0, |will| will.topic.split('/').count());
     if will_levels > granted.max_topic_levels {
         return Err((ReasonCode::TopicNameInvalid, RejectReason::NotSupported));
     }
+    let claimed = Subject {
+        client_id: &negotiated.client_id,
+        username: asked.username,
+        host: peer.ip(),
+        fingerprint: certificate.as_ref().map(|facts| facts.der_sha256),
+    };
+    broker.check_banned(&claimed, clock::now())?;
     let credentials = broker.authentication.credentials();
     let line = if endpoint.role == Role::Link { Line::Links } else { Line::Clients };
     let checking = broker.authentication.check_password(&credentials, line, asked.username, asked.password);
@@ -448,6 +456,7 @@ async fn admit(
             certificate: certificate.map(Box::new),
         },
     };
+    broker.check_admission(&identity, clock::now())?;
     Ok((negotiated, Arc::new(identity)))
 }
 

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::broker::reasons::ReasonStrings;
 use crate::metrics::labels::DisconnectReason;
+use crate::metrics::labels::SlowReason;
 use crate::mqtt::error::DecodeError;
 use crate::mqtt::packet::Disconnect;
 use crate::mqtt::packet::Packet;
@@ -22,6 +23,8 @@ pub enum Close {
     Decode(DecodeError),
     /// A packet that is fine by itself, but not here and now.
     Violation(ReasonCode, &'static str),
+    /// The client does not take what is sent to it.
+    Slow(SlowReason),
     /// The Server's own decision: takeover, silence, shutdown, an operator.
     Server(ReasonCode),
 }
@@ -42,6 +45,7 @@ impl Close {
         match self {
             Self::Lost(_) | Self::Client(_) => None,
             Self::Decode(error) => Some(error.reason_code()),
+            Self::Slow(_) => Some(ReasonCode::QuotaExceeded),
             Self::Violation(reason, _) | Self::Server(reason) => Some(*reason),
         }
     }
@@ -67,6 +71,7 @@ impl Close {
         match self {
             Self::Decode(error) => Some(error.text),
             Self::Violation(_, text) => Some(text),
+            Self::Slow(_) => Some("what is sent to this client is not taken fast enough"),
             _ => None,
         }
     }
@@ -78,6 +83,7 @@ impl Close {
             Self::Lost(_) => DisconnectReason::ConnectionLost,
             Self::Client(Ending::Normal) => DisconnectReason::Normal,
             Self::Client(Ending::WithWill) => DisconnectReason::WithWill,
+            Self::Slow(_) => DisconnectReason::SlowConsumer,
             Self::Decode(_) | Self::Violation(..) | Self::Server(_) => {
                 self.reason().map_or(DisconnectReason::ServerError, label_of)
             }
@@ -93,6 +99,13 @@ impl Close {
                 tracing::warn!(client_id, reason = %error.reason_code(), "disconnected: {error}")
             }
             Self::Violation(reason, text) => tracing::warn!(client_id, %reason, "disconnected: {text}"),
+            Self::Slow(reason) => {
+                tracing::warn!(
+                    client_id,
+                    reason = reason.name(),
+                    "disconnected: the client does not take what is sent to it"
+                );
+            }
             Self::Server(reason) => tracing::info!(client_id, %reason, "disconnected by the server"),
         }
     }

@@ -36,6 +36,8 @@ use crate::broker::publish::Publisher;
 use crate::broker::reasons::ReasonStrings;
 use crate::broker::replay::Replay;
 use crate::broker::threads::Mailbox;
+use crate::metrics::labels::ConsumerKind;
+use crate::metrics::labels::SlowReason;
 use crate::mqtt::decode::DecodeLimits;
 use crate::mqtt::packet::Version;
 use crate::mqtt::reason::ReasonCode;
@@ -82,6 +84,10 @@ pub struct Connection {
     tail: Vec<u8>,
     unsent: Vec<u8>,
     sent: usize,
+    /// Since when the transport has taken nothing of it, on the monotonic clock.
+    stalled_since: Option<u64>,
+    /// Rings when it has for too long.
+    stall: Option<Pin<Box<Sleep>>>,
     heard: bool,
     /// Bytes that came with CONNECT and were not looked at yet.
     pipelined: bool,
@@ -146,6 +152,8 @@ impl Connection {
             tail: parts.tail,
             unsent: Vec::new(),
             sent: 0,
+            stalled_since: None,
+            stall: None,
             heard: true,
             pipelined,
             flushing: false,
@@ -157,6 +165,7 @@ impl Connection {
         let looked_up = Replay::look_up_next(&mut self.replays, &self.broker, now);
         self.collect(cx, now)?;
         let wrote = self.write(cx)?;
+        self.check_stall(cx, now, wrote)?;
         let backlog = self.unsent.len() - self.sent + self.answers.len();
         let read = backlog <= UNSENT_BYTES_MAX && !self.is_paused(cx, now) && self.read(cx, now)?;
         Ok(wrote || read || looked_up)
@@ -190,6 +199,9 @@ impl Connection {
         }
         if let Some(reason) = state.kicked {
             return Err(Close::Server(reason));
+        }
+        if state.session.overran() {
+            return Err(Close::Slow(SlowReason::QueueFull));
         }
         state.listen(cx.waker(), self.home.as_ref());
         if std::mem::take(&mut self.heard) {
@@ -239,6 +251,33 @@ impl Connection {
             }
         }
         Ok(wrote)
+    }
+
+    /// Ends the connection of a client that takes nothing for `mqtt.send_timeout` while there is something for it:
+    /// what it holds up costs memory. The timer is not touched by progress, which there may be at every turn; when it
+    /// rings, it is seen how long the last progress is past.
+    fn check_stall(&mut self, cx: &mut Context<'_>, now: Now, wrote: bool) -> Result<(), Close> {
+        if self.sent == self.unsent.len() {
+            self.stalled_since = None;
+            if self.stall.as_ref().is_some_and(|stall| stall.is_elapsed()) {
+                self.stall = None;
+            }
+            return Ok(());
+        }
+        let Some(timeout) = self.limits.send_timeout else { return Ok(()) };
+        let since = match self.stalled_since {
+            Some(since) if !wrote => since,
+            _ => *self.stalled_since.insert(now.mono_ms),
+        };
+        let stall = self.stall.get_or_insert_with(|| Box::pin(time::sleep(timeout)));
+        while stall.as_mut().poll(cx).is_ready() {
+            let left = timeout.saturating_sub(Duration::from_millis(now.mono_ms.saturating_sub(since)));
+            if left.is_zero() {
+                return Err(Close::Slow(SlowReason::Stalled));
+            }
+            stall.set(time::sleep(left));
+        }
+        Ok(())
     }
 
     /// Reads once and handles every packet that is complete.
@@ -329,6 +368,9 @@ impl Connection {
     }
 
     fn report(&mut self) {
+        if self.counts.bytes_received > 0 {
+            self.broker.load.note_received(self.counts.bytes_received);
+        }
         self.counts.report(&self.broker.metrics);
     }
 
@@ -370,6 +412,11 @@ impl Connection {
         self.report();
         close.log(&self.client.id);
         self.broker.metrics.broker.disconnects[close.label()].inc();
+        if let Close::Slow(reason) = close {
+            let kind = if self.ingress.is_some() { ConsumerKind::Link } else { ConsumerKind::Client };
+            self.broker.metrics.broker.slow_consumers[(kind, *reason)].inc();
+        }
+        self.broker.note_end(&self.publisher.identity, close, clock::now());
         self.unsent.drain(..self.sent);
         self.unsent.append(&mut self.answers);
         close.farewell(self.version, self.reason_strings, &mut self.unsent);

@@ -94,6 +94,12 @@ impl DelayedMessages {
         true
     }
 
+    /// Bytes of what waits.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.inner.lock().bytes
+    }
+
     /// Takes out messages whose moment has come, at most `count`, in order.
     pub fn take_due(&self, now: Now, count: usize) -> Vec<Waiting> {
         let mut inner = self.inner.lock();

@@ -117,6 +117,11 @@ impl Broker {
         if targets.links.is_empty() || source.identity().is_none() {
             return local;
         }
+        if self.load.is_critical() {
+            // Spools do not grow either: of Wills, delayed messages and those of operators.
+            self.links.turn_away(&targets.links, run.publications().len() as u64);
+            return local;
+        }
         match self.links.forward(&targets.links, run.publications(), source, now, refused) {
             Reached::Nobody => local,
             linked => linked,

@@ -195,7 +195,7 @@ impl<'a> Turn<'_, 'a> {
                     tally,
                     &mut Vec::new(),
                 );
-                if std::mem::take(&mut tally.pressed) {
+                if std::mem::take(&mut tally.pressed) || connection.broker.load.is_critical() {
                     entered.pause(self.now);
                 }
                 if let Some(link) = link {

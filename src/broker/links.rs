@@ -40,6 +40,7 @@ use crate::link::route::LinkTopics;
 use crate::metrics::LinkMetrics;
 use crate::metrics::Metrics;
 use crate::metrics::labels::Direction;
+use crate::metrics::labels::LinkDropReason;
 use crate::metrics::labels::LinkState;
 use crate::metrics::labels::RouteKind;
 use crate::net::clock;
@@ -434,6 +435,20 @@ impl Links {
             }
         }
         all
+    }
+
+    /// Counts messages that these links did not get because the broker has no room for them.
+    pub fn turn_away(&self, ids: &[LinkId], messages: u64) {
+        for link in self.links.read().values().filter(|link| ids.contains(&link.id)) {
+            link.metrics.messages_dropped[(Direction::Out, LinkDropReason::SpoolFull)].add(messages);
+        }
+    }
+
+    /// Bytes waiting for all peers.
+    #[must_use]
+    pub fn spooled_bytes(&self) -> u64 {
+        let bytes = |link: &Arc<Link>| u64::try_from(link.metrics.spool_bytes.value()).unwrap_or(0);
+        self.links.read().values().map(bytes).sum()
     }
 
     /// A local route came or went: every link replicates it as far as its topics reach.

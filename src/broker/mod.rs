@@ -4,7 +4,9 @@
 //! to an accepted CONNECT, `connection` drives it from there.
 
 pub mod accept;
+mod admission;
 pub mod authenticate;
+pub mod banned;
 pub mod client;
 pub mod close;
 pub mod connection;
@@ -13,6 +15,7 @@ pub mod data_dir;
 pub mod delayed;
 pub mod delivery;
 pub mod filters;
+pub mod flapping;
 pub mod forwarder;
 pub mod identity;
 pub mod inspect;
@@ -22,6 +25,8 @@ pub mod link_client;
 pub mod link_ingress;
 pub mod links;
 pub mod material;
+pub mod meter;
+pub mod overload;
 pub mod packets;
 pub mod publish;
 pub mod reasons;
@@ -45,19 +50,24 @@ use dashmap::DashMap;
 use parking_lot::RwLock;
 
 use crate::broker::authenticate::Authentication;
+use crate::broker::banned::Banned;
 use crate::broker::client::Client;
 use crate::broker::delayed::DelayedMessages;
 use crate::broker::filters::Exclusive;
+use crate::broker::flapping::Flapping;
 use crate::broker::identity::Denied;
 use crate::broker::identity::Identity;
 use crate::broker::identity::Policy;
 use crate::broker::links::Links;
+use crate::broker::overload::Load;
 use crate::broker::retained::RetainedStore;
 use crate::broker::routes::RouteTable;
 use crate::broker::sweeper::Sweeper;
 use crate::broker::sys::SysTopics;
 use crate::broker::threads::IoThread;
-use crate::config::settings::Mqtt;
+use crate::config::settings::FlappingDetect;
+use crate::config::settings::OverloadProtection;
+use crate::config::settings::Settings;
 use crate::config::settings::SharedStrategy;
 use crate::metrics::Metrics;
 use crate::metrics::ScrapeGauges;
@@ -77,7 +87,7 @@ pub type Targets = routes::Targets<Arc<Client>>;
 /// Bytes one session's queue may hold beside `mqtt.max_mqueue_len` messages.
 const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// The `[mqtt]` settings as the drivers use them.
+/// The `[mqtt]` settings, and those that protect the broker, as the drivers use them.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// What CONNACK speaks about.
@@ -98,6 +108,12 @@ pub struct Limits {
     pub check_payload_format: bool,
     /// How long a connection may take to send its CONNECT.
     pub idle_timeout: std::time::Duration,
+    /// How long a client may take nothing of what is sent to it.
+    pub send_timeout: Option<std::time::Duration>,
+    /// What the broker as a whole may take.
+    pub overload: OverloadProtection,
+    /// Who is banned for coming and going.
+    pub flapping: FlappingDetect,
     max_awaiting_rel: usize,
     await_rel_timeout_ms: u64,
 }
@@ -105,7 +121,8 @@ pub struct Limits {
 impl Limits {
     /// From the settings.
     #[must_use]
-    pub fn new(mqtt: &Mqtt) -> Self {
+    pub fn new(settings: &Settings) -> Self {
+        let mqtt = &settings.mqtt;
         let seconds = |duration: std::time::Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
         Self {
             server: ServerLimits {
@@ -126,10 +143,17 @@ impl Limits {
             max_subscriptions: mqtt.max_subscriptions,
             shared_strategy: mqtt.shared_subscription_strategy,
             exclusive_subscription: mqtt.exclusive_subscription,
-            queue: QueueLimits { messages_max: mqtt.max_mqueue_len, bytes_max: QUEUE_BYTES_MAX },
+            queue: QueueLimits {
+                messages_max: mqtt.max_mqueue_len,
+                bytes_max: QUEUE_BYTES_MAX,
+                when_full: mqtt.mqueue_on_full,
+            },
             store_qos0: mqtt.mqueue_store_qos0,
             check_payload_format: mqtt.strict_mode,
             idle_timeout: mqtt.idle_timeout,
+            send_timeout: mqtt.send_timeout,
+            overload: settings.overload_protection.clone(),
+            flapping: settings.flapping_detect,
             max_awaiting_rel: mqtt.max_awaiting_rel,
             await_rel_timeout_ms: u64::try_from(mqtt.await_rel_timeout.as_millis()).unwrap_or(u64::MAX),
         }
@@ -170,6 +194,11 @@ pub struct Broker {
     pub metrics: Arc<Metrics>,
     /// How clients prove who they are.
     pub authentication: Authentication,
+    /// Who is kept out.
+    pub banned: Banned,
+    /// How near the broker is to what it can take.
+    pub load: Load,
+    flapping: Flapping,
     clients: DashMap<Arc<str>, Arc<Client>>,
     /// To be read by a scrape; the server owns them.
     io_threads: Box<[IoThread]>,
@@ -260,6 +289,7 @@ impl Broker {
             retained_bytes: retained.bytes as u64,
             queued_messages: queued,
             inflight_messages: in_flight,
+            banned: self.banned.len() as u64,
             acl_rules: self.policy().rules.len() as u64,
             io_busy_seconds: self.io_threads.iter().map(|thread| thread.busy().as_secs_f64()).collect(),
         })

@@ -46,6 +46,8 @@ pub struct Turn<'c, 'a> {
     pub(super) now: Now,
     pub(super) policy: Arc<Policy>,
     pub(super) limits: Arc<Limits>,
+    /// The broker takes no new messages from applications.
+    pub(super) overloaded: bool,
     pub(super) gathering: Gathering<'a>,
 }
 
@@ -55,7 +57,9 @@ impl<'c, 'a> Turn<'c, 'a> {
     pub fn new(connection: &'c mut Connection, now: Now) -> Self {
         connection.broker.follow_policy(&mut connection.policy);
         let (policy, limits) = (Arc::clone(&connection.policy), Arc::clone(&connection.limits));
-        Self { connection, now, policy, limits, gathering: Gathering::default() }
+        let overloaded =
+            connection.broker.load.is_critical() && connection.publisher.identity.bound_to.is_none();
+        Self { connection, now, policy, limits, overloaded, gathering: Gathering::default() }
     }
 
     /// Handles every complete packet; gives the bytes they took. What was received before a fault is still

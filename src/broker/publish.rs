@@ -125,6 +125,10 @@ impl<'a> Turn<'_, 'a> {
             self.refuse(&publish, ReasonCode::NotAuthorized);
             return Ok(());
         };
+        if self.overloaded {
+            self.shed(&publish);
+            return Ok(());
+        }
         if self.limits.check_payload_format && !keeps_its_format(&publish) {
             return self.refuse_format(&publish);
         }
@@ -242,6 +246,15 @@ impl<'a> Turn<'_, 'a> {
         }
     }
 
+    /// The memory is at its ceiling: the message is dropped, and its publisher told.
+    fn shed(&mut self, publish: &Publish<'_>) {
+        self.connection.broker.metrics.broker.messages_dropped[DropReason::Overload].inc();
+        if let Some(id) = publish.packet_id {
+            self.flush();
+            self.refuse_full(publish.qos, id);
+        }
+    }
+
     /// A delayed publish: kept for later, and acknowledged now.
     fn delay(&mut self, topic: &str, publish: &Publish<'_>) {
         let Some(delay) = Delay::parse(topic, self.now) else {
@@ -314,7 +327,7 @@ impl<'a> Turn<'_, 'a> {
         self.connection.publisher.refused = full;
     }
 
-    /// A link that is to refuse had no room. Before 5.0 an acknowledgement cannot say so: there is none, and the
+    /// What would hold the message had no room: a link that is to refuse, or the broker itself. Before 5.0 an acknowledgement cannot say so: there is none, and the
     /// connection ends, so that the client sends the message again.
     fn refuse_full(&mut self, qos: QoS, id: PacketId) {
         if self.connection.version == Version::V5 {
@@ -329,7 +342,7 @@ impl<'a> Turn<'_, 'a> {
     /// Ends the connection of a client that cannot be told of a refusal.
     pub(super) fn check_unsaid(&self) -> Result<(), Close> {
         if self.connection.publisher.unsaid {
-            return Err(Close::Violation(ReasonCode::QuotaExceeded, "the spool of a link is full"));
+            return Err(Close::Violation(ReasonCode::QuotaExceeded, "what would hold the message is full"));
         }
         Ok(())
     }
@@ -388,6 +401,10 @@ impl Broker {
         if publication.payload.is_empty() {
             self.retained.remove(publication.topic);
             return true;
+        }
+        if self.load.is_critical() {
+            self.metrics.broker.messages_dropped[DropReason::RetainedFull].inc();
+            return false;
         }
         let deadline = publication.expiry.map(|expiry| expiry.deadline_mono_ms());
         let stored = self.retained.insert(keep(), deadline);

@@ -91,6 +91,8 @@ fn of_connect(reason: ReasonCode) -> Option<&'static str> {
         ReasonCode::BadAuthenticationMethod => Some("enhanced authentication is not offered"),
         ReasonCode::ClientIdentifierNotValid => Some("the Client Identifier is too long or not printable"),
         ReasonCode::QoSNotSupported => Some("the Will has a higher QoS than is offered"),
+        ReasonCode::QuotaExceeded => Some("there is no room for another client"),
+        ReasonCode::ServerBusy => Some("too much to do: try again later"),
         ReasonCode::RetainNotSupported => Some("the Will is retained, which is not offered"),
         _ => None,
     }

@@ -30,12 +30,16 @@ use crate::broker::Routes;
 use crate::broker::accept;
 use crate::broker::accept::Endpoint;
 use crate::broker::authenticate::Authentication;
+use crate::broker::banned::Banned;
 use crate::broker::data_dir::DataDir;
 use crate::broker::data_dir::DataDirError;
 use crate::broker::delayed::DelayedMessages;
 use crate::broker::filters::Exclusive;
+use crate::broker::flapping::Flapping;
 use crate::broker::links::Links;
 use crate::broker::material::Material;
+use crate::broker::meter;
+use crate::broker::overload::Load;
 use crate::broker::retained::RetainedLimits;
 use crate::broker::retained::RetainedStore;
 use crate::broker::sweeper;
@@ -117,7 +121,8 @@ pub struct Server {
     /// What connections of all listeners together may take.
     descriptors: Arc<Semaphore>,
     threads: Arc<IoThreads>,
-    sweeper: JoinHandle<()>,
+    /// The sweeper and the meter.
+    timers: [JoinHandle<()>; 2],
     _data: DataDir,
 }
 
@@ -144,6 +149,9 @@ impl Server {
             links: Links::default(),
             metrics: Arc::new(Metrics::new(now)),
             authentication: Authentication::new(material.credentials),
+            banned: Banned::default(),
+            load: Load::default(),
+            flapping: Flapping::default(),
             clients: DashMap::new(),
             io_threads: threads.all().into(),
             sweeper: Sweeper::default(),
@@ -152,13 +160,14 @@ impl Server {
             sys: SysTopics::default(),
             policy: RwLock::new(Arc::new(material.policy)),
             policy_generation: AtomicU64::new(0),
-            limits: RwLock::new(Arc::new(Limits::new(&settings.mqtt))),
+            limits: RwLock::new(Arc::new(Limits::new(&settings))),
             next_key: AtomicU64::new(1),
             stopping: AtomicBool::new(false),
         });
-        let sweeper = tokio::spawn(sweeper::run(Arc::clone(&broker)));
+        let timers =
+            [tokio::spawn(sweeper::run(Arc::clone(&broker))), tokio::spawn(meter::run(Arc::clone(&broker)))];
         let mut server =
-            Self { broker, settings, listeners: BTreeMap::new(), descriptors, threads, sweeper, _data: data };
+            Self { broker, settings, listeners: BTreeMap::new(), descriptors, threads, timers, _data: data };
         for link in server.settings.cluster.links.clone() {
             server.start_link(link).await;
         }
@@ -220,7 +229,7 @@ impl Server {
         self.broker.set_policy(material.policy);
         self.broker.authentication.set(material.credentials);
         self.broker.kick_unproven();
-        self.broker.set_limits(Limits::new(&settings.mqtt));
+        self.broker.set_limits(Limits::new(&settings));
         let closed: Vec<String> =
             self.listeners.keys().filter(|id| !keeps_open(&settings, id, &self.listeners)).cloned().collect();
         for id in closed {
@@ -349,14 +358,14 @@ impl Server {
         // Clients first: the Wills of those that vanish are still owed to the peers.
         while closing.join_next().await.is_some() {}
         Links::stop_all(&self.broker).await;
-        self.sweeper.abort();
+        self.timers.iter().for_each(JoinHandle::abort);
         tracing::info!("stopped");
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.sweeper.abort();
+        self.timers.iter().for_each(JoinHandle::abort);
         for running in self.listeners.values() {
             running.accepting.abort();
         }

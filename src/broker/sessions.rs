@@ -8,6 +8,9 @@ use tokio::task;
 
 use crate::acl::eval::Request;
 use crate::broker::Broker;
+use crate::broker::banned::Ban;
+use crate::broker::banned::BanError;
+use crate::broker::banned::Subject;
 use crate::broker::client::Client;
 use crate::broker::client::State;
 use crate::broker::delayed;
@@ -231,6 +234,10 @@ impl Broker {
     /// Publishes a Will. Its Message Expiry Interval counts from now (section 3.1.3.2.4).
     fn publish_will(&self, will: Option<DueWill>, now: Now) {
         let Some(DueWill { message, identity, key }) = will else { return };
+        if self.banned.find(&Subject::of(&identity), now) || self.banned.is_flapping(&identity, now) {
+            self.metrics.broker.messages_dropped[DropReason::Banned].inc();
+            return;
+        }
         let mut view = message.view();
         view.expiry = view.expiry.map(|expiry| Expiry { received_mono_ms: now.mono_ms, ..expiry });
         self.publish_kept(&view, &identity, key, "will", now);
@@ -311,7 +318,7 @@ impl Broker {
         asked: &AskedFilter<'_>,
         subscription: Subscription,
     ) -> Option<bool> {
-        let max = self.limits().max_subscriptions;
+        let max = self.subscriptions_max();
         let (is_new, change) = {
             // The route table's lock is taken inside the client's, so that a session that ends at the same
             // moment leaves no route behind.
@@ -340,6 +347,15 @@ impl Broker {
         self.sys.note(parsed.filter);
         self.replicate(change);
         Some(is_new)
+    }
+
+    /// How many subscriptions a client may have now.
+    fn subscriptions_max(&self) -> Option<usize> {
+        let (limits, counts) = (self.limits(), self.routes.counts());
+        let full =
+            counts.subscriptions + counts.shared_subscriptions >= limits.overload.max_total_subscriptions;
+        // It may still replace what it has.
+        if full || self.load.is_critical() { Some(0) } else { limits.max_subscriptions }
     }
 
     /// Asks the ACL about every subscription again, after it was swapped (`acl-language.md` section 4, B8): what is
@@ -419,6 +435,17 @@ impl Broker {
     pub(super) fn kick_unproven(&self) {
         let credentials = self.authentication.credentials();
         self.kick_where(ReasonCode::NotAuthorized, |identity| !identity.still_holds(&credentials.peers));
+    }
+
+    /// Bans whom `ban` names and closes their connections. The ban as it stands in the table.
+    ///
+    /// # Errors
+    /// Why there is no such ban.
+    pub fn ban(&self, ban: Ban, now: Now) -> Result<Ban, BanError> {
+        let (ban, fits) = self.banned.insert(ban, now)?;
+        // DISCONNECT has no code for a ban (table 3-10).
+        self.kick_where(ReasonCode::AdministrativeAction, |identity| fits.fits(&Subject::of(identity)));
+        Ok(ban)
     }
 
     fn kick_where(&self, reason: ReasonCode, which: impl Fn(&Identity) -> bool) {

@@ -59,6 +59,8 @@ pub async fn run(broker: Arc<Broker>) {
             broker.handle_timeout(&client, now);
         }
         broker.retained.expire(now.mono_ms, RETAINED_PER_TICK);
+        broker.banned.expire(now);
+        broker.flapping.expire(&broker.limits().flapping, now);
         broker.publish_delayed(now).await;
         broker.publish_sys(now);
     }

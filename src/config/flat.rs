@@ -15,6 +15,7 @@ use super::settings::ClientTls;
 use super::settings::Cluster;
 use super::settings::Data;
 use super::settings::Export;
+use super::settings::FlappingDetect;
 use super::settings::Http;
 use super::settings::Io;
 use super::settings::Link;
@@ -23,6 +24,7 @@ use super::settings::ListenerTls;
 use super::settings::Log;
 use super::settings::MASK;
 use super::settings::Mqtt;
+use super::settings::OverloadProtection;
 use super::settings::Peer;
 use super::settings::Quota;
 use super::settings::Secret;
@@ -45,8 +47,20 @@ pub(super) struct Flat {
 
 /// Takes settings apart.
 pub(super) fn flatten(settings: &Settings) -> BTreeMap<String, Shown> {
-    let Settings { cluster, data, io, listeners, mqtt, authentication, authorization, http, log, embedded } =
-        settings;
+    let Settings {
+        cluster,
+        data,
+        io,
+        listeners,
+        mqtt,
+        overload_protection,
+        flapping_detect,
+        authentication,
+        authorization,
+        http,
+        log,
+        embedded,
+    } = settings;
     let mut flat = Flat { prefix: String::new(), lines: BTreeMap::new() };
     flat.put("embedded", embedded);
     flat.cluster(cluster);
@@ -58,6 +72,7 @@ pub(super) fn flatten(settings: &Settings) -> BTreeMap<String, Shown> {
     flat.data(data);
     flat.io(io);
     flat.mqtt(mqtt);
+    flat.protection(overload_protection, flapping_detect);
     flat.access(authentication, authorization);
     flat.http_and_log(http, log);
     flat.lines
@@ -236,6 +251,8 @@ impl Flat {
             max_inflight,
             max_mqueue_len,
             mqueue_store_qos0,
+            mqueue_on_full,
+            send_timeout,
             max_awaiting_rel,
             await_rel_timeout,
             max_subscriptions,
@@ -259,6 +276,8 @@ impl Flat {
         self.put("mqtt.max_inflight", max_inflight);
         self.put("mqtt.max_mqueue_len", max_mqueue_len);
         self.put("mqtt.mqueue_store_qos0", mqueue_store_qos0);
+        self.put("mqtt.mqueue_on_full", mqueue_on_full);
+        self.duration("mqtt.send_timeout", *send_timeout);
         self.put("mqtt.max_awaiting_rel", max_awaiting_rel);
         self.duration("mqtt.await_rel_timeout", Some(*await_rel_timeout));
         self.put("mqtt.max_subscriptions", max_subscriptions);
@@ -266,6 +285,19 @@ impl Flat {
         self.put("mqtt.exclusive_subscription", exclusive_subscription);
         self.put("mqtt.response_information", response_information);
         self.put("mqtt.strict_mode", strict_mode);
+    }
+
+    fn protection(&mut self, overload: &OverloadProtection, flapping: &FlappingDetect) {
+        let OverloadProtection { max_memory, max_lag, max_sessions, max_total_subscriptions } = overload;
+        self.text("overload_protection.max_memory", max_memory.to_string());
+        self.duration("overload_protection.max_lag", *max_lag);
+        self.put("overload_protection.max_sessions", max_sessions);
+        self.put("overload_protection.max_total_subscriptions", max_total_subscriptions);
+        let FlappingDetect { enable, window_time, max_count, ban_time } = flapping;
+        self.put("flapping_detect.enable", enable);
+        self.duration("flapping_detect.window_time", Some(*window_time));
+        self.put("flapping_detect.max_count", max_count);
+        self.duration("flapping_detect.ban_time", Some(*ban_time));
     }
 
     fn access(&mut self, authentication: &Authentication, authorization: &Authorization) {

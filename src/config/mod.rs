@@ -22,6 +22,8 @@ pub use self::error::ConfigError;
 pub use self::error::Place;
 pub use self::sections::is_cluster_name;
 pub use self::settings::Settings;
+pub use self::units::duration;
+pub use self::units::network;
 pub use self::warnings::warnings;
 pub use self::warnings::weaknesses;
 
@@ -34,6 +36,7 @@ mod flat;
 mod links;
 mod listeners;
 mod parse;
+mod protection;
 mod reader;
 mod secrets;
 mod sections;

@@ -6,11 +6,13 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::mqtt::packet::QoS;
+use crate::session::queue::WhenFull;
 
 use super::document::Node;
 use super::links;
 use super::listeners;
 use super::parse;
+use super::protection;
 use super::reader::Reading;
 use super::reader::Section;
 use super::reader::Wrong;
@@ -57,6 +59,8 @@ pub(super) fn settings(reading: &Reading<'_>, defaults: &Defaults<'_>) -> Settin
         io: io(root.section("io")),
         listeners,
         mqtt: mqtt(root.section("mqtt")),
+        overload_protection: protection::overload_protection(root.section("overload_protection")),
+        flapping_detect: protection::flapping_detect(root.section("flapping_detect")),
         authentication: authentication(root.section("authentication"), anonymous),
         authorization: authorization(root.section("authorization")),
         http: http(root.section("http")),
@@ -141,6 +145,11 @@ fn mqtt(section: Section<'_>) -> Mqtt {
         section.or(key, default, |node| narrow(parse::integer(range)(node)?))
     };
     let second = Duration::from_secs(1);
+    let on_full = [
+        ("drop_oldest", WhenFull::DropOldest),
+        ("drop_new", WhenFull::DropNew),
+        ("disconnect", WhenFull::Disconnect),
+    ];
     let strategies = [
         ("round_robin", SharedStrategy::RoundRobin),
         ("random", SharedStrategy::Random),
@@ -173,6 +182,12 @@ fn mqtt(section: Section<'_>) -> Mqtt {
         max_inflight: short("max_inflight", 32, 1..=65_535),
         max_mqueue_len: count("max_mqueue_len", 1000, 1..=10_000_000),
         mqueue_store_qos0: section.or("mqueue_store_qos0", true, parse::boolean),
+        mqueue_on_full: section.or("mqueue_on_full", WhenFull::DropOldest, parse::one_of(&on_full)),
+        send_timeout: section.or(
+            "send_timeout",
+            Some(15 * second),
+            parse::or_word("infinity", parse::duration(second / 10..=86_400 * second)),
+        ),
         max_awaiting_rel: count("max_awaiting_rel", 100, 1..=65_535),
         await_rel_timeout: section.or(
             "await_rel_timeout",

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::mqtt::packet::QoS;
+use crate::session::queue::WhenFull;
 
 pub use self::link::ClientTls;
 pub use self::link::Export;
@@ -19,6 +20,9 @@ pub use self::link::Quota;
 pub use self::link::ServerAddr;
 pub use self::link::Spool;
 pub use self::network::Network;
+pub use self::protection::FlappingDetect;
+pub use self::protection::MemoryCeiling;
+pub use self::protection::OverloadProtection;
 pub use self::rate::Rate;
 pub(crate) use self::secret::MASK;
 pub use self::secret::Secret;
@@ -29,6 +33,7 @@ pub use self::tls::Verify;
 
 mod link;
 mod network;
+mod protection;
 mod rate;
 mod secret;
 mod tls;
@@ -46,6 +51,10 @@ pub struct Settings {
     pub listeners: Vec<Listener>,
     /// `[mqtt]`
     pub mqtt: Mqtt,
+    /// `[overload_protection]`
+    pub overload_protection: OverloadProtection,
+    /// `[flapping_detect]`
+    pub flapping_detect: FlappingDetect,
     /// `[authentication]`
     pub authentication: Authentication,
     /// `[authorization]`
@@ -260,6 +269,10 @@ pub struct Mqtt {
     pub max_mqueue_len: usize,
     /// Whether messages of QoS 0 are queued for a client that is away.
     pub mqueue_store_qos0: bool,
+    /// What goes when a client's queue is full.
+    pub mqueue_on_full: WhenFull,
+    /// How long a client may take nothing of what is sent to it; `None` is any time.
+    pub send_timeout: Option<Duration>,
     /// QoS 2 messages from one client whose PUBREL is awaited.
     pub max_awaiting_rel: usize,
     /// How long a PUBREL is awaited.

@@ -14,7 +14,10 @@ const DURATION_MS_MAX: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
 const RATE_TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// `15s`, `1h30m`, `500ms`: numbers each with a unit (`ms`, `s`, `m`, `h`, `d`, `w`).
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a duration such as \"15s\", \"500ms\" or \"1h30m\"");
     let mut rest = text.trim();
     if rest.is_empty() {
@@ -119,7 +122,10 @@ pub(super) fn rate(text: &str) -> Result<Rate, String> {
 }
 
 /// An IP address, or a block of them such as `10.0.0.0/8`.
-pub(super) fn network(text: &str) -> Result<Network, String> {
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn network(text: &str) -> Result<Network, String> {
     let wrong = || format!("`{text}` is neither an IP address nor a block such as \"10.0.0.0/8\"");
     let Some((address, length)) = text.split_once('/') else {
         return text.parse::<IpAddr>().map(Network::of).map_err(|_| wrong());

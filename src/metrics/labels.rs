@@ -90,6 +90,12 @@ label! {
         NotAuthorized = "not_authorized",
         /// A rate or quota is used up.
         Quota = "quota",
+        /// The client is banned.
+        Banned = "banned",
+        /// The broker's memory is near its ceiling.
+        OverloadMemory = "overload_memory",
+        /// The broker's thread is late.
+        OverloadLag = "overload_lag",
         /// The broker is stopping.
         Shutdown = "shutdown",
         /// The connection ended before its CONNECT was answered.
@@ -162,6 +168,42 @@ label! {
         Quota = "quota",
         /// The store of Retained Messages is full.
         RetainedFull = "retained_full",
+        /// The broker's memory is at its ceiling.
+        Overload = "overload",
+        /// The Will of a client that is banned.
+        Banned = "banned",
+    }
+}
+
+label! {
+    /// How near the broker's memory is to its ceiling (`overload_protection.max_memory`).
+    LoadLevel as "level" {
+        /// There is room.
+        Normal = "normal",
+        /// No new clients.
+        High = "high",
+        /// No new messages either.
+        Critical = "critical",
+    }
+}
+
+label! {
+    /// Who reads too slowly.
+    ConsumerKind as "kind" {
+        /// An application.
+        Client = "client",
+        /// A linked cluster.
+        Link = "link",
+    }
+}
+
+label! {
+    /// Why its connection was ended.
+    SlowReason as "reason" {
+        /// It took nothing for `mqtt.send_timeout`.
+        Stalled = "stalled",
+        /// Its queue was full, and `mqtt.mqueue_on_full` is `disconnect`.
+        QueueFull = "queue_full",
     }
 }
 

@@ -13,18 +13,21 @@ use crate::metrics::labels::AclAction;
 use crate::metrics::labels::AclReason;
 use crate::metrics::labels::BootstrapReason;
 use crate::metrics::labels::ByteKind;
+use crate::metrics::labels::ConsumerKind;
 use crate::metrics::labels::Direction;
 use crate::metrics::labels::DisconnectReason;
 use crate::metrics::labels::DropReason;
 use crate::metrics::labels::LinkDropReason;
 use crate::metrics::labels::LinkState;
 use crate::metrics::labels::ListenerType;
+use crate::metrics::labels::LoadLevel;
 use crate::metrics::labels::Outcome;
 use crate::metrics::labels::PacketType;
 use crate::metrics::labels::ReconnectReason;
 use crate::metrics::labels::RejectReason;
 use crate::metrics::labels::RouteKind;
 use crate::metrics::labels::RouteOp;
+use crate::metrics::labels::SlowReason;
 use crate::metrics::series::Counter;
 use crate::metrics::series::CounterSet;
 use crate::metrics::series::Families;
@@ -64,6 +67,8 @@ pub struct ScrapeGauges<'a> {
     pub acl_rules: u64,
     /// How long each thread for input and output has worked, in seconds.
     pub io_busy_seconds: Vec<f64>,
+    /// Bans in force.
+    pub banned: u64,
 }
 
 /// Fields of atomics, each with the name and help of its family, and the code that shows them.
@@ -99,6 +104,22 @@ families! {
             "connections_rejected_total", "Network Connections that did not become a client's, by reason.";
         disconnects: CounterSet<DisconnectReason, { DisconnectReason::COUNT }> =
             "disconnects_total", "Clients disconnected, by reason.";
+        slow_consumers: CounterSet<(ConsumerKind, SlowReason), { ConsumerKind::COUNT * SlowReason::COUNT }> =
+            "slow_consumers_disconnected_total", "Connections ended because their clients did not take what was sent to them.";
+        load_level: StateGauge<LoadLevel> =
+            "overload_memory_level", "How near the broker's memory is to its ceiling: 1 for the level it is at.";
+        memory_resident: Gauge =
+            "memory_resident_bytes", "Memory of the process that is resident; 0 where that cannot be read.";
+        memory_ceiling: Gauge =
+            "memory_ceiling_bytes", "The memory ceiling of the broker; 0 without one.";
+        lag: SecondsGauge =
+            "io_lag_seconds", "How late the I/O thread came to its last timer.";
+        lagging: Gauge =
+            "overload_lag", "Whether new clients are refused because the I/O thread is late.";
+        flapping_bans: Counter =
+            "flapping_bans_total", "Clients banned because they came and went all the time.";
+        flapping_untracked: Counter =
+            "flapping_untracked_total", "Connections whose ends were not counted because too many clients are watched already.";
         messages_received: CounterSet<QoS, 3> =
             "messages_received_total", "Application Messages received from clients.";
         messages_sent: CounterSet<QoS, 3> =
@@ -159,6 +180,12 @@ families! {
             "link_bootstraps_total", "Bootstraps of all routes sent to the peer, by reason.";
         ledger_unaccounted: Gauge =
             "link_ledger_unaccounted_messages", "Accepted for the peer less acknowledged, waiting and dropped: must be 0.";
+    }
+}
+
+impl Default for StateGauge<LoadLevel> {
+    fn default() -> Self {
+        Self::new(LoadLevel::Normal)
     }
 }
 
@@ -247,6 +274,7 @@ fn collect_scraped(gauges: &ScrapeGauges<'_>, out: &mut Families) {
         "Application Messages sent and not yet acknowledged.",
         gauges.inflight_messages,
     );
+    gauge("banned", "Bans in force.", gauges.banned);
     gauge("acl_rules", "Rules of the authorisation file in force.", gauges.acl_rules);
     out.threads(
         "io_busy_seconds_total",

@@ -9,6 +9,7 @@ pub mod descriptors;
 pub mod dial;
 pub mod handshake;
 pub mod listener;
+pub mod memory;
 pub mod pem;
 pub mod pin;
 pub mod proxy;

@@ -262,7 +262,7 @@ impl Session {
         self.subscriptions.iter().map(|(filter, subscription)| (&**filter, subscription))
     }
 
-    /// Delivers messages. Whether the output holds bytes to send now.
+    /// Delivers messages. Whether the driver has something to do: bytes to send, or [`Session::overran`].
     pub fn deliver_run(
         &mut self,
         run: &mut Run<'_, '_>,
@@ -271,7 +271,7 @@ impl Session {
         tally: &mut Tally,
     ) -> bool {
         self.outbound.deliver_run(run, grant, self.output.as_mut(), self.keeping, now, tally);
-        self.has_output()
+        self.has_output() || self.overran()
     }
 
     /// Sends one more message now if nothing has to go before it and the client has room for it; gives it back
@@ -309,6 +309,23 @@ impl Session {
 
     fn has_output(&self) -> bool {
         self.output.as_ref().is_some_and(|output| !output.bytes.is_empty())
+    }
+
+    /// Whether the connection is to end because its client does not keep up (`mqtt.mqueue_on_full`).
+    #[must_use]
+    pub fn overran(&self) -> bool {
+        self.outbound.overran()
+    }
+
+    /// Bytes held for the client: what waits, and what is encoded and not taken yet.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.outbound.queued_bytes() + self.output.as_ref().map_or(0, |output| output.bytes.capacity())
+    }
+
+    /// Drops what waits at QoS 0; how many messages that were.
+    pub fn shed_qos0(&mut self) -> u64 {
+        self.outbound.shed_qos0()
     }
 
     /// Messages waiting for the client.

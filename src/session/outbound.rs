@@ -22,6 +22,7 @@ use crate::session::message::Message;
 use crate::session::queue::Owed;
 use crate::session::queue::Queue;
 use crate::session::queue::QueueLimits;
+use crate::session::queue::WhenFull;
 use crate::session::ring::Ring;
 use crate::session::tally::DropReason;
 use crate::session::tally::Tally;
@@ -110,6 +111,8 @@ pub struct Outbound {
     sent_slots: usize,
     /// Of those, how many are unacknowledged: what counts against Receive Maximum.
     on_wire: usize,
+    /// Something was dropped because the client does not keep up, and its connection is to end for that.
+    overrun: bool,
 }
 
 impl Outbound {
@@ -117,6 +120,23 @@ impl Outbound {
     #[must_use]
     pub fn queued(&self) -> usize {
         self.queue.len()
+    }
+
+    /// Whether the present connection is to end because its client does not keep up.
+    #[must_use]
+    pub fn overran(&self) -> bool {
+        self.overrun
+    }
+
+    /// Bytes of what waits in the queue.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.queue.bytes()
+    }
+
+    /// Drops what waits at QoS 0; how many messages that were.
+    pub fn shed_qos0(&mut self) -> u64 {
+        self.queue.shed_qos0()
     }
 
     /// Deliveries without their final acknowledgement.
@@ -167,6 +187,8 @@ impl Outbound {
             let length = delivery_len(run, index, qos, grant, output.version, now);
             if let Some(reason) = refuse_qos0(length, output) {
                 tally.drop(reason, 1);
+                self.overrun |=
+                    reason == DropReason::SlowConsumer && keeping.limits.when_full == WhenFull::Disconnect;
                 return;
             }
             append(run, index, qos, retain, None, length, grant, output, now);
@@ -176,7 +198,9 @@ impl Outbound {
         if !self.may_send(output) {
             // A QoS 0 message comes here behind another that waits, which closes the window.
             let owed = owe(run, index, qos, retain, grant);
-            tally.drop(DropReason::QueueFull, self.queue.push(owed, keeping.limits));
+            let dropped = self.queue.push(owed, keeping.limits);
+            tally.drop(DropReason::QueueFull, dropped);
+            self.overrun |= dropped > 0 && keeping.limits.when_full == WhenFull::Disconnect;
             // A queue that overflows all the same is not helped by waiting.
             let (waiting, max) = (self.queue.len(), keeping.limits.messages_max);
             tally.pressed |= waiting > max / 2 && waiting < max;
@@ -356,6 +380,7 @@ impl Outbound {
     pub fn handle_disconnected(&mut self) {
         self.sent_slots = 0;
         self.on_wire = 0;
+        self.overrun = false;
     }
 
     /// The session ends: takes out what another member of a Shared Subscription may be given instead. That is

@@ -1,5 +1,6 @@
 //! Messages that wait for one client: for its Network Connection, its send quota, or room towards it.
-//! Bounded in messages and bytes; when full, the oldest go (EMQX's `max_mqueue_len` behaviour).
+//! Bounded in messages and bytes; when full, the oldest go (EMQX's `max_mqueue_len` behaviour) or the newest
+//! (mosquitto's), or the client does.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,6 +23,17 @@ pub struct Owed {
     pub shared: Option<Arc<str>>,
 }
 
+/// What gives way when a [`Queue`] is full: `mqtt.mqueue_on_full`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The oldest messages.
+    DropOldest,
+    /// The message that comes.
+    DropNew,
+    /// The oldest messages, and the connection of the client that does not keep up.
+    Disconnect,
+}
+
 /// The bounds of a [`Queue`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueLimits {
@@ -29,6 +41,8 @@ pub struct QueueLimits {
     pub messages_max: usize,
     /// Bytes of topics, properties and payloads.
     pub bytes_max: usize,
+    /// What gives way.
+    pub when_full: WhenFull,
 }
 
 /// A bounded first-in first-out queue of [`Owed`].
@@ -58,9 +72,20 @@ impl Queue {
         self.qos0 > 0
     }
 
-    /// Adds at the end and says how many of the oldest had to go for it; the new one itself goes when it
-    /// alone is over the bounds.
+    /// What the messages hold: topics, properties and payloads.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds at the end and says how many had to go for it: the oldest, or the new one itself, which goes too when
+    /// it alone is over the bounds.
     pub fn push(&mut self, owed: Owed, limits: QueueLimits) -> u64 {
+        let over =
+            self.owed.len() >= limits.messages_max || self.bytes + owed.message.len() > limits.bytes_max;
+        if over && limits.when_full == WhenFull::DropNew {
+            return 1;
+        }
         self.bytes += owed.message.len();
         self.qos0 += usize::from(owed.qos == QoS::AtMostOnce);
         self.owed.push_back(owed);
@@ -83,6 +108,18 @@ impl Queue {
         self.bytes -= owed.message.len();
         self.qos0 -= usize::from(owed.qos == QoS::AtMostOnce);
         Some(owed)
+    }
+
+    /// Drops the messages of QoS 0; how many there were.
+    pub fn shed_qos0(&mut self) -> u64 {
+        let before = self.owed.len();
+        if self.qos0 > 0 {
+            self.owed.retain(|owed| owed.qos != QoS::AtMostOnce);
+            self.owed.shrink_to_fit();
+            self.bytes = self.owed.iter().map(|owed| owed.message.len()).sum();
+            self.qos0 = 0;
+        }
+        (before - self.owed.len()) as u64
     }
 
     /// Takes out what Shared Subscriptions gave, oldest first.
@@ -129,7 +166,7 @@ mod tests {
 
     #[test]
     fn the_oldest_go_when_it_is_full() {
-        let limits = QueueLimits { messages_max: 2, bytes_max: 100 };
+        let limits = QueueLimits { messages_max: 2, bytes_max: 100, when_full: WhenFull::DropOldest };
         let mut queue = Queue::default();
         assert_eq!(
             [queue.push(owed(b"1"), limits), queue.push(owed(b"2"), limits), queue.push(owed(b"3"), limits)],
@@ -140,8 +177,31 @@ mod tests {
     }
 
     #[test]
+    fn the_new_one_goes_where_it_is_to() {
+        let limits = QueueLimits { messages_max: 2, bytes_max: 4, when_full: WhenFull::DropNew };
+        let mut queue = Queue::default();
+        let dropped = [b"1", b"2", b"3"].map(|payload| queue.push(owed(payload), limits));
+        assert_eq!(dropped, [0, 0, 1]);
+        assert_eq!(queue.pop().unwrap().message.view().payload, b"1");
+        assert_eq!(queue.push(owed(b"22"), limits), 1, "bytes count too");
+        assert_eq!((queue.len(), queue.bytes()), (1, 2));
+    }
+
+    #[test]
+    fn only_qos_0_is_shed() {
+        let limits = QueueLimits { messages_max: 9, bytes_max: 100, when_full: WhenFull::DropOldest };
+        let mut queue = Queue::default();
+        for (payload, qos) in [(b"1", QoS::AtMostOnce), (b"2", QoS::AtLeastOnce), (b"3", QoS::AtMostOnce)] {
+            queue.push(Owed { qos, ..owed(payload) }, limits);
+        }
+        assert_eq!(queue.shed_qos0(), 2);
+        assert_eq!((queue.len(), queue.bytes(), queue.holds_qos0()), (1, 2, false));
+        assert_eq!(queue.shed_qos0(), 0);
+    }
+
+    #[test]
     fn bytes_are_bounded_too() {
-        let limits = QueueLimits { messages_max: 10, bytes_max: 10 };
+        let limits = QueueLimits { messages_max: 10, bytes_max: 10, when_full: WhenFull::DropOldest };
         let mut queue = Queue::default();
         queue.push(owed(b"12345"), limits);
         assert_eq!(queue.push(owed(b"123456"), limits), 1);

@@ -20,9 +20,11 @@ use crate::mqtt::property::Property;
 use crate::session::frames::RunFrames;
 use crate::session::message::Expiry;
 use crate::session::message::Publication;
+use crate::session::queue::WhenFull;
 use crate::session::tally::DropReason;
 
-const LIMITS: QueueLimits = QueueLimits { messages_max: 1_000, bytes_max: 1 << 30 };
+const LIMITS: QueueLimits =
+    QueueLimits { messages_max: 1_000, bytes_max: 1 << 30, when_full: WhenFull::DropOldest };
 const QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
 
@@ -312,7 +314,7 @@ proptest! {
         steps in prop::collection::vec(step(Just(0)), 1..120),
         store_qos0 in any::<bool>(),
     ) {
-        let mut world = World::new(QueueLimits { messages_max: 4, bytes_max: 1_000 }, store_qos0);
+        let mut world = World::new(QueueLimits { messages_max: 4, bytes_max: 1_000, when_full: WhenFull::DropOldest }, store_qos0);
         run(&mut world, steps);
         prop_assert!(world.session.queued() <= 4);
         world.settle();
