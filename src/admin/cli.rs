@@ -11,6 +11,7 @@ use clap::Subcommand;
 use clap::ValueEnum;
 
 use crate::admin::cli::operate::AuthCommand;
+use crate::admin::cli::operate::BannedCommand;
 use crate::admin::cli::operate::ClientCommand;
 use crate::admin::cli::operate::RetainedCommand;
 use crate::admin::cli::operate::Status;
@@ -73,6 +74,13 @@ pub enum Command {
         /// What to do with them.
         #[command(subcommand)]
         command: ClientCommand,
+    },
+    /// Keep clients out of a running broker
+    #[command(after_help = "Example:\n  tombolo banned list")]
+    Banned {
+        /// What to do.
+        #[command(subcommand)]
+        command: BannedCommand,
     },
     /// Work with the subscriptions of a running broker
     #[command(after_help = "Example:\n  tombolo subscription list")]
@@ -177,6 +185,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Passwd(passwd) if passwd.delete => commands::passwd_delete(&passwd.file, &passwd.user),
         Command::Passwd(passwd) => commands::passwd_set(&passwd.file, &passwd.user, passwd.stdin),
         Command::Client { command } => operate::client(command),
+        Command::Banned { command } => operate::banned(command),
         Command::Subscription { command } => operate::subscription(command),
         Command::Retained { command } => operate::retained(command),
         Command::Status(status) => operate::status(status),

@@ -128,10 +128,10 @@ fn router(state: HttpState, bound: Option<SocketAddr>) -> Router {
         .with_state(shared)
 }
 
-/// A topic takes the rest of the path, so that its slashes need not be encoded.
+/// A topic takes the rest of the path, and so does whom a ban names, so that their slashes need not be encoded.
 fn captures(path: &str) -> String {
-    let open_end = path.ends_with("{topic}");
-    if open_end { path.replace("{topic}", "{*topic}") } else { path.to_owned() }
+    let open_end = ["{topic}", "{who}"].into_iter().find_map(|end| Some((path.strip_suffix(end)?, end)));
+    open_end.map_or_else(|| path.to_owned(), |(start, end)| format!("{start}{{*{}", &end[1..]))
 }
 
 fn endpoint(route: &'static Route) -> MethodRouter<Arc<Shared>> {
@@ -161,14 +161,15 @@ async fn dispatch(
 ) -> Outcome {
     shared.admit(route.access, request.headers())?;
     let path = path.map_err(|_| Problem::bad_request("the path is not percent-encoded UTF-8"))?;
-    let item = path.iter().next().map(|(_, value)| value.to_owned()).unwrap_or_default();
+    let mut items = path.iter().map(|(_, value)| value.to_owned());
+    let (item, second) = (items.next().unwrap_or_default(), items.next().unwrap_or_default());
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
     // A filter that is not known must not be taken for none.
     if let Some(name) = query.names().find(|name| !route.takes(name) && route.access == Access::Key) {
         return Err(Problem::bad_request(format!("{name}: no such parameter")));
     }
     let body = if route.body.is_some() { read_json(request.into_body()).await? } else { Value::Null };
-    let call = Call { item, query, body };
+    let call = Call { item, second, query, body };
     match route.action {
         Action::Now(handler) => handler(&shared.state, &call),
         Action::Aside(handler) => tokio::task::spawn_blocking(move || handler(&shared.state, &call))

@@ -10,4 +10,5 @@ pub mod node;
 pub mod output;
 pub mod remote;
 pub mod rest;
+pub mod rfc3339;
 pub mod systemd;

@@ -89,11 +89,27 @@ impl Remote {
     /// # Errors
     /// If the broker cannot be reached or does not do it; the exit code says which.
     pub fn request(&self, method: &str, path: &str) -> Result<Value, Failure> {
+        self.exchange(&self.head(method, path))
+    }
+
+    /// The same with a body.
+    ///
+    /// # Errors
+    /// As [`Remote::request`].
+    pub fn send(&self, method: &str, path: &str, body: &Value) -> Result<Value, Failure> {
+        let (head, body) = (self.head(method, path), body.to_string());
+        let head = head.trim_end();
+        let length = body.len();
+        self.exchange(&format!(
+            "{head}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        ))
+    }
+
+    fn exchange(&self, request: &str) -> Result<Value, Failure> {
         let mut stream = self.connect()?;
-        let head = self.head(method, path);
         let mut answer = Vec::new();
         stream
-            .write_all(head.as_bytes())
+            .write_all(request.as_bytes())
             .and_then(|()| stream.flush())
             .and_then(|()| stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer))
             .map_err(|error| Failure::new(Exit::Other, format!("{self}: {error}")))?;

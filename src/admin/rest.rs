@@ -18,6 +18,7 @@ use crate::admin::keys::Keys;
 use crate::broker::Broker;
 use crate::broker::inspect::Page;
 
+mod banned;
 mod clients;
 mod messages;
 mod openapi;
@@ -101,7 +102,7 @@ pub(super) enum Action {
 /// One route.
 pub(super) struct Route {
     pub(super) method: Method,
-    /// With `{name}` for what varies; such a part is the last one or ends before a `/`.
+    /// With `{name}` for what varies, twice at most; such a part is the last one or ends before a `/`.
     pub(super) path: &'static str,
     pub(super) access: Access,
     pub(super) about: &'static str,
@@ -124,6 +125,8 @@ impl Route {
 pub(super) struct Call {
     /// What stood for the `{name}` of the path.
     pub(super) item: String,
+    /// The same for a second `{name}`.
+    pub(super) second: String,
     pub(super) query: Query,
     pub(super) body: Value,
 }

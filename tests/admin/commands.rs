@@ -112,3 +112,28 @@ async fn without_a_broker_the_message_says_so() {
     assert_eq!(output.status.code(), Some(1));
     assert!(message.starts_with("no broker runs with the data directory `"), "{message}");
 }
+
+#[tokio::test]
+async fn clients_are_banned_and_let_in_again() {
+    let running = start().await;
+    let mut client = running.join(Version::V5, "sensor-1").await;
+    let create = ["banned", "create", "clientid", "sensor-1", "--reason", "floods us"];
+    assert_eq!(ran(&running, &create).await, (0, String::new(), String::new()));
+    assert_eq!(client.next().await, Got::Disconnect(0x98));
+    let (code, _, message) = ran(&running, &create).await;
+    assert_eq!((code, message.contains("already")), (2, true), "{message}");
+    let block = ["banned", "create", "peerhost_net", "10.0.0.0/8", "--for", "1h"];
+    assert_eq!(ran(&running, &block).await.0, 0);
+    let (_, csv, _) = ran(&running, &["banned", "list", "--format", "csv"]).await;
+    let lines: Vec<&str> = csv.lines().collect();
+    let first = "clientid,sensor-1,infinity,tombolo banned create,floods us";
+    assert_eq!(lines[..2], ["as,who,until,by,reason", first]);
+    assert!(lines[2].starts_with("peerhost_net,10.0.0.0/8,2"), "{csv}");
+    for who in [["clientid", "sensor-1"], ["peerhost_net", "10.0.0.0/8"]] {
+        assert_eq!(ran(&running, &["banned", "delete", who[0], who[1]]).await.0, 0, "{who:?}");
+        assert_eq!(ran(&running, &["banned", "delete", who[0], who[1]]).await.0, 4, "{who:?}");
+    }
+    assert_eq!(ran(&running, &["banned", "create", "nickname", "x"]).await.0, 2);
+    running.join(Version::V5, "sensor-1").await;
+    running.node.stop().await;
+}

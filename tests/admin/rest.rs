@@ -38,6 +38,7 @@ async fn nothing_of_the_api_answers_without_a_key() {
     let mut checked = 0;
     for (path, methods) in docs["paths"].as_object().unwrap() {
         let concrete = path.replace("{clientid}", "c").replace("{topic}", "a%2Fb");
+        let concrete = concrete.replace("{as}", "clientid").replace("{who}", "c");
         for (method, operation) in methods.as_object().unwrap() {
             let method = method.to_uppercase();
             let open = ["/health/live", "/health/ready", "/status", "/api/v5/status", "/metrics"];
@@ -69,6 +70,7 @@ async fn every_documented_path_answers() {
     running.reloads.close();
     for (path, methods) in docs["paths"].as_object().unwrap() {
         let concrete = path.replace("{clientid}", "nobody").replace("{topic}", "no/thing");
+        let concrete = concrete.replace("{as}", "peerhost_net").replace("{who}", "10.0.0.0/8");
         for (method, operation) in methods.as_object().unwrap() {
             let answer = running.ask(&method.to_uppercase(), &concrete).await;
             let documented = operation["responses"].as_object().unwrap();
@@ -324,5 +326,88 @@ async fn a_reload_is_asked_of_whoever_runs_the_broker() {
     assert_eq!((refused.0, &refused.json()["message"]), (400, &json!("tombolo.toml:1:1: no")));
     serving.await.unwrap();
     assert_eq!(running.ask("POST", "/api/v5/config/reload").await.0, 503);
+    running.node.stop().await;
+}
+
+#[tokio::test]
+async fn bans_are_made_listed_and_lifted_as_in_emqx() {
+    let running = start().await;
+    let mut client = running.join(Version::V5, "c1").await;
+    let ban = json!({
+        "as": "clientid", "who": "c1", "by": "me", "reason": "why not",
+        "at": "2021-10-25T21:48:47+08:00", "until": "2999-10-25T21:48:47+08:00",
+    });
+    let made = running.post("/api/v5/banned", &ban).await;
+    let shown = json!({
+        "as": "clientid", "who": "c1", "by": "me", "reason": "why not",
+        "at": "2021-10-25T13:48:47Z", "until": "2999-10-25T13:48:47Z",
+    });
+    assert_eq!((made.0, made.json()), (200, shown.clone()));
+    assert_eq!(client.next().await, Got::Disconnect(0x98));
+    let again = running.post("/api/v5/banned", &ban).await;
+    assert_eq!((again.0, again.json()["code"].as_str()), (400, Some("ALREADY_EXISTS")));
+    for (kind, who) in [("peerhost_net", "10.0.0.0/8"), ("username_re", "^u"), ("username", "u1")] {
+        let made = running.post("/api/v5/banned", &json!({"as": kind, "who": who})).await;
+        assert_eq!((made.0, made.json()["until"].as_str()), (200, Some("infinity")), "{kind}");
+        assert_eq!(made.json()["by"], "mgmt_api");
+    }
+    let list = running.ask("GET", "/api/v5/banned?limit=2").await;
+    assert_eq!(column(&list, "who"), ["c1", "u1"]);
+    assert_eq!(list.json()["meta"], json!({"page": 1, "limit": 2, "count": 4, "hasnext": true}));
+    assert_eq!(
+        column(&running.ask("GET", "/api/v5/banned?limit=2&page=2").await, "who"),
+        ["^u", "10.0.0.0/8"]
+    );
+    assert_eq!(column(&running.ask("GET", "/api/v5/banned?like_username=u").await, "who"), ["u1", "^u"]);
+    assert_eq!(column(&running.ask("GET", "/api/v5/banned?clientid=c1").await, "who"), ["c1"]);
+    assert_eq!(running.ask("GET", "/api/v5/banned?clientid=c").await.json()["meta"]["count"], 0);
+    for path in ["/api/v5/banned/peerhost_net/10.0.0.0%2F8", "/api/v5/banned/clientid/c1"] {
+        assert_eq!(running.ask("DELETE", path).await.0, 204, "{path}");
+        assert_eq!(running.ask("DELETE", path).await.0, 404, "{path}");
+    }
+    running.join(Version::V5, "c1").await;
+    assert_eq!(running.ask("DELETE", "/api/v5/banned").await.0, 204);
+    assert_eq!(running.ask("GET", "/api/v5/banned").await.json()["data"], json!([]));
+    running.node.stop().await;
+}
+
+#[tokio::test]
+async fn a_ban_that_makes_no_sense_is_refused() {
+    let running = start().await;
+    for (body, field) in [
+        (json!([]), "body"),
+        (json!({"who": "x"}), "as"),
+        (json!({"as": "clientid"}), "who"),
+        (json!({"as": "nickname", "who": "x"}), "as"),
+        (json!({"as": "flapping", "who": "x"}), "as"),
+        (json!({"as": "clientid", "who": 1}), "who"),
+        (json!({"as": "clientid", "who": ""}), "who"),
+        (json!({"as": "clientid_re", "who": "("}), "who"),
+        (json!({"as": "peerhost", "who": "example.org"}), "who"),
+        (json!({"as": "clientid", "who": "x", "until": "tomorrow"}), "until"),
+        (json!({"as": "clientid", "who": "x", "until": 1}), "until"),
+        (json!({"as": "clientid", "who": "x", "at": "infinity"}), "at"),
+        (json!({"as": "clientid", "who": "x", "until_": 1}), "until_"),
+    ] {
+        let answer = running.post("/api/v5/banned", &body).await;
+        assert_eq!(answer.0, 400, "{body}");
+        assert!(answer.json()["message"].as_str().unwrap().contains(field), "{body}: {answer:?}");
+    }
+    assert_eq!(running.ask("GET", "/api/v5/banned").await.json()["meta"]["count"], 0);
+    running.node.stop().await;
+}
+
+#[tokio::test]
+async fn an_overloaded_broker_runs_but_is_not_ready_for_more() {
+    let running = start().await;
+    running.node.server().broker().load.set_late(true);
+    let ready = running.ask("GET", "/health/ready").await;
+    assert_eq!((ready.0, ready.json()["status"].as_str()), (503, Some("not_ready")));
+    assert!(ready.json()["reasons"][0].as_str().unwrap().contains("late"), "{ready:?}");
+    let status = running.ask("GET", "/api/v5/status?format=json").await;
+    assert_eq!((status.0, status.json()["app_status"].as_str()), (200, Some("running")));
+    assert!(status.json()["overload"].is_string());
+    running.node.server().broker().load.set_late(false);
+    assert_eq!(running.ask("GET", "/health/ready").await.0, 200);
     running.node.stop().await;
 }

@@ -1,9 +1,11 @@
 //! The commands that operate a running broker: their shape and help.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use clap::Subcommand;
+use clap::ValueEnum;
 
 use crate::admin::commands;
 use crate::admin::commands::Failure;
@@ -83,6 +85,88 @@ pub enum ClientCommand {
         #[command(flatten)]
         broker: Broker,
     },
+}
+
+/// `banned …`
+#[derive(Debug, Subcommand)]
+pub enum BannedCommand {
+    /// List bans
+    #[command(after_help = "Example:\n  tombolo banned list --format csv")]
+    List {
+        /// Which broker.
+        #[command(flatten)]
+        broker: Broker,
+        /// How it is printed.
+        #[command(flatten)]
+        shown: Shown,
+    },
+    /// Ban clients and disconnect those who are connected; bans end with the broker's process
+    #[command(after_help = "Example:\n  tombolo banned create clientid sensor-1 --for 1h")]
+    Create {
+        /// What WHO is
+        #[arg(value_name = "AS")]
+        kind: Bannable,
+        /// Whom: a name, an address, a block such as 10.0.0.0/8, a regular expression, a certificate's SHA-256
+        who: String,
+        /// For how long, such as 30m or 7d; default: for good
+        #[arg(long = "for", value_name = "DURATION", value_parser = crate::config::duration)]
+        duration: Option<Duration>,
+        /// Why
+        #[arg(long)]
+        reason: Option<String>,
+        /// Which broker.
+        #[command(flatten)]
+        broker: Broker,
+    },
+    /// Lift a ban
+    #[command(after_help = "Example:\n  tombolo banned delete clientid sensor-1")]
+    Delete {
+        /// What WHO is
+        #[arg(value_name = "AS")]
+        kind: Bannable,
+        /// Whom, as listed
+        who: String,
+        /// Which broker.
+        #[command(flatten)]
+        broker: Broker,
+    },
+}
+
+/// What of a client a ban names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Bannable {
+    /// Client Identifier
+    Clientid,
+    /// User Name
+    Username,
+    /// Address
+    Peerhost,
+    /// Regular expression of Client Identifiers
+    ClientidRe,
+    /// Regular expression of User Names
+    UsernameRe,
+    /// Block of addresses
+    PeerhostNet,
+    /// SHA-256 of the client certificate
+    Fingerprint,
+    /// A client that came and went too often; only to lift such a ban
+    Flapping,
+}
+
+impl Bannable {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Clientid => "clientid",
+            Self::Username => "username",
+            Self::Peerhost => "peerhost",
+            Self::ClientidRe => "clientid_re",
+            Self::UsernameRe => "username_re",
+            Self::PeerhostNet => "peerhost_net",
+            Self::Fingerprint => "fingerprint",
+            Self::Flapping => "flapping",
+        }
+    }
 }
 
 /// `subscription …`
@@ -203,6 +287,21 @@ pub fn client(command: ClientCommand) -> Result<(), Failure> {
             commands::client_show(&broker.remote(), shown.format, &id)
         }
         ClientCommand::Kick { id, broker } => commands::client_kick(&broker.remote(), &id),
+    }
+}
+
+/// Runs `banned …`.
+pub fn banned(command: BannedCommand) -> Result<(), Failure> {
+    match command {
+        BannedCommand::List { broker, shown } => commands::banned_list(&broker.remote(), shown.format),
+        BannedCommand::Create { kind, who, duration, reason, broker } => {
+            // Less than a second is one.
+            let seconds = duration.map(|duration| duration.as_secs().max(1));
+            commands::banned_create(&broker.remote(), kind.name(), &who, reason.as_deref(), seconds)
+        }
+        BannedCommand::Delete { kind, who, broker } => {
+            commands::banned_delete(&broker.remote(), kind.name(), &who)
+        }
     }
 }
 

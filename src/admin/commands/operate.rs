@@ -10,6 +10,7 @@ use crate::admin::output;
 use crate::admin::output::Column;
 use crate::admin::output::Format;
 use crate::admin::remote::Remote;
+use crate::net::clock;
 
 /// Items asked for at a time.
 const PAGE: usize = 1_000;
@@ -24,6 +25,8 @@ const CLIENT_COLUMNS: &[Column] = &[
     ("SUBSCRIPTIONS", "subscriptions_cnt"),
     ("QUEUED", "mqueue_len"),
 ];
+const BANNED_COLUMNS: &[Column] =
+    &[("AS", "as"), ("WHO", "who"), ("UNTIL", "until"), ("BY", "by"), ("REASON", "reason")];
 const SUBSCRIPTION_COLUMNS: &[Column] = &[
     ("CLIENT ID", "clientid"),
     ("FILTER", "topic"),
@@ -54,6 +57,37 @@ pub fn client_show(remote: &Remote, format: Format, id: &str) -> Result<(), Fail
 /// `client kick`
 pub fn client_kick(remote: &Remote, id: &str) -> Result<(), Failure> {
     remote.request("DELETE", &item("/api/v5/clients", id)?).map(|_| ())
+}
+
+/// `banned list`
+pub fn banned_list(remote: &Remote, format: Format) -> Result<(), Failure> {
+    let rows = all(remote, "/api/v5/banned", &[])?;
+    output::print(&output::list(format, BANNED_COLUMNS, &rows))
+}
+
+/// `banned create`
+pub fn banned_create(
+    remote: &Remote,
+    kind: &str,
+    who: &str,
+    reason: Option<&str>,
+    seconds: Option<u64>,
+) -> Result<(), Failure> {
+    let now = clock::now().unix_ms / 1000;
+    let until = seconds.map_or_else(|| json!("infinity"), |seconds| json!(now + seconds));
+    let body = json!({
+        "as": kind,
+        "who": who,
+        "by": "tombolo banned create",
+        "reason": reason.unwrap_or_default(),
+        "until": until,
+    });
+    remote.send("POST", "/api/v5/banned", &body).map(|_| ())
+}
+
+/// `banned delete`
+pub fn banned_delete(remote: &Remote, kind: &str, who: &str) -> Result<(), Failure> {
+    remote.request("DELETE", &item(&format!("/api/v5/banned/{kind}"), who)?).map(|_| ())
 }
 
 /// `subscription list`
@@ -89,6 +123,7 @@ pub fn status(remote: &Remote, format: Format) -> Result<(), Failure> {
         "node": status["node_name"],
         "version": status["rel_vsn"],
         "status": status["app_status"],
+        "overload": status["overload"],
         "sessions": stats["sessions.count"],
         "connections": stats["live_connections.count"],
         "subscriptions": stats["subscriptions.count"],

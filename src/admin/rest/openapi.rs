@@ -34,7 +34,7 @@ fn document() -> Value {
         "paths": paths,
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "basic", "description": "API key and secret"}},
-            "schemas": {"Problem": problem(), "Publish": publish()},
+            "schemas": {"Problem": problem(), "Publish": publish(), "Ban": ban()},
         },
     })
 }
@@ -49,7 +49,7 @@ fn method(method: Method) -> &'static str {
 
 fn operation(route: &Route) -> Value {
     let mut parameters: Vec<Value> = Vec::new();
-    if let Some(name) = parameter_of(route.path) {
+    for name in parameters_of(route.path) {
         parameters.push(json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}));
     }
     for parameter in route.query.iter().flat_map(|group| group.iter()) {
@@ -98,15 +98,35 @@ fn responses(route: &Route) -> Value {
     Value::Object(responses)
 }
 
-/// The name between the braces of a path.
-fn parameter_of(path: &str) -> Option<&str> {
-    let (_, rest) = path.split_once('{')?;
-    rest.split_once('}').map(|(name, _)| name)
+/// The names between the braces of a path.
+fn parameters_of(path: &str) -> impl Iterator<Item = &str> {
+    path.split('{').skip(1).filter_map(|rest| rest.split_once('}').map(|(name, _)| name))
 }
 
 fn problem() -> Value {
     let text = json!({"type": "string"});
     json!({"type": "object", "required": ["code", "message"], "properties": {"code": text, "message": text}})
+}
+
+fn ban() -> Value {
+    let text = json!({"type": "string"});
+    let moment =
+        json!({"oneOf": [{"type": "integer", "minimum": 0}, {"type": "string", "format": "date-time"}]});
+    json!({
+        "type": "object",
+        "required": ["as", "who"],
+        "additionalProperties": false,
+        "properties": {
+            "as": {"enum": [
+                "clientid", "username", "peerhost", "clientid_re", "username_re", "peerhost_net", "fingerprint",
+            ]},
+            "who": text,
+            "by": text,
+            "reason": text,
+            "at": moment,
+            "until": {"oneOf": [moment, {"const": "infinity"}]},
+        },
+    })
 }
 
 fn publish() -> Value {

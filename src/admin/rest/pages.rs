@@ -29,7 +29,9 @@ pub(super) fn live(_state: &HttpState, _call: &Call) -> Outcome {
 
 /// `GET /health/ready`
 pub(super) fn ready(state: &HttpState, _call: &Call) -> Outcome {
-    Ok(match (state.readiness)() {
+    // Overloaded is running, but not ready for more.
+    let overloaded = state.broker.load.complaint().map_or(Ok(()), |text| Err(vec![text.to_owned()]));
+    Ok(match (state.readiness)().and(overloaded) {
         Ok(()) => Answer::Json(json!({"status": "ready"})),
         Err(reasons) => Answer::Status(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -52,6 +54,7 @@ pub(super) fn status(state: &HttpState, call: &Call) -> Outcome {
                 "node_name": node,
                 "broker_status": "started",
                 "app_status": app,
+                "overload": state.broker.load.complaint(),
             }),
         )),
         None | Some("text") => {

@@ -5,6 +5,7 @@ use super::Action;
 use super::Method;
 use super::PAGING;
 use super::Route;
+use super::banned;
 use super::clients;
 use super::messages;
 use super::openapi;
@@ -141,6 +142,38 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
         about: "Delete a retained message",
         answers: GONE,
         action: Action::Now(messages::delete),
+        ..GET
+    },
+    Route {
+        path: "/api/v5/banned",
+        about: "Bans in force",
+        query: &[PAGING, banned::FILTERS],
+        action: Action::Aside(banned::list),
+        ..GET
+    },
+    Route {
+        method: Method::Post,
+        path: "/api/v5/banned",
+        about: "Ban clients and disconnect those who are connected",
+        body: Some("Ban"),
+        answers: &[(200, "The ban"), (400, "It names nobody, or there is one already")],
+        action: Action::Aside(banned::create),
+        ..GET
+    },
+    Route {
+        method: Method::Delete,
+        path: "/api/v5/banned",
+        about: "Lift all bans",
+        answers: &[(204, "Done")],
+        action: Action::Now(banned::clear),
+        ..GET
+    },
+    Route {
+        method: Method::Delete,
+        path: "/api/v5/banned/{as}/{who}",
+        about: "Lift a ban",
+        answers: GONE,
+        action: Action::Now(banned::delete),
         ..GET
     },
     Route {
