@@ -104,7 +104,8 @@ impl Memory {
     }
 }
 
-/// Decides whether the I/O thread is late: it comes to its timers only when every connection had its turn.
+/// Decides whether the first I/O thread is late: it comes to its timers only when every connection had its turn. The
+/// others get connections only while it is busy.
 #[derive(Debug, Default)]
 pub struct Lag {
     late: bool,
