@@ -425,7 +425,8 @@ proptest! {
             match RuleSet::compile(&text, &CompileOptions { mode, ..CompileOptions::default() }) {
                 Ok(compiled) => prop_assert!(compiled.len() <= rules.len() + 1),
                 Err(errors) => {
-                    let lines = u32::try_from(text.lines().count()).unwrap();
+                    // The end of the file may be at the beginning of a line that is not there: `$` takes the last line break.
+                    let lines = u32::try_from(text.split('\n').count()).unwrap();
                     prop_assert!(!errors.is_empty());
                     for error in errors {
                         prop_assert!((1..=lines).contains(&error.line), "{}", error.render(&text));
