@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use clap::CommandFactory;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
+use clap_complete::Shell;
 
 use crate::admin::cli::operate::AuthCommand;
 use crate::admin::cli::operate::BannedCommand;
@@ -16,6 +18,7 @@ use crate::admin::cli::operate::ClientCommand;
 use crate::admin::cli::operate::RetainedCommand;
 use crate::admin::cli::operate::Status;
 use crate::admin::cli::operate::SubscriptionCommand;
+use crate::admin::cli::operate::Trace;
 use crate::admin::commands;
 use crate::admin::commands::Exit;
 use crate::admin::commands::Failure;
@@ -99,12 +102,35 @@ pub enum Command {
     /// Show how a running broker does
     #[command(after_help = "Example:\n  tombolo status --format json")]
     Status(Status),
+    /// Follow what happens in a running broker: connections, subscriptions, messages and what becomes of them
+    ///
+    /// Shows what meets every condition given, as it happens, until Ctrl-C. Payloads are never shown. When the broker is
+    /// faster than this is read, events are lost and their number is shown.
+    #[command(after_help = "Example:\n  tombolo trace --client sensor-1 --for 30s")]
+    Trace(Trace),
     /// Say who may operate a broker
     #[command(after_help = "Example:\n  tombolo auth key create grafana")]
     Auth {
         /// What to do.
         #[command(subcommand)]
         command: AuthCommand,
+    },
+    /// Print the completions of a shell
+    #[command(after_help = "Example:\n  tombolo completions bash\n\n\
+        bash: source <(tombolo completions bash)\n\
+        zsh:  tombolo completions zsh > \"${fpath[1]}/_tombolo\"\n\
+        fish: tombolo completions fish > ~/.config/fish/completions/tombolo.fish")]
+    Completions {
+        /// Which shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Print the manual page, or write those of all commands
+    #[command(after_help = "Example:\n  tombolo man --out man1")]
+    Man {
+        /// Write a page for each command into this directory
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
 }
 
@@ -189,14 +215,15 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Subscription { command } => operate::subscription(command),
         Command::Retained { command } => operate::retained(command),
         Command::Status(status) => operate::status(status),
+        Command::Trace(trace) => operate::trace(trace),
         Command::Auth { command } => operate::auth(command),
+        Command::Completions { shell } => commands::completions(Cli::command(), shell),
+        Command::Man { out } => commands::man(Cli::command(), out.as_deref()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -234,5 +261,37 @@ mod tests {
         assert_eq!(exit("tombolo client list --format xml"), Exit::Usage);
         assert_eq!(exit("tombolo --version"), Exit::Ok);
         assert_eq!(exit("tombolo check --help"), Exit::Ok);
+    }
+
+    /// Every command that the help knows is known to the shells and has a manual page.
+    #[test]
+    fn completions_and_pages_are_made_from_the_commands() {
+        fn names(command: &clap::Command, path: &str, found: &mut Vec<(String, String)>) {
+            for sub in command.get_subcommands() {
+                let page = format!("{path}-{}", sub.get_name());
+                found.push((sub.get_name().to_owned(), page.clone()));
+                names(sub, &page, found);
+            }
+        }
+        let mut command = Cli::command();
+        command.build();
+        let mut commands = vec![];
+        names(&command, "tombolo", &mut commands);
+        assert!(commands.iter().any(|(_, page)| page == "tombolo-auth-key-create"), "{commands:?}");
+        for shell in Shell::value_variants() {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "tombolo", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            for (name, _) in &commands {
+                assert!(script.contains(name.as_str()), "{shell}: {name}");
+            }
+            assert!(script.contains("client"), "{shell}: no options");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        commands::man(Cli::command(), Some(&folder.path().join("man1"))).unwrap();
+        for (_, page) in &commands {
+            let text = std::fs::read_to_string(folder.path().join(format!("man1/{page}.1"))).unwrap();
+            assert!(text.contains("Example:"), "{page} has no example");
+        }
     }
 }

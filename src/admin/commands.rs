@@ -10,6 +10,8 @@ use crate::config::Settings;
 pub use self::acl::acl_check;
 pub use self::check::check;
 pub use self::demo::demo;
+pub use self::describe::completions;
+pub use self::describe::man;
 pub use self::key::key_create;
 pub use self::key::key_delete;
 pub use self::key::key_list;
@@ -26,14 +28,17 @@ pub use self::operate::subscription_list;
 pub use self::passwd::passwd_delete;
 pub use self::passwd::passwd_set;
 pub use self::serve::serve;
+pub use self::trace::trace;
 
 mod acl;
 mod check;
 mod demo;
+mod describe;
 mod key;
 mod operate;
 mod passwd;
 mod serve;
+mod trace;
 
 /// How the program ends (`interface.md` section 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -38,6 +38,7 @@ use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
 use crate::admin::base64;
+use crate::admin::http::lines::Lines;
 use crate::admin::http::query::Query;
 use crate::admin::rest::Access;
 use crate::admin::rest::Action;
@@ -51,6 +52,7 @@ use crate::admin::rest::ROUTES;
 use crate::admin::rest::ReloadRequests;
 use crate::admin::rest::Route;
 
+mod lines;
 pub mod query;
 mod socket;
 
@@ -176,6 +178,7 @@ async fn dispatch(
             .await
             .unwrap_or_else(|_| Err(internal("the request failed; the log says more"))),
         Action::Reload => reload(shared.state.reloads.as_ref()).await,
+        Action::Follow(handler) => handler(&shared.state, &call).map(Answer::Lines),
     }
 }
 
@@ -345,6 +348,10 @@ fn answer_response(answer: Answer) -> Response {
         Answer::Status(status, value) => json_response(status, &value),
         Answer::Text(status, kind, text) => (status, [(header::CONTENT_TYPE, kind)], text).into_response(),
         Answer::Nothing => StatusCode::NO_CONTENT.into_response(),
+        Answer::Lines(reader) => {
+            let body = Body::from_stream(Lines::new(reader));
+            ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+        }
     }
 }
 

@@ -119,7 +119,10 @@ impl Node {
     pub async fn stop(self) {
         // While we hold the data directory: a broker that starts after us makes its own.
         let _ = fs::remove_file(&self.socket_path);
+        let broker = Arc::clone(self.server.broker());
         self.server.stop().await;
+        // The ends of the last connections are in them.
+        broker.traces.close();
         self.stop_http.send_replace(true);
         for http in self.http {
             // It ends by itself within its own limit; a panic there is logged by the runtime.

@@ -88,7 +88,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// For a terminal: what a client chose must not move its cursor.
-fn shown(value: &Value) -> String {
+pub fn shown(value: &Value) -> String {
     plain(value).chars().fold(String::new(), |mut text, character| {
         if character.is_control() {
             text.extend(character.escape_default());

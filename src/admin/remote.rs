@@ -3,6 +3,8 @@
 
 use std::fmt;
 use std::io;
+use std::io::BufRead;
+use std::io::BufReader;
 use std::io::Read;
 use std::io::Write;
 use std::net::TcpStream;
@@ -23,6 +25,9 @@ use crate::admin::node::ADMIN_SOCKET;
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 /// The longest answer: ten thousand items of a page with the longest topics are below.
 const ANSWER_BYTES_MAX: u64 = 1 << 30;
+
+/// The head of an answer, or a refusal.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// `KEY:SECRET`, never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -116,6 +121,43 @@ impl Remote {
         let (status, body) = parse(&answer)
             .ok_or_else(|| Failure::new(Exit::Other, format!("{self}: the answer is not complete HTTP")))?;
         outcome(status, body)
+    }
+
+    /// Asks for lines and gives each of them to `told` until the broker ends them, which is the error then.
+    ///
+    /// # Errors
+    /// Why there are no more.
+    pub fn follow(
+        &self,
+        path: &str,
+        mut told: impl FnMut(&str) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let failed = |error: io::Error| Failure::new(Exit::Other, format!("{self}: {error}"));
+        let mut stream = self.connect()?;
+        stream.write_all(self.head("GET", path).as_bytes()).and_then(|()| stream.flush()).map_err(failed)?;
+        let mut lines = BufReader::new(stream.take(u64::MAX));
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let within = u64::try_from(HEAD_BYTES_MAX.saturating_sub(head.len())).unwrap_or(0);
+            if lines.by_ref().take(within).read_until(b'\n', &mut head).map_err(failed)? == 0 {
+                return Err(Failure::new(Exit::Other, format!("{self}: the answer is not complete HTTP")));
+            }
+        }
+        if !head.starts_with(b"HTTP/1.0 200") && !head.starts_with(b"HTTP/1.1 200") {
+            lines.take(HEAD_BYTES_MAX as u64).read_to_end(&mut head).map_err(failed)?;
+            let (status, body) = parse(&head).ok_or_else(|| {
+                Failure::new(Exit::Other, format!("{self}: the answer is not complete HTTP"))
+            })?;
+            return outcome(status, body).map(|_| ());
+        }
+        let mut line = String::new();
+        while lines.read_line(&mut line).map_err(failed)? > 0 {
+            if !line.trim().is_empty() {
+                told(line.trim_end())?;
+            }
+            line.clear();
+        }
+        Err(Failure::new(Exit::Other, "the broker ended the trace: it stops"))
     }
 
     fn head(&self, method: &str, path: &str) -> String {

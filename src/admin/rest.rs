@@ -17,6 +17,7 @@ use crate::admin::http::query::Query;
 use crate::admin::keys::Keys;
 use crate::broker::Broker;
 use crate::broker::inspect::Page;
+use crate::broker::trace::TraceReader;
 
 mod banned;
 mod clients;
@@ -25,6 +26,7 @@ mod openapi;
 mod pages;
 mod statistics;
 mod table;
+mod trace;
 
 pub(super) use self::table::ROUTES;
 
@@ -97,6 +99,8 @@ pub(super) enum Action {
     Aside(fn(&HttpState, &Call) -> Outcome),
     /// A reload of the configuration.
     Reload,
+    /// Lines that come as they are made, until either side ends.
+    Follow(fn(&HttpState, &Call) -> Result<TraceReader, Problem>),
 }
 
 /// One route.
@@ -135,7 +139,7 @@ pub(super) struct Call {
 pub(super) type Outcome = Result<Answer, Problem>;
 
 /// What is answered.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(super) enum Answer {
     /// 200 with JSON.
     Json(Value),
@@ -145,6 +149,8 @@ pub(super) enum Answer {
     Text(StatusCode, &'static str, String),
     /// 204.
     Nothing,
+    /// 200 with lines of JSON as they come.
+    Lines(TraceReader),
 }
 
 /// A request that was not carried out: `{"code", "message"}`.

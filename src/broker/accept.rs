@@ -33,6 +33,7 @@ use crate::broker::reasons;
 use crate::broker::reasons::ReasonStrings;
 use crate::broker::sessions::Attached;
 use crate::broker::threads::Mailbox;
+use crate::broker::trace::event::Party;
 use crate::config::settings::ListenerKind;
 use crate::config::settings::Network;
 use crate::config::settings::Role;
@@ -111,7 +112,14 @@ enum Refused {
     /// The first packet was no acceptable CONNECT.
     Decode(Transport, DecodeError),
     /// CONNECT was understood and refused.
-    Connect { transport: Transport, answer: Vec<u8>, reason: ReasonCode, label: RejectReason },
+    Connect {
+        transport: Transport,
+        answer: Vec<u8>,
+        reason: ReasonCode,
+        label: RejectReason,
+        client_id: Box<str>,
+        username: Option<Box<str>>,
+    },
 }
 
 /// Serves one connection to its end, on the thread that has this mailbox if there is more than one.
@@ -216,6 +224,8 @@ async fn open(
         answer: reasons::refusal(&asked, reason),
         reason,
         label,
+        client_id: asked.client_id.into(),
+        username: asked.username.map(Box::from),
     };
     let granted = broker.limits();
     let admitted = admit(broker, endpoint, &granted, peer, certificate, &asked).await;
@@ -256,6 +266,7 @@ async fn open(
         session_present = attached.session_present,
         "client connected"
     );
+    broker.trace_connect(&identity, clock::now());
     let greeting = greets(attached.session_present);
     broker.metrics.broker.packets_sent[PacketType::ConnAck].inc();
     let parts = Parts {
@@ -562,23 +573,31 @@ fn connack(
 async fn refuse(broker: &Broker, endpoint: &Endpoint, peer: PeerAddr, refused: Refused) {
     let listener = &*endpoint.id;
     let rejected = &broker.metrics.broker.connections_rejected;
+    let told = |client_id: &str, username: Option<&str>, reason: RejectReason, code| {
+        let party = Party { client_id, username, peer };
+        broker.trace_refused(party, listener, reason.name(), code, clock::now());
+    };
     match refused {
         Refused::Handshake(error) => {
             rejected[error.reject_reason()].inc();
+            told("", None, error.reject_reason(), None);
             tracing::warn!(%peer, listener, "connection refused: {error}");
         }
         Refused::Silent(transport, label) => {
             rejected[label].inc();
+            told("", None, label, None);
             tracing::debug!(%peer, listener, reason = label.name(), "connection closed before its CONNECT");
             drop(transport);
         }
         Refused::Decode(transport, error) => {
             rejected[decode_label(&error)].inc();
+            told("", None, decode_label(&error), Some(error.reason_code()));
             tracing::warn!(%peer, listener, "connection refused: {error}");
             say_no(broker, transport, answer_to_malformed(&error)).await;
         }
-        Refused::Connect { transport, answer, reason, label } => {
+        Refused::Connect { transport, answer, reason, label, client_id, username } => {
             rejected[label].inc();
+            told(&client_id, username.as_deref(), label, Some(reason));
             tracing::info!(%peer, listener, %reason, "CONNECT refused");
             say_no(broker, transport, answer).await;
         }

@@ -193,6 +193,7 @@ impl Connection {
             self.sent = 0;
             std::mem::swap(&mut self.unsent, &mut self.answers);
         }
+        let watched = (idle && self.broker.traces.is_on()).then(|| self.counts.tally.clone());
         let mut state = self.client.lock();
         if state.epoch != self.epoch || state.over {
             return Err(Close::Server(state.kicked.unwrap_or(ReasonCode::SessionTakenOver)));
@@ -216,6 +217,10 @@ impl Connection {
                 &mut self.counts.tally,
             );
             state.session.take_output(&mut self.unsent, now, &mut self.counts.tally);
+        }
+        drop(state);
+        if let Some(before) = watched {
+            self.broker.trace_drained(&self.publisher.identity, &before, &self.counts.tally, now);
         }
         Ok(())
     }
@@ -411,6 +416,7 @@ impl Connection {
     fn leave(&mut self, close: &Close) {
         self.report();
         close.log(&self.client.id);
+        self.broker.trace_disconnect(&self.publisher.identity, close, clock::now());
         self.broker.metrics.broker.disconnects[close.label()].inc();
         if let Close::Slow(reason) = close {
             let kind = if self.ingress.is_some() { ConsumerKind::Link } else { ConsumerKind::Client };

@@ -15,6 +15,8 @@ use crate::broker::identity::Identity;
 use crate::broker::shared::ClientKey;
 use crate::broker::shared::SharedGroup;
 use crate::broker::shared::Start;
+use crate::broker::trace::watch::Nobody;
+use crate::broker::trace::watch::Watch;
 use crate::config::settings::SharedStrategy;
 use crate::metrics::labels::DropReason;
 use crate::mqtt::packet::Version;
@@ -34,15 +36,17 @@ use crate::time::Now;
 pub enum Source<'a> {
     /// A client of ours, now or, for a Will, before.
     Client(&'a Identity, ClientKey),
-    /// A linked cluster: never forwarded again, so that nothing can go round.
-    Link,
+    /// The linked cluster of this name: never forwarded again, so that nothing can go round.
+    Link(&'a str),
+    /// This broker itself: not forwarded either.
+    Broker,
 }
 
 impl<'a> Source<'a> {
     fn key(&self) -> Option<ClientKey> {
         match self {
             Self::Client(_, key) => Some(*key),
-            Self::Link => None,
+            Self::Link(_) | Self::Broker => None,
         }
     }
 
@@ -51,7 +55,7 @@ impl<'a> Source<'a> {
     pub fn identity(&self) -> Option<&'a Identity> {
         match self {
             Self::Client(identity, _) => Some(identity),
-            Self::Link => None,
+            Self::Link(_) | Self::Broker => None,
         }
     }
 
@@ -94,6 +98,24 @@ impl Broker {
         tally: &mut Tally,
         refused: &mut Vec<usize>,
     ) -> Reached {
+        if self.is_watched(run) {
+            return self.deliver_watched(run.publications(), targets, source, now, tally, refused);
+        }
+        self.deliver_to(run, targets, source, now, tally, refused, &mut Nobody)
+    }
+
+    /// The same, and `watch` looks on.
+    #[expect(clippy::too_many_arguments, reason = "one delivery is the meeting point of all of these")]
+    pub(super) fn deliver_to(
+        &self,
+        run: &mut Run<'_, '_>,
+        targets: &Targets,
+        source: Source<'_>,
+        now: Now,
+        tally: &mut Tally,
+        refused: &mut Vec<usize>,
+        watch: &mut impl Watch,
+    ) -> Reached {
         let publisher = source.key();
         let mut matched = false;
         for target in &targets.clients {
@@ -106,11 +128,12 @@ impl Broker {
                 shared: None,
             };
             target.destination.deliver_run(run, &grant, now, tally);
+            watch.handed(&target.destination, tally);
         }
         if !targets.shared.is_empty() {
             let strategy = self.limits().shared_strategy;
             for group in &targets.shared {
-                matched |= deliver_shared(group, strategy, run.publications(), source, now, tally);
+                matched |= deliver_shared(group, strategy, run.publications(), source, now, tally, watch);
             }
         }
         let local = if matched { Reached::Somebody } else { Reached::Nobody };
@@ -122,7 +145,8 @@ impl Broker {
             self.links.turn_away(&targets.links, run.publications().len() as u64);
             return local;
         }
-        match self.links.forward(&targets.links, run.publications(), source, now, refused) {
+        let told = |cluster: &str, reached| watch.forwarded(cluster, reached);
+        match self.links.forward(&targets.links, run.publications(), source, now, refused, told) {
             Reached::Nobody => local,
             linked => linked,
         }
@@ -142,7 +166,15 @@ impl Broker {
             let group = parsed.and_then(|parsed| self.routes.group(parsed.filter, parsed.share?));
             let one = [owed.message.view()];
             let delivered = group.is_some_and(|group| {
-                deliver_shared(&group, SharedStrategy::RoundRobin, &one, Source::Link, now, &mut counts.tally)
+                deliver_shared(
+                    &group,
+                    SharedStrategy::RoundRobin,
+                    &one,
+                    Source::Broker,
+                    now,
+                    &mut counts.tally,
+                    &mut Nobody,
+                )
             });
             lost += u64::from(!delivered);
         }
@@ -176,6 +208,7 @@ fn deliver_shared(
     source: Source<'_>,
     now: Now,
     tally: &mut Tally,
+    watch: &mut impl Watch,
 ) -> bool {
     let mut frames = RunFrames::default();
     let mut matched = false;
@@ -192,6 +225,7 @@ fn deliver_shared(
         };
         let one = slice::from_ref(publication);
         member.destination.deliver_run(&mut Run::new(one, &mut frames, now), &grant, now, tally);
+        watch.handed(&member.destination, tally);
     }
     matched
 }

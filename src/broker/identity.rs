@@ -163,6 +163,14 @@ impl Policy {
     /// # Errors
     /// What denied it.
     pub fn authorize(&self, identity: &Identity, request: &Request<'_>) -> Result<(), Denied> {
+        self.decide(identity, request).map(|_| ())
+    }
+
+    /// The same, with what allowed it.
+    ///
+    /// # Errors
+    /// What denied it.
+    pub fn decide(&self, identity: &Identity, request: &Request<'_>) -> Result<DecidedBy, Denied> {
         confine(identity.bound_to.as_deref(), identity.role, request).map_err(Denied::Confined)?;
         let subject = Subject {
             client_id: &identity.client_id,
@@ -176,7 +184,7 @@ impl Policy {
         };
         let verdict = self.rules.authorize(&subject, request, self.no_match);
         match (verdict.permission, verdict.by) {
-            (Permission::Allow, _) => Ok(()),
+            (Permission::Allow, by) => Ok(by),
             (Permission::Deny, DecidedBy::Rule { line, .. }) => Err(Denied::Rule { line }),
             (Permission::Deny, _) => Err(Denied::NoMatch),
         }

@@ -163,7 +163,7 @@ impl<'a> Turn<'_, 'a> {
                     retain: false,
                     expiry: None,
                 };
-                self.connection.broker.publish_one(&reply, Source::Link, self.now);
+                self.connection.broker.publish_one(&reply, Source::Broker, self.now);
             }
             ControlDecision::Disconnect(violation) => {
                 let peer = self.connection.publisher.identity.bound_to.as_deref();
@@ -176,7 +176,7 @@ impl<'a> Turn<'_, 'a> {
 
     /// A forwarded message: to local subscribers only, acknowledged with whether there were any.
     fn forwarded(&mut self, ingress: &mut LinkIngress, link: Option<&Link>, publish: &Publish<'_>) {
-        let LinkIngress { entered, inflater, cache, frames, properties, .. } = ingress;
+        let LinkIngress { cluster, entered, inflater, cache, frames, properties, .. } = ingress;
         let view = link.map(Link::view);
         let decision = ingress::message(view.as_ref(), inflater, self.now, publish.payload);
         let code = match &decision {
@@ -190,7 +190,7 @@ impl<'a> Turn<'_, 'a> {
                 let reached = connection.broker.deliver(
                     &mut run,
                     targets,
-                    Source::Link,
+                    Source::Link(cluster),
                     self.now,
                     tally,
                     &mut Vec::new(),

@@ -418,7 +418,7 @@ impl Links {
     }
 
     /// Hands a run of messages to every link that wants them. The indices of messages that a link refused are
-    /// added to `refused`.
+    /// added to `refused`; `told` hears of every link.
     pub fn forward(
         &self,
         ids: &[LinkId],
@@ -426,12 +426,15 @@ impl Links {
         source: Source<'_>,
         now: Now,
         refused: &mut Vec<usize>,
+        mut told: impl FnMut(&str, Reached),
     ) -> Reached {
         let links = self.links.read();
         let mut all = Reached::Nobody;
-        for link in links.values().filter(|link| ids.contains(&link.id)) {
-            if link.forwarder.push_run(publications, source, now, refused) == Reached::Somebody {
-                all = Reached::Somebody;
+        for (name, link) in links.iter().filter(|(_, link)| ids.contains(&link.id)) {
+            let reached = link.forwarder.push_run(publications, source, now, refused);
+            told(name, reached);
+            if reached == Reached::Somebody {
+                all = reached;
             }
         }
         all

@@ -40,6 +40,7 @@ pub mod sweeper;
 pub mod sys;
 pub mod threads;
 pub mod topic_cache;
+pub mod trace;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -65,6 +66,7 @@ use crate::broker::routes::RouteTable;
 use crate::broker::sweeper::Sweeper;
 use crate::broker::sys::SysTopics;
 use crate::broker::threads::IoThread;
+use crate::broker::trace::Traces;
 use crate::config::settings::FlappingDetect;
 use crate::config::settings::OverloadProtection;
 use crate::config::settings::Settings;
@@ -192,6 +194,8 @@ pub struct Broker {
     pub links: Links,
     /// Everything that is counted.
     pub metrics: Arc<Metrics>,
+    /// What operators follow.
+    pub traces: Arc<Traces>,
     /// How clients prove who they are.
     pub authentication: Authentication,
     /// Who is kept out.

@@ -173,6 +173,12 @@ impl<'c, 'a> Turn<'c, 'a> {
         for entry in &subscribe.filters {
             let reason = self.subscribe_one(entry, id, &mut replays)?;
             reasons.push(self.sayable(reason, entry.options.qos));
+            let answer = self.subscribe_one(entry, id, &mut replays);
+            let reason = answer.as_ref().map_or_else(Close::reason, |reason| Some(*reason));
+            let Connection { broker, publisher, .. } = &*self.connection;
+            let told = reason.unwrap_or(ReasonCode::UnspecifiedError);
+            broker.trace_subscribe(&publisher.identity, entry.filter, entry.options.qos, told, self.now);
+            reasons.push(answer?);
         }
         let text = reasons.iter().find_map(|reason| reasons::of_subscribe(*reason));
         self.answer(text, Label::SubAck, |properties| {
@@ -280,7 +286,10 @@ impl<'c, 'a> Turn<'c, 'a> {
                 // [MQTT-3.10.4-2]: no further message is added, retained ones included.
                 connection.replays.retain(|replay| replay.filter() != parsed.filter);
             }
-            reasons.push(if existed { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted });
+            let reason = if existed { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted };
+            let Connection { broker, publisher, .. } = &*connection;
+            broker.trace_unsubscribe(&publisher.identity, filter, reason, self.now);
+            reasons.push(reason);
         }
         self.answer(None, Label::UnsubAck, |properties| {
             Packet::UnsubAck(UnsubAck {

@@ -20,6 +20,7 @@ use crate::broker::identity::Identity;
 use crate::broker::packets::Turn;
 use crate::broker::reasons;
 use crate::broker::topic_cache::TopicCache;
+use crate::broker::trace::event::Facts;
 use crate::config::settings::DenyAction;
 use crate::metrics::labels::DropReason;
 use crate::metrics::labels::PacketType as Label;
@@ -117,13 +118,9 @@ impl<'a> Turn<'_, 'a> {
         if publish.qos == QoS::ExactlyOnce && !self.is_new(&publish)? {
             return Ok(());
         }
-        let Ok(targets) = verdict else {
-            self.connection.counts.denied += 1;
-            if self.policy.deny_action == DenyAction::Disconnect {
-                return Err(Close::Violation(ReasonCode::NotAuthorized, "not authorized to publish"));
-            }
-            self.refuse(&publish, ReasonCode::NotAuthorized);
-            return Ok(());
+        let targets = match verdict {
+            Ok(targets) => targets,
+            Err(denied) => return self.deny(&topic, &publish, denied),
         };
         if self.overloaded {
             self.shed(&publish);
@@ -149,6 +146,19 @@ impl<'a> Turn<'_, 'a> {
             answer: publish.packet_id.map(|id| (publish.qos, id)),
         };
         self.gather(pending, targets);
+        Ok(())
+    }
+
+    /// What the ACL denies.
+    fn deny(&mut self, topic: &str, publish: &Publish<'_>, denied: Denied) -> Result<(), Close> {
+        self.connection.counts.denied += 1;
+        let facts = Facts { qos: publish.qos, retain: publish.retain, payload_bytes: publish.payload.len() };
+        let Connection { broker, publisher, .. } = &*self.connection;
+        broker.trace_denied(&publisher.identity, topic, facts, denied, self.now);
+        if self.policy.deny_action == DenyAction::Disconnect {
+            return Err(Close::Violation(ReasonCode::NotAuthorized, "not authorized to publish"));
+        }
+        self.refuse(publish, ReasonCode::NotAuthorized);
         Ok(())
     }
 
@@ -271,6 +281,8 @@ impl<'a> Turn<'_, 'a> {
         };
         let connection = &*self.connection;
         let identity = &connection.publisher.identity;
+        let seen = Publication { topic, ..publication };
+        connection.broker.trace_delayed(&seen, Source::Client(identity, connection.client.key), self.now);
         if !connection.broker.delay(&delay, &publication, identity, connection.client.key) {
             return self.refuse(publish, ReasonCode::QuotaExceeded);
         }

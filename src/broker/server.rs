@@ -148,6 +148,7 @@ impl Server {
             retained: RetainedStore::new(RETAINED_MAX),
             links: Links::default(),
             metrics: Arc::new(Metrics::new(now)),
+            traces: Arc::default(),
             authentication: Authentication::new(material.credentials),
             banned: Banned::default(),
             load: Load::default(),

@@ -120,7 +120,7 @@ impl Broker {
             expiry: None,
         };
         // As if a link had brought it: not forwarded.
-        self.publish_one(&publication, Source::Link, now);
+        self.publish_one(&publication, Source::Broker, now);
     }
 }
 

@@ -10,3 +10,4 @@ mod commands;
 mod descriptors;
 mod node;
 mod rest;
+mod trace;

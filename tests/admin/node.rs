@@ -15,10 +15,12 @@ use tombolo::admin::node::ADMIN_SOCKET;
 use tombolo::admin::node::Node;
 use tombolo::admin::rest::Reloaded;
 use tombolo::config::settings::Settings;
+use tombolo::mqtt::packet::Connect;
 use tombolo::mqtt::packet::Version;
 
 use crate::harness::Client;
 use crate::harness::Got;
+use crate::harness::LIMIT;
 use crate::harness::Setup;
 use crate::harness::hello;
 
@@ -63,10 +65,17 @@ impl Running {
 
     /// A connected client.
     pub(crate) async fn join(&self, version: Version, id: &str) -> Client {
+        let (client, answer) = self.join_as(&hello(version, id)).await;
+        assert_eq!(answer, Got::ConnAck(false, 0));
+        client
+    }
+
+    /// A client and the answer to its CONNECT.
+    pub(crate) async fn join_as(&self, connect: &Connect<'_>) -> (Client, Got) {
         let address = self.node.server().address("tcp:default").unwrap();
         let mut client = Client::over(TcpStream::connect(address).await.unwrap());
-        assert_eq!(client.connect(&hello(version, id)).await, Got::ConnAck(false, 0));
-        client
+        let answer = client.connect(connect).await;
+        (client, answer)
     }
 
     /// A request on the port, with the key.
@@ -96,7 +105,7 @@ impl Running {
     }
 }
 
-fn head(method: &str, path: &str, key: Option<&str>, body: Option<(&str, &str)>) -> String {
+pub(crate) fn head(method: &str, path: &str, key: Option<&str>, body: Option<(&str, &str)>) -> String {
     let mut head = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n");
     if let Some(key) = key {
         head += &format!("Authorization: Basic {}\r\n", base64::encode(key.as_bytes()));
@@ -114,4 +123,14 @@ async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str
     stream.read_to_string(&mut answer).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").expect("a complete answer");
     Answer(head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// Waits for something that nobody announces.
+pub(crate) async fn eventually(what: &str, happened: impl Fn() -> bool) {
+    let waiting = async {
+        while !happened() {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(LIMIT, waiting).await.is_ok(), "{what}");
 }

@@ -71,6 +71,8 @@ async fn every_documented_path_answers() {
     for (path, methods) in docs["paths"].as_object().unwrap() {
         let concrete = path.replace("{clientid}", "nobody").replace("{topic}", "no/thing");
         let concrete = concrete.replace("{as}", "peerhost_net").replace("{who}", "10.0.0.0/8");
+        // A trace that is none, as one that runs does not end.
+        let concrete = if path.ends_with("/stream") { concrete + "?topic=a%23" } else { concrete };
         for (method, operation) in methods.as_object().unwrap() {
             let answer = running.ask(&method.to_uppercase(), &concrete).await;
             let documented = operation["responses"].as_object().unwrap();

@@ -1,5 +1,9 @@
 //! What crosses a link, and what does not.
 
+use std::future::poll_fn;
+
+use tombolo::broker::server::Server;
+use tombolo::broker::trace::event::Filter;
 use tombolo::mqtt::packet::Publish;
 use tombolo::mqtt::packet::SubscriptionOptions;
 use tombolo::mqtt::packet::Version;
@@ -218,4 +222,27 @@ async fn the_order_of_each_publisher_is_kept() {
         next[number] += 1;
     }
     assert_eq!(next, [20; 10]);
+}
+
+#[tokio::test]
+async fn a_trace_of_a_link_shows_what_goes_to_it_and_what_comes_from_it() {
+    let pair = Pair::start(&EVERYTHING).await;
+    let mut subscriber = join(&pair.b, Version::V5, "s").await;
+    let mut publisher = join(&pair.a, Version::V5, "p").await;
+    subscriber.subscribe("wanted", Q1).await;
+    pair.wanted(&pair.a, 1).await;
+    let follow = |server: &Server, link| {
+        let filter = Filter::parse(None, Some("#"), None, Some(link)).unwrap();
+        server.broker().traces.start(filter).unwrap()
+    };
+    let (mut there, mut here) = (follow(&pair.a, "B"), follow(&pair.b, "A"));
+    publisher.publish("here", b"x", Q1).await;
+    publisher.publish("wanted", b"x", Q1).await;
+    assert_eq!(subscriber.receive().await.text(), "x");
+    let lines = poll_fn(|cx| there.poll_lines(cx)).await.unwrap();
+    let expected = r#""event":"forwarded","link":"B","from_clientid":"p","topic":"wanted","qos":1"#;
+    assert!(lines.lines().count() == 1 && lines.contains(expected), "{lines}");
+    let lines = poll_fn(|cx| here.poll_lines(cx)).await.unwrap();
+    assert!(lines.contains(r#""event":"publish","link":"A","topic":"wanted""#), "{lines}");
+    assert!(lines.contains(r#""event":"delivered","clientid":"s""#), "{lines}");
 }

@@ -13,6 +13,7 @@ use crate::admin::output::Format;
 use crate::admin::remote::Credentials;
 use crate::admin::remote::Remote;
 use crate::admin::remote::Url;
+use crate::config;
 
 /// Which broker.
 #[derive(Debug, Args)]
@@ -228,6 +229,41 @@ pub struct Status {
     pub shown: Shown,
 }
 
+/// `trace`
+#[derive(Debug, Args)]
+pub struct Trace {
+    /// Only what this client does and what becomes of its messages
+    #[arg(long, value_name = "ID")]
+    pub client: Option<String>,
+    /// Only messages whose topics match this filter, and subscriptions that have a topic in common with it
+    #[arg(long, value_name = "FILTER")]
+    pub topic: Option<String>,
+    /// Only clients from this address or block of addresses, such as 10.0.0.0/8
+    #[arg(long, value_name = "CIDR")]
+    pub address: Option<String>,
+    /// Only what comes from and goes to this linked cluster
+    #[arg(long, value_name = "NAME")]
+    pub link: Option<String>,
+    /// End after this time, such as 30s; otherwise at Ctrl-C
+    #[arg(long = "for", value_name = "TIME", value_parser = config::duration)]
+    pub time: Option<Duration>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Lines::Text)]
+    pub format: Lines,
+    /// Which broker.
+    #[command(flatten)]
+    pub broker: Broker,
+}
+
+/// How events are printed, one on each line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Lines {
+    /// For people
+    Text,
+    /// As the broker sends them
+    Json,
+}
+
 /// `auth …`
 #[derive(Debug, Subcommand)]
 pub enum AuthCommand {
@@ -325,6 +361,13 @@ pub fn retained(command: RetainedCommand) -> Result<(), Failure> {
 /// Runs `status`.
 pub fn status(status: Status) -> Result<(), Failure> {
     commands::status(&status.broker.remote(), status.shown.format)
+}
+
+/// Runs `trace`.
+pub fn trace(trace: Trace) -> Result<(), Failure> {
+    let Trace { client, topic, address, link, time, format, broker } = trace;
+    let conditions = [("clientid", client), ("topic", topic), ("ip_address", address), ("link", link)];
+    commands::trace(broker.remote(), &conditions, time, format)
 }
 
 /// Runs `auth …`.

@@ -20,7 +20,7 @@ use tokio::time::Sleep;
 
 /// Connections at a time; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 256;
-/// A connection from which nothing is read for so long is closed.
+/// A connection on which nothing is read or written for so long is closed.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) struct BoundedListener<L> {
@@ -74,7 +74,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for BoundedStream<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for BoundedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
+        let polled = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        if polled.is_ready() {
+            // An answer may go on for longer than that.
+            let deadline = Instant::now() + IDLE_LIMIT;
+            self.idle.as_mut().reset(deadline);
+        }
+        polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

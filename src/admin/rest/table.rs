@@ -11,6 +11,7 @@ use super::messages;
 use super::openapi;
 use super::pages;
 use super::statistics;
+use super::trace;
 
 /// What a route has unless it says otherwise.
 const GET: Route = Route {
@@ -188,6 +189,14 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
         about: "What was counted since the start",
         query: &[statistics::AGGREGATE],
         action: Action::Now(statistics::metrics),
+        ..GET
+    },
+    Route {
+        path: "/api/v5/trace/stream",
+        about: "What happens from now on, one JSON object per line; empty lines say that nothing did",
+        query: &[trace::TRACE_FILTERS],
+        answers: &[(200, "Events, until either side closes"), (503, "As many traces run as there may be")],
+        action: Action::Follow(trace::follow),
         ..GET
     },
     Route {

@@ -250,7 +250,10 @@ fn what_is_not_forwarded_is_counted() {
     assert_eq!(push(&link_only, &[late], now), Reached::Nobody);
     assert_eq!(dropped(&link_only, LinkDropReason::Expired), 1);
     let from_link = [publication("open/1", b"", QoS::AtLeastOnce)];
-    assert_eq!(link_only.forwarder.push_run(&from_link, Source::Link, now, &mut Vec::new()), Reached::Nobody);
+    assert_eq!(
+        link_only.forwarder.push_run(&from_link, Source::Link("C"), now, &mut Vec::new()),
+        Reached::Nobody
+    );
 
     let mut disabled = settings(Vec::new());
     disabled.enable = false;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 /// An address and how many of its leading bits count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,15 @@ impl Network {
             }
             _ => false,
         }
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    /// An address, or a block such as `10.0.0.0/8`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        crate::config::units::network(text)
     }
 }
 
