@@ -34,6 +34,31 @@ def case(function):
     return function
 
 
+# What each client is to do in each version that it speaks.
+FEATURES = ["qos", "retained", "will", "shared", "session", "large"]
+VERSIONS = ["3.1", "3.1.1", "5"]
+CLIENTS = ["mosquitto", "paho", "mqtt.js over TCP", "mqtt.js over WebSocket", "rumqttc"]
+# Close below the broker's default `mqtt.max_packet_size`, which is 1 MiB.
+LARGE = 1024 * 1024 - 256
+CELLS = {}
+
+
+def cells(client, feature, versions):
+    """Registers a test of one feature for each version: `function(broker, version)`."""
+
+    def register(function):
+        for version in versions:
+            def cell(broker, version=version):
+                function(broker, version)
+
+            cell.__module__, cell.__name__ = function.__module__, f"{function.__name__}[{client} {version}]"
+            CELLS[client, version, feature] = cell
+            CASES.append(cell)
+        return function
+
+    return register
+
+
 def expect(condition, message):
     if not condition:
         raise Failed(message)

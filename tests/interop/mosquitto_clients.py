@@ -2,9 +2,12 @@
 
 import re
 
-from harness import Process, case, expect, expect_equal, need, run
+from pathlib import Path
 
-VERSIONS = ["mqttv31", "mqttv311", "mqttv5"]
+from harness import LARGE, VERSIONS as MATRIX, Process, case, cells, expect, expect_equal, need, run
+
+NAMES = dict(zip(MATRIX, ["mqttv31", "mqttv311", "mqttv5"]))
+VERSIONS = list(NAMES.values())
 FORMAT = "MESSAGE %t %q %r %p"
 
 
@@ -42,18 +45,16 @@ def publish(broker, topic, payload, *options, version="mqttv5", qos=0, port=None
     expect_equal(code, 0, f"mosquitto_pub {version}: {output}")
 
 
-@case
-def every_version_reaches_every_version_at_every_qos(broker):
-    """A message keeps the lower QoS of publisher and subscriber."""
-    for receiving in VERSIONS:
-        topic = f"mosquitto/matrix/{receiving}"
-        subscriber = Subscriber(broker, f"{topic}/+", version=receiving, count=9)
-        wanted = []
-        for sending in VERSIONS:
-            for qos in (0, 1, 2):
-                publish(broker, f"{topic}/{sending}", f"qos {qos}", version=sending, qos=qos)
-                wanted.append((f"{topic}/{sending}", str(qos), "0", f"qos {qos}"))
-        expect_equal(subscriber.take(9), wanted, receiving)
+@cells("mosquitto", "qos", MATRIX)
+def every_version_is_reached_at_every_qos(broker, version):
+    topic, receiving = f"mosquitto/matrix/{version}", NAMES[version]
+    subscriber = Subscriber(broker, f"{topic}/+", version=receiving, count=9)
+    wanted = []
+    for sending in VERSIONS:
+        for qos in (0, 1, 2):
+            publish(broker, f"{topic}/{sending}", f"qos {qos}", version=sending, qos=qos)
+            wanted.append((f"{topic}/{sending}", str(qos), "0", f"qos {qos}"))
+    expect_equal(subscriber.take(9), wanted, receiving)
 
 
 @case
@@ -65,42 +66,59 @@ def a_subscriber_lowers_the_qos(broker):
         expect_equal(subscriber.take(1), [(topic, str(qos), "0", "x")], "granted QoS")
 
 
-@case
-def retained_messages_are_kept_and_removed(broker):
-    for version in VERSIONS:
-        topic = f"mosquitto/retained/{version}"
-        publish(broker, topic, "kept", "-r", version=version, qos=1)
-        subscriber = Subscriber(broker, topic, version=version, count=1)
-        expect_equal(subscriber.take(1), [(topic, "1", "1", "kept")], version)
-        arguments = [need("mosquitto_pub"), "-h", "127.0.0.1", "-p", str(broker.port), "-V", version]
-        code, output = run(*arguments, "-t", topic, "-n", "-r", "-q", "1")
-        expect_equal(code, 0, f"removal: {output}")
-        # Nothing retained: the first message is the one published afterwards.
-        subscriber = Subscriber(broker, topic, version=version, count=1)
-        publish(broker, topic, "later", version=version)
-        expect_equal(subscriber.take(1), [(topic, "0", "0", "later")], f"{version} after removal")
+@cells("mosquitto", "retained", MATRIX)
+def retained_messages_are_kept_and_removed(broker, version):
+    version = NAMES[version]
+    topic = f"mosquitto/retained/{version}"
+    publish(broker, topic, "kept", "-r", version=version, qos=1)
+    subscriber = Subscriber(broker, topic, version=version, count=1)
+    expect_equal(subscriber.take(1), [(topic, "1", "1", "kept")], version)
+    arguments = [need("mosquitto_pub"), "-h", "127.0.0.1", "-p", str(broker.port), "-V", version]
+    code, output = run(*arguments, "-t", topic, "-n", "-r", "-q", "1")
+    expect_equal(code, 0, f"removal: {output}")
+    # Nothing retained: the first message is the one published afterwards.
+    subscriber = Subscriber(broker, topic, version=version, count=1)
+    publish(broker, topic, "later", version=version)
+    expect_equal(subscriber.take(1), [(topic, "0", "0", "later")], f"{version} after removal")
 
 
-@case
-def a_will_is_published_when_a_client_vanishes(broker):
-    for version in VERSIONS:
-        topic = f"mosquitto/will/{version}"
-        subscriber = Subscriber(broker, topic, version=version, count=1)
-        options = ["--will-topic", topic, "--will-payload", "gone", "--will-qos", "1", "-i", f"will-{version}"]
-        vanishing = Subscriber(broker, "mosquitto/will/nothing", version=version, options=options)
-        vanishing.vanish()
-        expect_equal(subscriber.take(1), [(topic, "1", "0", "gone")], version)
+@cells("mosquitto", "will", MATRIX)
+def a_will_is_published_when_a_client_vanishes(broker, version):
+    version = NAMES[version]
+    topic = f"mosquitto/will/{version}"
+    subscriber = Subscriber(broker, topic, version=version, count=1)
+    options = ["--will-topic", topic, "--will-payload", "gone", "--will-qos", "1", "-i", f"will-{version}"]
+    vanishing = Subscriber(broker, "mosquitto/will/nothing", version=version, options=options)
+    vanishing.vanish()
+    expect_equal(subscriber.take(1), [(topic, "1", "0", "gone")], version)
 
 
-@case
-def a_shared_subscription_gives_each_message_to_one_member(broker):
-    for version in ["mqttv311", "mqttv5"]:
-        topic = f"mosquitto/shared/{version}"
-        members = [Subscriber(broker, f"$share/group/{topic}", version=version, count=5) for _ in range(2)]
-        run(*[need("mosquitto_pub"), "-h", "127.0.0.1", "-p", str(broker.port), "-V", version, "-t", topic, "-q", "1",
-              "-l"], stdin="".join(f"{number}\n" for number in range(10)))
-        payloads = [message[3] for member in members for message in member.take(5)]
-        expect_equal(sorted(payloads), sorted(str(number) for number in range(10)), version)
+@cells("mosquitto", "shared", MATRIX)
+def a_shared_subscription_gives_each_message_to_one_member(broker, version):
+    version = NAMES[version]
+    topic = f"mosquitto/shared/{version}"
+    members = [Subscriber(broker, f"$share/group/{topic}", version=version, count=5) for _ in range(2)]
+    run(*[need("mosquitto_pub"), "-h", "127.0.0.1", "-p", str(broker.port), "-V", version, "-t", topic, "-q", "1",
+          "-l"], stdin="".join(f"{number}\n" for number in range(10)))
+    payloads = [message[3] for member in members for message in member.take(5)]
+    expect_equal(sorted(payloads), sorted(str(number) for number in range(10)), version)
+
+
+@cells("mosquitto", "large", MATRIX)
+def a_large_payload_arrives_whole(broker, version):
+    topic = f"mosquitto/large/{version}"
+    file = Path(broker.dir, "large")
+    file.write_bytes(b"x" * LARGE)
+    subscriber = Process("stdbuf", "-oL", need("mosquitto_sub"), "-h", "127.0.0.1", "-p", str(broker.port), "-V",
+                         NAMES[version], "-q", "2", "-d", "-t", topic, "-C", "3", "-F", "MESSAGE %q %l")
+    subscriber.wait_line(r"^Subscribed|received SUBACK")
+    for qos in ("0", "1", "2"):
+        code, output = run(need("mosquitto_pub"), "-h", "127.0.0.1", "-p", str(broker.port), "-V", NAMES[version], "-t",
+                           topic, "-q", qos, "-f", str(file))
+        expect_equal(code, 0, f"mosquitto_pub: {output}")
+    _, lines = subscriber.wait()
+    found = [line.split(" ")[1:] for line in lines if line.startswith("MESSAGE ")]
+    expect_equal(found, [[qos, str(LARGE)] for qos in ("0", "1", "2")], "QoS and length")
 
 
 @case
@@ -115,16 +133,17 @@ def many_messages_come_in_order(broker):
         expect_equal(payloads, [str(number) for number in range(1000)], f"order at QoS {qos}")
 
 
-@case
-def a_session_without_clean_start_gets_what_it_missed(broker):
-    for version, resume in [("mqttv31", ["-c"]), ("mqttv311", ["-c"]), ("mqttv5", ["-c", "-x", "600"])]:
-        topic = f"mosquitto/missed/{version}"
-        options = ["-i", f"missed-{version}", *resume]
-        Subscriber(broker, topic, version=version, options=options).vanish()
-        for qos in (1, 2):
-            publish(broker, topic, f"missed {qos}", version=version, qos=qos)
-        again = Subscriber(broker, topic, version=version, count=2, options=options)
-        expect_equal([message[3] for message in again.take(2)], ["missed 1", "missed 2"], version)
+@cells("mosquitto", "session", MATRIX)
+def a_session_without_clean_start_gets_what_it_missed(broker, version):
+    resume = ["-c", "-x", "600"] if version == "5" else ["-c"]
+    version = NAMES[version]
+    topic = f"mosquitto/missed/{version}"
+    options = ["-i", f"missed-{version}", *resume]
+    Subscriber(broker, topic, version=version, options=options).vanish()
+    for qos in (1, 2):
+        publish(broker, topic, f"missed {qos}", version=version, qos=qos)
+    again = Subscriber(broker, topic, version=version, count=2, options=options)
+    expect_equal([message[3] for message in again.take(2)], ["missed 1", "missed 2"], version)
 
 
 @case

@@ -1,17 +1,20 @@
-// Talks to a broker with mqtt.js: node mqttjs.cjs FOLDER-OF-NODE_MODULES URL PROTOCOL-VERSION
+// Talks to a broker with mqtt.js: node mqttjs.cjs FOLDER-OF-NODE_MODULES URL PROTOCOL-VERSION PART
 'use strict'
 
 const assert = require('node:assert')
 const { createRequire } = require('node:module')
 
 const LIMIT_MS = 20000
-const [folder, url, versionText] = process.argv.slice(2)
+// Close below the broker's default `mqtt.max_packet_size`, which is 1 MiB.
+const LARGE = 1024 * 1024 - 256
+const [folder, url, versionText, part] = process.argv.slice(2)
 const mqtt = createRequire(`${folder}/`)('mqtt')
 const protocolVersion = Number(versionText)
 const base = `mqttjs/${url.split(':')[0]}/${protocolVersion}`
 
 async function open (options = {}) {
-  return mqtt.connectAsync(url, { protocolVersion, reconnectPeriod: 0, ...options })
+  const protocolId = protocolVersion === 3 ? 'MQIsdp' : 'MQTT'
+  return mqtt.connectAsync(url, { protocolVersion, protocolId, reconnectPeriod: 0, ...options })
 }
 
 function collect (client, count) {
@@ -53,17 +56,17 @@ async function retained () {
 
 async function large () {
   const client = await open()
-  const coming = collect(client, 1)
-  await client.subscribeAsync(`${base}/large`, { qos: 1 })
-  const payload = 'x'.repeat(500000)
-  await client.publishAsync(`${base}/large`, payload, { qos: 1 })
-  assert.strictEqual((await coming)[0].payload, payload)
+  const coming = collect(client, 3)
+  await client.subscribeAsync(`${base}/large`, { qos: 2 })
+  const payloads = ['a', 'b', 'c'].map((letter) => letter.repeat(LARGE))
+  for (const qos of [0, 1, 2]) await client.publishAsync(`${base}/large`, payloads[qos], { qos })
+  const found = (await coming).map(({ payload }) => payload)
+  assert.ok(found.every((payload, index) => payload === payloads[index]), 'another payload')
   client.removeAllListeners('close')
   await client.endAsync()
 }
 
 async function properties () {
-  if (protocolVersion !== 5) return
   const client = await open({ properties: { topicAliasMaximum: 5, receiveMaximum: 10 }, autoUseTopicAlias: true })
   const coming = collect(client, 2)
   await client.subscribeAsync(`${base}/properties`, { qos: 1, properties: { subscriptionIdentifier: 7 } })
@@ -102,19 +105,62 @@ async function will () {
   await watcher.endAsync()
 }
 
+async function shared () {
+  const members = [await open(), await open()]
+  const coming = members.map((member) => collect(member, 5))
+  for (const member of members) await member.subscribeAsync(`$share/group/${base}/shared`, { qos: 1 })
+  const publisher = await open()
+  for (let number = 0; number < 10; number++) await publisher.publishAsync(`${base}/shared`, `${number}`, { qos: 1 })
+  const found = (await Promise.all(coming)).flat().map(({ payload }) => Number(payload))
+  assert.deepStrictEqual(found.sort(), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+  for (const client of [...members, publisher]) {
+    client.removeAllListeners('close')
+    await client.endAsync()
+  }
+}
+
+async function session () {
+  const lasting = {
+    clientId: `mqttjs-${url.split(':')[0]}-${protocolVersion}`,
+    clean: false,
+    ...(protocolVersion === 5 ? { properties: { sessionExpiryInterval: 600 } } : {})
+  }
+  const first = await open(lasting)
+  await first.subscribeAsync(`${base}/session/+`, { qos: 2 })
+  await first.endAsync()
+  const other = await open()
+  const sent = Array.from({ length: 40 }, (_, number) => `${number}`)
+  for (const [number, payload] of sent.entries()) {
+    await other.publishAsync(`${base}/session/${number % 3}`, payload, { qos: 1 + number % 2 })
+  }
+  // Handlers first: what waits comes right behind CONNACK.
+  const again = mqtt.connect(url, {
+    protocolVersion, protocolId: protocolVersion === 3 ? 'MQIsdp' : 'MQTT', reconnectPeriod: 0, ...lasting
+  })
+  const connected = new Promise((resolve) => again.on('connect', resolve))
+  const coming = collect(again, sent.length)
+  // CONNACK of 3.1 has no Session Present.
+  if (protocolVersion !== 3) assert.strictEqual((await connected).sessionPresent, true)
+  // In order, for each QoS: this client passes a message of QoS 2 on at its PUBREL, behind later ones of QoS 1.
+  const found = await coming
+  for (const qos of [1, 2]) {
+    const payloads = found.filter((message) => message.qos === qos).map(({ payload }) => payload)
+    assert.deepStrictEqual(payloads, sent.filter((_, number) => 1 + number % 2 === qos))
+  }
+  for (const client of [again, other]) {
+    client.removeAllListeners('close')
+    await client.endAsync()
+  }
+}
+
 setTimeout(() => {
   console.error('not done in time')
   process.exit(1)
 }, LIMIT_MS).unref()
 
-async function main () {
-  for (const part of [everyQoS, retained, large, properties, will]) {
-    console.log(part.name)
-    await part()
-  }
-}
+const parts = { qos: everyQoS, retained, will, shared, session, large, properties }
 
-main().then(() => {
+parts[part]().then(() => {
   console.log('ok')
   process.exit(0)
 }, (error) => {

@@ -1,33 +1,37 @@
-"""mqtt.js, in a process of its own that runs `mqttjs.cjs` and prints `ok` or what went wrong."""
+"""mqtt.js, in a process of its own that runs one part of `mqttjs.cjs` and prints `ok` or what went wrong."""
 
 import os
 
-from harness import HERE, Skipped, case, expect, need, run
+from harness import FEATURES, HERE, VERSIONS, Skipped, case, cells, expect, need, run
+
+SCHEMES = {"mqtt.js over TCP": ("mqtt", "tcp"), "mqtt.js over WebSocket": ("ws", "ws")}
+LEVELS = dict(zip(VERSIONS, (3, 4, 5)))
 
 
-def talk(broker, scheme, port, version):
+def talk(broker, client, version, part):
     folder = os.environ.get("INTEROP_NODE", "")
     if not folder:
         raise Skipped("mqtt.js is not installed")
-    code, output = run(need("node"), str(HERE / "mqttjs.cjs"), folder, f"{scheme}://127.0.0.1:{port}/mqtt", str(version))
+    scheme, listener = SCHEMES[client]
+    url = f"{scheme}://127.0.0.1:{broker.ports[listener]}/mqtt"
+    code, output = run(need("node"), str(HERE / "mqttjs.cjs"), folder, url, str(LEVELS[version]), part)
     expect(code == 0 and "ok" in output, "\n    ".join(["mqtt.js:", *output[-15:]]))
 
 
-@case
-def over_tcp_311(broker):
-    talk(broker, "mqtt", broker.ports["tcp"], 4)
+def register(client, feature):
+    def talks(broker, version):
+        talk(broker, client, version, feature)
+
+    talks.__name__ = feature
+    cells(client, feature, VERSIONS)(talks)
+
+
+for name in SCHEMES:
+    for part in FEATURES:
+        register(name, part)
 
 
 @case
-def over_tcp_5(broker):
-    talk(broker, "mqtt", broker.ports["tcp"], 5)
-
-
-@case
-def over_websocket_311(broker):
-    talk(broker, "ws", broker.ports["ws"], 4)
-
-
-@case
-def over_websocket_5(broker):
-    talk(broker, "ws", broker.ports["ws"], 5)
+def properties_and_aliases(broker):
+    for client in SCHEMES:
+        talk(broker, client, "5", "properties")

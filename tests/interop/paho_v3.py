@@ -5,19 +5,6 @@ import paho.mqtt.client as mqtt
 from harness import case, expect, expect_equal
 from peer import Peer
 
-VERSIONS = [mqtt.MQTTv311, mqtt.MQTTv31]
-
-
-@case
-def every_qos(broker):
-    for version in VERSIONS:
-        peer = Peer(broker, version=version, client_id=f"v3-{version}")
-        peer.subscribe(f"v3/{version}/#", 2)
-        for qos in (0, 1, 2):
-            peer.publish(f"v3/{version}/{qos}", str(qos), qos)
-            expect_equal(peer.take(), (f"v3/{version}/{qos}", qos, False, str(qos)), "message")
-        peer.close()
-
 
 @case
 def an_unacknowledged_message_comes_again(broker):

@@ -9,16 +9,6 @@ from peer import Peer, properties
 
 
 @case
-def every_qos(broker):
-    peer = Peer(broker)
-    peer.subscribe("v5/qos/#", 2)
-    for qos in (0, 1, 2):
-        peer.publish(f"v5/qos/{qos}", str(qos), qos)
-        expect_equal(peer.take(), (f"v5/qos/{qos}", qos, False, str(qos)), "message")
-    peer.close()
-
-
-@case
 def a_client_without_an_identifier_gets_one(broker):
     peer = Peer(broker, client_id="")
     expect(len(peer.properties.AssignedClientIdentifier) > 0, "no Assigned Client Identifier")

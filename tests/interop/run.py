@@ -3,7 +3,8 @@
 
     python3 tests/interop/run.py --broker target/debug/tombolo [NAME...]
 
-Peers: mosquitto (clients, and a broker that bridges to us), paho-mqtt, aiomqtt, mqtt.js. One that is not installed is skipped.
+Peers: mosquitto (clients, and a broker that bridges to us), paho-mqtt, aiomqtt, mqtt.js, rumqttc. One that is not installed is
+skipped. `harness.FEATURES` is what each client does in each version; what one cannot do is in GAPS, and printed as skipped.
 Prints a line for each test and, at the end, `interop: N passed, N failed, N skipped`.
 """
 
@@ -15,7 +16,9 @@ import traceback
 
 import harness
 
-MODULES = ["mosquitto_clients", "mosquitto_bridge", "paho_v3", "paho_v5", "aiomqtt_smoke", "mqttjs"]
+MODULES = ["mosquitto_clients", "mosquitto_bridge", "paho_matrix", "paho_v3", "paho_v5", "aiomqtt_smoke", "mqttjs", "rumqttc"]
+# Cells of the matrix that cannot be: client, version, why.
+GAPS = {("rumqttc", "3.1"): "rumqttc does not speak MQTT 3.1"}
 LINES_OF_LOG = 20
 
 
@@ -32,6 +35,14 @@ def main():
         except ModuleNotFoundError as error:
             print(f"skip {module}: {error}", flush=True)
             skipped.append(module)
+
+    for cell, why in gaps(skipped):
+        if why is None:
+            failed.append(cell)
+            print(f"FAIL {cell}: nobody tests it, and nobody says why", flush=True)
+        else:
+            skipped.append(cell)
+            print(f"skip {cell}: {why}", flush=True)
 
     broker = harness.Broker(arguments.broker)
     try:
@@ -63,6 +74,19 @@ def main():
         print(f"FAIL the broker ended with exit code {code}", flush=True)
     print(f"interop: {len(passed)} passed, {len(failed)} failed, {len(skipped)} skipped", flush=True)
     return 1 if failed or not passed else 0
+
+
+def gaps(missing):
+    """The cells of the matrix without a test, and why."""
+    for client in harness.CLIENTS:
+        for version in harness.VERSIONS:
+            for feature in harness.FEATURES:
+                if (client, version, feature) in harness.CELLS:
+                    continue
+                why = GAPS.get((client, version))
+                if client == "paho" and "paho_matrix" in missing:
+                    why = "paho-mqtt is not installed"
+                yield f"{feature}[{client} {version}]", why
 
 
 def report(name, error, log):
