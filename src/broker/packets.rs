@@ -171,13 +171,13 @@ impl<'c, 'a> Turn<'c, 'a> {
         let mut replays = Vec::new();
         let mut reasons = SmallVec::new();
         for entry in &subscribe.filters {
-            let reason = self.subscribe_one(entry, id, &mut replays)?;
-            reasons.push(self.sayable(reason, entry.options.qos));
+            let qos = entry.options.qos;
             let answer = self.subscribe_one(entry, id, &mut replays);
+            let answer = answer.map(|reason| self.sayable(reason, qos));
             let reason = answer.as_ref().map_or_else(Close::reason, |reason| Some(*reason));
             let Connection { broker, publisher, .. } = &*self.connection;
             let told = reason.unwrap_or(ReasonCode::UnspecifiedError);
-            broker.trace_subscribe(&publisher.identity, entry.filter, entry.options.qos, told, self.now);
+            broker.trace_subscribe(&publisher.identity, entry.filter, qos, told, self.now);
             reasons.push(answer?);
         }
         let text = reasons.iter().find_map(|reason| reasons::of_subscribe(*reason));
