@@ -26,7 +26,8 @@ pub use self::operate::retained_list;
 pub use self::operate::status;
 pub use self::operate::subscription_list;
 pub use self::passwd::passwd_delete;
-pub use self::passwd::passwd_set;
+pub use self::passwd::passwd_set_argon2id;
+pub use self::passwd::passwd_set_scram;
 pub use self::serve::serve;
 pub use self::trace::trace;
 

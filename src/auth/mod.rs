@@ -1,4 +1,4 @@
-//! Who is this: password file, client certificates, and which peer cluster a connection is bound to
+//! Who is this: password file, SCRAM, client certificates, and which peer cluster a connection is bound to
 //! (authn-tls.md section 2). Pure: the driver hashes passwords on a pool of its own and hands in the result.
 
 use std::fmt;
@@ -10,6 +10,8 @@ use crate::auth::peer::Binding;
 pub mod certificate;
 pub mod password;
 pub mod peer;
+pub mod scram;
+pub mod users;
 
 /// Which part of a verified client certificate is the username (`peer_cert_as_username`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,8 +45,9 @@ pub struct Authenticator {
     pub enable: bool,
     /// `authentication.allow_anonymous`.
     pub allow_anonymous: bool,
-    /// Whether there is a password file.
-    pub has_passwords: bool,
+    /// Whether there are users to verify somebody against, by password or by enhanced authentication: nobody has a
+    /// name unproved then.
+    pub has_users: bool,
     /// `listeners.ssl.peer_cert_as_username`.
     pub certificate_username: CertificateUsername,
 }
@@ -69,6 +72,8 @@ pub struct Credentials<'a> {
     pub has_password: bool,
     /// What became of it.
     pub password: PasswordCheck,
+    /// The user that enhanced authentication proved it to be.
+    pub enhanced: Option<&'a str>,
     /// The client certificate whose key the TLS handshake proved.
     pub certificate: Option<&'a CertificateFacts>,
 }
@@ -101,21 +106,24 @@ pub enum DenyReason {
     CertificateUsername,
     /// The certificate is to be the username but its chain was not verified.
     CertificateUnverified,
-    /// The User Name is another than the certificate's.
+    /// The User Name is another than the certificate's, or than the one that enhanced authentication proved.
     UsernameMismatch,
+    /// Enhanced authentication failed, or failed when it was repeated.
+    Enhanced,
     /// The connection acted as a peer cluster: see [`peer::Refusal`].
     Peer,
 }
 
 impl DenyReason {
     /// Every reason, in the order of the declaration.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Anonymous,
         Self::BadCredentials,
         Self::IncompleteCredentials,
         Self::CertificateUsername,
         Self::CertificateUnverified,
         Self::UsernameMismatch,
+        Self::Enhanced,
         Self::Peer,
     ];
 
@@ -129,6 +137,7 @@ impl DenyReason {
             Self::CertificateUsername => "certificate_username",
             Self::CertificateUnverified => "certificate_unverified",
             Self::UsernameMismatch => "username_mismatch",
+            Self::Enhanced => "enhanced",
             Self::Peer => "peer",
         }
     }
@@ -148,9 +157,10 @@ fn allow(username: Option<&str>) -> Outcome {
 ///
 /// 1. what [`peer::bind`] said: a refused connection is out, a peer bound by its full proof is in;
 /// 2. a wrong password is out, whatever else there is;
-/// 3. a certificate that is to be the username: it is, and a User Name that differs is out;
-/// 4. a verified password is in; half a pair of credentials is out where there are passwords to verify;
-/// 5. with no password file and anonymous clients allowed, or authentication switched off, everyone is in under the
+/// 3. the name that enhanced authentication proved is the username, and a User Name that differs is out;
+/// 4. a certificate that is to be the username: it is, and a name that differs is out;
+/// 5. a verified password or name is in; half a pair of credentials is out where there are users to verify;
+/// 6. with no users and anonymous clients allowed, or authentication switched off, everyone is in under the
 ///    User Name they claim, as with EMQX; else nobody.
 #[must_use]
 pub fn decide(
@@ -159,10 +169,12 @@ pub fn decide(
     credentials: &Credentials<'_>,
 ) -> Outcome {
     // An empty User Name is none: it names nobody (EMQX counts it as anonymous too).
-    let username = credentials.username.filter(|name| !name.is_empty());
+    let claimed = credentials.username.filter(|name| !name.is_empty());
+    let username = credentials.enhanced.or(claimed);
     match (binding, credentials.password) {
         (Binding::Refused(_), _) => return Outcome::Deny(DenyReason::Peer),
         (_, PasswordCheck::Bad) => return Outcome::Deny(DenyReason::BadCredentials),
+        _ if claimed.is_some() && claimed != username => return Outcome::Deny(DenyReason::UsernameMismatch),
         (Binding::Peer(_), _) => return allow(username),
         (Binding::Ordinary, _) if !authenticator.enable => return allow(username),
         (Binding::Ordinary, _) => {}
@@ -172,12 +184,12 @@ pub fn decide(
     {
         return by_certificate(authenticator.certificate_username, certificate, username);
     }
-    let verified = credentials.password == PasswordCheck::Good;
+    let verified = credentials.password == PasswordCheck::Good || credentials.enhanced.is_some();
     match (username, credentials.has_password) {
         (Some(_), _) if verified => allow(username),
         (None, false) if authenticator.allow_anonymous => allow(None),
         (None, false) => Outcome::Deny(DenyReason::Anonymous),
-        _ if authenticator.has_passwords => Outcome::Deny(DenyReason::IncompleteCredentials),
+        _ if authenticator.has_users => Outcome::Deny(DenyReason::IncompleteCredentials),
         _ if authenticator.allow_anonymous => allow(username),
         _ => Outcome::Deny(DenyReason::BadCredentials),
     }

@@ -5,20 +5,44 @@ use crate::auth::peer::Refusal;
 const OPEN: Authenticator = Authenticator {
     enable: true,
     allow_anonymous: true,
-    has_passwords: false,
+    has_users: false,
     certificate_username: CertificateUsername::Disabled,
 };
-const CLOSED: Authenticator = Authenticator { allow_anonymous: false, has_passwords: true, ..OPEN };
-const MIXED: Authenticator = Authenticator { allow_anonymous: true, has_passwords: true, ..OPEN };
+const CLOSED: Authenticator = Authenticator { allow_anonymous: false, has_users: true, ..OPEN };
+const MIXED: Authenticator = Authenticator { allow_anonymous: true, has_users: true, ..OPEN };
 const NOTHING: Credentials<'static> = Credentials {
     username: None,
     has_password: false,
     password: PasswordCheck::NotChecked,
+    enhanced: None,
     certificate: None,
 };
 
 fn with(username: Option<&'static str>, has_password: bool, password: PasswordCheck) -> Credentials<'static> {
-    Credentials { username, has_password, password, certificate: None }
+    Credentials { username, has_password, password, ..NOTHING }
+}
+
+#[test]
+fn the_name_that_was_proved_counts_and_no_other() {
+    let proved = Credentials { enhanced: Some("u"), ..NOTHING };
+    let same = Credentials { username: Some("u"), ..proved };
+    let empty = Credentials { username: Some(""), ..proved };
+    let other = Credentials { username: Some("admin"), ..proved };
+    let off = Authenticator { enable: false, ..CLOSED };
+    for authenticator in [CLOSED, MIXED, OPEN, off] {
+        for credentials in [proved, same, empty] {
+            assert_eq!(decide(&authenticator, &Binding::Ordinary, &credentials), allow(Some("u")));
+        }
+        let mismatch = Outcome::Deny(DenyReason::UsernameMismatch);
+        assert_eq!(decide(&authenticator, &Binding::Ordinary, &other), mismatch);
+        let wrong = Credentials { has_password: true, password: PasswordCheck::Bad, ..same };
+        let bad = Outcome::Deny(DenyReason::BadCredentials);
+        assert_eq!(
+            decide(&authenticator, &Binding::Ordinary, &wrong),
+            bad,
+            "a proof excuses no wrong password"
+        );
+    }
 }
 
 #[test]

@@ -25,6 +25,10 @@ use crate::broker::banned::Subject;
 use crate::broker::client::Client;
 use crate::broker::connection::Connection;
 use crate::broker::connection::Parts;
+use crate::broker::enhanced;
+use crate::broker::enhanced::Desk;
+use crate::broker::enhanced::Enhanced;
+use crate::broker::enhanced::Verified;
 use crate::broker::identity::Identity;
 use crate::broker::identity::Proof;
 use crate::broker::linger::linger;
@@ -208,7 +212,8 @@ async fn open(
 ) -> Result<(Connection, Place), Refused> {
     let (handshaken, peer) = prepare(broker, endpoint, stream, peer).await.map_err(Refused::Handshake)?;
     let Handshaken { mut transport, certificate } = handshaken;
-    let (bytes, length) = match read_connect(broker, endpoint, &mut transport).await {
+    let until = connect_deadline(broker, endpoint);
+    let (bytes, length) = match read_connect(broker, endpoint, &mut transport, until).await {
         Ok(read) => read,
         Err(Unread::Silent(label)) => return Err(Refused::Silent(transport, label)),
         Err(Unread::Decode(error)) => return Err(Refused::Decode(transport, error)),
@@ -227,8 +232,17 @@ async fn open(
         client_id: asked.client_id.into(),
         username: asked.username.map(Box::from),
     };
+    let mut tail = bytes[length..].to_vec();
+    let mut desk = Desk { transport: &mut transport, tail: &mut tail, until };
+    let proved = match enhanced::authenticate(broker, endpoint.role, &mut desk, &asked).await {
+        Ok(proved) => proved,
+        Err(failed) => match enhanced::unproved(broker, endpoint, peer, &asked, failed) {
+            Ok(why) => return Err(refuse(transport, why)),
+            Err(label) => return Err(Refused::Silent(transport, label)),
+        },
+    };
     let granted = broker.limits();
-    let admitted = admit(broker, endpoint, &granted, peer, certificate, &asked).await;
+    let admitted = admit(broker, endpoint, &granted, peer, certificate, (&asked, proved.as_ref())).await;
     let (negotiated, identity) = match admitted {
         Ok(admitted) => admitted,
         Err(why) => return Err(refuse(transport, why)),
@@ -238,7 +252,7 @@ async fn open(
     }
     let reason_strings =
         ReasonStrings::new(negotiated.version, negotiated.problem_information, negotiated.max_packet_size);
-    let greets = |present| greeting(&negotiated, &asked, &granted, present);
+    let greets = |present| greeting(&negotiated, (&asked, proved.as_ref()), &granted, present);
     // [MQTT-3.1.2-24] holds for CONNACK too, and what it says cannot be left unsaid. Before any takeover.
     if negotiated.max_packet_size != u32::MAX && !reason_strings.fits(greets(false).len()) {
         return Err(refuse(transport, (ReasonCode::PacketTooLarge, RejectReason::NotSupported)));
@@ -262,6 +276,7 @@ async fn open(
         %peer,
         listener = &*endpoint.id,
         version = ?identity.version,
+        method = identity.method,
         bound_to = identity.bound_to.as_deref(),
         session_present = attached.session_present,
         "client connected"
@@ -278,8 +293,9 @@ async fn open(
         limits: granted,
         reason_strings,
         ingress,
+        enhanced: proved.is_some().then(|| Box::new(Enhanced::new(negotiated.max_packet_size))),
         transport,
-        tail: bytes[length..].to_vec(),
+        tail,
         greeting,
     };
     Ok((Connection::new(parts), place))
@@ -355,6 +371,7 @@ async fn read_connect(
     broker: &Broker,
     endpoint: &Endpoint,
     transport: &mut Transport,
+    until: time::Instant,
 ) -> Result<(Vec<u8>, usize), Unread> {
     let limits = connect_limits(broker, endpoint);
     let reading = async {
@@ -376,11 +393,16 @@ async fn read_connect(
             }
         }
     };
+    let in_time = time::timeout_at(until, reading).await;
+    in_time.unwrap_or(Err(Unread::Silent(RejectReason::Timeout)))
+}
+
+/// Until when a CONNECT must have come, with the AUTH packets that belong to it.
+fn connect_deadline(broker: &Broker, endpoint: &Endpoint) -> time::Instant {
     let idle_timeout = broker.limits().idle_timeout;
     let limit =
         if endpoint.role == Role::Link { idle_timeout.min(LINK_CONNECT_TIMEOUT) } else { idle_timeout };
-    let in_time = time::timeout(limit, reading).await;
-    in_time.unwrap_or(Err(Unread::Silent(RejectReason::Timeout)))
+    time::Instant::now() + limit
 }
 
 /// Who it is, and whether it may be that (`[MQTT-3.1.4-2]`): before any session is touched.
@@ -390,7 +412,7 @@ async fn admit(
     granted: &Limits,
     peer: PeerAddr,
     certificate: Option<CertificateFacts>,
-    asked: &Connect<'_>,
+    (asked, proved): (&Connect<'_>, Option<&Verified>),
 ) -> Result<(Negotiated, Arc<Identity>), Why> {
     let fresh_id = format!("tombolo-{}", random::hex(11));
     broker.check_load(endpoint.role)?;
@@ -426,13 +448,14 @@ async fn admit(
     let authenticator = Authenticator {
         enable: endpoint.authn_enable,
         allow_anonymous: credentials.allow_anonymous,
-        has_passwords: credentials.passwords.is_some(),
+        has_users: credentials.passwords.is_some() || credentials.scram.is_some(),
         certificate_username: endpoint.certificate_username,
     };
     let shown = auth::Credentials {
         username: asked.username,
         has_password: asked.password.is_some(),
         password,
+        enhanced: proved.map(|proved| &*proved.username),
         certificate: certificate.as_ref(),
     };
     let (username, is_superuser) = match auth::decide(&authenticator, &binding, &shown) {
@@ -461,6 +484,7 @@ async fn admit(
         bound_to,
         version: asked.version,
         is_bridge: asked.bridge,
+        method: proved.map(|_| auth::scram::METHOD),
         proof: Proof {
             username: asked.username.map(str::to_owned),
             password_verified: password == PasswordCheck::Good,
@@ -546,11 +570,14 @@ fn attach(
 /// CONNACK 0x00 (`[MQTT-3.1.4-5]`).
 fn greeting(
     negotiated: &Negotiated,
-    asked: &Connect<'_>,
+    (asked, proved): (&Connect<'_>, Option<&Verified>),
     granted: &Limits,
     session_present: bool,
 ) -> Vec<u8> {
-    let properties = connect::connack_properties(negotiated, asked, &granted.server);
+    let mut properties = connect::connack_properties(negotiated, asked, &granted.server);
+    if let Some(proved) = proved {
+        enhanced::put_properties(&proved.data, &mut properties);
+    }
     connack(negotiated.version, session_present, ReasonCode::Success, properties.as_properties())
 }
 

@@ -14,6 +14,11 @@ use crate::auth::PasswordCheck;
 use crate::auth::password::HashMemory;
 use crate::auth::password::PasswordFile;
 use crate::auth::peer::PeerRule;
+use crate::auth::scram;
+use crate::auth::scram::DecoyKey;
+use crate::auth::scram::Exchange;
+use crate::auth::scram::ScramFile;
+use crate::net::random;
 
 /// Passwords hashed at a time: each takes a core and 19 MiB.
 const HASHING_MAX: usize = 2;
@@ -21,6 +26,8 @@ const HASHING_MAX: usize = 2;
 const LINK_HASHING_MAX: usize = 1;
 /// Logins waiting for that in each line; more are told that the Server is busy. Each keeps its CONNECT.
 const WAITING_MAX: usize = 256;
+/// Our part of the nonce of a SCRAM exchange.
+const SCRAM_NONCE_BYTES: usize = 18;
 
 /// What clients are checked against. Swapped as a whole on reload.
 #[derive(Debug, Default)]
@@ -29,6 +36,8 @@ pub struct Credentials {
     pub allow_anonymous: bool,
     /// `authentication.password_file`.
     pub passwords: Option<PasswordFile>,
+    /// The file of the `scram` step of `authentication.chain`.
+    pub scram: Option<ScramFile>,
     /// `[cluster.links.peer]` of every link.
     pub peers: Vec<PeerRule>,
 }
@@ -51,6 +60,7 @@ pub struct Busy;
 #[derive(Debug)]
 pub struct Authentication {
     credentials: RwLock<Arc<Credentials>>,
+    decoy_key: DecoyKey,
     clients: Queue,
     links: Queue,
 }
@@ -70,11 +80,12 @@ impl Queue {
 }
 
 impl Authentication {
-    /// Checks against `credentials` until they are swapped.
+    /// Checks against `credentials` until they are swapped. `decoy_key` hides who is no user.
     #[must_use]
-    pub fn new(credentials: Credentials) -> Self {
+    pub fn new(credentials: Credentials, decoy_key: DecoyKey) -> Self {
         Self {
             credentials: RwLock::new(Arc::new(credentials)),
+            decoy_key,
             clients: Queue::new(HASHING_MAX),
             links: Queue::new(LINK_HASHING_MAX),
         }
@@ -89,6 +100,19 @@ impl Authentication {
     /// Swaps what is in force; connected clients stay.
     pub fn set(&self, credentials: Credentials) {
         *self.credentials.write() = Arc::new(credentials);
+    }
+
+    /// Takes the next message of an exchange. That is a few HMACs, so it needs no pool.
+    ///
+    /// # Errors
+    /// Why the exchange failed.
+    pub fn step(
+        &self,
+        exchange: &mut Exchange,
+        message: Option<&[u8]>,
+        users: &ScramFile,
+    ) -> Result<scram::Step, scram::Refusal> {
+        exchange.step(message, users, &self.decoy_key, &random::hex(SCRAM_NONCE_BYTES))
     }
 
     /// Verifies a User Name and Password, if there is a password file and both were given.

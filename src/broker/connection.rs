@@ -27,6 +27,7 @@ use crate::broker::client::Client;
 use crate::broker::client::State;
 use crate::broker::close::Close;
 use crate::broker::counts::Counts;
+use crate::broker::enhanced::Enhanced;
 use crate::broker::identity::Identity;
 use crate::broker::identity::Policy;
 use crate::broker::linger::linger;
@@ -71,6 +72,8 @@ pub struct Connection {
     /// The limits that CONNACK announced: a reload does not change what the client was told.
     pub(super) limits: Arc<Limits>,
     pub(super) ingress: Option<Box<LinkIngress>>,
+    /// Only of a client that named an Authentication Method.
+    pub(super) enhanced: Option<Box<Enhanced>>,
     pause: Option<Pin<Box<Sleep>>>,
     /// Answers to the client's own packets, put in front of what its session has to send.
     pub(super) answers: Vec<u8>,
@@ -111,6 +114,8 @@ pub struct Parts {
     pub reason_strings: ReasonStrings,
     /// The role of this connection in a link, if it is bound to a peer.
     pub ingress: Option<Box<LinkIngress>>,
+    /// What it needs to authenticate again, if it named an Authentication Method.
+    pub enhanced: Option<Box<Enhanced>>,
     /// The limits that CONNACK announced.
     pub limits: Arc<Limits>,
     /// The transport.
@@ -141,6 +146,7 @@ impl Connection {
             broker: parts.broker,
             limits: parts.limits,
             ingress: parts.ingress,
+            enhanced: parts.enhanced,
             pause: None,
             // [MQTT-3.2.0-1], [MQTT-3.2.0-2]: in front of everything, and nowhere else.
             answers: parts.greeting,

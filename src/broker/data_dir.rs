@@ -5,8 +5,11 @@ use std::fs::File;
 use std::fs::OpenOptions;
 use std::fs::TryLockError;
 use std::io;
+use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
+
+use crate::net::random;
 
 /// Why the directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,7 @@ pub enum DataDirError {
 /// Holds the directory until it is dropped; the lock goes with the process, however that ends.
 #[derive(Debug)]
 pub struct DataDir {
+    path: PathBuf,
     _lock: File,
 }
 
@@ -45,11 +49,43 @@ impl DataDir {
             .open(path.join("tombolo.lock"))
             .map_err(failed)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { _lock: lock }),
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(path.to_owned())),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
     }
+
+    /// A secret of ours that stays for as long as the directory does; made when it is asked for first.
+    ///
+    /// # Errors
+    /// If it can be neither read nor written.
+    pub fn secret(&self, name: &str) -> Result<[u8; 32], DataDirError> {
+        let path = self.path.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => {
+                // Anything else was cut off while it was written.
+                if let Ok(secret) = bytes.try_into() {
+                    return Ok(secret);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(DataDirError::Io { path, source }),
+        }
+        let mut secret = [0; 32];
+        random::fill(&mut secret);
+        write_private(&path, &secret).map_err(|source| DataDirError::Io { path, source })?;
+        Ok(secret)
+    }
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 fn make(path: &Path) -> io::Result<()> {
@@ -75,6 +111,22 @@ mod tests {
         assert!(matches!(DataDir::open(&path), Err(DataDirError::InUse(_))));
         drop(held);
         DataDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_secret_stays_and_is_for_its_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("data");
+        let first = DataDir::open(&path).unwrap().secret("a.key").unwrap();
+        let data = DataDir::open(&path).unwrap();
+        assert_eq!(data.secret("a.key").unwrap(), first);
+        assert_ne!(data.secret("b.key").unwrap(), first);
+        assert_eq!(fs::metadata(path.join("a.key")).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(path.join("a.key"), "cut off").unwrap();
+        let second = data.secret("a.key").unwrap();
+        assert_ne!(second, first);
+        assert_eq!(data.secret("a.key").unwrap(), second);
     }
 
     #[test]

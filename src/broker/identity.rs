@@ -49,6 +49,8 @@ pub struct Identity {
     /// It said that it is a bridge, by the protocol levels 0x83 and 0x84: another broker, as mosquitto's
     /// `try_private` has it.
     pub is_bridge: bool,
+    /// The Authentication Method by which it proved its username.
+    pub method: Option<&'static str>,
     /// What it proved, to be looked at again when the rules for peers change.
     pub proof: Proof,
 }

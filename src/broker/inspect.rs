@@ -326,6 +326,7 @@ fn operator() -> Identity {
         bound_to: None,
         version: Version::V5,
         is_bridge: false,
+        method: None,
         proof: Proof::default(),
     }
 }

@@ -17,9 +17,11 @@ use crate::acl::lint::Severity;
 use crate::acl::lint::is_failure;
 use crate::acl::lint::lint;
 use crate::acl::rule;
-use crate::auth::password::MAX_FILE_BYTES;
 use crate::auth::password::PasswordFile;
 use crate::auth::peer::PeerRule;
+use crate::auth::users::MAX_FILE_BYTES;
+use crate::auth::users::Stored;
+use crate::auth::users::Users;
 use crate::broker::authenticate::Credentials;
 use crate::broker::identity::Policy;
 use crate::config::settings::AclMode;
@@ -74,6 +76,8 @@ impl Material {
         let mut findings = Findings::default();
         let policy = policy(settings, &mut findings);
         let passwords = passwords(settings, &mut findings);
+        let scram = settings.authentication.scram_file();
+        let scram = scram.and_then(|path| users("authentication.chain.password_file", path, &mut findings));
         let mut tls = BTreeMap::new();
         for listener in settings.listeners.iter().filter(|listener| listener.enable) {
             if let Some(loaded) = listener_tls(listener, &settings.cluster.links, now, &mut findings) {
@@ -88,6 +92,7 @@ impl Material {
                 let credentials = Credentials {
                     allow_anonymous: settings.authentication.allow_anonymous,
                     passwords,
+                    scram,
                     peers: settings.cluster.links.iter().map(peer_rule).collect(),
                 };
                 Ok(Self { policy, credentials, tls, warnings: findings.warnings, notes: findings.notes })
@@ -183,22 +188,26 @@ pub fn inventory(settings: &Settings) -> Inventory {
 
 fn passwords(settings: &Settings, findings: &mut Findings) -> Option<PasswordFile> {
     let path = settings.authentication.password_file.as_ref()?;
+    let passwords = users("authentication.password_file", path, findings)?;
+    for link in settings.cluster.links.iter().filter(|link| link.enable) {
+        warn_of_missing_password(link, &passwords, path, findings);
+    }
+    Some(passwords)
+}
+
+/// Reads a file of users, which `key` names.
+fn users<S: Stored>(key: &str, path: &Path, findings: &mut Findings) -> Option<Users<S>> {
     let shown = path.display();
     let text = match read_bounded(path, MAX_FILE_BYTES) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) => {
-            findings.errors.push(format!("authentication.password_file: {shown}: {error}"));
+            findings.errors.push(format!("{key}: {shown}: {error}"));
             return None;
         }
     };
-    exposed("authentication.password_file", path, findings);
-    match PasswordFile::parse(&text) {
-        Ok(passwords) => {
-            for link in settings.cluster.links.iter().filter(|link| link.enable) {
-                warn_of_missing_password(link, &passwords, path, findings);
-            }
-            Some(passwords)
-        }
+    exposed(key, path, findings);
+    match Users::parse(&text) {
+        Ok(users) => Some(users),
         Err(error) => {
             findings.errors.push(format!("{shown}:{}:1: {}", error.line, error.error));
             None

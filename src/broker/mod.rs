@@ -14,6 +14,7 @@ pub mod counts;
 pub mod data_dir;
 pub mod delayed;
 pub mod delivery;
+pub mod enhanced;
 pub mod filters;
 pub mod flapping;
 pub mod forwarder;

@@ -104,12 +104,7 @@ impl<'c, 'a> Turn<'c, 'a> {
             Packet::Connect(_) => {
                 return Err(Close::Violation(ReasonCode::ProtocolError, "a second CONNECT")); // [MQTT-3.1.0-2]
             }
-            Packet::Auth(_) => {
-                return Err(Close::Violation(
-                    ReasonCode::ProtocolError,
-                    "AUTH without enhanced authentication",
-                )); // [MQTT-4.12.0-7]
-            }
+            Packet::Auth(auth) => return self.auth(&auth),
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
                 return Err(Close::Violation(ReasonCode::ProtocolError, "a packet that only a Server sends"));
             }

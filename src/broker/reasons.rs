@@ -88,7 +88,8 @@ pub fn of_publish(reason: ReasonCode) -> Option<&'static str> {
 
 fn of_connect(reason: ReasonCode) -> Option<&'static str> {
     match reason {
-        ReasonCode::BadAuthenticationMethod => Some("enhanced authentication is not offered"),
+        ReasonCode::BadAuthenticationMethod => Some("this Authentication Method is not offered here"),
+        ReasonCode::ProtocolError => Some("only AUTH of the same method may come before CONNACK"),
         ReasonCode::ClientIdentifierNotValid => Some("the Client Identifier is too long or not printable"),
         ReasonCode::QoSNotSupported => Some("the Will has a higher QoS than is offered"),
         ReasonCode::QuotaExceeded => Some("there is no room for another client"),

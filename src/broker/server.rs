@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time;
 
 use crate::auth::CertificateUsername;
+use crate::auth::scram::DecoyKey;
 use crate::broker::Broker;
 use crate::broker::Limits;
 use crate::broker::Routes;
@@ -135,6 +136,7 @@ impl Server {
         let now = clock::now();
         let material = Material::load(&settings, now).map_err(StartError::Material)?;
         let data = DataDir::open(&settings.data.dir)?;
+        let decoy_key = DecoyKey::new(data.secret("decoy.key")?);
         let for_links: usize = settings.cluster.links.iter().map(|link| link.pool_size + 1).sum();
         let for_threads = threads::count(&settings.io) * threads::DESCRIPTORS;
         let descriptors = descriptors::for_clients(for_links + for_threads);
@@ -149,7 +151,7 @@ impl Server {
             links: Links::default(),
             metrics: Arc::new(Metrics::new(now)),
             traces: Arc::default(),
-            authentication: Authentication::new(material.credentials),
+            authentication: Authentication::new(material.credentials, decoy_key),
             banned: Banned::default(),
             load: Load::default(),
             flapping: Flapping::default(),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::settings::AclSource;
 use super::settings::Authentication;
+use super::settings::Authenticator;
 use super::settings::Authorization;
 use super::settings::ClientTls;
 use super::settings::Cluster;
@@ -301,9 +302,14 @@ impl Flat {
     }
 
     fn access(&mut self, authentication: &Authentication, authorization: &Authorization) {
-        let Authentication { allow_anonymous, password_file } = authentication;
+        let Authentication { allow_anonymous, password_file, chain } = authentication;
         self.put("authentication.allow_anonymous", allow_anonymous);
         self.path("authentication.password_file", password_file.as_deref());
+        for (index, Authenticator::Scram { password_file }) in chain.iter().enumerate() {
+            let key = format!("authentication.chain[{index}]");
+            self.text(&format!("{key}.mechanism"), "scram");
+            self.path(&format!("{key}.password_file"), Some(password_file));
+        }
         let Authorization { file, no_match, deny_action, mode, security_profile } = authorization;
         match file {
             AclSource::Embedded => self.text("authorization.file", "as shipped"),

@@ -19,6 +19,7 @@ use super::reader::Wrong;
 use super::settings::AclMode;
 use super::settings::AclSource;
 use super::settings::Authentication;
+use super::settings::Authenticator;
 use super::settings::Authorization;
 use super::settings::Cluster;
 use super::settings::Data;
@@ -241,14 +242,28 @@ fn authentication(section: Section<'_>, anonymous: bool) -> Authentication {
     let authentication = Authentication {
         allow_anonymous: section.or("allow_anonymous", anonymous, parse::boolean),
         password_file: section.optional("password_file", parse::path),
+        chain: chain(&section),
     };
-    let mechanisms = ["password", "certificate", "jwt", "http", "scram"].map(|word| (word, ()));
-    for step in section.sections("chain") {
-        // The other keys of a step belong to its mechanism and are not looked at before that is built.
-        step.required("mechanism", parse::one_of(&mechanisms));
-    }
     section.finish();
     authentication
+}
+
+fn chain(section: &Section<'_>) -> Vec<Authenticator> {
+    let mechanisms = ["password", "certificate", "jwt", "http", "scram"].map(|word| (word, word == "scram"));
+    let mut chain = Vec::new();
+    for step in section.sections("chain") {
+        // The other keys of a step belong to its mechanism and are not looked at before that is built.
+        if step.required("mechanism", parse::one_of(&mechanisms)) != Some(true) {
+            continue;
+        }
+        if !chain.is_empty() {
+            step.reading().error(&step.path("mechanism"), "not supported yet: a second file of SCRAM users");
+        }
+        let password_file = step.required("password_file", parse::path);
+        chain.extend(password_file.map(|password_file| Authenticator::Scram { password_file }));
+        step.finish();
+    }
+    chain
 }
 
 fn authorization(section: Section<'_>) -> Authorization {

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -313,6 +314,26 @@ pub struct Authentication {
     pub allow_anonymous: bool,
     /// The password file.
     pub password_file: Option<PathBuf>,
+    /// `[[authentication.chain]]`, in its order.
+    pub chain: Vec<Authenticator>,
+}
+
+/// One step of `[[authentication.chain]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authenticator {
+    /// Enhanced authentication with SCRAM-SHA-256.
+    Scram {
+        /// Users and their SCRAM credentials.
+        password_file: PathBuf,
+    },
+}
+
+impl Authentication {
+    /// The file of the `scram` step, if there is one.
+    #[must_use]
+    pub fn scram_file(&self) -> Option<&Path> {
+        self.chain.iter().map(|Authenticator::Scram { password_file }| password_file.as_path()).next()
+    }
 }
 
 /// `[authorization]`

@@ -83,6 +83,9 @@ fn the_shipped_file_names_the_defaults_of_links_and_tls() {
         ssl = { certfile = "certs/server.pem", keyfile = "certs/server.key", cacertfile = "certs/ca.pem", crlfile = "certs/crl.pem" }
         [authentication]
         password_file = "config/passwd"
+        [[authentication.chain]]
+        mechanism = "scram"
+        password_file = "config/scram"
         [authorization]
         file = "acl/acl.conf"
     "##;

@@ -51,7 +51,7 @@ const NOT_BUILT_YET: &[(&str, Only)] = &[
     ("mqtt.mqueue_default_priority", Only::Word("lowest")),
     ("mqtt.peer_cert_as_username", Only::Word("disabled")),
     ("mqtt.peer_cert_as_clientid", Only::Word("disabled")),
-    ("authentication.chain", Only::Empty),
+    ("authentication.chain[].mechanism", Only::Word("scram")),
     ("cluster.links[].max_inflight", Only::Not("auto")),
     ("cluster.links[].quota.messages_rate", Only::Word("infinity")),
     ("cluster.links[].quota.bytes_rate", Only::Word("infinity")),

@@ -93,10 +93,6 @@ pub fn negotiate(
     now: Now,
 ) -> Result<Negotiated, ReasonCode> {
     let properties = connect.properties;
-    if properties.authentication_method().is_some() {
-        // [MQTT-4.12.0-1]: no enhanced authentication method is configured.
-        return Err(ReasonCode::BadAuthenticationMethod);
-    }
     let assigned = connect.client_id.is_empty(); // [MQTT-3.1.3-6]
     // [MQTT-3.1.3-5]: `max_clientid_len` is never below 23, and all letters and digits pass. [MQTT-3.1.3-8]
     if connect.client_id.len() > limits.max_clientid_len || has_control(connect.client_id) {

@@ -326,6 +326,8 @@ pub(crate) enum Got {
     UnsubAck(u16, Vec<u8>),
     PingResp,
     Disconnect(u8),
+    /// Reason Code and Authentication Data.
+    Auth(u8, Vec<u8>),
     Closed,
 }
 
@@ -351,6 +353,10 @@ fn owned(packet: &Packet<'_>) -> Got {
         Packet::UnsubAck(unsuback) => Got::UnsubAck(unsuback.packet_id.get(), codes(&unsuback.reasons)),
         Packet::PingResp => Got::PingResp,
         Packet::Disconnect(disconnect) => Got::Disconnect(disconnect.reason.as_u8()),
+        Packet::Auth(auth) => {
+            let data = auth.properties.authentication_data().unwrap_or_default();
+            Got::Auth(auth.reason.as_u8(), data.to_vec())
+        }
         other => panic!("a Server does not send {other:?}"),
     }
 }
@@ -366,7 +372,7 @@ pub(crate) struct Client {
     input: Vec<u8>,
     stash: VecDeque<Got>,
     next_id: u16,
-    /// The properties of the CONNACK, DISCONNECT, SUBACK, PUBACK or PUBREC that came last.
+    /// The properties of the CONNACK, DISCONNECT, AUTH, SUBACK, PUBACK or PUBREC that came last.
     pub(crate) properties: Vec<u8>,
 }
 
@@ -426,6 +432,7 @@ impl Client {
                         Packet::ConnAck(connack) => Some(connack.properties),
                         Packet::Disconnect(disconnect) => Some(disconnect.properties),
                         Packet::SubAck(suback) => Some(suback.properties),
+                        Packet::Auth(auth) => Some(auth.properties),
                         Packet::PubAck(ack) | Packet::PubRec(ack) => Some(ack.properties),
                         _ => None,
                     };

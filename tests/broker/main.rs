@@ -27,6 +27,7 @@ mod proxy;
 mod publish;
 mod reload;
 mod retained;
+mod scram;
 mod session;
 mod shared;
 mod shutdown;

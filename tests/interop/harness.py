@@ -194,6 +194,9 @@ bind = "{dir}/mqtt.sock"
 [authentication]
 allow_anonymous = true
 password_file = "{dir}/passwd"
+[[authentication.chain]]
+mechanism = "scram"
+password_file = "{dir}/scram"
 [http]
 bind = "127.0.0.1:0"
 [log]
@@ -203,7 +206,7 @@ format = "json"
 
 
 class Broker:
-    """A broker of ours on free ports, with all listeners, a user `alice` with password `secret`, and a certificate."""
+    """A broker of ours on free ports, with all listeners, a user `alice` with password `secret`, a SCRAM user, and a certificate."""
 
     def __init__(self, binary):
         self.dir = tempfile.mkdtemp(prefix="tombolo-interop-")
@@ -212,6 +215,9 @@ class Broker:
         make_certificate(self.dir)
         code, output = run(binary, "passwd", f"{self.dir}/passwd", "alice", "--stdin", stdin="secret\n")
         expect_equal(code, 0, f"tombolo passwd: {output}")
+        arguments = [f"{self.dir}/scram", "scram-user", "--stdin", "--hash", "scram-sha-256"]
+        code, output = run(binary, "passwd", *arguments, stdin="scram-password\n")
+        expect_equal(code, 0, f"tombolo passwd --hash scram-sha-256: {output}")
         config = Path(self.dir, "tombolo.toml")
         config.write_text(CONFIG.format(dir=self.dir), encoding="utf-8")
         self.process = Process(binary, "serve", "--config", str(config))

@@ -2,6 +2,7 @@
 'use strict'
 
 const assert = require('node:assert')
+const crypto = require('node:crypto')
 const { createRequire } = require('node:module')
 
 const LIMIT_MS = 20000
@@ -153,12 +154,58 @@ async function session () {
   }
 }
 
+// RFC 5802, as a client has to do it.
+function scram (user, password, done) {
+  const hmac = (key, text) => crypto.createHmac('sha256', key).update(text).digest()
+  const nonce = crypto.randomBytes(18).toString('base64')
+  const bare = `n=${user},r=${nonce}`
+  return {
+    first: Buffer.from(`n,,${bare}`),
+    last (challenge) {
+      const [, theirs, salt, count] = /^r=([^,]+),s=([^,]+),i=(\d+)$/.exec(challenge)
+      assert.ok(theirs.startsWith(nonce))
+      const salted = crypto.pbkdf2Sync(password, Buffer.from(salt, 'base64'), Number(count), 32, 'sha256')
+      const key = hmac(salted, 'Client Key')
+      const withoutProof = `c=biws,r=${theirs}`
+      const message = `${bare},${challenge},${withoutProof}`
+      const signature = hmac(crypto.createHash('sha256').update(key).digest(), message)
+      done(`v=${hmac(hmac(salted, 'Server Key'), message).toString('base64')}`)
+      return Buffer.from(`${withoutProof},p=${key.map((byte, index) => byte ^ signature[index]).toString('base64')}`)
+    }
+  }
+}
+
+async function enhanced () {
+  const authenticationMethod = 'SCRAM-SHA-256'
+  let verdict
+  const mine = scram('scram-user', 'scram-password', (text) => { verdict = text })
+  const client = mqtt.connect(url, {
+    protocolVersion,
+    reconnectPeriod: 0,
+    clientId: `enhanced-${base}`,
+    properties: { authenticationMethod, authenticationData: mine.first }
+  })
+  client.handleAuth = (packet, callback) => {
+    const authenticationData = mine.last(packet.properties.authenticationData.toString())
+    callback(null, { cmd: 'auth', reasonCode: 0x18, properties: { authenticationMethod, authenticationData } })
+  }
+  const connack = await new Promise((resolve, reject) => client.on('connect', resolve).on('error', reject))
+  assert.strictEqual(connack.properties.authenticationMethod, authenticationMethod)
+  assert.strictEqual(connack.properties.authenticationData.toString(), verdict)
+  const coming = collect(client, 1)
+  await client.subscribeAsync(`${base}/enhanced`, { qos: 1 })
+  await client.publishAsync(`${base}/enhanced`, 'proved', { qos: 1 })
+  assert.strictEqual((await coming)[0].payload, 'proved')
+  client.removeAllListeners('close')
+  await client.endAsync()
+}
+
 setTimeout(() => {
   console.error('not done in time')
   process.exit(1)
 }, LIMIT_MS).unref()
 
-const parts = { qos: everyQoS, retained, will, shared, session, large, properties }
+const parts = { qos: everyQoS, retained, will, shared, session, large, properties, enhanced }
 
 parts[part]().then(() => {
   console.log('ok')

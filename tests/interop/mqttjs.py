@@ -35,3 +35,9 @@ for name in SCHEMES:
 def properties_and_aliases(broker):
     for client in SCHEMES:
         talk(broker, client, "5", "properties")
+
+
+@case
+def enhanced_authentication(broker):
+    for client in SCHEMES:
+        talk(broker, client, "5", "enhanced")

@@ -13,8 +13,13 @@ use std::path::PathBuf;
 
 use super::Exit;
 use super::Failure;
-use crate::auth::password::PasswordFile;
+use crate::auth::password::StoredHash;
 use crate::auth::password::hash_password;
+use crate::auth::scram;
+use crate::auth::scram::Credential;
+use crate::auth::users::Stored;
+use crate::auth::users::UserError;
+use crate::auth::users::Users;
 
 /// What is read of standard input: more than the longest password.
 const INPUT_BYTES_MAX: u64 = 65_535 + 3;
@@ -22,18 +27,53 @@ const INPUT_BYTES_MAX: u64 = 65_535 + 3;
 /// The longest password file that is read: more than the reader of the text takes.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
-/// Sets the password of `user`, creating user and file as needed.
-pub fn passwd_set(file: &Path, user: &str, stdin: bool) -> Result<(), Failure> {
-    let mut passwords = read(file)?.unwrap_or_default();
+/// Makes what a file keeps of a password, with a random salt.
+type Hasher<S> = fn(&[u8], &[u8; 16]) -> Result<S, UserError>;
+
+/// Sets the password of `user` in a file of passwords, creating user and file as needed.
+pub fn passwd_set_argon2id(file: &Path, user: &str, stdin: bool) -> Result<(), Failure> {
+    passwd_set(file, user, stdin, hash_password)
+}
+
+/// Sets the password of `user` in a file of SCRAM credentials, creating user and file as needed.
+pub fn passwd_set_scram(file: &Path, user: &str, stdin: bool) -> Result<(), Failure> {
+    passwd_set(file, user, stdin, scram_credential)
+}
+
+fn scram_credential(password: &[u8], salt: &[u8; 16]) -> Result<Credential, UserError> {
+    Credential::derive(password, salt, scram::ITERATIONS)
+}
+
+fn passwd_set<S: Stored>(file: &Path, user: &str, stdin: bool, hasher: Hasher<S>) -> Result<(), Failure> {
+    let mut users = read(file)?.unwrap_or_default();
     let password = if stdin { from_pipe(io::stdin().lock()) } else { from_terminal(user) }?;
-    set(&mut passwords, user, &password)?;
-    replace(file, &passwords.render())
+    set(&mut users, user, &password, hasher)?;
+    replace(file, &users.render())
+}
+
+/// A line of either kind of file: whoever deletes a user need not say which it is.
+struct Either(String);
+
+impl Stored for Either {
+    type Strangers = ();
+
+    fn parse(text: &str) -> Result<Self, UserError> {
+        let password = StoredHash::parse(text).map(|_| ());
+        password.or_else(|error| Credential::parse(text).map(|_| ()).map_err(|_| error))?;
+        Ok(Self(text.to_owned()))
+    }
+
+    fn text(&self) -> &str {
+        &self.0
+    }
+
+    fn teach(&self, (): &mut ()) {}
 }
 
 /// Deletes `user`.
 pub fn passwd_delete(file: &Path, user: &str) -> Result<(), Failure> {
     let shown = file.display();
-    let mut passwords =
+    let mut passwords: Users<Either> =
         read(file)?.ok_or_else(|| Failure::new(Exit::NotFound, format!("{shown}: no such file")))?;
     if !passwords.remove(user) {
         return Err(Failure::new(Exit::NotFound, format!("{shown}: no user `{}`", user.escape_debug())));
@@ -41,7 +81,12 @@ pub fn passwd_delete(file: &Path, user: &str) -> Result<(), Failure> {
     replace(file, &passwords.render())
 }
 
-fn set(passwords: &mut PasswordFile, user: &str, password: &[u8]) -> Result<(), Failure> {
+fn set<S: Stored>(
+    users: &mut Users<S>,
+    user: &str,
+    password: &[u8],
+    hasher: Hasher<S>,
+) -> Result<(), Failure> {
     if password.is_empty() {
         return Err(Failure::new(Exit::Usage, "the password is empty"));
     }
@@ -51,12 +96,12 @@ fn set(passwords: &mut PasswordFile, user: &str, password: &[u8]) -> Result<(), 
         .fill(&mut salt)
         .map_err(|_| Failure::new(Exit::Other, "the operating system gives no random numbers"))?;
     let invalid = |error| Failure::new(Exit::Usage, format!("{error}"));
-    let hash = hash_password(password, &salt).map_err(invalid)?;
-    passwords.set(user, hash).map_err(invalid)?;
+    let stored = hasher(password, &salt).map_err(invalid)?;
+    users.set(user, stored).map_err(invalid)?;
     Ok(())
 }
 
-fn read(file: &Path) -> Result<Option<PasswordFile>, Failure> {
+fn read<S: Stored>(file: &Path) -> Result<Option<Users<S>>, Failure> {
     let shown = file.display();
     let failed = |error: io::Error| Failure::new(Exit::Other, format!("{shown}: {error}"));
     let mut text = String::new();
@@ -65,9 +110,9 @@ fn read(file: &Path) -> Result<Option<PasswordFile>, Failure> {
         Err(error) => return Err(failed(error)),
         Ok(opened) => opened.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(failed)?,
     };
-    let passwords = PasswordFile::parse(&text)
+    let users = Users::parse(&text)
         .map_err(|error| Failure::new(Exit::Usage, format!("{shown}:{}:1: {}", error.line, error.error)))?;
-    Ok(Some(passwords))
+    Ok(Some(users))
 }
 
 /// Everything there is, without one trailing newline (`interface.md` section 2).
@@ -151,6 +196,8 @@ fn keep_owner(file: &File, existing: &std::fs::Metadata) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::password::PasswordFile;
+    use crate::auth::scram::ScramFile;
 
     fn mode(path: &Path) -> u32 {
         use std::os::unix::fs::PermissionsExt;
@@ -161,19 +208,19 @@ mod tests {
     fn a_user_is_set_changed_and_deleted() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("passwd");
-        let mut passwords = read(&path).unwrap().unwrap_or_default();
-        set(&mut passwords, "clink-user:A", b"first").unwrap();
+        let mut passwords: PasswordFile = read(&path).unwrap().unwrap_or_default();
+        set(&mut passwords, "clink-user:A", b"first", hash_password).unwrap();
         replace(&path, &passwords.render()).unwrap();
         assert_eq!(mode(&path), 0o600);
-        let mut passwords = read(&path).unwrap().unwrap();
+        let mut passwords: PasswordFile = read(&path).unwrap().unwrap();
         assert!(passwords.verify("clink-user:A", b"first"));
-        set(&mut passwords, "clink-user:A", b"second").unwrap();
-        set(&mut passwords, "other", b"first").unwrap();
+        set(&mut passwords, "clink-user:A", b"second", hash_password).unwrap();
+        set(&mut passwords, "other", b"first", hash_password).unwrap();
         replace(&path, &passwords.render()).unwrap();
-        let passwords = read(&path).unwrap().unwrap();
+        let passwords: PasswordFile = read(&path).unwrap().unwrap();
         assert!(passwords.verify("clink-user:A", b"second") && !passwords.verify("clink-user:A", b"first"));
         passwd_delete(&path, "clink-user:A").unwrap();
-        let passwords = read(&path).unwrap().unwrap();
+        let passwords: PasswordFile = read(&path).unwrap().unwrap();
         assert!(passwords.lookup("clink-user:A").is_none() && passwords.lookup("other").is_some());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
     }
@@ -186,12 +233,30 @@ mod tests {
         std::fs::write(&real, "# ours\n").unwrap();
         std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o640)).unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        let mut passwords = read(&link).unwrap().unwrap();
-        set(&mut passwords, "u", b"p").unwrap();
+        let mut passwords: PasswordFile = read(&link).unwrap().unwrap();
+        set(&mut passwords, "u", b"p", hash_password).unwrap();
         replace(&link, &passwords.render()).unwrap();
         assert!(link.is_symlink());
         assert_eq!(mode(&real), 0o640);
         assert!(std::fs::read_to_string(&real).unwrap().starts_with("# ours\nu:$argon2id$"));
+    }
+
+    #[test]
+    fn scram_users_have_a_file_of_their_own_from_which_they_are_deleted_alike() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("scram");
+        let mut users = ScramFile::default();
+        set(&mut users, "u", b"secret", scram_credential).unwrap();
+        replace(&path, &users.render()).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("u:$scram-sha-256$i=50000$"), "{text}");
+        let failure = read::<StoredHash>(&path).unwrap_err();
+        assert!(failure.message.ends_with(":1:1: only argon2id, version 19, is accepted"), "{failure}");
+        let odd = set(&mut users, "u", "p\u{e9}".as_bytes(), scram_credential).unwrap_err();
+        assert_eq!(odd.exit, Exit::Usage);
+        passwd_delete(&path, "u").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
     }
 
     #[test]
@@ -212,8 +277,8 @@ mod tests {
         assert_eq!(failure.exit, Exit::Usage);
         assert!(failure.message.starts_with(&format!("{}:2:1: ", path.display())), "{failure}");
         let mut passwords = PasswordFile::default();
-        assert_eq!(set(&mut passwords, "u", b"").unwrap_err().exit, Exit::Usage);
-        assert_eq!(set(&mut passwords, "a\nb", b"p").unwrap_err().exit, Exit::Usage);
+        assert_eq!(set(&mut passwords, "u", b"", hash_password).unwrap_err().exit, Exit::Usage);
+        assert_eq!(set(&mut passwords, "a\nb", b"p", hash_password).unwrap_err().exit, Exit::Usage);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "# ok\nno separator\n");
     }
 

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::auth::users::MAX_USERNAME_BYTES;
 
 /// Cheap enough for tests; the format is the same.
 const CHEAP: &str = "$argon2id$v=19$m=64,t=1,p=1$";
@@ -14,7 +15,7 @@ fn cheap_hash(password: &[u8]) -> StoredHash {
     StoredHash::parse(&argon2.hash_password(password, &salt).unwrap().to_string()).unwrap()
 }
 
-fn error(text: &str) -> (usize, PasswordError) {
+fn error(text: &str) -> (usize, UserError) {
     let error = PasswordFile::parse(text).expect_err(text);
     (error.line, error.error)
 }
@@ -64,7 +65,7 @@ fn our_own_hashes_have_the_documented_form_and_verify() {
     assert_eq!(memory.0.len(), 19 * 1024, "as much as the largest needs");
     assert_ne!(hash.text, hash_password(b"secret", &[2; 16]).unwrap().text);
     let long = vec![0; MAX_PASSWORD_BYTES + 1];
-    assert_eq!(hash_password(&long, &[1; 16]).map(|_| ()), Err(PasswordError::PasswordTooLong));
+    assert_eq!(hash_password(&long, &[1; 16]).map(|_| ()), Err(UserError::PasswordTooLong));
 }
 
 #[test]
@@ -82,12 +83,12 @@ fn an_unknown_user_costs_as_much_as_the_costliest() {
     file.set("cheap", cheap_hash(b"x")).unwrap();
     file.set("dear", hash_password(b"x", &[1; 16]).unwrap()).unwrap();
     file.set("other", cheap_hash(b"x")).unwrap();
-    assert_eq!(file.dummy.as_ref().map(|dummy| dummy.params.m_cost()), Some(19_456));
+    assert_eq!(file.strangers.as_ref().map(|dummy| dummy.params.m_cost()), Some(19_456));
 }
 
 #[test]
 fn bad_lines_are_refused_with_their_number() {
-    use PasswordError::*;
+    use UserError::*;
     let good = format!("{CHEAP}{SALT}${HASH}");
     let one_user = |text: &str| format!("# comment\n\n{text}\n");
     let table = [

@@ -29,6 +29,7 @@ fn identity(client_id: &str, username: Option<&str>, peer: &str) -> Identity {
         bound_to: None,
         version: Version::V5,
         is_bridge: false,
+        method: None,
         proof: Proof::default(),
     }
 }

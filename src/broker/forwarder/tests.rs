@@ -42,6 +42,7 @@ fn identity() -> Identity {
         bound_to: None,
         version: Version::V311,
         is_bridge: false,
+        method: None,
         proof: Proof::default(),
     }
 }
