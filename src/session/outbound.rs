@@ -86,6 +86,8 @@ enum Stage {
 #[derive(Debug)]
 struct InFlight {
     stage: Stage,
+    /// Whether its PUBLISH went out on the present connection and so takes one of the client's places.
+    takes_place: bool,
     /// The message, for as long as it may have to be sent again: in a session that outlives its connection until
     /// PUBREC, and at QoS 1 for a Shared Subscription.
     owed: Option<Owed>,
@@ -109,10 +111,12 @@ pub struct Outbound {
     queue: Queue,
     /// Leading slots of the ring that were sent on the present connection.
     sent_slots: usize,
-    /// Of those, how many are unacknowledged: what counts against Receive Maximum.
+    /// Of those, how many PUBLISH packets are unacknowledged: what counts against Receive Maximum.
     on_wire: usize,
     /// Something was dropped because the client does not keep up, and its connection is to end for that.
     overrun: bool,
+    /// Whether the PUBREL packets of the last connection were sent again on this one.
+    released_again: bool,
 }
 
 impl Outbound {
@@ -181,8 +185,8 @@ impl Outbound {
         tally: &mut Tally,
     ) {
         let publication = run.publications()[index];
-        let qos = publication.qos.min(grant.qos);
-        let retain = publication.retain && grant.retain_as_published;
+        let qos = publication.qos.min(grant.qos); // [MQTT-3.8.4-8]
+        let retain = publication.retain && grant.retain_as_published; // [MQTT-3.3.1-12], [MQTT-3.3.1-13]
         if qos == QoS::AtMostOnce && !self.queue.holds_qos0() {
             let length = delivery_len(run, index, qos, grant, output.version, now);
             if let Some(reason) = refuse_qos0(length, output) {
@@ -224,6 +228,9 @@ impl Outbound {
         self.queue.is_empty() && self.window_open(output)
     }
 
+    /// The send quota (section 4.9): as many PUBLISH packets without their acknowledgement as the client takes
+    /// (`[MQTT-4.9.0-1]`), and none above that (`[MQTT-4.9.0-2]`). Everything else passes without asking here
+    /// (`[MQTT-4.9.0-3]`, `[MQTT-3.3.4-10]`).
     fn window_open(&self, output: &Output) -> bool {
         self.sent_slots == self.ring.slots()
             && self.on_wire < usize::from(output.receive_maximum)
@@ -231,9 +238,11 @@ impl Outbound {
             && output.bytes.len() < OUTPUT_BYTES_SOFT
     }
 
+    /// A message begins its way to the client: with an identifier of its own (`[MQTT-4.3.2-1]`,
+    /// `[MQTT-4.3.3-1]`), unacknowledged until the client says otherwise (`[MQTT-4.3.2-3]`, `[MQTT-4.3.3-3]`).
     fn take_id(&mut self, qos: QoS, owed: Option<Owed>) -> Option<PacketId> {
         let stage = if qos == QoS::AtLeastOnce { Stage::Acknowledge } else { Stage::Receive };
-        let id = self.ring.push(InFlight { stage, owed }).ok()?;
+        let id = self.ring.push(InFlight { stage, takes_place: true, owed }).ok()?;
         self.sent_slots += 1;
         self.on_wire += 1;
         Some(id)
@@ -288,9 +297,13 @@ impl Outbound {
         }
     }
 
-    /// `[MQTT-4.4.0-1]`: unacknowledged PUBLISH and PUBREL packets are sent again on a new connection, with
-    /// their original identifiers, in order.
+    /// `[MQTT-4.4.0-1]`: unacknowledged PUBLISH and PUBREL packets are sent again on a new connection and only
+    /// there, with their original identifiers, in order. Nothing in flight expires (`[MQTT-4.3.3-7]`), and what
+    /// a Shared Subscription gave to this client stays with it (`[MQTT-4.8.2-4]`).
     fn resend(&mut self, output: &mut Output, now: Now, tally: &mut Tally) {
+        if !std::mem::replace(&mut self.released_again, true) {
+            self.release_again(output);
+        }
         while self.sent_slots < self.ring.slots()
             && self.on_wire < usize::from(output.receive_maximum)
             && output.bytes.len() < OUTPUT_BYTES_SOFT
@@ -298,24 +311,34 @@ impl Outbound {
             let slot = self.sent_slots;
             self.sent_slots += 1;
             let Some((id, in_flight)) = self.ring.at_mut(slot) else { continue };
+            // Without a message it is past its PUBREC: no PUBLISH again (`[MQTT-4.3.3-6]`).
+            let Some(owed) = &in_flight.owed else { continue };
+            if owed_len(owed, output.version, now) > output.max_packet_size as usize {
+                // [MQTT-3.1.2-25]: the new connection takes less; as if it had been sent.
+                self.finish(id);
+                tally.drop(DropReason::TooLarge, 1);
+                continue;
+            }
+            append_owed(owed, Some(id), true, None, output, now);
+            tally.resent += 1;
+            in_flight.takes_place = true;
             self.on_wire += 1;
-            match &in_flight.owed {
-                None => pubrel(output, id, ReasonCode::Success),
-                Some(owed) if owed_len(owed, output.version, now) > output.max_packet_size as usize => {
-                    // [MQTT-3.1.2-25]: the new connection takes less; as if it had been sent.
-                    self.finish(id);
-                    tally.drop(DropReason::TooLarge, 1);
-                }
-                Some(owed) => {
-                    append_owed(owed, Some(id), true, None, output, now);
-                    tally.resent += 1;
-                }
+        }
+    }
+
+    /// The PUBREL packets of the last connection, all at once: they wait for no place among the PUBLISH packets
+    /// (`[MQTT-3.3.4-10]`).
+    fn release_again(&mut self, output: &mut Output) {
+        for slot in 0..self.ring.slots() {
+            if let Some((id, InFlight { stage: Stage::Complete, .. })) = self.ring.at_mut(slot) {
+                pubrel(output, id, ReasonCode::Success);
             }
         }
     }
 
     fn send_owed(&mut self, owed: Owed, output: &mut Output, keeping: Keeping, now: Now, tally: &mut Tally) {
         if owed.message.is_expired(now) {
+            // [MQTT-3.3.2-5]
             tally.drop(DropReason::Expired, 1);
             return;
         }
@@ -338,13 +361,14 @@ impl Outbound {
         }
     }
 
-    /// PUBACK: ends a QoS 1 delivery. Whether there was one.
+    /// PUBACK: ends a QoS 1 delivery (`[MQTT-4.3.2-3]`). Whether there was one. Its Reason Code changes nothing: a
+    /// message that the client refuses is sent no more (`[MQTT-4.4.0-2]`), and to nobody else (`[MQTT-4.8.2-6]`).
     pub fn handle_puback(&mut self, id: PacketId) -> bool {
         self.ring.find_mut(id).is_some_and(|found| found.stage == Stage::Acknowledge) && self.finish(id)
     }
 
-    /// PUBREC: the Reason Code of the PUBREL to answer with; 0x92 for an unknown identifier. None when the
-    /// client refused the message, which ends the delivery. The answer belongs among the answers to what the
+    /// PUBREC: the Reason Code of the PUBREL to answer with (`[MQTT-4.3.3-4]`); 0x92 for an unknown identifier. None
+    /// when the client refused the message, which ends the delivery (`[MQTT-4.4.0-2]`, `[MQTT-4.8.2-6]`). The answer belongs among the answers to what the
     /// client sends, not into the output: a client that never reads could make that grow without end.
     pub fn handle_pubrec(&mut self, id: PacketId, reason: ReasonCode) -> Option<ReasonCode> {
         let known = self.ring.find_mut(id).filter(|found| found.stage != Stage::Acknowledge);
@@ -360,7 +384,7 @@ impl Outbound {
         Some(ReasonCode::Success)
     }
 
-    /// PUBCOMP: ends a QoS 2 delivery.
+    /// PUBCOMP: ends a QoS 2 delivery, whose PUBREL was unacknowledged until now (`[MQTT-4.3.3-5]`).
     pub fn handle_pubcomp(&mut self, id: PacketId) -> bool {
         self.ring.find_mut(id).is_some_and(|found| found.stage == Stage::Complete) && self.finish(id)
     }
@@ -368,12 +392,12 @@ impl Outbound {
     fn finish(&mut self, id: PacketId) -> bool {
         let before = self.ring.slots();
         let sent = self.ring.slot_of(id).is_some_and(|slot| slot < self.sent_slots);
-        let found = self.ring.remove(id).is_some();
+        let found = self.ring.remove(id);
         self.sent_slots = self.sent_slots.saturating_sub(before - self.ring.slots());
-        if found && sent {
+        if sent && found.as_ref().is_some_and(|found| found.takes_place) {
             self.on_wire -= 1;
         }
-        found
+        found.is_some()
     }
 
     /// The connection is gone. What was in flight waits to be sent again if the session is kept.
@@ -381,6 +405,12 @@ impl Outbound {
         self.sent_slots = 0;
         self.on_wire = 0;
         self.overrun = false;
+        self.released_again = false;
+        for slot in 0..self.ring.slots() {
+            if let Some((_, in_flight)) = self.ring.at_mut(slot) {
+                in_flight.takes_place = false;
+            }
+        }
     }
 
     /// The session ends: takes out what another member of a Shared Subscription may be given instead. That is
@@ -533,8 +563,7 @@ fn owe(run: &mut Run<'_, '_>, index: usize, qos: QoS, retain: bool, grant: &Gran
     }
 }
 
-/// A retained message as a new subscription gets it: RETAIN set, at the lower of both QoS (`[MQTT-3.3.1-8]`,
-/// `[MQTT-3.8.4-8]`).
+/// A retained message as a new subscription gets it: RETAIN set, at the lower of both QoS (`[MQTT-3.8.4-8]`).
 #[must_use]
 pub fn owe_retained(message: &Arc<Message>, granted: QoS, subscription_id: Option<u32>) -> Owed {
     Owed {

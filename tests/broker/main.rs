@@ -5,6 +5,7 @@
 
 mod acl;
 mod aliases;
+mod answers;
 mod auth;
 mod banned;
 mod battery;
@@ -14,6 +15,7 @@ mod errors;
 mod extensions;
 mod fields;
 mod half_open;
+mod handshakes;
 mod harness;
 mod hostile;
 mod information;
