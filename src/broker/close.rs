@@ -56,7 +56,8 @@ impl Close {
         !matches!(self, Self::Lost(_))
     }
 
-    /// Appends the DISCONNECT that says why (`[MQTT-4.13.2-1]`). Before 5.0 a Server just closes.
+    /// Appends the DISCONNECT that says why (`[MQTT-4.13.2-1]`), never with a Session Expiry Interval
+    /// (`[MQTT-3.14.2-2]`). Before 5.0 a Server just closes.
     pub fn farewell(&self, version: Version, reason_strings: ReasonStrings, out: &mut Vec<u8>) {
         let Some(reason) = self.reason().filter(|_| version == Version::V5) else { return };
         let encoded = reason_strings.encode(self.explanation(), version, out, |properties| {

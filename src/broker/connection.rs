@@ -418,7 +418,9 @@ impl Connection {
         Poll::Pending
     }
 
-    /// Gives the session back and leaves what is still to be sent in `unsent`.
+    /// Gives the session back and leaves what is still to be sent in `unsent`: a DISCONNECT last, so never in front of
+    /// CONNACK (`[MQTT-3.14.0-1]`) nor of anything else (`[MQTT-3.14.4-1]`). The connection ends behind it
+    /// (`[MQTT-3.14.4-2]`).
     fn leave(&mut self, close: &Close) {
         self.report();
         close.log(&self.client.id);

@@ -87,7 +87,9 @@ impl Reached {
 }
 
 impl Broker {
-    /// Delivers a run. The indices of messages that the full spool of a link refused are added to `refused`:
+    /// Delivers a run to every session with a matching subscription, connected or not (`[MQTT-4.5.0-1]`): one copy for
+    /// all ordinary subscriptions of a client, and one for each Shared Subscription that chooses it, with that one's
+    /// own identifier (`[MQTT-3.3.4-5]`). The indices of messages that the full spool of a link refused are added to `refused`:
     /// their publisher is to know.
     pub(super) fn deliver(
         &self,

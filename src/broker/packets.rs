@@ -70,6 +70,7 @@ impl<'c, 'a> Turn<'c, 'a> {
             match decode::decode(&burst[used..], limits) {
                 Ok(Decoded::Packet { packet, len }) => {
                     used += len;
+                    // [MQTT-3.14.4-1]: a DISCONNECT ends the burst; what stands behind it is not looked at.
                     if let Err(close) = self.packet(packet).and_then(|()| self.check_unsaid()) {
                         break Err(close);
                     }
@@ -97,6 +98,7 @@ impl<'c, 'a> Turn<'c, 'a> {
             Packet::Subscribe(subscribe) => return self.subscribe(&subscribe),
             Packet::Unsubscribe(unsubscribe) => return self.unsubscribe(&unsubscribe),
             Packet::PingReq => {
+                // [MQTT-3.12.4-1]
                 encode::encode_ping_resp(&mut self.connection.answers);
                 self.connection.counts.sent(Label::PingResp);
             }
@@ -160,6 +162,9 @@ impl<'c, 'a> Turn<'c, 'a> {
         Close::Client(if normal { Ending::Normal } else { Ending::WithWill })
     }
 
+    /// One SUBACK (`[MQTT-3.8.4-1]`) with the identifier of the SUBSCRIBE (`[MQTT-3.8.4-2]`) for all its filters, each
+    /// taken as if it came alone (`[MQTT-3.8.4-5]`): a Reason Code for each (`[MQTT-3.8.4-6]`), in their order
+    /// (`[MQTT-3.9.3-1]`).
     fn subscribe(&mut self, subscribe: &Subscribe<'_>) -> Result<(), Close> {
         self.flush();
         let id = subscribe.properties.subscription_identifiers().next();
@@ -238,13 +243,14 @@ impl<'c, 'a> Turn<'c, 'a> {
             return Ok(ReasonCode::QuotaExceeded);
         };
         let wants_retained = match options.retain_handling {
-            RetainHandling::SendAtSubscribe => true,
-            RetainHandling::SendIfNew => is_new,
-            RetainHandling::DoNotSend => false,
+            RetainHandling::SendAtSubscribe => true, // [MQTT-3.3.1-9], [MQTT-3.8.4-4]
+            RetainHandling::SendIfNew => is_new,     // [MQTT-3.3.1-10]
+            RetainHandling::DoNotSend => false,      // [MQTT-3.3.1-11]
         };
         if wants_retained && parsed.share.is_none() {
             replays.push(Replay::new(parsed.filter, options.qos, id));
         }
+        // [MQTT-3.8.4-7]
         Ok(ReasonCode::from_u8(options.qos as u8).unwrap_or(ReasonCode::Success))
     }
 
@@ -264,6 +270,10 @@ impl<'c, 'a> Turn<'c, 'a> {
         Ok(parsed)
     }
 
+    /// One UNSUBACK (`[MQTT-3.10.4-4]`) with the identifier of the UNSUBSCRIBE, also when nothing was deleted
+    /// (`[MQTT-3.10.4-5]`), for all its filters as if each came alone (`[MQTT-3.10.4-6]`); its Reason Codes are in
+    /// their order (`[MQTT-3.11.3-1]`). It has neither Reason String nor User Property (`[MQTT-3.11.2-1]`,
+    /// `[MQTT-3.11.2-2]`).
     fn unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>) -> Result<(), Close> {
         self.flush();
         let connection = &mut *self.connection;

@@ -109,7 +109,8 @@ pub struct Gathering<'a> {
 }
 
 impl<'a> Turn<'_, 'a> {
-    /// A PUBLISH from the client.
+    /// A PUBLISH from the client. At QoS 1 nothing is remembered of its identifier: after PUBACK it is a new message
+    /// whatever its DUP says (`[MQTT-4.3.2-5]`).
     pub(super) fn publish(&mut self, publish: Publish<'a>) -> Result<(), Close> {
         self.connection.counts.messages_received[publish.qos as usize] += 1;
         self.check_capabilities(&publish)?;
@@ -309,7 +310,7 @@ impl<'a> Turn<'_, 'a> {
         self.gathering.messages.push(pending);
     }
 
-    /// Delivers the run and acknowledges it.
+    /// Delivers the run, in the order it came (`[MQTT-4.6.0-5]`), and acknowledges it.
     pub(super) fn flush(&mut self) {
         let Gathering { messages, targets } = std::mem::take(&mut self.gathering);
         let Some(targets) = targets else { return };
@@ -359,7 +360,8 @@ impl<'a> Turn<'_, 'a> {
         Ok(())
     }
 
-    /// PUBACK or PUBREC. A PUBREC that refuses frees the Packet Identifier (`[MQTT-4.3.3-9]`).
+    /// PUBACK or PUBREC, as the QoS asks (`[MQTT-3.3.4-1]`), with the identifier of the PUBLISH (`[MQTT-4.3.2-4]`,
+    /// `[MQTT-4.3.3-8]`). A PUBREC that refuses frees it (`[MQTT-4.3.3-9]`).
     pub(super) fn acknowledge(&mut self, qos: QoS, id: PacketId, reason: ReasonCode) {
         let (kind, label) = match qos {
             QoS::ExactlyOnce => (PacketType::PubRec, Label::PubRec),
@@ -395,7 +397,8 @@ fn keeps_its_format(publish: &Publish<'_>) -> bool {
 
 impl Broker {
     /// Stores the retained messages of a run (`[MQTT-3.3.1-5]`), removes what an empty payload removes
-    /// (`[MQTT-3.3.1-6]`). For each message whether that worked; empty when none is retained.
+    /// (`[MQTT-3.3.1-6]`), and leaves the others alone (`[MQTT-3.3.1-8]`). For each message whether that worked; empty
+    /// when none is retained.
     fn retain_run(&self, run: &mut Run<'_, '_>) -> Vec<bool> {
         if run.publications().iter().all(|publication| !publication.retain) {
             return Vec::new();
@@ -411,6 +414,7 @@ impl Broker {
     /// Stores or removes one retained message. Whether that worked.
     pub(super) fn retain(&self, publication: &Publication<'_>, keep: impl FnOnce() -> Arc<Message>) -> bool {
         if publication.payload.is_empty() {
+            // [MQTT-3.3.1-7]: it removes, and is not stored itself.
             self.retained.remove(publication.topic);
             return true;
         }

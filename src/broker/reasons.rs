@@ -1,8 +1,9 @@
 //! Reason Strings: what a refusal says beside its Reason Code, where that helps whoever writes the client. Never
 //! which rule denied, nor anything about other clients. Left out where the packet would outgrow the client's
 //! Maximum Packet Size (`[MQTT-3.2.2-19]`, `[MQTT-3.4.2-2]`, `[MQTT-3.5.2-2]`, `[MQTT-3.9.2-1]`,
-//! `[MQTT-3.14.2-3]`) or the client asked for none (`[MQTT-3.1.2-29]`).
-//! User Properties of its own the broker sends none, in a CONNACK neither (`[MQTT-3.2.2-20]`).
+//! `[MQTT-3.14.2-3]`) or the client asked for none (`[MQTT-3.1.2-29]`). User Properties of its own the broker sends none,
+//! so no packet outgrows the client by them (`[MQTT-3.2.2-20]`, `[MQTT-3.4.2-3]`, `[MQTT-3.5.2-3]`, `[MQTT-3.9.2-2]`,
+//! `[MQTT-3.14.2-4]`).
 
 use crate::mqtt::encode;
 use crate::mqtt::error::EncodeError;

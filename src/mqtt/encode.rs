@@ -40,7 +40,9 @@ pub fn encode(packet: &Packet<'_>, version: Version, out: &mut Vec<u8>) -> Resul
     result
 }
 
-/// Appends a PUBACK, PUBREC, PUBREL or PUBCOMP without properties; before 5.0 without the Reason Code too.
+/// Appends a PUBACK, PUBREC, PUBREL or PUBCOMP without properties; before 5.0 without the Reason Code too. Of the
+/// Server's PUBREL and PUBCOMP there is no other form, so neither a Reason String nor a User Property can make them
+/// too large (`[MQTT-3.6.2-2]`, `[MQTT-3.6.2-3]`, `[MQTT-3.7.2-2]`, `[MQTT-3.7.2-3]`).
 pub fn encode_ack(
     kind: PacketType,
     version: Version,

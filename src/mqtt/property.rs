@@ -215,8 +215,8 @@ impl<'a> Properties<'a> {
         self.flag(PropertyId::SharedSubscriptionAvailable)
     }
 
-    /// What a PUBLISH passes on to its receivers unaltered and in order (`[MQTT-3.3.2-4]`, `-15` to `-18`,
-    /// `-20`): all but Message Expiry Interval, Topic Alias, Subscription Identifier, which are written anew
+    /// What a PUBLISH passes on to its receivers unaltered and in order (`[MQTT-3.3.2-4]`, `[MQTT-3.3.2-15]`,
+    /// `[MQTT-3.3.2-16]`, `[MQTT-3.3.2-17]`, `[MQTT-3.3.2-18]`, `[MQTT-3.3.2-20]`): all but Message Expiry Interval, Topic Alias, Subscription Identifier, which are written anew
     /// for each receiver, and a Will's own Will Delay Interval. Borrowed as long as nothing has to be cut out.
     #[must_use]
     pub fn forwarded(&self) -> Cow<'a, [u8]> {

@@ -18,7 +18,7 @@ pub enum TopicError {
     /// `[MQTT-4.7.3-3]`
     #[error("a topic must not be longer than 65,535 bytes")]
     TooLong,
-    /// `[MQTT-3.3.2-2]`
+    /// `[MQTT-3.3.2-2]`, `[MQTT-4.7.0-1]`
     #[error("a Topic Name must not hold wildcards")]
     Wildcard,
     /// `[MQTT-4.7.1-1]`
@@ -105,8 +105,8 @@ fn is_wildcard(level: &str) -> bool {
     level == "+" || level == "#"
 }
 
-/// Whether `filter` matches the Topic Name `name`. A leading wildcard never matches a name that begins with
-/// `$` (`[MQTT-4.7.2-1]`).
+/// Whether `filter` matches the Topic Name `name`, byte by byte: nothing is normalised (`[MQTT-4.7.3-4]`). A leading
+/// wildcard never matches a name that begins with `$` (`[MQTT-4.7.2-1]`).
 #[must_use]
 pub fn matches(filter: &str, name: &str) -> bool {
     if name.starts_with('$') && (filter.starts_with('+') || filter.starts_with('#')) {

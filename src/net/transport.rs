@@ -1,4 +1,4 @@
-//! One Network Connection as a byte stream, whatever carries it (MQTT 5.0 section 4.2). A driver polls it from a
+//! One Network Connection as a byte stream, ordered and without loss whatever carries it (`[MQTT-4.2-1]`). A driver polls it from a
 //! hand-written future (performance.md 5.1 rule 2) and keeps no read buffer while idle: `poll_read` into a scratch
 //! buffer is enough for every variant.
 //!

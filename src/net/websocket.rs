@@ -69,7 +69,7 @@ where
     Ok(WebSocket { inner, unread: Bytes::new(), close_sent: false })
 }
 
-/// Checks path and subprotocol, and echoes the one chosen.
+/// Checks path and subprotocol, and echoes the one chosen (`[MQTT-6.0.0-4]`).
 #[expect(clippy::result_large_err, reason = "the signature is the library's")]
 fn negotiate(request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
     if request.uri().path() != PATH {

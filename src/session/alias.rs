@@ -58,7 +58,8 @@ pub struct OutboundAliases {
 }
 
 impl OutboundAliases {
-    /// For a client with this Topic Alias Maximum; none when that is 0 (`[MQTT-3.1.2-26]`, `[MQTT-3.1.2-27]`).
+    /// For a client with this Topic Alias Maximum (`[MQTT-3.3.2-11]`); none when that is 0 (`[MQTT-3.1.2-26]`,
+    /// `[MQTT-3.1.2-27]`).
     #[must_use]
     pub fn new(client_maximum: u16) -> Option<Box<Self>> {
         let maximum = client_maximum.min(ALIASES_MAX);

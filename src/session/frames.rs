@@ -120,7 +120,9 @@ impl Layout {
         self.frames.iter().map(|frame| frame.range.len()).max().unwrap_or(0)
     }
 
-    /// Appends one frame with this receiver's flags and Packet Identifier.
+    /// Appends one frame with this receiver's flags and Packet Identifier. It is sent for the first time: DUP is 0
+    /// at every QoS (`[MQTT-4.3.1-1]`, `[MQTT-4.3.2-2]`, `[MQTT-4.3.3-2]`), whatever it was when it came in
+    /// (`[MQTT-3.3.1-3]`).
     pub fn append(
         &self,
         index: usize,
@@ -153,7 +155,7 @@ pub struct Single<'a> {
     pub qos: QoS,
     /// RETAIN of this delivery.
     pub retain: bool,
-    /// DUP: it was sent before (`[MQTT-3.3.1-1]`).
+    /// DUP: it was sent before to this receiver (`[MQTT-3.3.1-1]`), and is not of QoS 0 (`[MQTT-3.3.1-2]`).
     pub dup: bool,
     /// Present when QoS is not 0.
     pub packet_id: Option<PacketId>,

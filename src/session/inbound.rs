@@ -37,7 +37,8 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// A QoS 2 PUBLISH arrived.
+    /// A QoS 2 PUBLISH arrived: a repetition until its PUBREL (`[MQTT-4.3.3-10]`), afterwards a new message, though it
+    /// has the same identifier (`[MQTT-4.3.3-12]`).
     pub fn handle_publish(&mut self, id: PacketId, limits: InboundLimits, now: Now) -> Received {
         if self.awaiting.contains_key(&id) {
             return Received::Duplicate;
@@ -57,7 +58,8 @@ impl Inbound {
         self.awaiting.remove(&id);
     }
 
-    /// A PUBREL arrived: the Reason Code of its PUBCOMP.
+    /// A PUBREL arrived: the Reason Code of its PUBCOMP (`[MQTT-4.3.3-11]`). Nothing here expires: the handshake goes
+    /// on after its message did (`[MQTT-4.3.3-13]`).
     pub fn handle_pubrel(&mut self, id: PacketId) -> ReasonCode {
         if self.awaiting.remove(&id).is_some() {
             ReasonCode::Success
@@ -84,7 +86,7 @@ pub struct Aliases {
 }
 
 impl Aliases {
-    /// The Topic Name of a PUBLISH, with its alias set or resolved.
+    /// The Topic Name of a PUBLISH, with its alias set or resolved: any up to `maximum` (`[MQTT-3.3.2-12]`).
     ///
     /// # Errors
     /// 0x94 for an alias above `maximum` (`[MQTT-3.3.2-9]`); 0x82 for one without a topic that was never set;

@@ -87,7 +87,8 @@ struct PendingWill {
     due_mono_ms: u64,
 }
 
-/// Session State of one Client Identifier, with or without a connection.
+/// Session State of one Client Identifier, kept as long as it has a connection (`[MQTT-4.1.0-1]`), and after that
+/// until it expires (`[MQTT-4.1.0-2]`).
 #[derive(Debug)]
 pub struct Session {
     /// Messages on their way in.
@@ -142,7 +143,7 @@ impl Session {
     pub fn detach(&mut self, ending: Ending, now: Now) -> Due {
         self.output = None;
         self.outbound.handle_disconnected();
-        let over_now = self.expiry_seconds == 0;
+        let over_now = self.expiry_seconds == 0; // [MQTT-4.1.0-2]
         if !over_now && self.expiry_seconds != NEVER_EXPIRES {
             self.over_at_mono_ms = Some(now.mono_ms + u64::from(self.expiry_seconds) * 1000);
         }
@@ -252,7 +253,8 @@ impl Session {
         Some(true)
     }
 
-    /// Removes a subscription. Whether there was one.
+    /// Removes the subscription of exactly this filter, character by character (`[MQTT-3.10.4-1]`). Whether there was
+    /// one. What is in flight or waiting stays (`[MQTT-3.10.4-3]`).
     pub fn unsubscribe(&mut self, filter: &str) -> bool {
         self.subscriptions.remove(filter).is_some()
     }

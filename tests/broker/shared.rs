@@ -1,12 +1,14 @@
 //! Shared Subscriptions (section 4.8.2).
 
 use tombolo::mqtt::packet::Packet;
+use tombolo::mqtt::packet::PacketType;
 use tombolo::mqtt::packet::Publish;
 use tombolo::mqtt::packet::Subscribe;
 use tombolo::mqtt::packet::SubscribeFilter;
 use tombolo::mqtt::packet::SubscriptionOptions;
 use tombolo::mqtt::packet::Version;
 use tombolo::mqtt::property::Properties;
+use tombolo::mqtt::reason::ReasonCode;
 
 use crate::harness::Client;
 use crate::harness::Got;
@@ -39,7 +41,7 @@ async fn members_take_turns_and_groups_each_get_a_copy() {
     two.quiet().await;
     let mut all = [mine, theirs].concat();
     all.sort();
-    assert_eq!(all, crate::publish::numbers(10), "[MQTT-4.8.2-4]");
+    assert_eq!(all, crate::publish::numbers(10), "each message to one member of a group");
     assert_eq!(other.receive_texts(10).await, crate::publish::numbers(10));
     assert_eq!(plain.receive_texts(10).await, crate::publish::numbers(10));
     assert_eq!(broker.metric("tombolo_shared_subscriptions"), 3);
@@ -237,4 +239,72 @@ async fn what_waits_for_a_member_outlives_its_session() {
     assert_eq!(here.receive_texts(4).await, ["sent", "a", "b", "c"]);
     again.quiet().await;
     assert_eq!(broker.metric("tombolo_messages_dropped_total{reason=\"session_ended\"}"), 1, "its own");
+}
+
+#[tokio::test]
+async fn each_member_gets_what_was_granted_to_it() {
+    let broker = broker().await;
+    let mut publisher = broker.join(Version::V5, "p").await;
+    let mut members = Vec::new();
+    for (id, granted) in [("0", Q0), ("1", Q1), ("2", Q2)] {
+        let mut member = broker.join(Version::V5, id).await;
+        assert_eq!(member.subscribe("$share/g/t", granted).await, granted as u8);
+        members.push((member, granted));
+    }
+    for _ in 0..3 {
+        publisher.publish("t", b"", Q2).await;
+    }
+    for (member, granted) in &mut members {
+        assert_eq!(member.receive().await.qos, *granted, "[MQTT-4.8.2-3]");
+        member.quiet().await;
+    }
+}
+
+#[tokio::test]
+async fn a_qos_2_delivery_waits_for_its_member_to_come_back() {
+    let broker = broker().await;
+    let mut publisher = broker.join(Version::V5, "p").await;
+    let (mut one, _) = broker.stay(Version::V5, "1").await;
+    one.subscribe("$share/g/t", Q2).await;
+    publisher.publish("t", b"begun", Q2).await;
+    let begun = one.take().await;
+    let mut two = broker.join(Version::V5, "2").await;
+    two.subscribe("$share/g/t", Q2).await;
+    one.vanish().await;
+    broker.until_metric("tombolo_connections{listener=\"tcp\"}", 2).await;
+    two.quiet().await;
+    let (mut one, present) = broker.stay(Version::V5, "1").await;
+    assert!(present);
+    let again = one.receive().await;
+    assert_eq!(
+        (again.packet_id, again.text(), again.dup),
+        (begun.packet_id, "begun", true),
+        "[MQTT-4.8.2-4]"
+    );
+    two.quiet().await;
+}
+
+#[tokio::test]
+async fn what_a_member_refuses_goes_to_nobody_else() {
+    let broker = broker().await;
+    let mut publisher = broker.join(Version::V5, "p").await;
+    let mut one = broker.join(Version::V5, "1").await;
+    one.subscribe("$share/g/t", Q2).await;
+    let mut ids = Vec::new();
+    for qos in [Q1, Q2] {
+        publisher.publish("t", b"no", qos).await;
+        ids.push(one.take().await.packet_id.unwrap());
+    }
+    let mut two = broker.join(Version::V5, "2").await;
+    two.subscribe("$share/g/t", Q2).await;
+    for (kind, packet_id) in [(PacketType::PubAck, ids[0]), (PacketType::PubRec, ids[1])] {
+        one.ack(kind, packet_id, ReasonCode::NotAuthorized).await;
+    }
+    one.quiet().await;
+    two.quiet().await;
+    // Not even when the member is gone for good.
+    one.leave().await;
+    broker.until_metric("tombolo_shared_subscriptions", 1).await;
+    two.quiet().await; // [MQTT-4.8.2-6]
+    assert_eq!(broker.metric("tombolo_messages_dropped_total{reason=\"session_ended\"}"), 0);
 }

@@ -36,7 +36,7 @@ fn subscribe_filter<'a>(
     reader: &mut Reader<'a>,
     version: Version,
 ) -> Result<SubscribeFilter<'a>, DecodeError> {
-    let filter = reader.text()?;
+    let filter = reader.text()?; // [MQTT-3.8.3-1]
     let options = options(reader.u8()?, version)?;
     if options.no_local && filter.starts_with("$share/") {
         return Err(DecodeError::protocol("[MQTT-3.8.3-4]", "No Local on a Shared Subscription"));
@@ -95,7 +95,7 @@ pub(super) fn unsubscribe(mut reader: Reader<'_>, version: Version) -> Result<Un
     let properties = fields::properties(&mut reader, version, PropertyContext::Unsubscribe)?;
     let mut filters = SmallVec::new();
     while !reader.is_empty() {
-        filters.push(reader.text()?);
+        filters.push(reader.text()?); // [MQTT-3.10.3-1]
     }
     if filters.is_empty() {
         return Err(DecodeError::protocol("[MQTT-3.10.3-2]", "an UNSUBSCRIBE without a Topic Filter"));

@@ -256,6 +256,7 @@ fn check_value(raw: &Raw<'_>) -> Result<(), DecodeError> {
     match raw.value {
         RawValue::Number(number) => check_number(raw.id, number),
         RawValue::Bytes(_) if raw.id.kind() == Kind::Binary => Ok(()),
+        // Response Topic ([MQTT-3.3.2-13]), Content Type ([MQTT-3.3.2-19]) and all others of their kind.
         RawValue::Bytes(bytes) => check_text(raw.id, wire::text(bytes)?),
         RawValue::Pair(name, value) => {
             // [MQTT-1.5.7-1]

@@ -13,7 +13,8 @@ use crate::mqtt::trie::TopicTrie;
 use crate::mqtt::trie::levels::Levels;
 
 impl<V, S: BuildHasher> TopicTrie<V, S> {
-    /// Calls `found` with the value of every filter that matches this Topic Name, in no particular order.
+    /// Calls `found` with the value of every filter that matches this Topic Name (`[MQTT-3.3.2-3]`), byte by byte
+    /// (`[MQTT-4.7.3-4]`), in no particular order.
     /// A leading wildcard does not match a name that begins with `$` (`[MQTT-4.7.2-1]`).
     pub fn for_each_match<'a>(&'a self, name: &str, mut found: impl FnMut(&'a V)) {
         let dollar = name.starts_with('$');
