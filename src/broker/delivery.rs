@@ -160,7 +160,7 @@ impl Broker {
         let mut counts = Counts::default();
         let mut lost = 0;
         for owed in orphans {
-            if owed.message.is_expired(now) {
+            if owed.is_over(now) {
                 counts.tally.drop(tally::DropReason::Expired, 1);
                 continue;
             }

@@ -103,6 +103,8 @@ pub struct Limits {
     pub shared_strategy: SharedStrategy,
     /// Whether `$exclusive/` is offered.
     pub exclusive_subscription: bool,
+    /// Whether a 3.x client gets nothing back that it published itself.
+    pub ignore_loop_deliver: bool,
     /// Bounds of a session's queue.
     pub queue: QueueLimits,
     /// Whether QoS 0 messages wait for a client that is away.
@@ -146,9 +148,13 @@ impl Limits {
             max_subscriptions: mqtt.max_subscriptions,
             shared_strategy: mqtt.shared_subscription_strategy,
             exclusive_subscription: mqtt.exclusive_subscription,
+            ignore_loop_deliver: mqtt.ignore_loop_deliver,
             queue: QueueLimits {
                 messages_max: mqtt.max_mqueue_len,
                 bytes_max: QUEUE_BYTES_MAX,
+                wait_ms_max: mqtt
+                    .message_expiry_interval
+                    .map(|interval| u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)),
                 when_full: mqtt.mqueue_on_full,
             },
             store_qos0: mqtt.mqueue_store_qos0,

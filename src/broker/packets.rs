@@ -231,6 +231,8 @@ impl<'c, 'a> Turn<'c, 'a> {
             options.no_local = true;
             options.retain_as_published = true;
         }
+        let is_older = self.connection.version != Version::V5;
+        options.no_local |= is_older && parsed.share.is_none() && self.limits.ignore_loop_deliver;
         let subscription = Subscription { options, id };
         let connection = &mut *self.connection;
         let may_want = parsed.share.is_none() && options.retain_handling != RetainHandling::DoNotSend;

@@ -259,6 +259,8 @@ impl Flat {
             max_subscriptions,
             shared_subscription_strategy,
             exclusive_subscription,
+            message_expiry_interval,
+            ignore_loop_deliver,
             response_information,
             strict_mode,
         } = mqtt;
@@ -284,6 +286,8 @@ impl Flat {
         self.put("mqtt.max_subscriptions", max_subscriptions);
         self.put("mqtt.shared_subscription_strategy", shared_subscription_strategy);
         self.put("mqtt.exclusive_subscription", exclusive_subscription);
+        self.duration("mqtt.message_expiry_interval", *message_expiry_interval);
+        self.put("mqtt.ignore_loop_deliver", ignore_loop_deliver);
         self.put("mqtt.response_information", response_information);
         self.put("mqtt.strict_mode", strict_mode);
     }

@@ -204,6 +204,12 @@ fn mqtt(section: Section<'_>) -> Mqtt {
             parse::one_of(&strategies),
         ),
         exclusive_subscription: section.or("exclusive_subscription", false, parse::boolean),
+        message_expiry_interval: section.or(
+            "message_expiry_interval",
+            None,
+            parse::or_word("infinity", parse::duration(second..=36_500 * 86_400 * second)),
+        ),
+        ignore_loop_deliver: section.or("ignore_loop_deliver", false, parse::boolean),
         response_information: section.or("response_information", String::new(), parse::text),
         strict_mode: section.or("strict_mode", false, parse::boolean),
     };
@@ -216,9 +222,7 @@ fn mqtt(section: Section<'_>) -> Mqtt {
 fn mqtt_not_built_yet(section: &Section<'_>) {
     let days = Duration::ZERO..=Duration::from_secs(36_500 * 86_400);
     section.optional("retry_interval", parse::or_word("infinity", parse::duration(days.clone())));
-    section.optional("message_expiry_interval", parse::or_word("infinity", parse::duration(days.clone())));
     section.optional("keepalive_check_interval", parse::duration(days));
-    section.optional("ignore_loop_deliver", parse::boolean);
     section.optional("upgrade_qos", parse::boolean);
     section.optional("use_username_as_clientid", parse::boolean);
     section.optional("mqueue_priorities", parse::or_word("disabled", parse::text));

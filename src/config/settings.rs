@@ -284,6 +284,10 @@ pub struct Mqtt {
     pub shared_subscription_strategy: SharedStrategy,
     /// Whether `$exclusive/` subscriptions are offered.
     pub exclusive_subscription: bool,
+    /// How long a message without a Message Expiry Interval may wait for a client; `None` is without end.
+    pub message_expiry_interval: Option<Duration>,
+    /// No Local for MQTT 3.x: no client gets back what it published itself.
+    pub ignore_loop_deliver: bool,
     /// Response Information for clients that ask for it; empty is none.
     pub response_information: String,
     /// Whether payloads are checked against their Payload Format Indicator. What the standard calls malformed is

@@ -38,6 +38,12 @@ impl<'a, 'f> Run<'a, 'f> {
         self.publications
     }
 
+    /// When it is delivered.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
     /// The message at `index` as an owned value, made at most once however many sessions keep it.
     pub fn keep(&mut self, index: usize) -> Arc<Message> {
         if self.kept.is_empty() {

@@ -201,7 +201,7 @@ impl Outbound {
         }
         if !self.may_send(output) {
             // A QoS 0 message comes here behind another that waits, which closes the window.
-            let owed = owe(run, index, qos, retain, grant);
+            let owed = owe(run, index, qos, retain, grant, keeping.limits);
             let dropped = self.queue.push(owed, keeping.limits);
             tally.drop(DropReason::QueueFull, dropped);
             self.overrun |= dropped > 0 && keeping.limits.when_full == WhenFull::Disconnect;
@@ -216,7 +216,7 @@ impl Outbound {
             return;
         }
         let keep = keeping.persistent || may_pass_on(qos, grant.shared.is_some());
-        let owed = keep.then(|| owe(run, index, qos, retain, grant));
+        let owed = keep.then(|| owe(run, index, qos, retain, grant, keeping.limits));
         if let Some(id) = self.take_id(qos, owed) {
             append(run, index, qos, retain, Some(id), length, grant, output, now);
             tally.sent(qos);
@@ -263,7 +263,7 @@ impl Outbound {
             return;
         }
         let retain = publication.retain && grant.retain_as_published;
-        let owed = owe(run, index, qos, retain, grant);
+        let owed = owe(run, index, qos, retain, grant, keeping.limits);
         tally.drop(DropReason::QueueFull, self.queue.push(owed, keeping.limits));
     }
 
@@ -337,7 +337,7 @@ impl Outbound {
     }
 
     fn send_owed(&mut self, owed: Owed, output: &mut Output, keeping: Keeping, now: Now, tally: &mut Tally) {
-        if owed.message.is_expired(now) {
+        if owed.is_over(now) {
             // [MQTT-3.3.2-5]
             tally.drop(DropReason::Expired, 1);
             return;
@@ -552,7 +552,15 @@ fn append_owed(
     frames::append_single(&owed.message.view(), &single, now, &mut output.bytes);
 }
 
-fn owe(run: &mut Run<'_, '_>, index: usize, qos: QoS, retain: bool, grant: &Grant<'_>) -> Owed {
+fn owe(
+    run: &mut Run<'_, '_>,
+    index: usize,
+    qos: QoS,
+    retain: bool,
+    grant: &Grant<'_>,
+    limits: QueueLimits,
+) -> Owed {
+    let may_wait_ms = limits.wait_ms_max.filter(|_| run.publications()[index].expiry.is_none());
     let ids = grant.subscription_ids;
     Owed {
         message: run.keep(index),
@@ -560,6 +568,7 @@ fn owe(run: &mut Run<'_, '_>, index: usize, qos: QoS, retain: bool, grant: &Gran
         qos,
         retain,
         shared: grant.shared.cloned(),
+        waits_until_mono_ms: may_wait_ms.map(|ms| run.now().mono_ms.saturating_add(ms)),
     }
 }
 
@@ -572,5 +581,6 @@ pub fn owe_retained(message: &Arc<Message>, granted: QoS, subscription_id: Optio
         qos: message.qos.min(granted),
         retain: true,
         shared: None,
+        waits_until_mono_ms: None,
     }
 }

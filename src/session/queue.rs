@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::mqtt::packet::QoS;
 use crate::session::message::Message;
+use crate::time::Now;
 
 /// One message owed to one client.
 #[derive(Debug, Clone)]
@@ -21,6 +22,16 @@ pub struct Owed {
     pub retain: bool,
     /// The Shared Subscription that chose this client, as `$share/{ShareName}/{filter}`.
     pub shared: Option<Arc<str>>,
+    /// Until when it may wait if it has no Message Expiry Interval of its own, on the monotonic clock.
+    pub waits_until_mono_ms: Option<u64>,
+}
+
+impl Owed {
+    /// Whether it waited too long to be begun.
+    #[must_use]
+    pub fn is_over(&self, now: Now) -> bool {
+        self.message.is_expired(now) || self.waits_until_mono_ms.is_some_and(|until| now.mono_ms >= until)
+    }
 }
 
 /// What gives way when a [`Queue`] is full: `mqtt.mqueue_on_full`.
@@ -43,6 +54,8 @@ pub struct QueueLimits {
     pub bytes_max: usize,
     /// What gives way.
     pub when_full: WhenFull,
+    /// `mqtt.message_expiry_interval`: how long a message may wait that has no Message Expiry Interval.
+    pub wait_ms_max: Option<u64>,
 }
 
 /// A bounded first-in first-out queue of [`Owed`].
@@ -161,12 +174,18 @@ mod tests {
             qos: QoS::AtLeastOnce,
             retain: false,
             shared: None,
+            waits_until_mono_ms: None,
         }
     }
 
     #[test]
     fn the_oldest_go_when_it_is_full() {
-        let limits = QueueLimits { messages_max: 2, bytes_max: 100, when_full: WhenFull::DropOldest };
+        let limits = QueueLimits {
+            messages_max: 2,
+            bytes_max: 100,
+            when_full: WhenFull::DropOldest,
+            wait_ms_max: None,
+        };
         let mut queue = Queue::default();
         assert_eq!(
             [queue.push(owed(b"1"), limits), queue.push(owed(b"2"), limits), queue.push(owed(b"3"), limits)],
@@ -178,7 +197,8 @@ mod tests {
 
     #[test]
     fn the_new_one_goes_where_it_is_to() {
-        let limits = QueueLimits { messages_max: 2, bytes_max: 4, when_full: WhenFull::DropNew };
+        let limits =
+            QueueLimits { messages_max: 2, bytes_max: 4, when_full: WhenFull::DropNew, wait_ms_max: None };
         let mut queue = Queue::default();
         let dropped = [b"1", b"2", b"3"].map(|payload| queue.push(owed(payload), limits));
         assert_eq!(dropped, [0, 0, 1]);
@@ -189,7 +209,12 @@ mod tests {
 
     #[test]
     fn only_qos_0_is_shed() {
-        let limits = QueueLimits { messages_max: 9, bytes_max: 100, when_full: WhenFull::DropOldest };
+        let limits = QueueLimits {
+            messages_max: 9,
+            bytes_max: 100,
+            when_full: WhenFull::DropOldest,
+            wait_ms_max: None,
+        };
         let mut queue = Queue::default();
         for (payload, qos) in [(b"1", QoS::AtMostOnce), (b"2", QoS::AtLeastOnce), (b"3", QoS::AtMostOnce)] {
             queue.push(Owed { qos, ..owed(payload) }, limits);
@@ -201,7 +226,12 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded_too() {
-        let limits = QueueLimits { messages_max: 10, bytes_max: 10, when_full: WhenFull::DropOldest };
+        let limits = QueueLimits {
+            messages_max: 10,
+            bytes_max: 10,
+            when_full: WhenFull::DropOldest,
+            wait_ms_max: None,
+        };
         let mut queue = Queue::default();
         queue.push(owed(b"12345"), limits);
         assert_eq!(queue.push(owed(b"123456"), limits), 1);

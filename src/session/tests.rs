@@ -23,8 +23,14 @@ use crate::session::message::Publication;
 use crate::session::queue::WhenFull;
 use crate::session::tally::DropReason;
 
-const LIMITS: QueueLimits =
-    QueueLimits { messages_max: 1_000, bytes_max: 1 << 30, when_full: WhenFull::DropOldest };
+mod waiting;
+
+const LIMITS: QueueLimits = QueueLimits {
+    messages_max: 1_000,
+    bytes_max: 1 << 30,
+    when_full: WhenFull::DropOldest,
+    wait_ms_max: None,
+};
 const QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
 
@@ -314,7 +320,8 @@ proptest! {
         steps in prop::collection::vec(step(Just(0)), 1..120),
         store_qos0 in any::<bool>(),
     ) {
-        let mut world = World::new(QueueLimits { messages_max: 4, bytes_max: 1_000, when_full: WhenFull::DropOldest }, store_qos0);
+        let limits = QueueLimits { messages_max: 4, bytes_max: 1_000, ..LIMITS };
+        let mut world = World::new(limits, store_qos0);
         run(&mut world, steps);
         prop_assert!(world.session.queued() <= 4);
         world.settle();

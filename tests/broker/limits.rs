@@ -192,6 +192,26 @@ async fn aliases_take_a_bounded_amount_of_memory() {
     client.refused(0x97).await;
 }
 
+/// `ignore_loop_deliver`: No Local for those who cannot ask for it, and for nobody else.
+#[tokio::test]
+async fn older_clients_get_nothing_back_if_the_setting_says_so() {
+    let broker = Setup::new().mqtt("ignore_loop_deliver = true").start().await;
+    for version in VERSIONS {
+        let (mut one, mut two) = (broker.join(version, "1").await, broker.join(version, "2").await);
+        for client in [&mut one, &mut two] {
+            client.subscribe("t", Q1).await;
+        }
+        one.publish("t", b"x", Q1).await;
+        assert_eq!(two.receive().await.text(), "x");
+        if version == Version::V5 {
+            assert_eq!(one.receive().await.text(), "x");
+        }
+        one.quiet().await;
+        one.leave().await;
+        two.leave().await;
+    }
+}
+
 #[tokio::test]
 async fn levels() {
     let broker = Setup::new().mqtt("max_topic_levels = 3").start().await;
