@@ -158,8 +158,7 @@ fn will_request(will: &Will<'_>, limits: &ServerLimits, now: Now) -> Result<Will
     Ok(WillRequest { message: Message::keep(&publication), delay_seconds })
 }
 
-/// The properties of a successful CONNACK: only what differs from what the client would assume, and no
-/// Authentication Method, since no client that gets this far named one (`[MQTT-4.12.0-6]`).
+/// The properties of a successful CONNACK: only what differs from what the client would assume.
 #[must_use]
 pub fn connack_properties(
     negotiated: &Negotiated,
