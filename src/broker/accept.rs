@@ -37,9 +37,11 @@ use crate::broker::reasons;
 use crate::broker::reasons::ReasonStrings;
 use crate::broker::sessions::Attached;
 use crate::broker::threads::Mailbox;
+use crate::broker::throttle::Throttle;
 use crate::broker::trace::event::Party;
 use crate::config::settings::ListenerKind;
 use crate::config::settings::Network;
+use crate::config::settings::RateLimits;
 use crate::config::settings::Role;
 use crate::metrics::labels::ListenerType;
 use crate::metrics::labels::PacketType;
@@ -101,6 +103,8 @@ pub struct Endpoint {
     pub certificate_username: CertificateUsername,
     /// Whose PROXY header is believed, where one must open each connection.
     pub proxies: Option<Vec<Network>>,
+    /// How fast each connection is read.
+    pub limits: RateLimits,
     /// For TLS and WebSocket handshakes.
     pub handshake_timeout: Duration,
     /// TLS; a reload of certificates makes a new endpoint.
@@ -284,6 +288,7 @@ async fn open(
     broker.trace_connect(&identity, clock::now());
     let greeting = greets(attached.session_present);
     broker.metrics.broker.packets_sent[PacketType::ConnAck].inc();
+    let quota = ingress.as_ref().and_then(|ingress| ingress.quota());
     let parts = Parts {
         broker: Arc::clone(broker),
         client: attached.client,
@@ -292,6 +297,7 @@ async fn open(
         version: negotiated.version,
         limits: granted,
         reason_strings,
+        throttle: Throttle::new(endpoint.limits, quota, clock::now()),
         ingress,
         enhanced: proved.is_some().then(|| Box::new(Enhanced::new(negotiated.max_packet_size))),
         transport,

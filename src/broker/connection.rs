@@ -37,6 +37,7 @@ use crate::broker::publish::Publisher;
 use crate::broker::reasons::ReasonStrings;
 use crate::broker::replay::Replay;
 use crate::broker::threads::Mailbox;
+use crate::broker::throttle::Throttle;
 use crate::metrics::labels::ConsumerKind;
 use crate::metrics::labels::SlowReason;
 use crate::mqtt::decode::DecodeLimits;
@@ -74,6 +75,7 @@ pub struct Connection {
     pub(super) ingress: Option<Box<LinkIngress>>,
     /// Only of a client that named an Authentication Method.
     pub(super) enhanced: Option<Box<Enhanced>>,
+    throttle: Option<Box<Throttle>>,
     pause: Option<Pin<Box<Sleep>>>,
     /// Answers to the client's own packets, put in front of what its session has to send.
     pub(super) answers: Vec<u8>,
@@ -92,8 +94,8 @@ pub struct Connection {
     /// Rings when it has for too long.
     stall: Option<Pin<Box<Sleep>>>,
     heard: bool,
-    /// Bytes that came with CONNECT and were not looked at yet.
-    pipelined: bool,
+    /// The tail has packets that were not handled yet: they came with CONNECT, or were over the client's rate.
+    unhandled: bool,
     /// The transport holds bytes that it could not pass on yet.
     flushing: bool,
 }
@@ -118,6 +120,8 @@ pub struct Parts {
     pub enhanced: Option<Box<Enhanced>>,
     /// The limits that CONNACK announced.
     pub limits: Arc<Limits>,
+    /// How fast it is read, if that is limited.
+    pub throttle: Option<Box<Throttle>>,
     /// The transport.
     pub transport: Transport,
     /// Bytes that came after CONNECT.
@@ -135,7 +139,7 @@ impl Connection {
             max_packet_size: parts.limits.server.max_packet_size,
         };
         let publisher = Publisher::new(parts.identity);
-        let pipelined = !parts.tail.is_empty();
+        let unhandled = !parts.tail.is_empty();
         Self {
             client: parts.client,
             epoch: parts.epoch,
@@ -147,6 +151,7 @@ impl Connection {
             limits: parts.limits,
             ingress: parts.ingress,
             enhanced: parts.enhanced,
+            throttle: parts.throttle,
             pause: None,
             // [MQTT-3.2.0-1], [MQTT-3.2.0-2]: in front of everything, and nowhere else.
             answers: parts.greeting,
@@ -161,7 +166,7 @@ impl Connection {
             stalled_since: None,
             stall: None,
             heard: true,
-            pipelined,
+            unhandled,
             flushing: false,
         }
     }
@@ -177,18 +182,47 @@ impl Connection {
         Ok(wrote || read || looked_up)
     }
 
-    /// Whether this is a link's connection that has to wait for local clients. It is woken when that is over.
+    /// Whether the connection is not to be read now: a link's, while local clients cannot keep up, or one that is over
+    /// its rate. It is woken when that is over.
     fn is_paused(&mut self, cx: &mut Context<'_>, now: Now) -> bool {
-        let Some(left) = self.ingress.as_ref().and_then(|ingress| ingress.paused_for_ms(now)) else {
+        if self.ingress.is_none() && self.throttle.is_none() {
+            return false;
+        }
+        let slow = self.ingress.as_ref().and_then(|ingress| ingress.paused_for_ms(now));
+        let over = self.throttle.as_mut().and_then(|throttle| throttle.wait(now));
+        let Some(left) = slow.max(over.map(|over| over.ms)) else {
             self.pause = None;
             return false;
         };
+        if self.pause.is_none()
+            && let Some(over) = over
+        {
+            self.broker.metrics.broker.throttled[over.reason].inc();
+            // It is we who do not listen: its silence counts from the end of that. Who took the session over, or ended
+            // it, is for the next turn to see.
+            if let Ok(mut state) = self.own() {
+                state.session.touch(now.plus_ms(over.ms));
+            }
+        }
         let pause = self.pause.get_or_insert_with(|| Box::pin(time::sleep(Duration::from_millis(left))));
         if pause.as_mut().poll(cx).is_ready() {
             self.pause = None;
             cx.waker().wake_by_ref();
         }
         true
+    }
+
+    /// Whether a PUBLISH is handled now, or stays in the tail until the client's rate lets it.
+    pub(super) fn admits(&mut self, topic: &str, now: Now) -> bool {
+        let admitted = self.throttle.as_mut().is_none_or(|throttle| throttle.admits(topic, now));
+        self.unhandled |= !admitted;
+        admitted
+    }
+
+    /// How many bytes one read may bring: one at least, since to read none would look like the end.
+    fn readable(&mut self, now: Now) -> usize {
+        let throttle = self.throttle.as_mut();
+        throttle.map_or(SCRATCH_BYTES, |throttle| throttle.readable(now).clamp(1, SCRATCH_BYTES))
     }
 
     /// Takes what there is to send, if the last of it is out, and registers for the next wake-up.
@@ -293,19 +327,20 @@ impl Connection {
 
     /// Reads once and handles every packet that is complete.
     fn read(&mut self, cx: &mut Context<'_>, now: Now) -> Result<bool, Close> {
-        if std::mem::take(&mut self.pipelined) {
+        if std::mem::take(&mut self.unhandled) {
             return self.handle_tail(now);
         }
         if self.tail.len() >= SCRATCH_BYTES / 2 {
             return self.read_large(cx, now);
         }
+        let readable = self.readable(now);
         SCRATCH.with_borrow_mut(|scratch| {
             let kept = self.tail.len();
-            let mut buffer = ReadBuf::new(&mut scratch[kept..]);
+            let mut buffer = ReadBuf::new(&mut scratch[kept..SCRATCH_BYTES.min(kept + readable)]);
             let polled = Pin::new(&mut self.transport).poll_read(cx, &mut buffer);
             let Some(count) = poll_count(polled, &buffer)? else { return Ok(false) };
             scratch[..kept].copy_from_slice(&self.tail);
-            self.counts.bytes_received += count as u64;
+            self.count_bytes(count);
             let burst = &scratch[..kept + count];
             let used = self.handle(burst, now)?;
             self.tail.clear();
@@ -317,7 +352,8 @@ impl Connection {
     /// The same for a packet that outgrew the scratch space: it is collected where it stays.
     fn read_large(&mut self, cx: &mut Context<'_>, now: Now) -> Result<bool, Close> {
         let kept = self.tail.len();
-        self.tail.resize(kept + SCRATCH_BYTES, 0);
+        let readable = self.readable(now);
+        self.tail.resize(kept + readable, 0);
         let mut buffer = ReadBuf::new(&mut self.tail[kept..]);
         let polled = poll_count(Pin::new(&mut self.transport).poll_read(cx, &mut buffer), &buffer);
         let count = match polled {
@@ -329,7 +365,7 @@ impl Connection {
             Err(close) => return Err(close),
         };
         self.tail.truncate(kept + count);
-        self.counts.bytes_received += count as u64;
+        self.count_bytes(count);
         self.handle_tail(now)
     }
 
@@ -352,10 +388,17 @@ impl Connection {
             return Ok(());
         }
         let burst = std::mem::take(&mut self.tail);
-        self.counts.bytes_received += burst.len() as u64;
+        self.count_bytes(burst.len());
         let used = self.handle(&burst, clock::now())?;
         self.tail.extend_from_slice(&burst[used..]);
         Ok(())
+    }
+
+    fn count_bytes(&mut self, count: usize) {
+        self.counts.bytes_received += count as u64;
+        if let Some(throttle) = &mut self.throttle {
+            throttle.spend_bytes(count);
+        }
     }
 
     /// Handles the complete packets of a burst; gives how many bytes they were.

@@ -8,6 +8,7 @@ use crate::broker::close::Close;
 use crate::broker::delivery::Source;
 use crate::broker::links::Link;
 use crate::broker::packets::Turn;
+use crate::broker::throttle::SharedLimiter;
 use crate::broker::topic_cache::TopicCache;
 use crate::link::compress::Inflater;
 use crate::link::ingress;
@@ -71,6 +72,12 @@ impl LinkIngress {
     #[must_use]
     pub fn paused_for_ms(&self, now: Now) -> Option<u64> {
         self.entered.paused_for_ms(now)
+    }
+
+    /// What is left of the peer's rates, if it has any.
+    #[must_use]
+    pub fn quota(&self) -> Option<SharedLimiter> {
+        self.entered.quota.clone()
     }
 }
 

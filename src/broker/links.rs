@@ -31,6 +31,8 @@ use crate::broker::link;
 use crate::broker::link::Replication;
 use crate::broker::routes::LinkId;
 use crate::broker::routes::RouteChange;
+use crate::broker::throttle::Limiter;
+use crate::broker::throttle::SharedLimiter;
 use crate::config::settings;
 use crate::link::ingress::LinkView;
 use crate::link::remote_routes;
@@ -86,6 +88,8 @@ pub struct Link {
     pub forwarder: Forwarder,
     /// Our routes on their way to the peer.
     pub replication: Replication,
+    /// The rates of the peer's connections; those that it had before the link was replaced keep the old ones.
+    pub quota: Option<SharedLimiter>,
     /// Connections of the peer to us; a link that replaces another goes on counting.
     connections: Arc<AtomicUsize>,
     /// Until when the peer's connections are not read, on the monotonic clock.
@@ -409,6 +413,8 @@ impl Links {
             routes: Mutex::new(RemoteRoutes::new(limits(&settings))),
             paused_until_ms: AtomicU64::new(0),
             pause_ms: AtomicU64::new(0),
+            quota: Limiter::new(settings.quota.rates, clock::now())
+                .map(|limiter| Arc::new(Mutex::new(limiter))),
             connections: old.map(|old| Arc::clone(&old.connections)).unwrap_or_default(),
             behind: Notify::new(),
             stopped: AtomicBool::new(false),

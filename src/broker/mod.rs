@@ -40,6 +40,7 @@ pub mod shared;
 pub mod sweeper;
 pub mod sys;
 pub mod threads;
+pub mod throttle;
 pub mod topic_cache;
 pub mod trace;
 

@@ -62,13 +62,18 @@ impl<'c, 'a> Turn<'c, 'a> {
         Self { connection, now, policy, limits, overloaded, gathering: Gathering::default() }
     }
 
-    /// Handles every complete packet; gives the bytes they took. What was received before a fault is still
+    /// Handles every complete packet, up to a PUBLISH that is over the client's rate; gives the bytes they took. What was received before a fault is still
     /// delivered and acknowledged.
     pub fn handle(mut self, burst: &'a [u8], limits: &DecodeLimits) -> Result<usize, Close> {
         let mut used = 0;
         let result = loop {
             match decode::decode(&burst[used..], limits) {
                 Ok(Decoded::Packet { packet, len }) => {
+                    if let Packet::Publish(publish) = &packet
+                        && !self.connection.admits(publish.topic, self.now)
+                    {
+                        break Ok(used);
+                    }
                     used += len;
                     // [MQTT-3.14.4-1]: a DISCONNECT ends the burst; what stands behind it is not looked at.
                     if let Err(close) = self.packet(packet).and_then(|()| self.check_unsaid()) {

@@ -418,6 +418,7 @@ fn endpoint(listener: &Listener, tls: Option<Arc<ServerTls>>) -> Endpoint {
             Some(PeerCertAs::Sha256) => CertificateUsername::Sha256,
         },
         proxies: listener.proxy_protocol.then(|| listener.proxy_trusted.clone()),
+        limits: listener.limits,
         handshake_timeout: listener.ssl.as_ref().map_or(HANDSHAKE_TIMEOUT, |ssl| ssl.handshake_timeout),
         tls,
     }

@@ -28,6 +28,8 @@ use super::settings::Mqtt;
 use super::settings::OverloadProtection;
 use super::settings::Peer;
 use super::settings::Quota;
+use super::settings::Rate;
+use super::settings::RateLimits;
 use super::settings::Secret;
 use super::settings::Settings;
 use super::settings::Spool;
@@ -96,6 +98,15 @@ impl Flat {
         self.text(key, duration.map_or_else(|| "infinity".to_owned(), |duration| format!("{duration:?}")));
     }
 
+    fn rate(&mut self, key: &str, rate: Option<Rate>) {
+        self.text(key, rate.map_or_else(|| "infinity".to_owned(), |rate| rate.to_string()));
+    }
+
+    fn rates(&mut self, table: &str, RateLimits { messages, bytes }: &RateLimits) {
+        self.rate(&format!("{table}.messages_rate"), *messages);
+        self.rate(&format!("{table}.bytes_rate"), *bytes);
+    }
+
     fn secret(&mut self, key: &str, secret: Option<&Secret>) {
         let text = secret.map_or("unset", |_| MASK).to_owned();
         self.lines.insert(format!("{}{key}", self.prefix), Shown { text, secret: secret.cloned() });
@@ -158,10 +169,11 @@ impl Flat {
         self.put("peer.cert_sha256", cert_sha256.iter().map(hex).collect::<Vec<_>>());
         self.put("peer.cert_cn", cert_cn);
         self.put("peer.allow_unauthenticated", allow_unauthenticated);
-        let Quota { connections, actors, routes } = quota;
+        let Quota { connections, actors, routes, rates } = quota;
         self.put("quota.connections", connections);
         self.put("quota.actors", actors);
         self.put("quota.routes", routes);
+        self.rates("quota", rates);
         let Spool { max_bytes, max_age, on_full, qos0 } = spool;
         self.put("spool.max_bytes", max_bytes);
         self.duration("spool.max_age", *max_age);
@@ -182,20 +194,19 @@ impl Flat {
             proxy_trusted,
             allow_insecure,
             authn_enable,
+            limits,
             ssl,
         } = listener;
         self.text("bind", bind.to_string());
         self.put("role", role);
         self.put("enable", enable);
         self.put("max_connections", max_connections);
-        self.text(
-            "max_conn_rate",
-            max_conn_rate.map_or_else(|| "infinity".to_owned(), |rate| rate.to_string()),
-        );
+        self.rate("max_conn_rate", *max_conn_rate);
         self.put("proxy_protocol", proxy_protocol);
         self.put("proxy_trusted", proxy_trusted.iter().map(ToString::to_string).collect::<Vec<_>>());
         self.put("allow_insecure", allow_insecure);
         self.put("authn.enable", authn_enable);
+        self.rates("limits", limits);
         let Some(ssl) = ssl else { return };
         let ListenerTls {
             certfile,

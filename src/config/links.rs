@@ -114,9 +114,8 @@ fn quota(section: Section<'_>) -> Quota {
         connections: count("connections", 256, 100_000),
         actors: count("actors", 64, 10_000),
         routes: count("routes", 1_000_000, 100_000_000),
+        rates: parse::rate_limits(&section),
     };
-    section.optional("messages_rate", parse::or_word("infinity", parse::text));
-    section.optional("bytes_rate", parse::or_word("infinity", parse::text));
     section.finish();
     quota
 }

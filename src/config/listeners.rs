@@ -19,7 +19,7 @@ use super::settings::ListenerKind;
 use super::settings::ListenerTls;
 use super::settings::Network;
 use super::settings::PeerCertAs;
-use super::settings::Rate;
+use super::settings::RateLimits;
 use super::settings::Role;
 use super::settings::TlsVersions;
 use super::settings::Verify;
@@ -57,6 +57,7 @@ fn default_listener() -> Listener {
         proxy_trusted: Vec::new(),
         allow_insecure: false,
         authn_enable: true,
+        limits: RateLimits::default(),
         ssl: None,
     }
 }
@@ -103,23 +104,22 @@ fn listener(section: Section<'_>) -> Listener {
             .optional("max_connections", parse::integer(1..=u64::from(u32::MAX)))
             .and_then(|number| narrow(number).ok())
             .unwrap_or_else(|| u32::try_from(connections).unwrap_or(u32::MAX)),
-        max_conn_rate: section.optional("max_conn_rate", parse::or_word("infinity", rate)).flatten(),
+        max_conn_rate: section.or("max_conn_rate", None, parse::or_word("infinity", parse::rate)),
         proxy_protocol: section.or("proxy_protocol", false, parse::boolean),
         proxy_trusted: proxy_trusted(&section),
         allow_insecure: section.or("allow_insecure", false, parse::boolean),
         authn_enable: authn(section.section("authn")),
         ssl: ssl(&section, kind, role),
+        limits: limits(section.section("limits")),
     };
-    let limits = section.section("limits");
-    limits.optional("messages_rate", parse::or_word("infinity", parse::text));
-    limits.optional("bytes_rate", parse::or_word("infinity", parse::text));
-    limits.finish();
     section.finish();
     listener
 }
 
-fn rate(node: &Node) -> Result<Rate, Wrong> {
-    units::rate(&parse::word(node)?).map_err(Wrong::from)
+fn limits(section: Section<'_>) -> RateLimits {
+    let limits = parse::rate_limits(&section);
+    section.finish();
+    limits
 }
 
 /// More than any number of load balancers: every connection is compared with each.

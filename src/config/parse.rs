@@ -7,7 +7,10 @@ use std::time::Duration;
 use super::document::Node;
 use super::document::Value;
 use super::error::nearest;
+use super::reader::Section;
 use super::reader::Wrong;
+use super::settings::Rate;
+use super::settings::RateLimits;
 use super::units;
 
 /// The longest string taken, but for lists of topics: paths, names and secrets are shorter.
@@ -114,6 +117,20 @@ pub(super) fn size(range: RangeInclusive<u64>) -> impl Fn(&Node) -> Result<u64, 
         } else {
             Err(format!("expected a size from {} to {} bytes", range.start(), range.end()).into())
         }
+    }
+}
+
+/// A rate such as `"100/s"`.
+pub(super) fn rate(node: &Node) -> Result<Rate, Wrong> {
+    units::rate(&word(node)?).map_err(Wrong::from)
+}
+
+/// `messages_rate` and `bytes_rate`.
+pub(super) fn rate_limits(section: &Section<'_>) -> RateLimits {
+    let bytes = |node: &Node| units::bytes_rate(&word(node)?).map_err(Wrong::from);
+    RateLimits {
+        messages: section.or("messages_rate", None, or_word("infinity", rate)),
+        bytes: section.or("bytes_rate", None, or_word("infinity", bytes)),
     }
 }
 

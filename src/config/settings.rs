@@ -25,6 +25,7 @@ pub use self::protection::FlappingDetect;
 pub use self::protection::MemoryCeiling;
 pub use self::protection::OverloadProtection;
 pub use self::rate::Rate;
+pub use self::rate::RateLimits;
 pub(crate) use self::secret::MASK;
 pub use self::secret::Secret;
 pub use self::tls::ListenerTls;
@@ -142,6 +143,8 @@ pub struct Listener {
     pub allow_insecure: bool,
     /// Whether clients of this listener are authenticated (`authn.enable`).
     pub authn_enable: bool,
+    /// What each of its connections may send.
+    pub limits: RateLimits,
     /// TLS: present exactly when the type is `ssl` or `wss`.
     pub ssl: Option<ListenerTls>,
 }

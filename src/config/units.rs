@@ -107,12 +107,24 @@ fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
 
 /// `100/s`, `1000/m`, `50/10s`: a number and the time in which it may be reached.
 pub(super) fn rate(text: &str) -> Result<Rate, String> {
-    let wrong = || format!("`{text}` is not a rate such as \"100/s\" or \"50/10s\"");
+    let number = |amount: &str| match leading_number(amount) {
+        Some((number, "")) => Some(number),
+        _ => None,
+    };
+    rate_of(text, number, "a rate such as \"100/s\" or \"50/10s\"")
+}
+
+/// `1MB/s`, `10MB/2s`: a size and a time.
+pub(super) fn bytes_rate(text: &str) -> Result<Rate, String> {
+    rate_of(text, |amount| size(amount).ok(), "a rate of bytes such as \"1MB/s\" or \"10MB/2s\"")
+}
+
+fn rate_of(text: &str, read: impl Fn(&str) -> Option<u64>, what: &str) -> Result<Rate, String> {
+    let wrong = || format!("`{text}` is not {what}");
     let (amount, per) = text.split_once('/').ok_or_else(wrong)?;
-    let (amount, per) = (amount.trim(), per.trim());
-    let (amount, rest) = leading_number(amount).ok_or_else(wrong)?;
-    let amount =
-        u32::try_from(amount).ok().filter(|amount| *amount > 0 && rest.is_empty()).ok_or_else(wrong)?;
+    let amount = read(amount.trim()).filter(|amount| *amount > 0).ok_or_else(wrong)?;
+    let amount = u32::try_from(amount).map_err(|_| format!("`{text}`: at most {} at a time", u32::MAX))?;
+    let per = per.trim();
     let bare = per.starts_with(|first: char| first.is_ascii_alphabetic());
     let per = duration(&if bare { format!("1{per}") } else { per.to_owned() }).map_err(|_| wrong())?;
     if per.is_zero() || per > RATE_TIME_MAX {
@@ -232,6 +244,18 @@ mod tests {
         {
             assert!(rate(text).is_err(), "{text}");
         }
+        let good = [
+            ("1MB/s", 1 << 20, 1000),
+            ("10MB/2s", 10 << 20, 2000),
+            ("512KB/m", 512 << 10, 60_000),
+            (" 100 / 5s ", 100, 5_000),
+        ];
+        for (text, amount, ms) in good {
+            assert_eq!(bytes_rate(text), Ok(Rate { amount, per: Duration::from_millis(ms) }), "{text}");
+        }
+        for text in ["", "1MB", "0B/s", "MB/s", "1MB/", "4GB/s", "1XB/s", "1MB/0s", "1MB/2d", "1/2/3"] {
+            assert!(bytes_rate(text).is_err(), "{text}");
+        }
     }
 
     #[test]
@@ -250,7 +274,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics(text in ".{0,80}") {
-            let _ = (duration(&text), size(&text), server(&text, 1), fingerprint(&text), network(&text), rate(&text));
+            let _ = (duration(&text), size(&text), server(&text, 1), fingerprint(&text), network(&text), rate(&text), bytes_rate(&text));
         }
 
         #[test]

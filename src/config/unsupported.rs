@@ -24,8 +24,6 @@ enum Only {
 /// Key, with `[]` for every item of a list, and what is accepted.
 const NOT_BUILT_YET: &[(&str, Only)] = &[
     ("data.durability", Only::Word("memory")),
-    ("listeners[].limits.messages_rate", Only::Word("infinity")),
-    ("listeners[].limits.bytes_rate", Only::Word("infinity")),
     ("listeners[].ssl.password", Only::Absent),
     ("listeners[].ssl.enable_crl_check", Only::False),
     ("listeners[].ssl.ocsp.enable_ocsp_stapling", Only::False),
@@ -51,8 +49,6 @@ const NOT_BUILT_YET: &[(&str, Only)] = &[
     ("mqtt.peer_cert_as_clientid", Only::Word("disabled")),
     ("authentication.chain[].mechanism", Only::Word("scram")),
     ("cluster.links[].max_inflight", Only::Not("auto")),
-    ("cluster.links[].quota.messages_rate", Only::Word("infinity")),
-    ("cluster.links[].quota.bytes_rate", Only::Word("infinity")),
     ("http.ssl", Only::Empty),
 ];
 

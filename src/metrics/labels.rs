@@ -142,6 +142,20 @@ label! {
 }
 
 label! {
+    /// What a connection was over when it was not read for a while.
+    ThrottleReason as "reason" {
+        /// `messages_rate` of its listener.
+        MessagesRate = "messages_rate",
+        /// `bytes_rate` of its listener.
+        BytesRate = "bytes_rate",
+        /// `messages_rate` of its peer's quota.
+        LinkMessagesRate = "link_messages_rate",
+        /// `bytes_rate` of its peer's quota.
+        LinkBytesRate = "link_bytes_rate",
+    }
+}
+
+label! {
     /// Why an Application Message reached a destination not, or nobody at all.
     DropReason as "reason" {
         /// The Session's queue is full.

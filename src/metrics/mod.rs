@@ -28,6 +28,7 @@ use crate::metrics::labels::RejectReason;
 use crate::metrics::labels::RouteKind;
 use crate::metrics::labels::RouteOp;
 use crate::metrics::labels::SlowReason;
+use crate::metrics::labels::ThrottleReason;
 use crate::metrics::series::Counter;
 use crate::metrics::series::CounterSet;
 use crate::metrics::series::Families;
@@ -120,6 +121,8 @@ families! {
             "flapping_bans_total", "Clients banned because they came and went all the time.";
         flapping_untracked: Counter =
             "flapping_untracked_total", "Connections whose ends were not counted because too many clients are watched already.";
+        throttled: CounterSet<ThrottleReason, { ThrottleReason::COUNT }> =
+            "throttled_total", "Times that a connection was not read because it was over a rate, by rate.";
         messages_received: CounterSet<QoS, 3> =
             "messages_received_total", "Application Messages received from clients.";
         messages_sent: CounterSet<QoS, 3> =

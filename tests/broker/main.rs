@@ -27,6 +27,7 @@ mod metrics;
 mod older;
 mod proxy;
 mod publish;
+mod rates;
 mod reload;
 mod retained;
 mod scram;

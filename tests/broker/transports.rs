@@ -19,9 +19,16 @@ use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Error as WebSocketError;
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame as RawFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::OpCode;
 
+use tombolo::mqtt::encode;
+use tombolo::mqtt::packet::Packet;
 use tombolo::mqtt::packet::Version;
 use tombolo::net::clock;
 use tombolo::net::dial::DialError;
@@ -36,9 +43,11 @@ use crate::harness::Got;
 use crate::harness::Io;
 use crate::harness::LIMIT;
 use crate::harness::Q2;
+use crate::harness::Running;
 use crate::harness::Setup;
 use crate::harness::VERSIONS;
 use crate::harness::hello;
+use crate::harness::message;
 
 /// An authority, and a folder for what it issues.
 pub(crate) struct Authority {
@@ -126,12 +135,31 @@ pub(crate) async fn tls_over(stream: TcpStream, authority: &Authority) -> impl I
     connector.connect("localhost".try_into().unwrap(), stream).await.unwrap()
 }
 
+/// A WebSocket handshake at this path, with this subprotocol offered.
+async fn websocket_at<S: Io + 'static>(
+    stream: S,
+    path: &str,
+    protocol: &str,
+) -> Result<WebSocketStream<S>, u16> {
+    let mut request = format!("ws://localhost{path}").into_client_request().unwrap();
+    request.headers_mut().insert("Sec-WebSocket-Protocol", protocol.parse().unwrap());
+    match tokio_tungstenite::client_async(request, stream).await {
+        Ok((socket, response)) => {
+            assert_eq!(response.headers()["Sec-WebSocket-Protocol"], protocol, "[MQTT-6.0.0-4]");
+            Ok(socket)
+        }
+        Err(WebSocketError::Http(response)) => Err(response.status().as_u16()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
 /// MQTT over WebSocket on any stream: binary frames one way and the other through a pipe.
 pub(crate) async fn websocket(stream: impl Io + 'static, chunk: usize) -> Client {
-    let mut request = "ws://localhost/mqtt".into_client_request().unwrap();
-    request.headers_mut().insert("Sec-WebSocket-Protocol", "mqtt".parse().unwrap());
-    let (mut socket, response) = tokio_tungstenite::client_async(request, stream).await.unwrap();
-    assert_eq!(response.headers()["Sec-WebSocket-Protocol"], "mqtt", "[MQTT-6.0.0-4]");
+    pipe(websocket_at(stream, "/mqtt", "mqtt").await.unwrap(), chunk)
+}
+
+/// What is written to the client goes out in frames of `chunk` bytes at most.
+fn pipe<S: Io + 'static>(mut socket: WebSocketStream<S>, chunk: usize) -> Client {
     let (near, mut far) = tokio::io::duplex(1024 * 1024);
     tokio::spawn(async move {
         let mut bytes = vec![0; chunk];
@@ -152,7 +180,7 @@ pub(crate) async fn websocket(stream: impl Io + 'static, chunk: usize) -> Client
     Client::over(near)
 }
 
-async fn send<S>(socket: &mut tokio_tungstenite::WebSocketStream<S>, bytes: &[u8])
+async fn send<S>(socket: &mut WebSocketStream<S>, bytes: &[u8])
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
@@ -281,25 +309,102 @@ async fn one_protocol_on_the_port_of_another() {
     broker.until_metric(&rejected("malformed_connect"), 2).await;
 }
 
-/// A WebSocket client that asks for no `mqtt` subprotocol, and one that sends text.
+const WS: &str = "[[listeners]]\nname = \"w\"\ntype = \"ws\"\nbind = \"127.0.0.1:0\"\n";
+
+async fn stream(broker: &Running) -> TcpStream {
+    TcpStream::connect(broker.address("ws:w")).await.unwrap()
+}
+
 #[tokio::test]
-async fn websocket_frames_are_binary() {
-    let broker = Setup::new()
-        .listeners("[[listeners]]\nname = \"w\"\ntype = \"ws\"\nbind = \"127.0.0.1:0\"\n")
-        .start()
-        .await;
-    let stream = TcpStream::connect(broker.address("ws:w")).await.unwrap();
-    let mut request = "ws://localhost/mqtt".into_client_request().unwrap();
-    request.headers_mut().insert("Sec-WebSocket-Protocol", "mqtt".parse().unwrap());
-    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
-    {
+async fn a_foreign_path_and_a_foreign_subprotocol_are_refused_and_counted() {
+    let broker = Setup::new().listeners(WS).start().await;
+    for (path, protocol, expected) in [
+        ("/", "mqtt", Err(404)),
+        ("/ws", "mqtt", Err(404)),
+        ("/mqtt/", "mqtt", Err(404)),
+        ("/mqtt", "amqp", Err(400)),
+        ("/mqtt", "MQTT", Err(400)),
+        ("/mqtt?token=1", "mqtt", Ok(())),
+        ("/mqtt", "mqttv3.1", Ok(())),
+    ] {
+        let answer = websocket_at(stream(&broker).await, path, protocol).await.map(drop);
+        assert_eq!(answer, expected, "{path} {protocol}");
+    }
+    broker.until_metric("tombolo_connections_rejected_total{reason=\"websocket_handshake\"}", 5).await;
+    // The subprotocol says nothing about the version that is spoken.
+    for (version, protocol) in VERSIONS.into_iter().zip(["mqttv3.1", "mqttv3.1", "mqtt"]) {
+        let socket = websocket_at(stream(&broker).await, "/mqtt", protocol).await.unwrap();
+        let mut client = pipe(socket, 1024);
+        assert_eq!(client.connect(&hello(version, "c")).await, Got::ConnAck(false, 0));
+        client.leave().await;
+    }
+}
+
+/// `[MQTT-6.0.0-2]`: several packets in a frame, a byte in a frame, and a frame in fragments.
+#[tokio::test]
+async fn websocket_frames_and_packets_need_not_align() {
+    let broker = Setup::new().listeners(WS).start().await;
+    let mut bytes = Vec::new();
+    for packet in [
+        Packet::Connect(Box::new(hello(Version::V5, "c"))),
+        Packet::PingReq,
+        Packet::Publish(message("t", b"one")),
+        Packet::PingReq,
+    ] {
+        encode::encode(&packet, Version::V5, &mut bytes).unwrap();
+    }
+    let answered = async |mut client: Client| {
+        client.version = Version::V5;
+        for expected in [Got::ConnAck(false, 0), Got::PingResp, Got::PingResp] {
+            assert_eq!(client.next().await, expected);
+        }
+        client.quiet().await;
+    };
+    for chunk in [bytes.len(), 1, 7] {
+        let mut client = websocket(stream(&broker).await, chunk).await;
+        client.write(&bytes).await;
+        answered(client).await;
+    }
+    let mut socket = websocket_at(stream(&broker).await, "/mqtt", "mqtt").await.unwrap();
+    let pieces: Vec<&[u8]> = bytes.chunks(5).collect();
+    for (index, piece) in pieces.iter().enumerate() {
+        let opcode = if index == 0 { Data::Binary } else { Data::Continue };
+        let frame = RawFrame::message(piece.to_vec(), OpCode::Data(opcode), index + 1 == pieces.len());
+        poll_fn(|cx| Pin::new(&mut socket).poll_ready(cx)).await.unwrap();
+        Pin::new(&mut socket).start_send(Frame::Frame(frame)).unwrap();
+    }
+    poll_fn(|cx| Pin::new(&mut socket).poll_flush(cx)).await.unwrap();
+    answered(pipe(socket, 1024)).await;
+}
+
+/// `[MQTT-6.0.0-1]`, before CONNECT and after.
+#[tokio::test]
+async fn a_websocket_text_frame_ends_the_connection() {
+    let broker = Setup::new().listeners(WS).start().await;
+    for connected in [false, true] {
+        let mut socket = websocket_at(stream(&broker).await, "/mqtt", "mqtt").await.unwrap();
+        if connected {
+            let mut bytes = Vec::new();
+            encode::encode(&Packet::Connect(Box::new(hello(Version::V5, "c"))), Version::V5, &mut bytes)
+                .unwrap();
+            send(&mut socket, &bytes).await;
+            assert!(next(&mut socket).await.is_some_and(|frame| frame.is_ok_and(|frame| frame.is_binary())));
+        }
         Pin::new(&mut socket).start_send(Frame::text("hello")).unwrap();
         poll_fn(|cx| Pin::new(&mut socket).poll_flush(cx)).await.unwrap();
-        let answer = tokio::time::timeout(LIMIT, poll_fn(|cx| Pin::new(&mut socket).poll_next(cx))).await;
-        let closed = match answer.unwrap() {
+        let closed = match next(&mut socket).await {
             None | Some(Err(_)) => true,
             Some(Ok(frame)) => frame.is_close(),
         };
-        assert!(closed, "[MQTT-6.0.0-1]");
+        assert!(closed);
     }
+    broker.until_metric("tombolo_connections{listener=\"ws\"}", 0).await;
+}
+
+async fn next<S>(socket: &mut WebSocketStream<S>) -> Option<Result<Frame, WebSocketError>>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let frame = tokio::time::timeout(LIMIT, poll_fn(|cx| Pin::new(&mut *socket).poll_next(cx))).await;
+    frame.expect("something comes")
 }

@@ -194,7 +194,12 @@ pub(crate) fn settings(servers: Vec<ServerAddr>) -> settings::Link {
             cert_cn: None,
             allow_unauthenticated: true,
         },
-        quota: settings::Quota { connections: 16, actors: 4, routes: 1_000 },
+        quota: settings::Quota {
+            connections: 16,
+            actors: 4,
+            routes: 1_000,
+            rates: settings::RateLimits::default(),
+        },
         spool: settings::Spool {
             max_bytes: 1_000_000,
             max_age: None,

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::RateLimits;
 use super::Secret;
 use super::Verify;
 
@@ -107,6 +108,8 @@ pub struct Quota {
     pub actors: usize,
     /// Routes held for the peer.
     pub routes: usize,
+    /// What it may forward, over all its connections together.
+    pub rates: RateLimits,
 }
 
 /// `[cluster.links.spool]`: what waits while the peer is away.

@@ -17,3 +17,12 @@ impl fmt::Display for Rate {
         write!(f, "{}/{:?}", self.amount, self.per)
     }
 }
+
+/// What one client may send per time; `None` is any number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RateLimits {
+    /// Application Messages.
+    pub messages: Option<Rate>,
+    /// Bytes of Control Packets.
+    pub bytes: Option<Rate>,
+}
