@@ -2,6 +2,7 @@
 //! Everything here is bounded in time and bytes, because nobody has proved anything yet.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,6 @@ use crate::broker::Limits;
 use crate::broker::admission::Why;
 use crate::broker::authenticate::Line;
 use crate::broker::banned::Subject;
-use crate::broker::client::Client;
 use crate::broker::connection::Connection;
 use crate::broker::connection::Parts;
 use crate::broker::enhanced;
@@ -33,6 +33,7 @@ use crate::broker::identity::Identity;
 use crate::broker::identity::Proof;
 use crate::broker::linger::linger;
 use crate::broker::link_ingress::LinkIngress;
+use crate::broker::present::Present;
 use crate::broker::reasons;
 use crate::broker::reasons::ReasonStrings;
 use crate::broker::sessions::Attached;
@@ -59,9 +60,9 @@ use crate::mqtt::packet::Version;
 use crate::mqtt::property::Properties;
 use crate::mqtt::reason::ReasonCode;
 use crate::net::address::PeerAddr;
-use crate::net::admission::Entry;
 use crate::net::admission::Place;
 use crate::net::admission::Places;
+use crate::net::admission::Settled;
 use crate::net::clock;
 use crate::net::handshake;
 use crate::net::handshake::HandshakeError;
@@ -73,7 +74,6 @@ use crate::net::random;
 use crate::net::tls::ServerTls;
 use crate::net::transport::Transport;
 use crate::session::Attachment;
-use crate::session::Ending;
 use crate::session::alias::OutboundAliases;
 use crate::session::connect;
 use crate::session::connect::Negotiated;
@@ -130,46 +130,46 @@ enum Refused {
     },
 }
 
-/// Serves one connection to its end, on the thread that has this mailbox if there is more than one.
-pub async fn serve(
+/// Serves one connection to its end, on the thread that has this mailbox if there is more than one. No `async fn`,
+/// which would keep the room of its arguments until then.
+pub fn serve(
     broker: Arc<Broker>,
     endpoint: Arc<Endpoint>,
     accepted: Accepted,
     home: Option<Arc<Mailbox>>,
-) {
-    let label = listener_type(endpoint.kind);
-    let Accepted { stream, peer, mut entry } = accepted;
-    // The entry counts the connection until it is a client's, or its socket is closed.
-    let Some((connection, place)) = become_client(&broker, &endpoint, stream, peer, &mut entry).await else {
-        return;
-    };
-    let settled = entry.settle();
-    let mut present = Present::new(&broker, label, &connection);
-    connection.run(home).await;
-    present.left = true;
-    drop((place, settled));
+) -> impl Future<Output = ()> + Send {
+    // Boxed, so that the memory of the handshakes goes with them.
+    let becoming = Box::pin(become_client(broker, endpoint, accepted));
+    async move {
+        let Some(Guest { connection, mut present, _place, _settled }) = becoming.await else { return };
+        connection.run(home).await;
+        present.left = true;
+    }
+}
+
+/// A connection that is a client's, and what counts it.
+struct Guest {
+    connection: Box<Connection>,
+    present: Present,
+    _place: Place,
+    _settled: Settled,
 }
 
 /// The handshakes up to CONNACK, or the refusal, unless others need the room.
-async fn become_client(
-    broker: &Arc<Broker>,
-    endpoint: &Arc<Endpoint>,
-    stream: Stream,
-    peer: PeerAddr,
-    entry: &mut Entry,
-) -> Option<(Connection, Place)> {
+async fn become_client(broker: Arc<Broker>, endpoint: Arc<Endpoint>, accepted: Accepted) -> Option<Guest> {
+    let Accepted { stream, peer, mut entry } = accepted;
     let places = entry.places();
-    // Boxed, so that the memory of the handshakes goes with them.
-    let opening = Box::pin(async {
-        match open(broker, endpoint, stream, peer, &places).await {
+    let opening = async {
+        match open(&broker, &endpoint, stream, peer, &places).await {
             Ok(client) => Some(client),
             Err(refused) => {
-                refuse(broker, endpoint, peer, refused).await;
+                refuse(&broker, &endpoint, peer, refused).await;
                 None
             }
         }
-    });
-    tokio::select! {
+    };
+    // The entry counts the connection until it is a client's, or its socket is closed.
+    let (connection, _place) = tokio::select! {
         biased;
         client = opening => client,
         () = entry.evicted() => {
@@ -177,34 +177,9 @@ async fn become_client(
             tracing::debug!(%peer, listener = &*endpoint.id, "closed before its CONNECT: others need the room");
             None
         }
-    }
-}
-
-/// A connection on the books. Its task may be aborted, when its listener is closed: the session must not keep a
-/// connection then that nobody drives.
-struct Present {
-    broker: Arc<Broker>,
-    label: ListenerType,
-    client: Arc<Client>,
-    epoch: u64,
-    left: bool,
-}
-
-impl Present {
-    fn new(broker: &Arc<Broker>, label: ListenerType, connection: &Connection) -> Self {
-        broker.metrics.broker.connections[label].inc();
-        let (client, epoch) = (Arc::clone(&connection.client), connection.epoch);
-        Self { broker: Arc::clone(broker), label, client, epoch, left: false }
-    }
-}
-
-impl Drop for Present {
-    fn drop(&mut self) {
-        self.broker.metrics.broker.connections[self.label].dec();
-        if !self.left {
-            self.broker.detach(&self.client, self.epoch, Ending::WithWill, clock::now());
-        }
-    }
+    }?;
+    let present = Present::new(&broker, listener_type(endpoint.kind), &connection);
+    Some(Guest { connection, present, _place, _settled: entry.settle() })
 }
 
 async fn open(
@@ -213,7 +188,7 @@ async fn open(
     stream: Stream,
     peer: PeerAddr,
     places: &Places,
-) -> Result<(Connection, Place), Refused> {
+) -> Result<(Box<Connection>, Place), Refused> {
     let (handshaken, peer) = prepare(broker, endpoint, stream, peer).await.map_err(Refused::Handshake)?;
     let Handshaken { mut transport, certificate } = handshaken;
     let until = connect_deadline(broker, endpoint);
@@ -304,7 +279,8 @@ async fn open(
         tail,
         greeting,
     };
-    Ok((Connection::new(parts), place))
+    // Boxed here, so that no future on its way to `run` has room for one more.
+    Ok((Box::new(Connection::new(parts)), place))
 }
 
 /// PROXY header and handshakes, which share one time: a byte stream, and whose it is.

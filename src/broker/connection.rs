@@ -26,10 +26,10 @@ use crate::broker::Limits;
 use crate::broker::client::Client;
 use crate::broker::client::State;
 use crate::broker::close::Close;
-use crate::broker::counts::Counts;
 use crate::broker::enhanced::Enhanced;
 use crate::broker::identity::Identity;
 use crate::broker::identity::Policy;
+use crate::broker::lent::Lent;
 use crate::broker::linger::linger;
 use crate::broker::link_ingress::LinkIngress;
 use crate::broker::packets::Turn;
@@ -80,7 +80,8 @@ pub struct Connection {
     /// Answers to the client's own packets, put in front of what its session has to send.
     pub(super) answers: Vec<u8>,
     pub(super) replays: VecDeque<Replay>,
-    pub(super) counts: Counts,
+    /// Empty between turns.
+    pub(super) lent: Lent,
     /// Of the thread that drives it, where there is more than one.
     home: Option<Arc<Mailbox>>,
     transport: Transport,
@@ -156,7 +157,7 @@ impl Connection {
             // [MQTT-3.2.0-1], [MQTT-3.2.0-2]: in front of everything, and nowhere else.
             answers: parts.greeting,
             replays: VecDeque::new(),
-            counts: Counts::default(),
+            lent: Lent::default(),
             home: None,
             transport: parts.transport,
             decode_limits,
@@ -233,7 +234,7 @@ impl Connection {
             self.sent = 0;
             std::mem::swap(&mut self.unsent, &mut self.answers);
         }
-        let watched = (idle && self.broker.traces.is_on()).then(|| self.counts.tally.clone());
+        let watched = (idle && self.broker.traces.is_on()).then(|| self.lent.counts().tally.clone());
         let mut state = self.client.lock();
         if state.epoch != self.epoch || state.over {
             return Err(Close::Server(state.kicked.unwrap_or(ReasonCode::SessionTakenOver)));
@@ -254,13 +255,13 @@ impl Connection {
                 &self.broker,
                 &mut state.session,
                 now,
-                &mut self.counts.tally,
+                &mut self.lent.counts().tally,
             );
-            state.session.take_output(&mut self.unsent, now, &mut self.counts.tally);
+            state.session.take_output(&mut self.unsent, now, &mut self.lent.counts().tally);
         }
         drop(state);
         if let Some(before) = watched {
-            self.broker.trace_drained(&self.publisher.identity, &before, &self.counts.tally, now);
+            self.broker.trace_drained(&self.publisher.identity, &before, &self.lent.counts().tally, now);
         }
         Ok(())
     }
@@ -281,7 +282,7 @@ impl Connection {
                 Poll::Ready(Ok(0)) => return Err(Close::Lost(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(count)) => {
                     self.sent += count;
-                    self.counts.bytes_sent += count as u64;
+                    self.lent.counts().bytes_sent += count as u64;
                     wrote = true;
                 }
                 Poll::Ready(Err(error)) => return Err(Close::Lost(error)),
@@ -395,7 +396,7 @@ impl Connection {
     }
 
     fn count_bytes(&mut self, count: usize) {
-        self.counts.bytes_received += count as u64;
+        self.lent.counts().bytes_received += count as u64;
         if let Some(throttle) = &mut self.throttle {
             throttle.spend_bytes(count);
         }
@@ -422,14 +423,11 @@ impl Connection {
     }
 
     fn report(&mut self) {
-        if self.counts.bytes_received > 0 {
-            self.broker.load.note_received(self.counts.bytes_received);
-        }
-        self.counts.report(&self.broker.metrics);
+        self.lent.give_back(&self.broker);
     }
 
     /// Drives the connection to its end, on the thread that has this mailbox if there is more than one.
-    pub async fn run(mut self, home: Option<Arc<Mailbox>>) {
+    pub async fn run(mut self: Box<Self>, home: Option<Arc<Mailbox>>) {
         self.home = home;
         let close = match self.handle_early() {
             Ok(()) => poll_fn(|cx| self.poll(cx)).await,
@@ -437,7 +435,7 @@ impl Connection {
         };
         self.leave(&close);
         if close.peer_may_listen() {
-            let Self { transport, unsent, .. } = self;
+            let Self { transport, unsent, .. } = *self;
             // Boxed, so that a living connection does not carry the memory of its end.
             Box::pin(linger(transport, unsent)).await;
         }

@@ -47,6 +47,8 @@ impl Counts {
     /// Adds everything to the metrics and starts again at zero.
     pub fn report(&mut self, metrics: &Metrics) {
         let broker = &metrics.broker;
+        // It was meant for this turn.
+        self.tally.pressed = false;
         take(&mut self.bytes_received, |count| broker.bytes_received.add(count));
         take(&mut self.bytes_sent, |count| broker.bytes_sent.add(count));
         take(&mut self.no_subscribers, |count| {

@@ -278,7 +278,7 @@ impl Turn<'_, '_> {
         put_auth(reason, &data, enhanced.max_packet_size, &mut connection.answers).map_err(|reason| {
             Close::Violation(reason, "an AUTH larger than the client's Maximum Packet Size")
         })?;
-        connection.counts.sent(Label::Auth);
+        connection.lent.counts().sent(Label::Auth);
         Ok(())
     }
 

@@ -193,7 +193,7 @@ impl<'a> Turn<'_, 'a> {
                 let targets = cache.entry(publication.topic, 0, &connection.broker.routes).targets();
                 let one = [publication];
                 let mut run = Run::new(&one, frames, self.now);
-                let tally = &mut connection.counts.tally;
+                let tally = &mut connection.lent.counts().tally;
                 let reached = connection.broker.deliver(
                     &mut run,
                     targets,

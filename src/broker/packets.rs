@@ -89,7 +89,7 @@ impl<'c, 'a> Turn<'c, 'a> {
     }
 
     fn packet(&mut self, packet: Packet<'a>) -> Result<(), Close> {
-        self.connection.counts.received(Label::from(&packet));
+        self.connection.lent.counts().received(Label::from(&packet));
         match packet {
             Packet::Publish(publish) => return self.publish(publish),
             Packet::PubAck(ack) => {
@@ -105,7 +105,7 @@ impl<'c, 'a> Turn<'c, 'a> {
             Packet::PingReq => {
                 // [MQTT-3.12.4-1]
                 encode::encode_ping_resp(&mut self.connection.answers);
-                self.connection.counts.sent(Label::PingResp);
+                self.connection.lent.counts().sent(Label::PingResp);
             }
             Packet::Disconnect(disconnect) => return Err(self.disconnect(&disconnect)),
             Packet::Connect(_) => {
@@ -125,7 +125,7 @@ impl<'c, 'a> Turn<'c, 'a> {
         let Some(reason) = answer else { return Ok(()) };
         let (version, answers) = (connection.version, &mut connection.answers);
         encode::encode_ack(PacketType::PubRel, version, ack.packet_id, reason, answers);
-        connection.counts.sent(Label::PubRel);
+        connection.lent.counts().sent(Label::PubRel);
         Ok(())
     }
 
@@ -141,7 +141,7 @@ impl<'c, 'a> Turn<'c, 'a> {
             reason,
             &mut connection.answers,
         );
-        connection.counts.sent(Label::PubComp);
+        connection.lent.counts().sent(Label::PubComp);
         Ok(())
     }
 
@@ -334,7 +334,7 @@ impl<'c, 'a> Turn<'c, 'a> {
                 "the answer is larger than the client takes",
             ));
         }
-        connection.counts.sent(label);
+        connection.lent.counts().sent(label);
         Ok(())
     }
 }

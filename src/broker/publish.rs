@@ -17,6 +17,7 @@ use crate::broker::delivery::Reached;
 use crate::broker::delivery::Source;
 use crate::broker::identity::Denied;
 use crate::broker::identity::Identity;
+use crate::broker::lent::Scratch;
 use crate::broker::packets::Turn;
 use crate::broker::reasons;
 use crate::broker::topic_cache::TopicCache;
@@ -34,7 +35,6 @@ use crate::mqtt::packet::QoS;
 use crate::mqtt::packet::Version;
 use crate::mqtt::reason::ReasonCode;
 use crate::session::frames::Run;
-use crate::session::frames::RunFrames;
 use crate::session::inbound::Aliases;
 use crate::session::inbound::Received;
 use crate::session::message::Expiry;
@@ -47,7 +47,6 @@ pub struct Publisher {
     pub(super) identity: Arc<Identity>,
     aliases: Aliases,
     cache: TopicCache,
-    frames: RunFrames,
     /// Messages of a run that the spool of a link refused.
     refused: Vec<usize>,
     /// A refusal that the protocol version cannot say.
@@ -62,7 +61,6 @@ impl Publisher {
             identity,
             aliases: Aliases::default(),
             cache: TopicCache::default(),
-            frames: RunFrames::default(),
             refused: Vec::new(),
             unsaid: false,
         }
@@ -112,7 +110,7 @@ impl<'a> Turn<'_, 'a> {
     /// A PUBLISH from the client. At QoS 1 nothing is remembered of its identifier: after PUBACK it is a new message
     /// whatever its DUP says (`[MQTT-4.3.2-5]`).
     pub(super) fn publish(&mut self, publish: Publish<'a>) -> Result<(), Close> {
-        self.connection.counts.messages_received[publish.qos as usize] += 1;
+        self.connection.lent.counts().messages_received[publish.qos as usize] += 1;
         self.check_capabilities(&publish)?;
         let topic = self.resolve_topic(&publish)?;
         let verdict = self.authorize_and_route(&topic, publish.qos, publish.retain)?;
@@ -152,7 +150,7 @@ impl<'a> Turn<'_, 'a> {
 
     /// What the ACL denies.
     fn deny(&mut self, topic: &str, publish: &Publish<'_>, denied: Denied) -> Result<(), Close> {
-        self.connection.counts.denied += 1;
+        self.connection.lent.counts().denied += 1;
         let facts = Facts { qos: publish.qos, retain: publish.retain, payload_bytes: publish.payload.len() };
         let Connection { broker, publisher, .. } = &*self.connection;
         broker.trace_denied(&publisher.identity, topic, facts, denied, self.now);
@@ -317,14 +315,14 @@ impl<'a> Turn<'_, 'a> {
         let connection = &mut *self.connection;
         let broker = Arc::clone(&connection.broker);
         let publications: Vec<Publication<'_>> = messages.iter().map(Pending::view).collect();
-        let mut run = Run::new(&publications, &mut connection.publisher.frames, self.now);
+        let Scratch { counts, frames } = connection.lent.scratch();
+        let mut run = Run::new(&publications, frames, self.now);
         let stored = broker.retain_run(&mut run);
         let source = Source::Client(&connection.publisher.identity, connection.client.key);
         let mut full = std::mem::take(&mut connection.publisher.refused);
-        let tally = &mut connection.counts.tally;
-        let reached = broker.deliver(&mut run, &targets, source, self.now, tally, &mut full);
+        let reached = broker.deliver(&mut run, &targets, source, self.now, &mut counts.tally, &mut full);
         if reached == Reached::Nobody {
-            connection.counts.no_subscribers += publications.len() as u64;
+            counts.no_subscribers += publications.len() as u64;
         }
         let reason = reached.reason();
         for (index, pending) in messages.iter().enumerate() {
@@ -371,7 +369,7 @@ impl<'a> Turn<'_, 'a> {
         if qos == QoS::ExactlyOnce && reason.is_error() && connection.version == Version::V5 {
             connection.client.lock().session.inbound.forget(id);
         }
-        connection.counts.sent(label);
+        connection.lent.counts().sent(label);
         if !reason.is_error() {
             encode::encode_ack(kind, connection.version, id, reason, &mut connection.answers);
             return;
