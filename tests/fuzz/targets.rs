@@ -1,0 +1,310 @@
+//! What is tried with any bytes, one function for each parser. The fuzzer (`src/main.rs`) and the replay of seeds and
+//! mutations in `cargo test` (`main.rs`) call the same ones. A target that finds fault panics.
+
+use std::pin::Pin;
+use std::pin::pin;
+use std::task::Context;
+use std::task::Poll;
+use std::task::Waker;
+
+use rapidhash::quality::RandomState;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
+
+use tombolo::acl::compile::CompileOptions;
+use tombolo::acl::eval::Request;
+use tombolo::acl::eval::RuleSet;
+use tombolo::acl::eval::Subject;
+use tombolo::acl::lint::Inventory;
+use tombolo::acl::lint::lint;
+use tombolo::acl::rule::Mode;
+use tombolo::acl::rule::Permission;
+use tombolo::admin::base64;
+use tombolo::auth::certificate;
+use tombolo::auth::certificate::CertificateFacts;
+use tombolo::auth::password::PasswordFile;
+use tombolo::config;
+use tombolo::config::Environment;
+use tombolo::link::compress::INFLATED_BYTES_MAX;
+use tombolo::link::compress::Inflater;
+use tombolo::link::message;
+use tombolo::link::payload;
+use tombolo::link::payload::Control;
+use tombolo::mqtt::decode::DecodeLimits;
+use tombolo::mqtt::decode::Decoded;
+use tombolo::mqtt::decode::decode;
+use tombolo::mqtt::encode::encode;
+use tombolo::mqtt::packet::QoS;
+use tombolo::mqtt::packet::Version;
+use tombolo::mqtt::topic;
+use tombolo::mqtt::topic::ParsedFilter;
+use tombolo::mqtt::trie::TopicTrie;
+use tombolo::net::proxy;
+use tombolo::net::websocket;
+
+/// A target with its name, which is also that of its folder of seeds.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: [Target; 10] = [
+    ("acl", acl),
+    ("base64", base64),
+    ("certificate", certificate),
+    ("config", config),
+    ("link", link),
+    ("packet", packet),
+    ("passwords", passwords),
+    ("proxy", proxy),
+    ("topics", topics),
+    ("websocket", websocket),
+];
+
+/// The packet limit of the targets.
+const PACKET_BYTES_MAX: u32 = 4096;
+
+/// A packet before the CONNECT and in each version: no wish for more than the limit, and what is accepted is encoded
+/// and decoded again to the same packet.
+pub fn packet(input: &[u8]) {
+    for version in [None, Some(Version::V31), Some(Version::V311), Some(Version::V5)] {
+        packet_of(input, version);
+    }
+}
+
+fn packet_of(input: &[u8], version: Option<Version>) {
+    let mut bytes = Vec::new();
+    match decode(input, &DecodeLimits { version, max_packet_size: PACKET_BYTES_MAX }) {
+        Ok(Decoded::Packet { packet, len }) => {
+            assert!(len <= input.len() && len <= PACKET_BYTES_MAX as usize);
+            encode(&packet, version.unwrap_or(Version::V5), &mut bytes)
+                .expect("a decoded packet can be encoded");
+            let again = decode(&bytes, &DecodeLimits { version, max_packet_size: u32::MAX });
+            assert_eq!(again, Ok(Decoded::Packet { packet, len: bytes.len() }));
+        }
+        Ok(Decoded::NeedMore { total: Some(total) }) => {
+            assert!(total > input.len() && total <= PACKET_BYTES_MAX as usize);
+        }
+        Ok(Decoded::NeedMore { total: None }) => assert!(input.len() < 5),
+        Err(fault) => assert!(fault.reason_code().is_error()),
+    }
+}
+
+/// A PROXY header: no wish for more than the limit, and no other answer with more bytes behind it.
+pub fn proxy(input: &[u8]) {
+    match proxy::parse(input) {
+        Ok(proxy::Parsed::Header { source, length }) => {
+            assert!(length <= input.len() && length <= proxy::V2_BYTES_MAX);
+            assert_eq!(proxy::parse(&input[..length]), Ok(proxy::Parsed::Header { source, length }));
+        }
+        Ok(proxy::Parsed::NeedMore(missing)) => {
+            assert!(missing > 0 && input.len() + missing <= proxy::V2_BYTES_MAX);
+        }
+        Err(_) => {}
+    }
+}
+
+/// A WebSocket handshake and frames: it ends, and no more comes out than went in.
+pub fn websocket(input: &[u8]) {
+    let mut cx = Context::from_waker(Waker::noop());
+    // The client says it all at once and is gone, so that nothing is ever pending.
+    let accepting = pin!(websocket::accept(Said { bytes: input }, PACKET_BYTES_MAX as usize));
+    let Poll::Ready(Ok(mut socket)) = accepting.poll(&mut cx) else { return };
+    let (mut space, mut total) = ([0; 512], 0);
+    loop {
+        let mut buffer = ReadBuf::new(&mut space);
+        match Pin::new(&mut socket).poll_read(&mut cx, &mut buffer) {
+            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => total += buffer.filled().len(),
+            Poll::Ready(_) => break,
+            Poll::Pending => panic!("nobody would wake it"),
+        }
+        assert!(total <= input.len());
+    }
+}
+
+/// A client that has said everything.
+struct Said<'a> {
+    bytes: &'a [u8],
+}
+
+impl AsyncRead for Said<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let (now, later) = self.bytes.split_at(self.bytes.len().min(buffer.remaining()));
+        buffer.put_slice(now);
+        self.bytes = later;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Said<'_> {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A payload on a `$LINK` topic: an external term, inflated within the limit, as each of the things it may be.
+pub fn link(input: &[u8]) {
+    let mut inflater = Inflater::default();
+    let Ok(mut reader) = inflater.open(input) else { return };
+    assert!(reader.rest().len() <= INFLATED_BYTES_MAX);
+    let before = reader.rest().len();
+    if reader.skip().is_ok() {
+        assert!(reader.rest().len() < before, "a term has bytes");
+    }
+    let again = |inflater: &mut Inflater| {
+        let reader = inflater.open(input).expect("it was opened before");
+        if let Ok(Control::Route(update)) = payload::parse_control(reader) {
+            for op in update.ops {
+                assert!(op.id.len() <= payload::ROUTE_ID_BYTES_MAX);
+            }
+        }
+    };
+    again(&mut inflater);
+    let _ = payload::parse_ack(inflater.open(input).expect("it was opened before"));
+    if let Ok(forwarded) = message::parse(inflater.open(input).expect("it was opened before")) {
+        topic::check_name(forwarded.topic).expect("a forwarded message has a Topic Name");
+        assert!(forwarded.payload.len() <= before);
+    }
+}
+
+/// An ACL file in both modes: errors have a place in the text, and rules that compile are linted and asked. What strict
+/// mode takes, the other does.
+pub fn acl(input: &[u8]) {
+    let lines = input.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let compile = |mode| RuleSet::compile(input, &CompileOptions { mode, ..CompileOptions::default() });
+    let strict = compile(Mode::Strict);
+    match &strict {
+        Err(errors) => {
+            assert!(!errors.is_empty());
+            for error in errors {
+                assert!(error.line as usize <= lines, "{error:?}");
+                error.render("acl.conf");
+            }
+        }
+        Ok(rules) => {
+            let text = std::str::from_utf8(input).expect("rules are text");
+            lint(rules, text, &Inventory::default());
+            ask(rules);
+        }
+    }
+    if let Ok(rules) = compile(Mode::Emqx) {
+        ask(&rules);
+    } else {
+        assert!(strict.is_err(), "strict mode takes what the other does not");
+    }
+}
+
+fn ask(rules: &RuleSet) {
+    let attributes = [("site".to_owned(), "a/#".to_owned())].into();
+    for (client_id, username) in [("#", Some("+")), ("dev1", None), ("a/b", Some(".*"))] {
+        let subject = Subject {
+            client_id,
+            username,
+            peer_host: Some([127, 0, 0, 1].into()),
+            cert_common_name: Some("$"),
+            zone: "default",
+            listener: "tcp:default",
+            client_attrs: &attributes,
+            is_superuser: false,
+        };
+        for topic in ["t/dev1/x", "$SYS/broker", "#", "t/#"] {
+            let publish = Request::Publish { topic, qos: QoS::AtLeastOnce, retain: true };
+            let subscribe = Request::Subscribe { filter: topic, qos: QoS::ExactlyOnce };
+            for request in [publish, subscribe] {
+                rules.authorize(&subject, &request, Permission::Deny);
+            }
+        }
+    }
+}
+
+/// A configuration: settings, or errors that say where.
+pub fn config(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    // It must not read files of this machine.
+    if text.contains("${file") {
+        return;
+    }
+    if let Err(errors) = config::parse("fuzz.toml", text, &Environment::default()) {
+        assert!(!errors.is_empty());
+        for error in errors {
+            assert!(!error.to_string().is_empty());
+        }
+    }
+}
+
+/// A password file: what is read is written and read again as the same.
+pub fn passwords(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let Ok(file) = PasswordFile::parse(text) else { return };
+    let written = file.render();
+    let again = PasswordFile::parse(&written).expect("what was written can be read");
+    assert_eq!(again.len(), file.len());
+    assert_eq!(again.render(), written);
+}
+
+/// Lines of filters, the last one a name: the trie finds what comparing them one by one finds, and forgets them all.
+pub fn topics(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let mut lines: Vec<&str> = text.split('\n').take(64).collect();
+    let name = lines.pop().unwrap_or_default();
+    let mut filters: Vec<&str> =
+        lines.iter().filter_map(|line| Some(ParsedFilter::parse(line).ok()?.filter)).collect();
+    filters.sort_unstable();
+    filters.dedup();
+    let mut trie = TopicTrie::new(RandomState::default());
+    for filter in &filters {
+        trie.insert(filter, *filter);
+    }
+    if topic::check_name(name).is_ok() {
+        let mut found = Vec::new();
+        trie.for_each_match(name, |filter| found.push(*filter));
+        found.sort_unstable();
+        let wanted: Vec<&str> =
+            filters.iter().copied().filter(|filter| topic::matches(filter, name)).collect();
+        assert_eq!(found, wanted);
+    }
+    for pair in filters.windows(2) {
+        if let Some(both) = topic::intersection(pair[0], pair[1]) {
+            topic::check_filter(&both).expect("an intersection is a filter");
+            assert!(topic::is_subset(&both, pair[0]) && topic::is_subset(&both, pair[1]));
+        }
+    }
+    for filter in &filters {
+        assert_eq!(trie.remove(filter), Some(*filter));
+    }
+    assert_eq!((trie.len(), trie.node_count(), trie.level_count()), (0, 0, 0));
+}
+
+/// A certificate: its facts are text that can be shown.
+pub fn certificate(input: &[u8]) {
+    let _ = certificate::check_link_certificate(input);
+    if let Ok(facts) = CertificateFacts::from_der(input, true) {
+        assert!(!facts.subject.chars().any(char::is_control));
+    }
+    if let Ok(text) = std::str::from_utf8(input)
+        && let Ok(fingerprint) = certificate::parse_fingerprint(text)
+    {
+        let shown = certificate::fingerprint_hex(&fingerprint);
+        assert_eq!(certificate::parse_fingerprint(&shown).ok(), Some(fingerprint));
+    }
+}
+
+/// Base64: what is read has one form, with its padding or without.
+pub fn base64(input: &[u8]) {
+    assert_eq!(base64::decode(&base64::encode(input)).as_deref(), Some(input));
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    if let Some(bytes) = base64::decode(text) {
+        assert_eq!(base64::encode(&bytes).trim_end_matches('='), text.trim_end_matches('='));
+    }
+}
