@@ -50,8 +50,13 @@ const LINES_MAX: usize = 700;
 
 /// Tests that may sleep, and why.
 const MAY_SLEEP: &[(&str, &str)] = &[
+    (
+        "benches/connections.rs",
+        "idle connections are held for a while, and another process announces nothing",
+    ),
     ("benches/load.rs", "another process announces nothing: asked until it answers"),
     ("tests/broker/harness.rs", "a metric announces nothing: looked at until it is as wanted"),
+    ("tests/harm/process.rs", "another process announces nothing: asked until it answers"),
     ("tests/linked/pair.rs", "a metric announces nothing: looked at until it is as wanted"),
     ("tests/linked/processes.rs", "another process announces nothing: asked until it answers"),
 ];

@@ -1,0 +1,102 @@
+//! Random and mutated input: to the codec, and to a live broker over many connections.
+
+use std::fs;
+use std::path::Path;
+
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time;
+
+use tombolo::mqtt::packet::Packet;
+use tombolo::mqtt::packet::Version;
+
+use crate::harness::LIMIT;
+use crate::harness::Setup;
+use crate::harness::hello;
+use crate::mutate::Dice;
+use crate::mutate::mutated;
+use crate::process::Process;
+use crate::targets;
+
+/// Inputs of one live connection.
+const PER_CONNECTION: usize = 20;
+
+/// How many inputs: as `HARM_N` says, else a number that takes seconds.
+pub(crate) fn inputs(usual: usize) -> usize {
+    std::env::var("HARM_N").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+fn seeds() -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds/packet");
+    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+/// Mutated packets, and now and then bytes that were never one.
+fn input(seeds: &[Vec<u8>], dice: &mut Dice) -> Vec<u8> {
+    if dice.roll(10) == 0 {
+        return (0..dice.roll(64)).map(|_| dice.roll(256) as u8).collect();
+    }
+    mutated(&seeds[dice.roll(seeds.len())], dice)
+}
+
+#[test]
+fn random_and_mutated_input_does_the_codec_no_harm() {
+    let (seeds, count) = (seeds(), inputs(200_000));
+    let mut dice = Dice(1);
+    for _ in 0..count {
+        targets::packet(&input(&seeds, &mut dice));
+    }
+    println!("codec: {count} inputs, each before CONNECT and in three versions");
+}
+
+#[tokio::test]
+async fn random_and_mutated_input_does_a_broker_no_harm() {
+    // Nothing is kept that the input asks to be kept, so that what grows is a leak.
+    let setup = Setup::new()
+        .mqtt("retain_available = false\nsession_expiry_interval = \"0s\"\nidle_timeout = \"2s\"");
+    let mut broker = Process::start(setup).await;
+    let (seeds, count) = (seeds(), inputs(20_000));
+    let connections = count.div_ceil(PER_CONNECTION);
+    let mut dice = Dice(2);
+    let mut early = 0;
+    for number in 0..connections {
+        if number == connections / 5 {
+            early = broker.resident_kib();
+        }
+        exchange(&broker, &seeds, &mut dice).await;
+    }
+    let late = broker.resident_kib();
+    println!(
+        "live: {count} inputs over {connections} connections, {early} KiB after a fifth, {late} KiB at the end"
+    );
+    assert!(late <= early + early / 20 + 4 * 1024, "{early} to {late} KiB");
+    broker.join(&hello(Version::V5, "after")).await.quiet().await;
+    broker.assert_unharmed();
+}
+
+/// One connection: mostly a CONNECT first, then inputs. It ends, whatever they are.
+async fn exchange(broker: &Process, seeds: &[Vec<u8>], dice: &mut Dice) {
+    let mut stream = TcpStream::connect(broker.address()).await.unwrap();
+    let mut bytes = Vec::new();
+    if dice.roll(5) > 0 {
+        let version = [Version::V31, Version::V311, Version::V5][dice.roll(3)];
+        let connect = Packet::Connect(Box::new(hello(version, "random")));
+        tombolo::mqtt::encode::encode(&connect, version, &mut bytes).unwrap();
+    }
+    // One fault ends a connection, so that most inputs are whole packets with a mutation at the end of the row.
+    for _ in 1..PER_CONNECTION {
+        match dice.roll(3) {
+            0 => bytes.extend(input(seeds, dice)),
+            _ => bytes.extend_from_slice(&seeds[dice.roll(seeds.len())]),
+        }
+    }
+    bytes.extend(input(seeds, dice));
+    // It may be closed before everything is written.
+    let _ = stream.write_all(&bytes).await;
+    let _ = stream.shutdown().await;
+    let mut answers = Vec::new();
+    let _ = time::timeout(LIMIT, stream.read_to_end(&mut answers)).await.expect("it ends");
+}
