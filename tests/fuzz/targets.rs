@@ -1,6 +1,7 @@
 //! What is tried with any bytes, one function for each parser. The fuzzer (`src/main.rs`) and the replay of seeds and
 //! mutations in `cargo test` (`main.rs`) call the same ones. A target that finds fault panics.
 
+use std::hint::black_box;
 use std::pin::Pin;
 use std::pin::pin;
 use std::task::Context;
@@ -44,10 +45,10 @@ use tombolo::net::proxy;
 use tombolo::net::websocket;
 
 /// A target with its name, which is also that of its folder of seeds.
-pub type Target = (&'static str, fn(&[u8]));
+pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 10] = [
+pub(crate) const TARGETS: [Target; 10] = [
     ("acl", acl),
     ("base64", base64),
     ("certificate", certificate),
@@ -65,7 +66,7 @@ const PACKET_BYTES_MAX: u32 = 4096;
 
 /// A packet before the CONNECT and in each version: no wish for more than the limit, and what is accepted is encoded
 /// and decoded again to the same packet.
-pub fn packet(input: &[u8]) {
+pub(crate) fn packet(input: &[u8]) {
     for version in [None, Some(Version::V31), Some(Version::V311), Some(Version::V5)] {
         packet_of(input, version);
     }
@@ -90,7 +91,7 @@ fn packet_of(input: &[u8], version: Option<Version>) {
 }
 
 /// A PROXY header: no wish for more than the limit, and no other answer with more bytes behind it.
-pub fn proxy(input: &[u8]) {
+pub(crate) fn proxy(input: &[u8]) {
     match proxy::parse(input) {
         Ok(proxy::Parsed::Header { source, length }) => {
             assert!(length <= input.len() && length <= proxy::V2_BYTES_MAX);
@@ -104,7 +105,7 @@ pub fn proxy(input: &[u8]) {
 }
 
 /// A WebSocket handshake and frames: it ends, and no more comes out than went in.
-pub fn websocket(input: &[u8]) {
+pub(crate) fn websocket(input: &[u8]) {
     let mut cx = Context::from_waker(Waker::noop());
     // The client says it all at once and is gone, so that nothing is ever pending.
     let accepting = pin!(websocket::accept(Said { bytes: input }, PACKET_BYTES_MAX as usize));
@@ -154,7 +155,7 @@ impl AsyncWrite for Said<'_> {
 }
 
 /// A payload on a `$LINK` topic: an external term, inflated within the limit, as each of the things it may be.
-pub fn link(input: &[u8]) {
+pub(crate) fn link(input: &[u8]) {
     let mut inflater = Inflater::default();
     let Ok(mut reader) = inflater.open(input) else { return };
     assert!(reader.rest().len() <= INFLATED_BYTES_MAX);
@@ -180,7 +181,7 @@ pub fn link(input: &[u8]) {
 
 /// An ACL file in both modes: errors have a place in the text, and rules that compile are linted and asked. What strict
 /// mode takes, the other does.
-pub fn acl(input: &[u8]) {
+pub(crate) fn acl(input: &[u8]) {
     let lines = input.iter().filter(|byte| **byte == b'\n').count() + 1;
     let compile = |mode| RuleSet::compile(input, &CompileOptions { mode, ..CompileOptions::default() });
     let strict = compile(Mode::Strict);
@@ -189,12 +190,12 @@ pub fn acl(input: &[u8]) {
             assert!(!errors.is_empty());
             for error in errors {
                 assert!(error.line as usize <= lines, "{error:?}");
-                error.render("acl.conf");
+                black_box(error.render("acl.conf"));
             }
         }
         Ok(rules) => {
             let text = std::str::from_utf8(input).expect("rules are text");
-            lint(rules, text, &Inventory::default());
+            black_box(lint(rules, text, &Inventory::default()));
             ask(rules);
         }
     }
@@ -222,14 +223,14 @@ fn ask(rules: &RuleSet) {
             let publish = Request::Publish { topic, qos: QoS::AtLeastOnce, retain: true };
             let subscribe = Request::Subscribe { filter: topic, qos: QoS::ExactlyOnce };
             for request in [publish, subscribe] {
-                rules.authorize(&subject, &request, Permission::Deny);
+                black_box(rules.authorize(&subject, &request, Permission::Deny));
             }
         }
     }
 }
 
 /// A configuration: settings, or errors that say where.
-pub fn config(input: &[u8]) {
+pub(crate) fn config(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     // It must not read files of this machine.
     if text.contains("${file") {
@@ -244,7 +245,7 @@ pub fn config(input: &[u8]) {
 }
 
 /// A password file: what is read is written and read again as the same.
-pub fn passwords(input: &[u8]) {
+pub(crate) fn passwords(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let Ok(file) = PasswordFile::parse(text) else { return };
     let written = file.render();
@@ -254,7 +255,7 @@ pub fn passwords(input: &[u8]) {
 }
 
 /// Lines of filters, the last one a name: the trie finds what comparing them one by one finds, and forgets them all.
-pub fn topics(input: &[u8]) {
+pub(crate) fn topics(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let mut lines: Vec<&str> = text.split('\n').take(64).collect();
     let name = lines.pop().unwrap_or_default();
@@ -287,7 +288,7 @@ pub fn topics(input: &[u8]) {
 }
 
 /// A certificate: its facts are text that can be shown.
-pub fn certificate(input: &[u8]) {
+pub(crate) fn certificate(input: &[u8]) {
     let _ = certificate::check_link_certificate(input);
     if let Ok(facts) = CertificateFacts::from_der(input, true) {
         assert!(!facts.subject.chars().any(char::is_control));
@@ -301,7 +302,7 @@ pub fn certificate(input: &[u8]) {
 }
 
 /// Base64: what is read has one form, with its padding or without.
-pub fn base64(input: &[u8]) {
+pub(crate) fn base64(input: &[u8]) {
     assert_eq!(base64::decode(&base64::encode(input)).as_deref(), Some(input));
     let Ok(text) = std::str::from_utf8(input) else { return };
     if let Some(bytes) = base64::decode(text) {

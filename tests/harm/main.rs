@@ -22,4 +22,5 @@ mod process;
 mod random;
 mod takeover;
 #[path = "../fuzz/targets.rs"]
+#[allow(dead_code, reason = "shared with the fuzzer, which runs all of them")]
 mod targets;

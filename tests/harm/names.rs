@@ -88,7 +88,8 @@ async fn a_filter_of_65535_levels_is_refused() {
     for version in VERSIONS {
         let mut client = broker.join(version, "deep").await;
         let deep = vec!["+"; 32_768].join("/");
-        assert!(client.subscribe(&deep, Q0).await >= 0x80);
+        // 3.1 has no word for it: it is granted and not made.
+        assert!(client.subscribe(&deep, Q0).await >= 0x80 || version == Version::V31);
         client.quiet().await;
     }
     assert_eq!(broker.metric("tombolo_subscriptions"), 0);
