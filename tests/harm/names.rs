@@ -55,7 +55,8 @@ async fn topics_at_the_edge_are_refused_or_kept_and_harm_nothing() {
     ];
     let mut closed = 0;
     for version in VERSIONS {
-        let retained = broker.metric("tombolo_retained_messages");
+        // Of the version before: only two of what it left are matched.
+        let retained = broker.metric("tombolo_retained_messages").min(2);
         let mut watcher = broker.join(version, "watcher").await;
         watcher.subscribe("#", Q0).await;
         for topic in edges {

@@ -23,6 +23,7 @@ use crate::targets;
 const PER_CONNECTION: usize = 20;
 
 /// How many inputs: as `HARM_N` says, else a number that takes seconds.
+#[expect(clippy::disallowed_methods, reason = "a test is told by its environment how long to be")]
 pub(crate) fn inputs(usual: usize) -> usize {
     std::env::var("HARM_N").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
