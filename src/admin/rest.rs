@@ -208,6 +208,15 @@ impl Paging {
     }
 }
 
+fn boolean(call: &Call, name: &str) -> Result<Option<bool>, Problem> {
+    match call.query.value(name) {
+        None => Ok(None),
+        Some("true") => Ok(Some(true)),
+        Some("false") => Ok(Some(false)),
+        Some(_) => Err(Problem::bad_request(format!("{name}: true or false"))),
+    }
+}
+
 fn number(call: &Call, name: &str, min: usize, max: usize) -> Result<Option<usize>, Problem> {
     let Some(text) = call.query.value(name) else { return Ok(None) };
     let number = text.parse().ok().filter(|number| (min..=max).contains(number));

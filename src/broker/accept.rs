@@ -467,6 +467,9 @@ async fn admit(
         version: asked.version,
         is_bridge: asked.bridge,
         method: proved.map(|_| auth::scram::METHOD),
+        connected_unix_ms: clock::now().unix_ms,
+        keep_alive_seconds: negotiated.keep_alive_seconds,
+        clean_start: asked.clean_start,
         proof: Proof {
             username: asked.username.map(str::to_owned),
             password_verified: password == PasswordCheck::Good,

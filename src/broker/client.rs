@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use parking_lot::MutexGuard;
 
 use crate::broker::identity::Identity;
+use crate::broker::replay::Replay;
 use crate::broker::shared::ClientKey;
 use crate::broker::shared::Eligibility;
 use crate::broker::threads::Bell;
@@ -53,6 +54,8 @@ pub struct State {
     pub over: bool,
     /// When the sweeper looks at this client next, on the monotonic clock.
     pub sweep_at: Option<u64>,
+    /// Retained messages that the connection is to send for subscriptions it did not make itself.
+    pub replays: Option<Box<Vec<Replay>>>,
     bell: Option<Bell>,
     notified: bool,
 }
@@ -97,6 +100,7 @@ impl Client {
             kicked: None,
             over: false,
             sweep_at: None,
+            replays: None,
             bell: None,
             notified: false,
         };

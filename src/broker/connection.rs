@@ -245,6 +245,11 @@ impl Connection {
         if state.session.overran() {
             return Err(Close::Slow(SlowReason::QueueFull));
         }
+        if let Some(replays) = state.replays.take() {
+            self.replays.extend(*replays);
+            // They are looked up in a turn of their own.
+            cx.waker().wake_by_ref();
+        }
         state.listen(cx.waker(), self.home.as_ref());
         if std::mem::take(&mut self.heard) {
             state.session.touch(now);

@@ -51,6 +51,12 @@ pub struct Identity {
     pub is_bridge: bool,
     /// The Authentication Method by which it proved its username.
     pub method: Option<&'static str>,
+    /// When its CONNECT was taken, in milliseconds since the Unix epoch.
+    pub connected_unix_ms: u64,
+    /// Keep Alive in force.
+    pub keep_alive_seconds: u16,
+    /// Clean Start, or Clean Session.
+    pub clean_start: bool,
     /// What it proved, to be looked at again when the rules for peers change.
     pub proof: Proof,
 }

@@ -277,7 +277,11 @@ impl Broker {
         }
     }
 
-    fn check_publication(&self, publication: &Publication<'_>) -> Result<(), PublishError> {
+    /// Whether an operator may publish this.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_publication(&self, publication: &Publication<'_>) -> Result<(), PublishError> {
         const RESERVED: [&str; 6] = ["$LINK", "$SYS", "$delayed", "$queue", "$exclusive", "$share"];
         topic::check_name(publication.topic)?;
         if RESERVED.contains(&topic::first_level(publication.topic)) {
@@ -327,6 +331,9 @@ fn operator() -> Identity {
         version: Version::V5,
         is_bridge: false,
         method: None,
+        connected_unix_ms: 0,
+        keep_alive_seconds: 0,
+        clean_start: true,
         proof: Proof::default(),
     }
 }

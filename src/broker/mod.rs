@@ -39,6 +39,7 @@ pub mod routes;
 pub mod server;
 pub mod sessions;
 pub mod shared;
+pub mod steer;
 pub mod sweeper;
 pub mod sys;
 pub mod threads;

@@ -7,7 +7,9 @@
 mod harness;
 
 mod commands;
+mod contract;
 mod descriptors;
 mod node;
 mod rest;
+mod systemd;
 mod trace;

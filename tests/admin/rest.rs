@@ -144,7 +144,28 @@ async fn clients_are_listed_by_page_and_filter() {
     assert_eq!(column(&page, "clientid"), ["c"]);
     assert_eq!(column(&running.ask("GET", "/api/v5/clients?like_clientid=b%2F").await, "clientid"), ["b/1"]);
     assert_eq!(column(&running.ask("GET", "/api/v5/clients?username=x").await, "clientid"), [""; 0]);
-    for bad in ["page=0", "limit=0", "limit=10001", "page=x", "clientd=a", "conn_state=x", "a=%"] {
+    let _old = running.join(Version::V31, "old").await;
+    for (query, found) in [
+        ("proto_ver=3", &["old"][..]),
+        ("proto_ver=5&clientid=a&clientid=c&clientid=old", &["a", "c"]),
+        ("clean_start=false", &[]),
+        ("node=elsewhere@10.0.0.1", &[]),
+        ("ip_address=127.0.0.1&conn_state=connected&like_clientid=ol", &["old"]),
+    ] {
+        let answer = running.ask("GET", &format!("/api/v5/clients?{query}")).await;
+        assert_eq!(column(&answer, "clientid"), found, "{query}");
+    }
+    for bad in [
+        "proto_ver=6",
+        "clean_start=1",
+        "page=0",
+        "limit=0",
+        "limit=10001",
+        "page=x",
+        "clientd=a",
+        "conn_state=x",
+        "a=%",
+    ] {
         let answer = running.ask("GET", &format!("/api/v5/clients?{bad}")).await;
         assert_eq!((answer.0, &answer.json()["code"]), (400, &json!("BAD_REQUEST")), "{bad}");
     }
@@ -153,7 +174,11 @@ async fn clients_are_listed_by_page_and_filter() {
         (&one["clientid"], &one["connected"], &one["proto_ver"]),
         (&json!("b/1"), &json!(true), &json!(5))
     );
-    assert_eq!(one["listener"], "tcp:default");
+    assert_eq!((&one["listener"], &one["keepalive"]), (&json!("tcp:default"), &json!(0)));
+    assert_eq!(one["clean_start"], true);
+    // RFC 3339, as EMQX has it.
+    let connected_at = one["connected_at"].as_str().unwrap();
+    assert!(connected_at.len() == 24 && connected_at.starts_with("20") && connected_at.ends_with('Z'));
     let none = running.ask("GET", "/api/v5/clients/nobody").await;
     assert_eq!((none.0, &none.json()["code"]), (404, &json!("CLIENTID_NOT_FOUND")));
     running.node.stop().await;
@@ -162,6 +187,10 @@ async fn clients_are_listed_by_page_and_filter() {
 #[tokio::test]
 async fn a_kicked_client_hears_it_and_is_gone() {
     let running = start().await;
+    let (mut one, mut two) = (running.join(Version::V5, "1").await, running.join(Version::V5, "2").await);
+    let kicked = running.post("/api/v5/clients/kickout/bulk", &json!(["1", "nobody", "2"])).await;
+    assert_eq!(kicked, Answer(204, String::new()));
+    assert_eq!((one.next().await, two.next().await), (Got::Disconnect(0x98), Got::Disconnect(0x98)));
     let mut client = running.join(Version::V5, "c").await;
     client.subscribe("a/#", Q1).await;
     assert_eq!(running.ask("DELETE", "/api/v5/clients/c").await, Answer(204, String::new()));
@@ -200,6 +229,61 @@ async fn subscriptions_and_topics() {
     assert_eq!(own, expected);
     let topics = running.ask("GET", "/api/v5/topics").await;
     assert_eq!(column(&topics, "topic"), ["$share/g/b/#", "a/+"]);
+    running.node.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_is_subscribed_by_an_operator() {
+    let running = start().await;
+    retain(&running, "a/kept").await;
+    let mut client = running.join(Version::V5, "c/1").await;
+    let path = "/api/v5/clients/c%2F1";
+    let made = running.post(&format!("{path}/subscribe"), &json!({"topic": "a/#", "qos": 1})).await;
+    let node = made.json()["node"].clone();
+    let expected =
+        json!({"node": node, "clientid": "c/1", "topic": "a/#", "qos": 1, "nl": 0, "rap": 0, "rh": 0});
+    assert_eq!((made.0, made.json()), (200, expected));
+    // As if it had asked itself: what is retained, and what comes.
+    let kept = client.receive().await;
+    assert_eq!((kept.text(), kept.retain), ("x", true));
+    let body = json!([{"topic": "b", "rh": 2}, {"topic": "$share/g/c"}]);
+    assert_eq!(running.post(&format!("{path}/subscribe/bulk"), &body).await.0, 200);
+    running.post("/api/v5/publish", &json!({"topic": "c", "payload": "live"})).await;
+    assert_eq!(client.receive().await.text(), "live");
+    for (body, why) in [
+        (json!({"topic": "$LINK/cluster/resp/B/x"}), "$LINK"),
+        (json!({"topic": "$share/g/$LINK/#"}), "$LINK"),
+        (json!({"topic": "a/#/b"}), "topic"),
+        (json!({"topic": "$share/g/a", "nl": 1}), "nl"),
+        (json!({"topic": "$exclusive/a"}), "exclusive"),
+    ] {
+        let refused = running.post(&format!("{path}/subscribe"), &body).await;
+        assert!(refused.0 == 400 && refused.1.contains(why), "{body}: {refused:?}");
+    }
+    let gone = running.post(&format!("{path}/unsubscribe"), &json!({"topic": "a/#"})).await;
+    assert_eq!(gone, Answer(204, String::new()));
+    let gone = running.post(&format!("{path}/unsubscribe/bulk"), &json!([{"topic": "b"}])).await;
+    assert_eq!(gone.0, 204);
+    assert_eq!(column(&running.ask("GET", "/api/v5/topics").await, "topic"), ["$share/g/c"]);
+    running.node.stop().await;
+}
+
+#[tokio::test]
+async fn messages_are_published_in_bulk_or_not_at_all() {
+    let running = start().await;
+    let mut client = running.join(Version::V5, "c").await;
+    client.subscribe("a", Q1).await;
+    let message = |topic: &str| json!({"topic": topic, "payload": topic, "qos": 1});
+    let path = "/api/v5/publish/bulk";
+    let bad = running.post(path, &json!([message("a"), message("$SYS/x")])).await;
+    assert_eq!(bad.0, 400, "{bad:?}");
+    assert_eq!(running.post(path, &json!([])).await.0, 400);
+    let sent = running.post(path, &json!([message("a"), message("a")])).await;
+    assert!(sent.0 == 200 && sent.json()[1]["id"].is_string(), "{sent:?}");
+    let sent = running.post(path, &json!([message("a"), message("nobody")])).await;
+    assert_eq!((sent.0, &sent.json()[1]["reason_code"]), (202, &json!(16)));
+    assert_eq!(client.receive_texts(3).await, ["a", "a", "a"]);
+    client.quiet().await;
     running.node.stop().await;
 }
 

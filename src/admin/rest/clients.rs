@@ -1,6 +1,8 @@
 //! Clients, their subscriptions, and the topics that are subscribed to.
 
 use axum::http::StatusCode;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::json;
 
@@ -11,23 +13,36 @@ use super::Outcome;
 use super::Paging;
 use super::Parameter;
 use super::Problem;
+use super::boolean;
 use super::number;
 use crate::broker::identity::Identity;
 use crate::broker::inspect::ClientView;
 use crate::broker::inspect::SubscriptionView;
+use crate::broker::steer::SubscribeError;
+use crate::mqtt::packet::QoS;
+use crate::mqtt::packet::RetainHandling;
+use crate::mqtt::packet::SubscriptionOptions;
 use crate::mqtt::packet::Version;
 use crate::mqtt::topic;
 use crate::mqtt::topic::ParsedFilter;
 use crate::net::clock;
+use crate::time;
 
 /// What narrows a list of clients.
 pub(super) const CLIENT_FILTERS: &[Parameter] = &[
-    Parameter { name: "clientid", kind: "string", about: "This client" },
-    Parameter { name: "username", kind: "string", about: "Clients of this user" },
+    Parameter { name: "clientid", kind: "string", about: "This client; may be there several times" },
+    Parameter { name: "username", kind: "string", about: "Clients of this user; may be there several times" },
     Parameter { name: "like_clientid", kind: "string", about: "Client Identifiers that contain this" },
     Parameter { name: "like_username", kind: "string", about: "User Names that contain this" },
     Parameter { name: "ip_address", kind: "string", about: "Clients from this address" },
     Parameter { name: "conn_state", kind: "string", about: "connected or disconnected" },
+    Parameter {
+        name: "proto_ver",
+        kind: "integer",
+        about: "Protocol version: 3 is MQTT 3.1, 4 is 3.1.1, 5 is 5.0",
+    },
+    Parameter { name: "clean_start", kind: "boolean", about: "Whether it connected with Clean Start" },
+    Parameter { name: "node", kind: "string", about: "Clients of this node" },
 ];
 
 /// What narrows a list of subscriptions.
@@ -61,12 +76,21 @@ pub(super) fn list(state: &HttpState, call: &Call) -> Outcome {
         Some("disconnected") => Some(false),
         Some(_) => return Err(Problem::bad_request("conn_state: connected or disconnected")),
     };
+    let version = number(call, "proto_ver", 3, 5)?;
+    let clean_start = boolean(call, "clean_start")?;
+    let here = wanted("node").is_none_or(|node| node == state.node);
+    let among = |name, value: Option<&str>| {
+        let mut all = call.query.values(name).peekable();
+        all.peek().is_none() || all.any(|wanted| value == Some(wanted))
+    };
     let page = state.broker.list_clients(paging.window(), |view| {
         let identity = &view.identity;
         let username = identity.username.as_deref();
-        wanted("clientid").is_none_or(|id| id == &*identity.client_id)
+        here && among("clientid", Some(&*identity.client_id))
             && wanted("like_clientid").is_none_or(|part| identity.client_id.contains(part))
-            && wanted("username").is_none_or(|name| username == Some(name))
+            && among("username", username)
+            && version.is_none_or(|version| version == usize::from(level(identity.version).1))
+            && clean_start.is_none_or(|clean_start| clean_start == identity.clean_start)
             && wanted("like_username").is_none_or(|part| username.is_some_and(|name| name.contains(part)))
             && wanted("ip_address").is_none_or(|wanted| Some(wanted) == address(identity).as_deref())
             && connected.is_none_or(|connected| connected == view.connected)
@@ -86,6 +110,118 @@ pub(super) fn kick(state: &HttpState, call: &Call) -> Outcome {
         return Err(no_such_client());
     }
     tracing::info!(client_id = ?call.item, "kicked by an operator");
+    Ok(Answer::Nothing)
+}
+
+/// `POST clients/kickout/bulk`: those that are there; the others are gone already.
+pub(super) fn kick_all(state: &HttpState, call: &Call) -> Outcome {
+    let ids: Vec<String> = body(call)?;
+    for id in ids.iter().filter(|id| state.broker.kick(id, clock::now())) {
+        tracing::info!(client_id = ?id, "kicked by an operator");
+    }
+    Ok(Answer::Nothing)
+}
+
+/// The body of `POST clients/{clientid}/subscribe`, as EMQX has it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Subscribe {
+    topic: String,
+    #[serde(default)]
+    qos: u8,
+    #[serde(default)]
+    nl: u8,
+    #[serde(default)]
+    rap: u8,
+    #[serde(default)]
+    rh: u8,
+}
+
+impl Subscribe {
+    fn options(&self) -> Result<SubscriptionOptions, Problem> {
+        let flag = |name, value| match value {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Problem::bad_request(format!("{name}: 0 or 1"))),
+        };
+        Ok(SubscriptionOptions {
+            qos: QoS::from_u8(self.qos).ok_or_else(|| Problem::bad_request("qos: 0, 1 or 2"))?,
+            no_local: flag("nl", self.nl)?,
+            retain_as_published: flag("rap", self.rap)?,
+            retain_handling: match self.rh {
+                0 => RetainHandling::SendAtSubscribe,
+                1 => RetainHandling::SendIfNew,
+                2 => RetainHandling::DoNotSend,
+                _ => return Err(Problem::bad_request("rh: 0, 1 or 2")),
+            },
+        })
+    }
+}
+
+/// The body of `POST clients/{clientid}/unsubscribe`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unsubscribe {
+    topic: String,
+}
+
+/// A body of one object or of a list of them. A derived reader would take lists of values for objects too.
+fn body<T: DeserializeOwned>(call: &Call) -> Result<T, Problem> {
+    let nested = call.body.as_array().into_iter().flatten().any(Value::is_array);
+    if nested {
+        return Err(Problem::bad_request("an object is expected, not a list"));
+    }
+    T::deserialize(&call.body).map_err(|error| Problem::bad_request(error.to_string()))
+}
+
+fn object<T: DeserializeOwned>(call: &Call) -> Result<T, Problem> {
+    if !call.body.is_object() {
+        return Err(Problem::bad_request("an object is expected"));
+    }
+    body(call)
+}
+
+fn refused(error: SubscribeError) -> Problem {
+    match error {
+        SubscribeError::NoClient => no_such_client(),
+        other => Problem::bad_request(other.to_string()),
+    }
+}
+
+fn subscribe_one(state: &HttpState, call: &Call, wanted: &Subscribe) -> Result<Value, Problem> {
+    let options = wanted.options()?;
+    let made = state.broker.subscribe_client(&call.item, &wanted.topic, options).map_err(refused)?;
+    tracing::info!(client_id = ?call.item, filter = ?made.filter, "subscribed by an operator");
+    Ok(subscription(state, &made))
+}
+
+/// `POST clients/{clientid}/subscribe`
+pub(super) fn subscribe(state: &HttpState, call: &Call) -> Outcome {
+    subscribe_one(state, call, &object(call)?).map(Answer::Json)
+}
+
+/// `POST clients/{clientid}/subscribe/bulk`: in order, up to the first that is refused.
+pub(super) fn subscribe_all(state: &HttpState, call: &Call) -> Outcome {
+    let all: Vec<Subscribe> = body(call)?;
+    state.broker.client(&call.item).ok_or_else(no_such_client)?;
+    let made = all.iter().map(|one| subscribe_one(state, call, one)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Answer::Json(Value::Array(made)))
+}
+
+/// `POST clients/{clientid}/unsubscribe`: EMQX does not say whether there was one.
+pub(super) fn unsubscribe(state: &HttpState, call: &Call) -> Outcome {
+    let Unsubscribe { topic } = object(call)?;
+    state.broker.unsubscribe_client(&call.item, &topic).map_err(refused)?;
+    Ok(Answer::Nothing)
+}
+
+/// `POST clients/{clientid}/unsubscribe/bulk`
+pub(super) fn unsubscribe_all(state: &HttpState, call: &Call) -> Outcome {
+    let all: Vec<Unsubscribe> = body(call)?;
+    state.broker.client(&call.item).ok_or_else(no_such_client)?;
+    for Unsubscribe { topic } in &all {
+        state.broker.unsubscribe_client(&call.item, topic).map_err(refused)?;
+    }
     Ok(Answer::Nothing)
 }
 
@@ -126,11 +262,7 @@ pub(super) fn topics(state: &HttpState, call: &Call) -> Outcome {
 /// EMQX's fields, as far as they are known here.
 fn client(state: &HttpState, view: &ClientView) -> Value {
     let identity = &view.identity;
-    let (name, version) = match identity.version {
-        Version::V31 => ("MQIsdp", 3),
-        Version::V311 => ("MQTT", 4),
-        Version::V5 => ("MQTT", 5),
-    };
+    let (name, version) = level(identity.version);
     json!({
         "node": state.node,
         "clientid": &*identity.client_id,
@@ -139,6 +271,9 @@ fn client(state: &HttpState, view: &ClientView) -> Value {
         "port": identity.peer.socket().map(|peer| peer.port()),
         "listener": &*identity.listener,
         "connected": view.connected,
+        "connected_at": time::rfc3339(identity.connected_unix_ms),
+        "keepalive": identity.keep_alive_seconds,
+        "clean_start": identity.clean_start,
         "proto_name": name,
         "proto_ver": version,
         "expiry_interval": view.expiry_seconds,
@@ -155,6 +290,15 @@ fn client(state: &HttpState, view: &ClientView) -> Value {
 /// There is none for a client of a Unix domain socket.
 fn address(identity: &Identity) -> Option<String> {
     identity.peer.ip().map(|address| address.to_string())
+}
+
+/// Protocol name and version.
+fn level(version: Version) -> (&'static str, u8) {
+    match version {
+        Version::V31 => ("MQIsdp", 3),
+        Version::V311 => ("MQTT", 4),
+        Version::V5 => ("MQTT", 5),
+    }
 }
 
 fn subscription(state: &HttpState, view: &SubscriptionView) -> Value {

@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::json;
 
@@ -17,6 +18,7 @@ use crate::broker::delivery::Reached;
 use crate::broker::inspect::PublishError;
 use crate::mqtt::packet::QoS;
 use crate::mqtt::property::Property;
+use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::topic;
 use crate::net::clock;
 use crate::net::random;
@@ -46,6 +48,9 @@ struct Body {
     retain: bool,
     #[serde(default)]
     properties: Properties,
+    /// Of older scripts; EMQX takes it and has no use for it either.
+    #[serde(default, rename = "clientid")]
+    _client_id: IgnoredAny,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -69,30 +74,102 @@ struct Properties {
 
 /// `POST publish`: 200 if somebody got it, 202 if nobody subscribes.
 pub(super) fn publish(state: &HttpState, call: &Call) -> Outcome {
-    let body = Body::deserialize(&call.body).map_err(|error| Problem::bad_request(error.to_string()))?;
     let now = clock::now();
-    let payload = match body.payload_encoding {
-        Encoding::Plain => body.payload.into_bytes(),
-        Encoding::Base64 => base64::decode(&body.payload)
-            .ok_or_else(|| Problem::bad_request("payload: not Base64, as payload_encoding says"))?,
-    };
-    let qos = QoS::from_u8(body.qos).ok_or_else(|| Problem::bad_request("qos: 0, 1 or 2"))?;
-    let publication = Publication {
-        topic: &body.topic,
-        properties: &body.properties.encode()?,
-        payload: &payload,
-        qos,
-        retain: body.retain,
-        expiry: body.properties.expiry(now),
-    };
-    let reached = state.broker.publish_as_operator(&publication, now).map_err(refused)?;
-    Ok(match reached {
-        Reached::Somebody => Answer::Json(json!({"id": random::hex(16)})),
-        Reached::Nobody => Answer::Status(
+    let body = Body::read(&call.body)?;
+    let reached = body.ready(now)?.publish(state, now).map_err(refused)?;
+    let (status, answer) = told(reached);
+    Ok(Answer::Status(status, answer))
+}
+
+/// `POST publish/bulk`: all of them if each is a message, else none. The answers in the order of the messages; 202 if
+/// nobody subscribes to one of them, 503 if one was not taken.
+pub(super) fn publish_all(state: &HttpState, call: &Call) -> Outcome {
+    let now = clock::now();
+    let bodies = call.body.as_array().filter(|bodies| !bodies.is_empty());
+    let bodies = bodies.ok_or_else(|| Problem::bad_request("a list of messages is expected"))?;
+    let ready = bodies.iter().map(|body| Body::read(body)?.ready(now)).collect::<Result<Vec<_>, _>>()?;
+    for message in &ready {
+        state.broker.check_publication(&message.publication()).map_err(refused)?;
+    }
+    let mut all = StatusCode::OK;
+    let mut answers = Vec::new();
+    for message in &ready {
+        let (status, answer) = match message.publish(state, now) {
+            Ok(reached) => told(reached),
+            Err(error) => {
+                let answer =
+                    json!({"reason_code": ReasonCode::QuotaExceeded as u8, "message": error.to_string()});
+                (StatusCode::SERVICE_UNAVAILABLE, answer)
+            }
+        };
+        all = all.max(status);
+        answers.push(answer);
+    }
+    Ok(Answer::Status(all, Value::Array(answers)))
+}
+
+fn told(reached: Reached) -> (StatusCode, Value) {
+    match reached {
+        Reached::Somebody => (StatusCode::OK, json!({"id": random::hex(16)})),
+        Reached::Nobody => (
             StatusCode::ACCEPTED,
             json!({"reason_code": reached.reason() as u8, "message": "no_matching_subscribers"}),
         ),
-    })
+    }
+}
+
+/// A message that can be published.
+struct Ready {
+    topic: String,
+    payload: Vec<u8>,
+    properties: Vec<u8>,
+    qos: QoS,
+    retain: bool,
+    expiry: Option<Expiry>,
+}
+
+impl Body {
+    /// A derived reader would take a list of values for an object too.
+    fn read(value: &Value) -> Result<Self, Problem> {
+        let fields = value.as_object().ok_or_else(|| Problem::bad_request("an object is expected"))?;
+        if fields.get("properties").is_some_and(|properties| !properties.is_object()) {
+            return Err(Problem::bad_request("properties: an object is expected"));
+        }
+        Self::deserialize(value).map_err(|error| Problem::bad_request(error.to_string()))
+    }
+
+    fn ready(self, now: Now) -> Result<Ready, Problem> {
+        let payload = match self.payload_encoding {
+            Encoding::Plain => self.payload.into_bytes(),
+            Encoding::Base64 => base64::decode(&self.payload)
+                .ok_or_else(|| Problem::bad_request("payload: not Base64, as payload_encoding says"))?,
+        };
+        Ok(Ready {
+            payload,
+            properties: self.properties.encode()?,
+            qos: QoS::from_u8(self.qos).ok_or_else(|| Problem::bad_request("qos: 0, 1 or 2"))?,
+            retain: self.retain,
+            expiry: self.properties.expiry(now),
+            topic: self.topic,
+        })
+    }
+}
+
+impl Ready {
+    fn publication(&self) -> Publication<'_> {
+        Publication {
+            topic: &self.topic,
+            properties: &self.properties,
+            payload: &self.payload,
+            qos: self.qos,
+            retain: self.retain,
+            expiry: self.expiry,
+        }
+    }
+
+    fn publish(&self, state: &HttpState, now: Now) -> Result<Reached, PublishError> {
+        state.broker.publish_as_operator(&self.publication(), now)
+    }
 }
 
 fn refused(error: PublishError) -> Problem {

@@ -34,7 +34,17 @@ fn document() -> Value {
         "paths": paths,
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "basic", "description": "API key and secret"}},
-            "schemas": {"Problem": problem(), "Publish": publish(), "Ban": ban()},
+            "schemas": {
+                "Problem": problem(),
+                "Publish": publish(),
+                "Publishes": list_of("Publish"),
+                "Subscribe": subscribe(),
+                "Subscribes": list_of("Subscribe"),
+                "Unsubscribe": unsubscribe(),
+                "Unsubscribes": list_of("Unsubscribe"),
+                "Ban": ban(),
+                "ClientIds": {"type": "array", "items": {"type": "string"}},
+            },
         },
     })
 }
@@ -129,6 +139,30 @@ fn ban() -> Value {
     })
 }
 
+fn list_of(name: &str) -> Value {
+    json!({"type": "array", "items": {"$ref": format!("#/components/schemas/{name}")}})
+}
+
+fn subscribe() -> Value {
+    let flag = json!({"enum": [0, 1], "default": 0});
+    let three = json!({"enum": [0, 1, 2], "default": 0});
+    json!({
+        "type": "object",
+        "required": ["topic"],
+        "additionalProperties": false,
+        "properties": {"topic": {"type": "string"}, "qos": three, "nl": flag, "rap": flag, "rh": three},
+    })
+}
+
+fn unsubscribe() -> Value {
+    json!({
+        "type": "object",
+        "required": ["topic"],
+        "additionalProperties": false,
+        "properties": {"topic": {"type": "string"}},
+    })
+}
+
 fn publish() -> Value {
     let text = json!({"type": "string"});
     json!({
@@ -141,6 +175,7 @@ fn publish() -> Value {
             "payload_encoding": {"enum": ["plain", "base64"], "default": "plain"},
             "qos": {"enum": [0, 1, 2], "default": 0},
             "retain": {"type": "boolean", "default": false},
+            "clientid": {"deprecated": true},
             "properties": {
                 "type": "object",
                 "additionalProperties": false,

@@ -101,6 +101,51 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
         ..GET
     },
     Route {
+        method: Method::Post,
+        path: "/api/v5/clients/kickout/bulk",
+        about: "Disconnect clients and end their sessions",
+        body: Some("ClientIds"),
+        answers: &[(204, "Done")],
+        action: Action::Now(clients::kick_all),
+        ..GET
+    },
+    Route {
+        method: Method::Post,
+        path: "/api/v5/clients/{clientid}/subscribe",
+        about: "Subscribe a client; the ACL is not asked, `$LINK/` is refused",
+        body: Some("Subscribe"),
+        answers: FOUND,
+        action: Action::Now(clients::subscribe),
+        ..GET
+    },
+    Route {
+        method: Method::Post,
+        path: "/api/v5/clients/{clientid}/subscribe/bulk",
+        about: "Subscribe a client to several filters, up to the first that is refused",
+        body: Some("Subscribes"),
+        answers: FOUND,
+        action: Action::Now(clients::subscribe_all),
+        ..GET
+    },
+    Route {
+        method: Method::Post,
+        path: "/api/v5/clients/{clientid}/unsubscribe",
+        about: "End a subscription of a client",
+        body: Some("Unsubscribe"),
+        answers: GONE,
+        action: Action::Now(clients::unsubscribe),
+        ..GET
+    },
+    Route {
+        method: Method::Post,
+        path: "/api/v5/clients/{clientid}/unsubscribe/bulk",
+        about: "End several subscriptions of a client",
+        body: Some("Unsubscribes"),
+        answers: GONE,
+        action: Action::Now(clients::unsubscribe_all),
+        ..GET
+    },
+    Route {
         path: "/api/v5/subscriptions",
         about: "Subscriptions of all clients",
         query: &[PAGING, clients::SUBSCRIPTION_FILTERS],
@@ -121,6 +166,19 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
         body: Some("Publish"),
         answers: &[(200, "Somebody got it"), (202, "Nobody subscribes"), (503, "A store or a spool is full")],
         action: Action::Now(messages::publish),
+        ..GET
+    },
+    Route {
+        method: Method::Post,
+        path: "/api/v5/publish/bulk",
+        about: "Publish messages, all or none of which are taken for such",
+        body: Some("Publishes"),
+        answers: &[
+            (200, "Somebody got each"),
+            (202, "Nobody subscribes to one of them"),
+            (503, "A store or a spool is full"),
+        ],
+        action: Action::Now(messages::publish_all),
         ..GET
     },
     Route {

@@ -30,6 +30,9 @@ fn identity(client_id: &str, username: Option<&str>, peer: &str) -> Identity {
         version: Version::V5,
         is_bridge: false,
         method: None,
+        connected_unix_ms: 0,
+        keep_alive_seconds: 0,
+        clean_start: true,
         proof: Proof::default(),
     }
 }

@@ -43,6 +43,9 @@ fn identity() -> Identity {
         version: Version::V311,
         is_bridge: false,
         method: None,
+        connected_unix_ms: 0,
+        keep_alive_seconds: 0,
+        clean_start: true,
         proof: Proof::default(),
     }
 }
