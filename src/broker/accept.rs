@@ -255,7 +255,7 @@ async fn open(
         %peer,
         listener = &*endpoint.id,
         version = ?identity.version,
-        method = identity.method,
+        method = identity.by_scram.then_some(auth::scram::METHOD),
         bound_to = identity.bound_to.as_deref(),
         session_present = attached.session_present,
         "client connected"
@@ -466,7 +466,7 @@ async fn admit(
         bound_to,
         version: asked.version,
         is_bridge: asked.bridge,
-        method: proved.map(|_| auth::scram::METHOD),
+        by_scram: proved.is_some(),
         connected_unix_ms: clock::now().unix_ms,
         keep_alive_seconds: negotiated.keep_alive_seconds,
         clean_start: asked.clean_start,

@@ -49,8 +49,8 @@ pub struct Identity {
     /// It said that it is a bridge, by the protocol levels 0x83 and 0x84: another broker, as mosquitto's
     /// `try_private` has it.
     pub is_bridge: bool,
-    /// The Authentication Method by which it proved its username.
-    pub method: Option<&'static str>,
+    /// It proved its username by SCRAM, the one Authentication Method there is.
+    pub by_scram: bool,
     /// When its CONNECT was taken, in milliseconds since the Unix epoch.
     pub connected_unix_ms: u64,
     /// Keep Alive in force.

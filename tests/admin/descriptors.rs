@@ -33,9 +33,8 @@ struct Serving {
 }
 
 async fn serve(limit: &str) -> Serving {
-    let setup = Setup::new().links(
-        "[io]\nthreads = 1\n[http]\nbind = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\nlevel = \"debug\"\n",
-    );
+    let setup =
+        Setup::new().links("[http]\nbind = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\nlevel = \"debug\"\n");
     let config = setup.file("tombolo.toml", &setup.text());
     let script = format!("ulimit {limit}; exec \"$0\" serve --config \"$1\"");
     let mut child = Command::new("sh")

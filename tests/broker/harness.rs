@@ -57,6 +57,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 pub(crate) struct Setup {
     folder: TempDir,
     cluster: String,
+    io: String,
     mqtt: String,
     authentication: String,
     authorization: String,
@@ -70,6 +71,8 @@ impl Setup {
         let setup = Self {
             folder: tempfile::tempdir().unwrap(),
             cluster: "A".to_owned(),
+            // So that what an answer says is in the metrics when it comes. `threads.rs` has more of them.
+            io: "threads = 1".to_owned(),
             mqtt: String::new(),
             authentication: "allow_anonymous = true".to_owned(),
             authorization: String::new(),
@@ -82,6 +85,12 @@ impl Setup {
     /// Our cluster's name.
     pub(crate) fn cluster(mut self, name: &str) -> Self {
         self.cluster = name.to_owned();
+        self
+    }
+
+    /// Settings of `[io]`.
+    pub(crate) fn io(mut self, text: &str) -> Self {
+        self.io = text.to_owned();
         self
     }
 
@@ -136,9 +145,9 @@ impl Setup {
     /// The settings as a file has them.
     pub(crate) fn text(&self) -> String {
         let dir = self.folder.path().display();
-        let Self { cluster, mqtt, authentication, authorization, listeners, links, .. } = self;
+        let Self { cluster, io, mqtt, authentication, authorization, listeners, links, .. } = self;
         format!(
-            "[cluster]\nname = \"{cluster}\"\n[data]\ndir = \"{dir}/data\"\n{listeners}\n[mqtt]\n{mqtt}\n\
+            "[cluster]\nname = \"{cluster}\"\n[data]\ndir = \"{dir}/data\"\n[io]\n{io}\n{listeners}\n[mqtt]\n{mqtt}\n\
              [authentication]\n{authentication}\n\
              [authorization]\nfile = \"{dir}/acl.conf\"\n{authorization}\n{links}\n"
         )

@@ -19,14 +19,13 @@ use crate::harness::Setup;
 use crate::harness::id;
 use crate::harness::message;
 
-const LISTENER: &str = "[[listeners]]\nname = \"default\"\ntype = \"tcp\"\nbind = \"127.0.0.1:0\"";
 /// Of one publisher.
 const COUNT: u16 = 1_000;
 
 /// Three threads, each of which gets every third connection.
 async fn broker() -> Running {
-    let text = format!("[io]\nthreads = 3\nplacement = \"spread\"\n{LISTENER}");
-    Setup::new().mqtt("max_mqueue_len = 100000").listeners(&text).start().await
+    let io = "threads = 3\nplacement = \"spread\"";
+    Setup::new().io(io).mqtt("max_mqueue_len = 100000").start().await
 }
 
 /// Everything at once, and the answers.

@@ -42,7 +42,7 @@ fn identity() -> Identity {
         bound_to: None,
         version: Version::V311,
         is_bridge: false,
-        method: None,
+        by_scram: false,
         connected_unix_ms: 0,
         keep_alive_seconds: 0,
         clean_start: true,
