@@ -24,7 +24,8 @@ pub(crate) fn covers(outer: &str, inner: &str) -> bool {
 
 /// Whether some topic is matched by both.
 pub(crate) fn overlaps(one: &str, other: &str) -> bool {
-    if apart_at_dollar(one, other) {
+    // These two meet in the empty topic alone, which there is not (`[MQTT-4.7.3-1]`).
+    if apart_at_dollar(one, other) || matches!((one, other), ("+", "/#") | ("/#", "+")) {
         return false;
     }
     let mut left = one.split('/');
@@ -50,14 +51,22 @@ mod tests {
 
     use super::*;
 
+    /// None is empty: such a filter there is not.
     fn filter() -> impl Strategy<Value = String> {
         let level = prop::sample::select(vec!["a", "b", "", "$c", "+"]);
-        (prop::collection::vec(level, 1..6), any::<bool>()).prop_map(|(mut levels, open)| {
+        let filter = (prop::collection::vec(level, 1..6), any::<bool>()).prop_map(|(mut levels, open)| {
             if open {
                 levels.push("#");
             }
             levels.join("/")
-        })
+        });
+        filter.prop_filter("a filter is not empty", |filter| !filter.is_empty())
+    }
+
+    #[test]
+    fn nothing_is_in_the_empty_topic() {
+        assert!(!overlaps("+", "/#") && !overlaps("/#", "+"));
+        assert!(overlaps("+/#", "/#") && overlaps("+", "#"));
     }
 
     proptest! {

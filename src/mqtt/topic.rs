@@ -152,7 +152,8 @@ pub fn intersection(one: &str, other: &str) -> Option<String> {
             _ => return None,
         }
     }
-    Some(levels.join("/"))
+    // `+` and `/#` meet in the empty topic alone, which there is not (`[MQTT-4.7.3-1]`).
+    Some(levels.join("/")).filter(|common| !common.is_empty())
 }
 
 fn dollar_against_wildcard(name: &str, filter: &str) -> bool {
@@ -182,6 +183,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn filters_do_not_meet_in_the_empty_topic() {
+        assert_eq!(intersection("+", "/#"), None);
+        assert_eq!(intersection("+/#", "/#").as_deref(), Some("/#"));
+        assert!(intersects("+", "#") && !intersects("/#", "+"));
+    }
 
     #[test]
     fn names_and_filters_are_checked() {
