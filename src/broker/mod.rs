@@ -66,6 +66,7 @@ use crate::broker::identity::Identity;
 use crate::broker::identity::Policy;
 use crate::broker::links::Links;
 use crate::broker::overload::Load;
+use crate::broker::retained::RetainedLimits;
 use crate::broker::retained::RetainedStore;
 use crate::broker::routes::RouteTable;
 use crate::broker::sweeper::Sweeper;
@@ -93,6 +94,9 @@ pub type Targets = routes::Targets<Arc<Client>>;
 
 /// Bytes one session's queue may hold beside `mqtt.max_mqueue_len` messages.
 const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Retained messages and their bytes.
+const RETAINED_MAX: RetainedLimits =
+    RetainedLimits { messages_max: 10_000_000, bytes_max: 4 * 1024 * 1024 * 1024 };
 
 /// The `[mqtt]` settings, and those that protect the broker, as the drivers use them.
 #[derive(Debug, Clone)]
@@ -230,6 +234,39 @@ pub struct Broker {
 }
 
 impl Broker {
+    /// A broker that nobody is connected to yet. It does no input or output: whoever makes one drives it.
+    #[must_use]
+    pub fn new(
+        policy: Policy,
+        authentication: Authentication,
+        limits: Limits,
+        io_threads: Box<[IoThread]>,
+        now: Now,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            routes: Routes::new(),
+            retained: RetainedStore::new(RETAINED_MAX),
+            links: Links::default(),
+            metrics: Arc::new(Metrics::new(now)),
+            traces: Arc::default(),
+            authentication,
+            banned: Banned::default(),
+            load: Load::default(),
+            flapping: Flapping::default(),
+            clients: DashMap::new(),
+            io_threads,
+            sweeper: Sweeper::default(),
+            exclusive: Exclusive::default(),
+            delayed: DelayedMessages::default(),
+            sys: SysTopics::default(),
+            policy_generation: AtomicU64::new(policy.generation),
+            policy: RwLock::new(Arc::new(policy)),
+            limits: RwLock::new(Arc::new(limits)),
+            next_key: AtomicU64::new(1),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
     /// The ACL in force.
     #[must_use]
     pub fn policy(&self) -> Arc<Policy> {

@@ -51,6 +51,13 @@ pub struct Turn<'c, 'a> {
     pub(super) gathering: Gathering<'a>,
 }
 
+impl Connection {
+    /// Moves what the client is to be answered behind `out`, for who drives [`Turn`]s without a socket.
+    pub fn take_answers(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.answers);
+    }
+}
+
 impl<'c, 'a> Turn<'c, 'a> {
     /// Begins.
     #[must_use]

@@ -9,12 +9,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use dashmap::DashMap;
 use parking_lot::Mutex;
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
@@ -27,25 +24,15 @@ use crate::auth::CertificateUsername;
 use crate::auth::scram::DecoyKey;
 use crate::broker::Broker;
 use crate::broker::Limits;
-use crate::broker::Routes;
 use crate::broker::accept;
 use crate::broker::accept::Endpoint;
 use crate::broker::authenticate::Authentication;
-use crate::broker::banned::Banned;
 use crate::broker::data_dir::DataDir;
 use crate::broker::data_dir::DataDirError;
-use crate::broker::delayed::DelayedMessages;
-use crate::broker::filters::Exclusive;
-use crate::broker::flapping::Flapping;
 use crate::broker::links::Links;
 use crate::broker::material::Material;
 use crate::broker::meter;
-use crate::broker::overload::Load;
-use crate::broker::retained::RetainedLimits;
-use crate::broker::retained::RetainedStore;
 use crate::broker::sweeper;
-use crate::broker::sweeper::Sweeper;
-use crate::broker::sys::SysTopics;
 use crate::broker::threads;
 use crate::broker::threads::IoThreads;
 use crate::config;
@@ -55,7 +42,6 @@ use crate::config::settings::Link;
 use crate::config::settings::Listener;
 use crate::config::settings::PeerCertAs;
 use crate::config::settings::Settings;
-use crate::metrics::Metrics;
 use crate::metrics::labels::Outcome;
 use crate::mqtt::reason::ReasonCode;
 use crate::net::admission;
@@ -66,9 +52,6 @@ use crate::net::listener;
 use crate::net::listener::BindError;
 use crate::net::tls::ServerTls;
 
-/// Retained messages and their bytes.
-const RETAINED_MAX: RetainedLimits =
-    RetainedLimits { messages_max: 10_000_000, bytes_max: 4 * 1024 * 1024 * 1024 };
 /// WebSocket and plain listeners have no TLS section to say how long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long clients have to take their last bytes at shutdown.
@@ -145,28 +128,9 @@ impl Server {
             tracing::warn!("{warning}");
         }
         let threads = Arc::new(IoThreads::start(&settings.io).map_err(StartError::Threads)?);
-        let broker = Arc::new(Broker {
-            routes: Routes::new(),
-            retained: RetainedStore::new(RETAINED_MAX),
-            links: Links::default(),
-            metrics: Arc::new(Metrics::new(now)),
-            traces: Arc::default(),
-            authentication: Authentication::new(material.credentials, decoy_key),
-            banned: Banned::default(),
-            load: Load::default(),
-            flapping: Flapping::default(),
-            clients: DashMap::new(),
-            io_threads: threads.all().into(),
-            sweeper: Sweeper::default(),
-            exclusive: Exclusive::default(),
-            delayed: DelayedMessages::default(),
-            sys: SysTopics::default(),
-            policy: RwLock::new(Arc::new(material.policy)),
-            policy_generation: AtomicU64::new(0),
-            limits: RwLock::new(Arc::new(Limits::new(&settings))),
-            next_key: AtomicU64::new(1),
-            stopping: AtomicBool::new(false),
-        });
+        let authentication = Authentication::new(material.credentials, decoy_key);
+        let (limits, io_threads) = (Limits::new(&settings), threads.all().into());
+        let broker = Broker::new(material.policy, authentication, limits, io_threads, now);
         let timers =
             [tokio::spawn(sweeper::run(Arc::clone(&broker))), tokio::spawn(meter::run(Arc::clone(&broker)))];
         let mut server =

@@ -81,7 +81,7 @@ impl Broker {
     /// which it takes over from the connection that has it (`[MQTT-3.1.4-3]`), or to a new one, where there is none
     /// (`[MQTT-3.1.2-6]`) or by Clean Start (`[MQTT-3.1.2-4]`, `[MQTT-3.1.4-4]`). None when the session belongs to
     /// another user (`authn-tls.md` A8): it is left as it is.
-    pub(super) fn attach(
+    pub fn attach(
         &self,
         identity: &Arc<Identity>,
         clean_start: bool,
