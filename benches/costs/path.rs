@@ -1,0 +1,328 @@
+//! The whole path, without sockets: a publisher's burst is decoded, authorised by the shipped ACL, routed and
+//! delivered, its answers are made, and the subscribers' output is taken. Subscribers acknowledge at the next call.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use smallvec::smallvec;
+use tokio::net::UnixStream;
+use tokio::runtime::Builder;
+use tokio::runtime::Runtime;
+use tombolo::acl::compile::CompileOptions;
+use tombolo::acl::confine::ListenerRole;
+use tombolo::acl::eval::RuleSet;
+use tombolo::acl::rule::Permission;
+use tombolo::broker::Broker;
+use tombolo::broker::Limits;
+use tombolo::broker::authenticate::Credentials;
+use tombolo::broker::client::Client;
+use tombolo::broker::connection::Connection;
+use tombolo::broker::connection::Parts;
+use tombolo::broker::identity::Identity;
+use tombolo::broker::identity::Policy;
+use tombolo::broker::identity::Proof;
+use tombolo::broker::link_ingress::LinkIngress;
+use tombolo::broker::links::Links;
+use tombolo::broker::packets::Turn;
+use tombolo::broker::reasons::ReasonStrings;
+use tombolo::config;
+use tombolo::config::Environment;
+use tombolo::config::settings::DenyAction;
+use tombolo::config::settings::SHIPPED_ACL;
+use tombolo::link::message;
+use tombolo::link::name;
+use tombolo::mqtt::packet::Packet;
+use tombolo::mqtt::packet::QoS;
+use tombolo::mqtt::packet::Subscribe;
+use tombolo::mqtt::packet::SubscribeFilter;
+use tombolo::mqtt::packet::SubscriptionOptions;
+use tombolo::mqtt::packet::Version;
+use tombolo::mqtt::property::Properties;
+use tombolo::mqtt::property::PropertiesBuf;
+use tombolo::net::address::PeerAddr;
+use tombolo::net::transport::Transport;
+use tombolo::session::Attachment;
+use tombolo::session::outbound::Output;
+use tombolo::session::tally::Tally;
+
+use crate::NOW;
+use crate::PAYLOAD;
+use crate::TOPIC;
+use crate::client;
+use crate::harness::Bench;
+use crate::harness::Body;
+use crate::link;
+
+pub(crate) const BENCHES: &[Bench] = &[
+    Bench { name: "path: 64 B, QoS 0, to 1", operations: 64, make: || plain(QoS::AtMostOnce, 1) },
+    Bench { name: "path: 64 B, QoS 1, to 1", operations: 64, make: || plain(QoS::AtLeastOnce, 1) },
+    Bench { name: "path: 64 B, QoS 2, to 1", operations: 64, make: || plain(QoS::ExactlyOnce, 1) },
+    Bench { name: "path: 64 B, QoS 0, to nobody", operations: 64, make: || plain(QoS::AtMostOnce, 0) },
+    Bench { name: "path: 1 KiB, QoS 0, to 1", operations: 64, make: large },
+    Bench { name: "path: 5.0 with properties, QoS 0, to 1", operations: 64, make: properties },
+    Bench {
+        name: "path: 64 B, QoS 0, to 100, per delivery",
+        operations: 6_400,
+        make: || plain(QoS::AtMostOnce, 100),
+    },
+    Bench {
+        name: "path: 64 B, QoS 1, to 100, per delivery",
+        operations: 6_400,
+        make: || plain(QoS::AtLeastOnce, 100),
+    },
+    Bench { name: "path: 64 topics in turn, QoS 0, to 1", operations: 64, make: rotating },
+    Bench { name: "path: one message per burst, QoS 0, to 1", operations: 1, make: single },
+    Bench { name: "path: into the spool of a link, QoS 1", operations: 64, make: to_link },
+    Bench { name: "path: out of a link, QoS 1, to 1", operations: 64, make: from_link },
+];
+
+const SETTINGS: &str = r#"
+[cluster]
+name = "lab"
+[data]
+dir = "unused"
+[mqtt]
+max_inflight = 1000
+[authentication]
+allow_anonymous = true
+[[cluster.links]]
+name = "B"
+server = "127.0.0.1:1"
+topics = ["site/#"]
+[cluster.links.peer]
+username = "clink-user:B"
+[cluster.links.spool]
+max_bytes = "64KB"
+[cluster.links.ssl]
+enable = false
+"#;
+
+struct Lab {
+    /// Its sockets carry nothing: a connection has to have one.
+    runtime: Runtime,
+    broker: Arc<Broker>,
+    others: Vec<UnixStream>,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let settings = config::parse("bench", SETTINGS, &Environment::default()).unwrap();
+        let policy = Policy {
+            rules: RuleSet::compile(SHIPPED_ACL, &CompileOptions::default()).unwrap(),
+            no_match: Permission::Deny,
+            deny_action: DenyAction::Ignore,
+            generation: 0,
+        };
+        let limits = Limits::new(&settings.mqtt);
+        let broker = Broker::new(policy, Credentials::default(), limits, Box::default(), NOW);
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        // Its tasks are never polled: the link has no connection.
+        let link = settings.cluster.links[0].clone();
+        runtime.block_on(Links::start(&broker, link, "lab", "lab@host"));
+        Self { runtime, broker, others: Vec::new() }
+    }
+
+    fn connect(&mut self, client_id: &str, version: Version, bound_to: Option<&str>) -> Party {
+        let identity = Arc::new(Identity {
+            client_id: client_id.into(),
+            username: Some("machine".to_owned()),
+            peer: PeerAddr::Ip("192.0.2.7:40000".parse().unwrap()),
+            listener: "tcp:default".into(),
+            role: if bound_to.is_some() { ListenerRole::Link } else { ListenerRole::Client },
+            common_name: None,
+            attributes: BTreeMap::new(),
+            is_superuser: false,
+            bound_to: bound_to.map(Arc::from),
+            version,
+            is_bridge: false,
+            proof: Proof::default(),
+        });
+        let output = Output {
+            version,
+            max_packet_size: u32::MAX,
+            receive_maximum: 1_000,
+            bytes: Vec::new(),
+            aliases: None,
+        };
+        let attachment =
+            Attachment { output, session_expiry_seconds: 0, silence_allowed_ms: None, will: None };
+        let attached = self.broker.attach(&identity, true, attachment, NOW).unwrap();
+        let _inside = self.runtime.enter();
+        let (ours, other) = UnixStream::pair().unwrap();
+        self.others.push(other);
+        let connection = Connection::new(Parts {
+            broker: Arc::clone(&self.broker),
+            client: Arc::clone(&attached.client),
+            epoch: attached.epoch,
+            identity,
+            version,
+            reason_strings: ReasonStrings::new(version, true, u32::MAX),
+            ingress: bound_to.and_then(|peer| LinkIngress::new(&self.broker, peer)).map(Box::new),
+            limits: self.broker.limits(),
+            transport: Transport::Unix(ours),
+            tail: Vec::new(),
+            greeting: Vec::new(),
+        });
+        let client = attached.client;
+        Party {
+            connection,
+            client,
+            version,
+            tally: Tally::default(),
+            out: Vec::new(),
+            answers: Vec::new(),
+            acks: Vec::new(),
+        }
+    }
+
+    fn subscribers(&mut self, filter: &str, qos: QoS, version: Version, count: usize) -> Vec<Party> {
+        let options = SubscriptionOptions { qos, ..SubscriptionOptions::default() };
+        let packet = Packet::Subscribe(Subscribe {
+            packet_id: NonZeroU16::MIN,
+            properties: Properties::default(),
+            filters: smallvec![SubscribeFilter { filter, options }],
+        });
+        let burst = client::encoded(&packet, version);
+        (0..count)
+            .map(|n| {
+                let mut party = self.connect(&format!("subscriber-{n}"), version, None);
+                party.handle(&burst);
+                party.answers.clear();
+                party
+            })
+            .collect()
+    }
+}
+
+/// A connection and the client at its other end.
+struct Party {
+    connection: Connection,
+    client: Arc<Client>,
+    version: Version,
+    tally: Tally,
+    out: Vec<u8>,
+    answers: Vec<u8>,
+    acks: Vec<u8>,
+}
+
+impl Party {
+    fn handle(&mut self, burst: &[u8]) {
+        let used = Turn::new(&mut self.connection, NOW).handle(burst, &client::limits(self.version));
+        assert_eq!(used.ok(), Some(burst.len()));
+        self.answers.clear();
+        self.connection.take_answers(&mut self.answers);
+    }
+
+    fn acknowledge(&mut self) {
+        if !self.acks.is_empty() {
+            let acks = std::mem::take(&mut self.acks);
+            self.handle(&acks);
+            self.acks = acks;
+        }
+    }
+
+    fn take(&mut self) {
+        self.out.clear();
+        self.client.lock().session.take_output(&mut self.out, NOW, &mut self.tally);
+        black_box(&self.out);
+    }
+
+    fn answer(&mut self) {
+        self.acks.clear();
+        client::respond(&self.answers, self.version, &mut self.acks);
+        client::respond(&self.out, self.version, &mut self.acks);
+        self.answers.clear();
+    }
+}
+
+struct Flow {
+    publisher: Party,
+    subscribers: Vec<Party>,
+    burst: Vec<u8>,
+    /// Bytes that each subscriber gets by a call, at least: it is the path that is measured, not a refusal.
+    expected: usize,
+    _lab: Lab,
+}
+
+impl Body for Flow {
+    fn prepare(&mut self) {
+        for subscriber in &mut self.subscribers {
+            subscriber.answer();
+        }
+    }
+
+    fn run(&mut self) {
+        self.publisher.handle(&self.burst);
+        for subscriber in &mut self.subscribers {
+            subscriber.acknowledge();
+            subscriber.take();
+            assert!(subscriber.out.len() >= self.expected);
+        }
+    }
+}
+
+fn flow(
+    mut lab: Lab,
+    burst: Vec<u8>,
+    qos: QoS,
+    version: Version,
+    count: usize,
+    expected: usize,
+) -> Box<dyn Body> {
+    let subscribers = lab.subscribers("site/#", qos, version, count);
+    let publisher = lab.connect("publisher", version, None);
+    Box::new(Flow { publisher, subscribers, burst, expected, _lab: lab })
+}
+
+fn one_topic(payload: &[u8], qos: QoS) -> Vec<u8> {
+    client::burst(|_| TOPIC.to_owned(), payload, qos, Version::V311, &PropertiesBuf::new())
+}
+
+fn plain(qos: QoS, count: usize) -> Box<dyn Body> {
+    flow(Lab::new(), one_topic(&PAYLOAD, qos), qos, Version::V311, count, 64 * PAYLOAD.len())
+}
+
+fn large() -> Box<dyn Body> {
+    let burst = one_topic(&[b'x'; 1_024], QoS::AtMostOnce);
+    flow(Lab::new(), burst, QoS::AtMostOnce, Version::V311, 1, 64 * 1_024)
+}
+
+fn properties() -> Box<dyn Body> {
+    let properties = client::typical_properties();
+    let burst = client::burst(|_| TOPIC.to_owned(), &PAYLOAD, QoS::AtMostOnce, Version::V5, &properties);
+    flow(Lab::new(), burst, QoS::AtMostOnce, Version::V5, 1, 64 * PAYLOAD.len())
+}
+
+fn rotating() -> Box<dyn Body> {
+    let topic = |n| format!("site/12/machine/{n}/state");
+    let burst = client::burst(topic, &PAYLOAD, QoS::AtMostOnce, Version::V311, &PropertiesBuf::new());
+    flow(Lab::new(), burst, QoS::AtMostOnce, Version::V311, 1, 64 * PAYLOAD.len())
+}
+
+fn single() -> Box<dyn Body> {
+    let packet = client::publish(TOPIC, &PAYLOAD, QoS::AtMostOnce, 0, Properties::default());
+    let burst = client::encoded(&packet, Version::V311);
+    flow(Lab::new(), burst, QoS::AtMostOnce, Version::V311, 1, PAYLOAD.len())
+}
+
+/// The link is not connected: its spool is full after the warm-up, and each message displaces the oldest.
+fn to_link() -> Box<dyn Body> {
+    let lab = Lab::new();
+    let link = lab.broker.links.get("B").unwrap();
+    lab.broker.routes.add_link_route(link.id, "site/#");
+    flow(lab, one_topic(&PAYLOAD, QoS::AtLeastOnce), QoS::AtLeastOnce, Version::V311, 0, 0)
+}
+
+fn from_link() -> Box<dyn Body> {
+    let mut lab = Lab::new();
+    let mut wrapped = Vec::new();
+    message::put(&mut wrapped, &link::outgoing(TOPIC));
+    let topic = name::message_topic("B");
+    let burst =
+        client::burst(|_| topic.clone(), &wrapped, QoS::AtLeastOnce, Version::V5, &PropertiesBuf::new());
+    let subscribers = lab.subscribers("site/#", QoS::AtLeastOnce, Version::V311, 1);
+    let publisher = lab.connect("clink-B-0", Version::V5, Some("B"));
+    Box::new(Flow { publisher, subscribers, burst, expected: 64 * PAYLOAD.len(), _lab: lab })
+}
