@@ -78,6 +78,9 @@ pub(crate) const BENCHES: &[Bench] = &[
     Bench { name: "path: out of a link, QoS 1, to 1", operations: 64, make: from_link },
 ];
 
+/// The shipped file for a cluster that B is linked to: the one without links keeps everybody out of `$LINK/`.
+const LINKED_ACL: &str = include_str!("../../acl/cluster-a.conf");
+
 const SETTINGS: &str = r#"
 [cluster]
 name = "lab"
@@ -107,15 +110,15 @@ struct Lab {
 }
 
 impl Lab {
-    fn new() -> Self {
+    fn new(acl: &str) -> Self {
         let settings = config::parse("bench", SETTINGS, &Environment::default()).unwrap();
         let policy = Policy {
-            rules: RuleSet::compile(SHIPPED_ACL, &CompileOptions::default()).unwrap(),
+            rules: RuleSet::compile(acl, &CompileOptions::default()).unwrap(),
             no_match: Permission::Deny,
             deny_action: DenyAction::Ignore,
             generation: 0,
         };
-        let limits = Limits::new(&settings.mqtt);
+        let limits = Limits::new(&settings);
         let broker = Broker::new(policy, Credentials::default(), limits, Box::default(), NOW);
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         // Its tasks are never polled: the link has no connection.
@@ -281,42 +284,42 @@ fn one_topic(payload: &[u8], qos: QoS) -> Vec<u8> {
 }
 
 fn plain(qos: QoS, count: usize) -> Box<dyn Body> {
-    flow(Lab::new(), one_topic(&PAYLOAD, qos), qos, Version::V311, count, 64 * PAYLOAD.len())
+    flow(Lab::new(SHIPPED_ACL), one_topic(&PAYLOAD, qos), qos, Version::V311, count, 64 * PAYLOAD.len())
 }
 
 fn large() -> Box<dyn Body> {
     let burst = one_topic(&[b'x'; 1_024], QoS::AtMostOnce);
-    flow(Lab::new(), burst, QoS::AtMostOnce, Version::V311, 1, 64 * 1_024)
+    flow(Lab::new(SHIPPED_ACL), burst, QoS::AtMostOnce, Version::V311, 1, 64 * 1_024)
 }
 
 fn properties() -> Box<dyn Body> {
     let properties = client::typical_properties();
     let burst = client::burst(|_| TOPIC.to_owned(), &PAYLOAD, QoS::AtMostOnce, Version::V5, &properties);
-    flow(Lab::new(), burst, QoS::AtMostOnce, Version::V5, 1, 64 * PAYLOAD.len())
+    flow(Lab::new(SHIPPED_ACL), burst, QoS::AtMostOnce, Version::V5, 1, 64 * PAYLOAD.len())
 }
 
 fn rotating() -> Box<dyn Body> {
     let topic = |n| format!("site/12/machine/{n}/state");
     let burst = client::burst(topic, &PAYLOAD, QoS::AtMostOnce, Version::V311, &PropertiesBuf::new());
-    flow(Lab::new(), burst, QoS::AtMostOnce, Version::V311, 1, 64 * PAYLOAD.len())
+    flow(Lab::new(SHIPPED_ACL), burst, QoS::AtMostOnce, Version::V311, 1, 64 * PAYLOAD.len())
 }
 
 fn single() -> Box<dyn Body> {
     let packet = client::publish(TOPIC, &PAYLOAD, QoS::AtMostOnce, 0, Properties::default());
     let burst = client::encoded(&packet, Version::V311);
-    flow(Lab::new(), burst, QoS::AtMostOnce, Version::V311, 1, PAYLOAD.len())
+    flow(Lab::new(SHIPPED_ACL), burst, QoS::AtMostOnce, Version::V311, 1, PAYLOAD.len())
 }
 
 /// The link is not connected: its spool is full after the warm-up, and each message displaces the oldest.
 fn to_link() -> Box<dyn Body> {
-    let lab = Lab::new();
+    let lab = Lab::new(SHIPPED_ACL);
     let link = lab.broker.links.get("B").unwrap();
     lab.broker.routes.add_link_route(link.id, "site/#");
     flow(lab, one_topic(&PAYLOAD, QoS::AtLeastOnce), QoS::AtLeastOnce, Version::V311, 0, 0)
 }
 
 fn from_link() -> Box<dyn Body> {
-    let mut lab = Lab::new();
+    let mut lab = Lab::new(LINKED_ACL);
     let mut wrapped = Vec::new();
     message::put(&mut wrapped, &link::outgoing(TOPIC));
     let topic = name::message_topic("B");

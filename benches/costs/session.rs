@@ -16,6 +16,7 @@ use tombolo::session::message::Publication;
 use tombolo::session::outbound::Grant;
 use tombolo::session::outbound::Output;
 use tombolo::session::queue::QueueLimits;
+use tombolo::session::queue::WhenFull;
 use tombolo::session::tally::Tally;
 
 use crate::BURST;
@@ -67,7 +68,7 @@ struct Receiver {
 }
 
 fn receiver(qos: QoS, expiry_seconds: u32) -> Receiver {
-    let limits = QueueLimits { messages_max: 100_000, bytes_max: 1 << 30 };
+    let limits = QueueLimits { messages_max: 100_000, bytes_max: 1 << 30, when_full: WhenFull::DropOldest };
     let mut receiver = Receiver {
         session: Session::new(limits, true),
         qos,
