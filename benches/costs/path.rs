@@ -14,8 +14,10 @@ use tombolo::acl::compile::CompileOptions;
 use tombolo::acl::confine::ListenerRole;
 use tombolo::acl::eval::RuleSet;
 use tombolo::acl::rule::Permission;
+use tombolo::auth::scram::DecoyKey;
 use tombolo::broker::Broker;
 use tombolo::broker::Limits;
+use tombolo::broker::authenticate::Authentication;
 use tombolo::broker::authenticate::Credentials;
 use tombolo::broker::client::Client;
 use tombolo::broker::connection::Connection;
@@ -118,8 +120,9 @@ impl Lab {
             deny_action: DenyAction::Ignore,
             generation: 0,
         };
+        let authentication = Authentication::new(Credentials::default(), DecoyKey::new([7; 32]));
         let limits = Limits::new(&settings);
-        let broker = Broker::new(policy, Credentials::default(), limits, Box::default(), NOW);
+        let broker = Broker::new(policy, authentication, limits, Box::default(), NOW);
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         // Its tasks are never polled: the link has no connection.
         let link = settings.cluster.links[0].clone();
@@ -140,6 +143,10 @@ impl Lab {
             bound_to: bound_to.map(Arc::from),
             version,
             is_bridge: false,
+            by_scram: false,
+            connected_unix_ms: NOW.unix_ms,
+            keep_alive_seconds: 0,
+            clean_start: true,
             proof: Proof::default(),
         });
         let output = Output {
@@ -165,6 +172,8 @@ impl Lab {
             ingress: bound_to.and_then(|peer| LinkIngress::new(&self.broker, peer)).map(Box::new),
             limits: self.broker.limits(),
             transport: Transport::Unix(ours),
+            enhanced: None,
+            throttle: None,
             tail: Vec::new(),
             greeting: Vec::new(),
         });

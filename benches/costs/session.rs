@@ -68,7 +68,12 @@ struct Receiver {
 }
 
 fn receiver(qos: QoS, expiry_seconds: u32) -> Receiver {
-    let limits = QueueLimits { messages_max: 100_000, bytes_max: 1 << 30, when_full: WhenFull::DropOldest };
+    let limits = QueueLimits {
+        messages_max: 100_000,
+        bytes_max: 1 << 30,
+        wait_ms_max: None,
+        when_full: WhenFull::DropOldest,
+    };
     let mut receiver = Receiver {
         session: Session::new(limits, true),
         qos,
