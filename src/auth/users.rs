@@ -100,7 +100,7 @@ pub trait Stored: Sized {
     /// Makes unknown users look like this one too.
     fn teach(&self, strangers: &mut Self::Strangers);
 
-    /// Whether a user of this kind may be called that; every name in a file has passed [`check_username`] already.
+    /// Whether a user of this kind may be called that; every name in a file has passed the check of names already.
     ///
     /// # Errors
     /// If not.

@@ -1,4 +1,4 @@
-//! Enhanced authentication (MQTT 5.0 section 4.12): the AUTH packets around [`auth::scram`], before CONNACK and
+//! Enhanced authentication (MQTT 5.0 section 4.12): the AUTH packets around [`crate::auth::scram`], before CONNACK and
 //! again on a live connection.
 //!
 //! What is wrong with an exchange is for the log: the client hears 0x87 for every cause.
