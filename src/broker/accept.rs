@@ -77,6 +77,7 @@ use crate::session::Attachment;
 use crate::session::alias::OutboundAliases;
 use crate::session::connect;
 use crate::session::connect::Negotiated;
+use crate::session::connect::Refusal;
 use crate::session::outbound::Output;
 
 /// The largest CONNECT read from an application: four fields of 64 KiB and their properties.
@@ -222,7 +223,7 @@ async fn open(
     };
     let granted = broker.limits();
     let admitted = admit(broker, endpoint, &granted, peer, certificate, (&asked, proved.as_ref())).await;
-    let (negotiated, identity) = match admitted {
+    let (mut negotiated, identity) = match admitted {
         Ok(admitted) => admitted,
         Err(why) => return Err(refuse(transport, why)),
     };
@@ -231,10 +232,14 @@ async fn open(
     }
     let reason_strings =
         ReasonStrings::new(negotiated.version, negotiated.problem_information, negotiated.max_packet_size);
-    let greets = |present| greeting(&negotiated, (&asked, proved.as_ref()), &granted, present);
-    // [MQTT-3.1.2-24] holds for CONNACK too, and what it says cannot be left unsaid. Before any takeover.
-    if negotiated.max_packet_size != u32::MAX && !reason_strings.fits(greets(false).len()) {
-        return Err(refuse(transport, (ReasonCode::PacketTooLarge, RejectReason::NotSupported)));
+    let greets = |negotiated: &_, present| greeting(negotiated, (&asked, proved.as_ref()), &granted, present);
+    // [MQTT-3.1.2-24] holds for CONNACK too. Of what it says only Response Information can be left unsaid (section
+    // 3.2.2.3.15). Before any takeover.
+    if negotiated.max_packet_size != u32::MAX && !reason_strings.fits(greets(&negotiated, false).len()) {
+        negotiated.response_information = false;
+        if !reason_strings.fits(greets(&negotiated, false).len()) {
+            return Err(refuse(transport, (ReasonCode::PacketTooLarge, RejectReason::NotSupported)));
+        }
     }
     let Some(place) = places.take() else {
         return Err(refuse(transport, (ReasonCode::QuotaExceeded, RejectReason::MaxConnections)));
@@ -261,7 +266,7 @@ async fn open(
         "client connected"
     );
     broker.trace_connect(&identity, clock::now());
-    let greeting = greets(attached.session_present);
+    let greeting = greets(&negotiated, attached.session_present);
     broker.metrics.broker.packets_sent[PacketType::ConnAck].inc();
     let quota = ingress.as_ref().and_then(|ingress| ingress.quota());
     let parts = Parts {
@@ -399,7 +404,7 @@ async fn admit(
     let fresh_id = format!("tombolo-{}", random::hex(11));
     broker.check_load(endpoint.role)?;
     let negotiated = connect::negotiate(asked, &granted.server, &fresh_id, clock::now())
-        .map_err(|reason| (reason, reject_label(reason)))?;
+        .map_err(|refusal| (refusal.reason(), reject_label(refusal)))?;
     let will_levels = asked.will.as_ref().map_or(0, |will| will.topic.split('/').count());
     if will_levels > granted.max_topic_levels {
         return Err((ReasonCode::TopicNameInvalid, RejectReason::NotSupported));
@@ -610,7 +615,7 @@ async fn refuse(broker: &Broker, endpoint: &Endpoint, peer: PeerAddr, refused: R
         Refused::Connect { transport, answer, reason, label, client_id, username } => {
             rejected[label].inc();
             told(&client_id, username.as_deref(), label, Some(reason));
-            tracing::info!(%peer, listener, %reason, "CONNECT refused");
+            tracing::info!(%peer, listener, %reason, cause = label.name(), "CONNECT refused");
             say_no(broker, transport, answer).await;
         }
     }
@@ -644,10 +649,11 @@ fn decode_label(error: &DecodeError) -> RejectReason {
     }
 }
 
-fn reject_label(reason: ReasonCode) -> RejectReason {
-    match reason {
-        ReasonCode::ClientIdentifierNotValid => RejectReason::ClientIdentifier,
-        _ => RejectReason::NotSupported,
+fn reject_label(refusal: Refusal) -> RejectReason {
+    match refusal {
+        Refusal::ClientIdentifier => RejectReason::ClientIdentifier,
+        Refusal::KeepAlive => RejectReason::KeepAlive,
+        Refusal::Will(_) => RejectReason::NotSupported,
     }
 }
 

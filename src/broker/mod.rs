@@ -147,6 +147,7 @@ impl Limits {
                 shared_subscription: mqtt.shared_subscription,
                 max_qos: mqtt.max_qos_allowed,
                 server_keep_alive_seconds: mqtt.server_keepalive,
+                max_keep_alive_seconds: mqtt.max_keepalive,
                 keep_alive_multiplier: mqtt.keepalive_multiplier,
                 session_expiry_v3_seconds: seconds(mqtt.session_expiry_interval),
                 max_inflight: mqtt.max_inflight,

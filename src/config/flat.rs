@@ -257,6 +257,7 @@ impl Flat {
             shared_subscription,
             max_qos_allowed,
             server_keepalive,
+            max_keepalive,
             keepalive_multiplier,
             idle_timeout,
             session_expiry_interval,
@@ -284,6 +285,7 @@ impl Flat {
         self.put("mqtt.shared_subscription", shared_subscription);
         self.put("mqtt.max_qos_allowed", *max_qos_allowed as u8);
         self.put("mqtt.server_keepalive", server_keepalive);
+        self.put("mqtt.max_keepalive", max_keepalive);
         self.put("mqtt.keepalive_multiplier", keepalive_multiplier);
         self.duration("mqtt.idle_timeout", Some(*idle_timeout));
         self.duration("mqtt.session_expiry_interval", Some(*session_expiry_interval));

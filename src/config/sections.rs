@@ -145,6 +145,11 @@ fn mqtt(section: Section<'_>) -> Mqtt {
     let short = |key, default, range: RangeInclusive<u64>| -> u16 {
         section.or(key, default, |node| narrow(parse::integer(range)(node)?))
     };
+    let seconds = |key| -> Option<u16> {
+        section.or(key, None, |node| {
+            parse::or_word("disabled", parse::integer(1..=65_535))(node)?.map(narrow).transpose()
+        })
+    };
     let second = Duration::from_secs(1);
     let on_full = [
         ("drop_oldest", WhenFull::DropOldest),
@@ -169,9 +174,8 @@ fn mqtt(section: Section<'_>) -> Mqtt {
         wildcard_subscription: section.or("wildcard_subscription", true, parse::boolean),
         shared_subscription: section.or("shared_subscription", true, parse::boolean),
         max_qos_allowed: section.or("max_qos_allowed", QoS::ExactlyOnce, qos),
-        server_keepalive: section.or("server_keepalive", None, |node| {
-            parse::or_word("disabled", parse::integer(1..=65_535))(node)?.map(narrow).transpose()
-        }),
+        server_keepalive: seconds("server_keepalive"),
+        max_keepalive: seconds("max_keepalive"),
         keepalive_multiplier: section.or("keepalive_multiplier", 1.5, parse::number(1.0, 100.0)),
         idle_timeout: section.or("idle_timeout", 15 * second, parse::duration(second / 10..=3600 * second)),
         session_expiry_interval: section.or(

@@ -261,6 +261,8 @@ pub struct Mqtt {
     pub max_qos_allowed: QoS,
     /// Server Keep Alive in seconds, for 5.0; `None` leaves the client's own.
     pub server_keepalive: Option<u16>,
+    /// The longest Keep Alive in seconds that a client may have; `None` takes any, and none at all.
+    pub max_keepalive: Option<u16>,
     /// A connection is closed after this many Keep Alive intervals of silence.
     pub keepalive_multiplier: f64,
     /// How long a connection may wait before CONNECT.

@@ -84,6 +84,8 @@ label! {
         UnsupportedVersion = "unsupported_version",
         /// A Client Identifier that is not accepted.
         ClientIdentifier = "client_identifier",
+        /// A 3.x client whose Keep Alive is above `mqtt.max_keepalive`.
+        KeepAlive = "keep_alive",
         /// A CONNECT that asks for what is not offered.
         NotSupported = "not_supported",
         /// Authentication failed.

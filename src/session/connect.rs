@@ -33,6 +33,8 @@ pub struct ServerLimits {
     pub max_qos: QoS,
     /// Server Keep Alive in seconds.
     pub server_keep_alive_seconds: Option<u16>,
+    /// The longest Keep Alive in seconds; `None` takes any, and none at all.
+    pub max_keep_alive_seconds: Option<u16>,
     /// The Keep Alive is over after this many intervals of silence; the standard says one and a half.
     pub keep_alive_multiplier: f64,
     /// Session Expiry Interval of a 3.x session that is not clean, in seconds.
@@ -66,8 +68,33 @@ pub struct Negotiated {
     pub problem_information: bool,
     /// The client's Topic Alias Maximum; 0 before 5.0 (`[MQTT-3.1.2-27]`).
     pub topic_alias_maximum: u16,
+    /// Whether CONNACK has room for Response Information.
+    pub response_information: bool,
     /// The Will Message.
     pub will: Option<WillRequest>,
+}
+
+/// Why a CONNECT is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The Client Identifier is too long, or has control characters.
+    ClientIdentifier,
+    /// The Keep Alive is above the maximum, and this version has no way to name another.
+    KeepAlive,
+    /// The Will asks for what is not offered.
+    Will(ReasonCode),
+}
+
+impl Refusal {
+    /// What the client is told. For its Keep Alive 3.x has no return code; mosquitto says "identifier rejected", and whoever
+    /// moves from there knows it.
+    #[must_use]
+    pub fn reason(self) -> ReasonCode {
+        match self {
+            Self::ClientIdentifier | Self::KeepAlive => ReasonCode::ClientIdentifierNotValid,
+            Self::Will(reason) => reason,
+        }
+    }
 }
 
 /// A Will as the session keeps it.
@@ -85,31 +112,33 @@ pub const NEVER_EXPIRES: u32 = u32::MAX;
 /// Checks a CONNECT against the limits. `fresh_id` becomes the Client Identifier of a client that sent none.
 ///
 /// # Errors
-/// The Reason Code to refuse the connection with.
+/// Why the connection is to be refused.
 pub fn negotiate(
     connect: &Connect<'_>,
     limits: &ServerLimits,
     fresh_id: &str,
     now: Now,
-) -> Result<Negotiated, ReasonCode> {
+) -> Result<Negotiated, Refusal> {
     let properties = connect.properties;
     let assigned = connect.client_id.is_empty(); // [MQTT-3.1.3-6]
     // [MQTT-3.1.3-5]: `max_clientid_len` is never below 23, and all letters and digits pass. [MQTT-3.1.3-8]
     if connect.client_id.len() > limits.max_clientid_len || has_control(connect.client_id) {
-        return Err(ReasonCode::ClientIdentifierNotValid);
+        return Err(Refusal::ClientIdentifier);
     }
+    let will = connect.will.as_ref().map(|will| will_request(will, limits, now));
     Ok(Negotiated {
         version: connect.version,
         client_id: Arc::from(if assigned { fresh_id } else { connect.client_id }),
         assigned,
         clean_start: connect.clean_start,
         session_expiry_seconds: session_expiry(connect, limits),
-        keep_alive_seconds: keep_alive(connect, limits),
+        keep_alive_seconds: keep_alive(connect, limits).ok_or(Refusal::KeepAlive)?,
         receive_maximum: properties.receive_maximum().map_or(u16::MAX, u16::from).min(limits.max_inflight),
         max_packet_size: properties.maximum_packet_size().map_or(u32::MAX, u32::from),
         problem_information: properties.request_problem_information().unwrap_or(true),
         topic_alias_maximum: properties.topic_alias_maximum().unwrap_or(0),
-        will: connect.will.as_ref().map(|will| will_request(will, limits, now)).transpose()?,
+        response_information: properties.request_response_information() == Some(true), // [MQTT-3.1.2-28]
+        will: will.transpose().map_err(Refusal::Will)?,
     })
 }
 
@@ -119,11 +148,16 @@ fn has_control(text: &str) -> bool {
 }
 
 /// The Server's own interval where there is one and the client can be told of it, else the client's
-/// (`[MQTT-3.2.2-22]`): whoever speaks 3.x and pings by its own would be closed for it.
-fn keep_alive(connect: &Connect<'_>, limits: &ServerLimits) -> u16 {
-    match (connect.version, limits.server_keep_alive_seconds) {
+/// (`[MQTT-3.2.2-22]`): whoever speaks 3.x and pings by its own would be closed for it. Above the maximum, 0 included, 5.0 is told of
+/// the maximum, and 3.x is refused for the same reason: `None`.
+fn keep_alive(connect: &Connect<'_>, limits: &ServerLimits) -> Option<u16> {
+    let wanted = match (connect.version, limits.server_keep_alive_seconds) {
         (Version::V5, Some(seconds)) => seconds,
         _ => connect.keep_alive_seconds,
+    };
+    match limits.max_keep_alive_seconds {
+        Some(most) if wanted == 0 || wanted > most => (connect.version == Version::V5).then_some(most),
+        _ => Some(wanted),
     }
 }
 
@@ -193,9 +227,8 @@ pub fn connack_properties(
     if negotiated.keep_alive_seconds != asked.keep_alive_seconds {
         properties.push(Property::ServerKeepAlive(negotiated.keep_alive_seconds)); // [MQTT-3.1.2-21]
     }
-    let asked_for_it = asked.properties.request_response_information() == Some(true);
-    if asked_for_it && !limits.response_information.is_empty() {
-        properties.push(Property::ResponseInformation(&limits.response_information)); // [MQTT-3.1.2-28]
+    if negotiated.response_information && !limits.response_information.is_empty() {
+        properties.push(Property::ResponseInformation(&limits.response_information));
     }
     properties
 }
@@ -239,7 +272,7 @@ mod tests {
             username: None,
             password: None,
         };
-        let with = |server_keep_alive_seconds| ServerLimits {
+        let with = |server_keep_alive_seconds, max_keep_alive_seconds| ServerLimits {
             max_packet_size: 1_000,
             max_clientid_len: 23,
             max_topic_alias: 0,
@@ -248,10 +281,16 @@ mod tests {
             shared_subscription: true,
             max_qos: QoS::ExactlyOnce,
             server_keep_alive_seconds,
+            max_keep_alive_seconds,
             keep_alive_multiplier: 1.5,
             session_expiry_v3_seconds: 0,
             max_inflight: 1,
             response_information: String::new(),
+        };
+        let granted = |version, wanted, server, most| {
+            let limits = with(server, most);
+            negotiate(&asked(version, wanted), &limits, "fresh", Now::default())
+                .map(|granted| granted.keep_alive_seconds)
         };
         for (version, server, expected) in [
             (Version::V5, None, 60),
@@ -260,8 +299,21 @@ mod tests {
             (Version::V311, Some(30), 60),
             (Version::V31, Some(30), 60),
         ] {
-            let granted = negotiate(&asked(version, 60), &with(server), "fresh", Now::default()).unwrap();
-            assert_eq!(granted.keep_alive_seconds, expected, "{version:?} {server:?}");
+            assert_eq!(granted(version, 60, server, None), Ok(expected), "{version:?} {server:?}");
         }
+        for version in [Version::V31, Version::V311, Version::V5] {
+            for within in [1, 59, 60] {
+                assert_eq!(granted(version, within, None, Some(60)), Ok(within), "{version:?}");
+            }
+            let told = if version == Version::V5 { Ok(60) } else { Err(Refusal::KeepAlive) };
+            for beyond in [0, 61, u16::MAX] {
+                assert_eq!(granted(version, beyond, None, Some(60)), told, "{version:?} {beyond}");
+            }
+        }
+        assert_eq!(
+            granted(Version::V5, 0, Some(90), Some(60)),
+            Ok(60),
+            "the maximum holds for the Server too"
+        );
     }
 }

@@ -52,6 +52,26 @@ async fn response_information_goes_to_who_asks_for_it() {
     assert_eq!(list.response_information(), None);
 }
 
+/// It is the one part of CONNACK that a client can do without, so that a client with little room still gets in.
+#[tokio::test]
+async fn response_information_is_left_out_where_it_does_not_fit() {
+    let long = "answers/".repeat(20);
+    let broker = Setup::new().mqtt(&format!("response_information = \"{long}\"")).start().await;
+    for (room, expected) in [(300, Some(&*long)), (100, None)] {
+        let asked = [Property::RequestResponseInformation(true), Property::MaximumPacketSize(room)];
+        let client = join(&broker, &asked).await;
+        let list = Properties::parse(&client.properties, PropertyContext::ConnAck).unwrap();
+        assert_eq!(list.response_information(), expected, "{room}");
+        assert!(list.receive_maximum().is_some(), "{room}");
+        client.leave().await;
+    }
+    // What else it says cannot be left out.
+    let list = properties(&[Property::RequestResponseInformation(true), Property::MaximumPacketSize(10)]);
+    let mut client = broker.open().await;
+    let asked = Connect { properties: list.as_properties(), ..hello(Version::V5, "c") };
+    assert_eq!(client.connect(&asked).await, Got::ConnAck(false, 0x95), "[MQTT-3.1.2-24]");
+}
+
 #[tokio::test]
 async fn a_refusal_says_why_if_that_is_wanted_and_fits() {
     let broker = Setup::new().acl("{deny, all, all, [\"no/#\"]}. {allow, all}.").start().await;

@@ -3,6 +3,8 @@
 use tokio::io::AsyncWriteExt;
 use tombolo::mqtt::packet::Connect;
 use tombolo::mqtt::packet::Version;
+use tombolo::mqtt::property::Properties;
+use tombolo::mqtt::property::PropertyContext;
 
 use crate::harness::Got;
 use crate::harness::Setup;
@@ -43,6 +45,37 @@ async fn the_servers_own_interval_does_not_bind_who_cannot_be_told() {
     broker.join(Version::V5, "c").await.refused(0x8D).await;
     for client in &mut older {
         client.quiet().await;
+    }
+}
+
+/// Class L: with a maximum, nobody who is gone without a word stays for 18 hours, or for ever.
+#[tokio::test]
+async fn above_the_maximum_5_is_told_of_it_and_3_is_refused() {
+    let broker = Setup::new().mqtt("max_keepalive = 1").start().await;
+    for beyond in [0, 2, u16::MAX] {
+        let mut client = broker.open().await;
+        let asked = Connect { keep_alive_seconds: beyond, ..hello(Version::V5, "c") };
+        assert_eq!(client.connect(&asked).await, Got::ConnAck(false, 0));
+        let said = Properties::parse(&client.properties, PropertyContext::ConnAck).unwrap();
+        assert_eq!(said.server_keep_alive(), Some(1), "[MQTT-3.1.2-21]");
+        client.refused(0x8D).await;
+        for version in [Version::V31, Version::V311] {
+            let mut client = broker.open().await;
+            let asked = Connect { keep_alive_seconds: beyond, ..hello(version, "c") };
+            assert_eq!(client.connect(&asked).await, Got::ConnAck(false, 0x85), "{version:?} {beyond}");
+            assert_eq!(client.next().await, Got::Closed);
+        }
+    }
+    assert_eq!(broker.metric("tombolo_connections_rejected_total{reason=\"keep_alive\"}"), 6);
+    for version in VERSIONS {
+        let mut client = broker.open().await;
+        let asked = Connect { keep_alive_seconds: 1, ..hello(version, "c") };
+        assert_eq!(client.connect(&asked).await, Got::ConnAck(false, 0), "{version:?}");
+        if version == Version::V5 {
+            let said = Properties::parse(&client.properties, PropertyContext::ConnAck).unwrap();
+            assert_eq!(said.server_keep_alive(), None);
+        }
+        client.leave().await;
     }
 }
 

@@ -10,7 +10,7 @@ use crate::harness::Q2;
 use crate::harness::Setup;
 use crate::harness::VERSIONS;
 
-const ODD: [&str; 26] = [
+const ODD: [&str; 27] = [
     "max_packet_size = \"128B\"",
     "max_packet_size = \"268435460B\"",
     "max_packet_size = \"0B\"",
@@ -23,6 +23,7 @@ const ODD: [&str; 26] = [
     "max_qos_allowed = 0",
     "server_keepalive = 0",
     "server_keepalive = 65535",
+    "max_keepalive = 0",
     "keepalive_multiplier = 0.0",
     "keepalive_multiplier = 1e300",
     "session_expiry_interval = \"0s\"",
