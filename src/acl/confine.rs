@@ -1,4 +1,5 @@
-//! The rules ahead of the file: a link reaches its own cluster's `$LINK/` topics only, everybody else none.
+//! The rules ahead of the file: a link reaches its own cluster's `$LINK/` topics only, everybody else none; and nobody publishes
+//! what only the broker says (`$SYS`), or under what begins a filter and names no topic (`$share/`).
 //!
 //! They win over every allow of a file and over superuser (`acl-language.md` section 8 items 1 and 12,
 //! `reliability.md` 3.2 class H). Wills and retained messages are checked as the publishes they are. Not here: who is
@@ -8,6 +9,12 @@ use crate::acl::eval::Request;
 
 /// First level of the control namespace (`link-protocol.md` section 2).
 pub const LINK_LEVEL: &str = "$LINK";
+
+/// First level of what the broker says of itself (section 4.7.2).
+const SYS_LEVEL: &str = "$SYS";
+/// First levels of filters that are about another one. A message under such a name would reach nobody, and a retained one
+/// would stay for ever.
+const FILTER_LEVELS: [&str; 3] = ["$share", "$queue", "$exclusive"];
 
 /// `role` of a listener (`interface.md` section 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -42,6 +49,12 @@ pub enum Confined {
     /// `$share/`, `$queue/`, `$exclusive/` or `$delayed/` by a linked cluster.
     #[error("a linked cluster must not use shared, exclusive or delayed topics")]
     Prefixed,
+    /// A publish to `$SYS` by somebody else than the broker.
+    #[error("$SYS topics are published by the broker alone")]
+    System,
+    /// A publish to `$share/`, `$queue/` or `$exclusive/`.
+    #[error("shared and exclusive filters are subscribed to, not published to")]
+    Filter,
 }
 
 impl Confined {
@@ -55,6 +68,8 @@ impl Confined {
             Self::NotOwnTopic => "not_own_link_topic",
             Self::Retained => "link_retained",
             Self::Prefixed => "link_prefixed",
+            Self::System => "publish_to_sys",
+            Self::Filter => "publish_to_filter",
         }
     }
 }
@@ -67,7 +82,11 @@ pub fn confine(bound_to: Option<&str>, role: ListenerRole, request: &Request<'_>
         return Err(Confined::ClientListener);
     }
     let Some(cluster) = bound_to else {
-        return if touches { Err(Confined::Unbound) } else { Ok(()) };
+        return match *request {
+            _ if touches => Err(Confined::Unbound),
+            Request::Publish { topic, .. } => confine_publish(topic),
+            Request::Subscribe { .. } => Ok(()),
+        };
     };
     if touches && without_prefix(written).is_some() {
         return Err(Confined::Prefixed);
@@ -85,6 +104,30 @@ pub fn confine(bound_to: Option<&str>, role: ListenerRole, request: &Request<'_>
         Request::Subscribe { filter, .. } if is_own_response(filter, cluster) => Ok(()),
         Request::Subscribe { .. } => Err(Confined::NotOwnTopic),
     }
+}
+
+/// What no application publishes, delayed or not: the standard asks servers to keep clients from exchanging messages under names
+/// of their own. As in mosquitto, a bridge's state is left to the file: `$SYS/broker/connection/{name}/state`.
+fn confine_publish(topic: &str) -> Result<(), Confined> {
+    let topic = undelayed(topic);
+    let level = topic.split('/').next().unwrap_or_default();
+    if FILTER_LEVELS.contains(&level) {
+        return Err(Confined::Filter);
+    }
+    if level == SYS_LEVEL && !is_bridge_state(topic) { Err(Confined::System) } else { Ok(()) }
+}
+
+/// The topic behind any number of `$delayed/n/`.
+fn undelayed(mut topic: &str) -> &str {
+    while let Some((_, inner)) = topic.strip_prefix("$delayed/").and_then(|rest| rest.split_once('/')) {
+        topic = inner;
+    }
+    topic
+}
+
+fn is_bridge_state(topic: &str) -> bool {
+    let name = topic.strip_prefix("$SYS/broker/connection/").and_then(|rest| rest.strip_suffix("/state"));
+    name.is_some_and(|name| !name.is_empty() && !name.contains('/'))
 }
 
 /// Whether a Topic Name or Topic Filter lies in `$LINK/`, also behind any number of `$share/g/`, `$queue/`,
@@ -201,8 +244,42 @@ mod tests {
         ];
         for role in ROLES {
             for written in topics {
-                assert_eq!(confine(None, role, &publish(written)), Ok(()), "{written}");
                 assert_eq!(confine(None, role, &subscribe(written)), Ok(()), "{written}");
+            }
+            for written in
+                topics.into_iter().filter(|topic| !["$SYS/#", "$share/g/a", "$share/g"].contains(topic))
+            {
+                assert_eq!(confine(None, role, &publish(written)), Ok(()), "{written}");
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_publishes_what_the_broker_says_or_what_only_filters_are() {
+        let refused = [
+            ("$SYS", Confined::System),
+            ("$SYS/", Confined::System),
+            ("$SYS/broker/uptime", Confined::System),
+            ("$SYS/broker/connection/state", Confined::System),
+            ("$SYS/broker/connection//state", Confined::System),
+            ("$SYS/broker/connection/a/b/state", Confined::System),
+            ("$SYS/broker/connection/a/state/x", Confined::System),
+            ("$share", Confined::Filter),
+            ("$share/g/a", Confined::Filter),
+            ("$queue/a", Confined::Filter),
+            ("$exclusive/a", Confined::Filter),
+        ];
+        let allowed =
+            ["$SYSTEM/a", "$shared/g/a", "a/$SYS", "a/$share/g", "$SYS/broker/connection/edge-1/state"];
+        for role in [ListenerRole::Client, ListenerRole::Any] {
+            let check = |topic: &str| confine(None, role, &publish(topic));
+            for delay in ["", "$delayed/5/", "$delayed/1/$delayed/x/"] {
+                for (topic, reason) in refused {
+                    assert_eq!(check(&format!("{delay}{topic}")), Err(reason), "{delay}{topic}");
+                }
+                for topic in allowed {
+                    assert_eq!(check(&format!("{delay}{topic}")), Ok(()), "{delay}{topic}");
+                }
             }
         }
     }

@@ -121,7 +121,7 @@ pub struct Policy {
 /// Why something was denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
-    /// In front of the file: `$LINK/` belongs to links, and links to `$LINK/`.
+    /// In front of the file: `$LINK/` belongs to links, links to `$LINK/`, and `$SYS` to the broker.
     Confined(Confined),
     /// A rule of the file.
     Rule {
@@ -137,7 +137,9 @@ impl Denied {
     #[must_use]
     pub fn label(self) -> AclReason {
         match self {
-            Self::Confined(Confined::ClientListener | Confined::Unbound) => AclReason::ConfinedClient,
+            Self::Confined(
+                Confined::ClientListener | Confined::Unbound | Confined::System | Confined::Filter,
+            ) => AclReason::ConfinedClient,
             Self::Confined(_) => AclReason::ConfinedLink,
             Self::Rule { .. } => AclReason::Rule,
             Self::NoMatch => AclReason::NoMatch,

@@ -240,7 +240,7 @@ label! {
         Rule = "rule",
         /// No rule matched and `no_match` is `deny`.
         NoMatch = "no_match",
-        /// An application under `$LINK/`.
+        /// An application under `$LINK/`, or a publish to `$SYS` or to what only filters begin with.
         ConfinedClient = "confined_client",
         /// A peer cluster outside its own `$LINK/` topics.
         ConfinedLink = "confined_link",

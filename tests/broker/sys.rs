@@ -2,12 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use tombolo::mqtt::packet::Connect;
+use tombolo::mqtt::packet::Publish;
 use tombolo::mqtt::packet::Version;
+use tombolo::mqtt::packet::Will;
+use tombolo::mqtt::property::Properties;
 
 use crate::harness::Q0;
 use crate::harness::Q1;
+use crate::harness::Q2;
 use crate::harness::Setup;
 use crate::harness::broker;
+use crate::harness::hello;
+use crate::harness::message;
 
 #[tokio::test]
 async fn who_subscribes_hears_of_the_broker() {
@@ -46,4 +53,54 @@ async fn the_shipped_rules_keep_it_to_themselves() {
     assert_eq!(client.publish("$SYS/broker/uptime", b"0", Q1).await, 0x87);
     let denied = client.subscribe("$SYS/broker/clients/total", Q0).await;
     assert_eq!(denied, 0x87);
+}
+
+/// Whatever the rules allow: what the broker says of itself is not forged, and what only begins a filter names no topic. Nothing
+/// retained stays where nobody could find it.
+#[tokio::test]
+async fn no_client_publishes_to_sys_or_to_a_shared_filter() {
+    let broker = broker().await;
+    let denied = "tombolo_acl_denied_total{action=\"publish\",reason=\"confined_client\"}";
+    let mut watcher = broker.join(Version::V5, "watcher").await;
+    watcher.subscribe("$SYS/broker/connection/#", Q1).await;
+    watcher.subscribe("$share/g/t", Q1).await;
+    let reserved = [
+        "$SYS/x",
+        "$SYS",
+        "$share/g/t",
+        "$queue/t",
+        "$exclusive/t",
+        "$delayed/1/$SYS/x",
+        "$delayed/1/$share/g/t",
+    ];
+    let mut client = broker.join(Version::V5, "c").await;
+    for topic in reserved {
+        for (qos, retain) in [(Q1, false), (Q1, true), (Q2, true)] {
+            assert_eq!(
+                client.publish_as(Publish { qos, retain, ..message(topic, b"x") }).await,
+                0x87,
+                "{topic}"
+            );
+        }
+    }
+    // A verdict is remembered for a topic, and so is counted once.
+    let so_far = broker.metric(denied);
+    assert!(so_far >= reserved.len() as u64, "{so_far}");
+    let mut older = broker.join(Version::V311, "older").await;
+    older.publish_as(Publish { qos: Q1, retain: true, ..message("$SYS/x", b"x") }).await;
+    older.quiet().await;
+    broker.until_metric(denied, so_far + 1).await;
+    let will =
+        Will { qos: Q1, retain: true, properties: Properties::EMPTY, topic: "$share/g/t", payload: b"x" };
+    let (with_will, _) = broker.try_stay(&Connect { will: Some(will), ..hello(Version::V5, "will") }).await;
+    with_will.vanish().await;
+    broker.until_metric(denied, so_far + 2).await;
+    watcher.quiet().await;
+    assert_eq!(broker.metric("tombolo_retained_messages"), 0);
+
+    // The one exception: a bridge of mosquitto says there whether it is connected.
+    let state = Publish { qos: Q1, retain: true, ..message("$SYS/broker/connection/edge-1/state", b"1") };
+    assert_eq!(client.publish_as(state).await, 0);
+    assert_eq!(watcher.receive().await.text(), "1");
+    assert_eq!(broker.metric("tombolo_retained_messages"), 1);
 }
