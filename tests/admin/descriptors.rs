@@ -19,17 +19,18 @@ use tombolo::mqtt::packet::Version;
 use crate::harness::Client;
 use crate::harness::Got;
 use crate::harness::LIMIT;
+use crate::harness::Q1;
 use crate::harness::Setup;
 use crate::harness::hello;
 
 /// `tombolo serve` under `ulimit -n`, which ends with this handle.
 struct Serving {
-    _child: Child,
+    child: Child,
     mqtt: SocketAddr,
     http: SocketAddr,
     /// What it says from when it is ready.
     log: tokio::io::Lines<BufReader<tokio::process::ChildStderr>>,
-    _setup: Setup,
+    setup: Setup,
 }
 
 async fn serve(limit: &str) -> Serving {
@@ -58,7 +59,7 @@ async fn serve(limit: &str) -> Serving {
             _ => {}
         }
     }
-    Serving { _child: child, mqtt: mqtt.unwrap(), http: http.unwrap(), log, _setup: setup }
+    Serving { child, mqtt: mqtt.unwrap(), http: http.unwrap(), log, setup }
 }
 
 impl Serving {
@@ -102,17 +103,22 @@ impl Serving {
         joined.await.expect("there is room again")
     }
 
-    /// The line of the log that says that connections are refused.
-    async fn said_of_refusals(&mut self) -> String {
+    /// The next line of the log with these words.
+    async fn said(&mut self, words: &str) -> String {
         let said = time::timeout(LIMIT, async {
             loop {
                 let line = self.log.next_line().await.unwrap().expect("it runs");
-                if line.contains("new connections are refused") {
+                if line.contains(words) {
                     return line;
                 }
             }
         });
         said.await.expect("it is said")
+    }
+
+    async fn hang_up(&self) {
+        let pid = self.child.id().expect("it runs").to_string();
+        assert!(Command::new("kill").args(["-HUP", &pid]).status().await.unwrap().success());
     }
 
     async fn metric(&self, sample: &str) -> Option<f64> {
@@ -139,7 +145,7 @@ async fn beyond_the_limit_new_connections_are_refused_and_counted() {
     // One goes, one can come.
     clients.pop().unwrap().leave().await;
     broker.join_in_the_end("again").await.quiet().await;
-    assert!(broker.said_of_refusals().await.contains("the limit of file descriptors"));
+    assert!(broker.said("new connections are refused").await.contains("the limit of file descriptors"));
 }
 
 /// The limit is so low that accept(2) itself fails: the spare descriptor refuses.
@@ -148,7 +154,7 @@ async fn without_any_descriptor_the_listener_goes_on() {
     let mut broker = serve("-n 24").await;
     let (mut clients, refused) = broker.fill(40).await;
     assert!(!clients.is_empty() && refused > 0, "{} and {refused}", clients.len());
-    assert!(broker.said_of_refusals().await.contains("Too many open files"));
+    assert!(broker.said("new connections are refused").await.contains("Too many open files"));
     for client in &mut clients {
         client.quiet().await;
     }
@@ -158,6 +164,33 @@ async fn without_any_descriptor_the_listener_goes_on() {
     }
     broker.join_in_the_end("again").await.quiet().await;
     assert!(broker.metric(REFUSED).await.is_some_and(|count| count >= refused as f64));
+}
+
+/// mosquitto once reset itself to an open door when its files could not be opened (CVE-2017-7652).
+#[tokio::test]
+async fn a_reload_without_any_descriptor_changes_nothing_and_works_when_there_is_one() {
+    let mut broker = serve("-n 24").await;
+    let (mut clients, refused) = broker.fill(40).await;
+    assert!(clients.len() > 1 && refused > 0, "{} and {refused}", clients.len());
+    broker.setup.file("acl.conf", "{deny, all, publish, [\"t\"]}.\n{allow, all}.");
+    broker.hang_up().await;
+    let said = broker.said("reload refused").await;
+    assert!(said.contains("tombolo.toml") && said.contains("Too many open files"), "{said}");
+    for client in &mut clients {
+        assert_eq!(client.publish("t", b"x", Q1).await, 0x10, "the old rules hold");
+    }
+    let mut stays = clients.pop().unwrap();
+    for client in clients {
+        client.leave().await;
+    }
+    broker.join_in_the_end("again").await.leave().await;
+    broker.hang_up().await;
+    broker.said("\"reloaded\"").await;
+    assert_eq!(stays.publish("t", b"x", Q1).await, 0x87, "the new ones do");
+    for (result, count) in [("error", 1.0), ("ok", 1.0)] {
+        let sample = format!("tombolo_config_reloads_total{{result=\"{result}\"}}");
+        assert_eq!(broker.metric(&sample).await, Some(count), "{result}");
+    }
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ use crate::broker::threads::BLOCKING_THREADS;
 use crate::config;
 use crate::config::Environment;
 use crate::config::Settings;
+use crate::metrics::labels::Outcome;
 use crate::net::descriptors;
 
 /// A stop that takes longer is ended (`interface.md` section 5).
@@ -104,8 +105,11 @@ async fn reload(node: &mut Node, path: Option<&Path>, logging: &Logging) -> Relo
 }
 
 async fn try_reload(node: &mut Node, path: Option<&Path>, logging: &Logging) -> Reloaded {
-    let settings = config::load(path, &Environment::of_process())
-        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let settings = config::load(path, &Environment::of_process()).map_err(|errors| {
+        // What follows counts itself.
+        node.server().broker().metrics.broker.config_reloads[Outcome::Error].inc();
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    })?;
     let log = settings.log.clone();
     let diff = node
         .reload(settings)
