@@ -1,6 +1,6 @@
 //! What each part of the path of a message costs: nanoseconds, allocations, and instructions that repeat exactly.
 //! `cargo bench --bench costs` measures time, `-- --instructions` counts under callgrind and compares with
-//! `benches/instructions.tsv`. See `benches/README.md`.
+//! `benches/instructions.tsv`, `-- --threads` shows what a second thread costs the first. See `benches/README.md`.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
 
@@ -12,6 +12,7 @@ mod link;
 mod path;
 mod routing;
 mod session;
+mod threads;
 
 use std::alloc::System;
 
@@ -30,6 +31,9 @@ const PAYLOAD: [u8; 64] = [b'x'; 64];
 const BURST: u16 = 64;
 
 fn main() -> std::process::ExitCode {
+    if std::env::args().any(|argument| argument == "--threads") {
+        return threads::main();
+    }
     let groups =
         [codec::BENCHES, routing::BENCHES, acl::BENCHES, session::BENCHES, link::BENCHES, path::BENCHES];
     harness::main(&groups.concat())

@@ -190,18 +190,10 @@ impl Lab {
     }
 
     fn subscribers(&mut self, filter: &str, qos: QoS, version: Version, count: usize) -> Vec<Party> {
-        let options = SubscriptionOptions { qos, ..SubscriptionOptions::default() };
-        let packet = Packet::Subscribe(Subscribe {
-            packet_id: NonZeroU16::MIN,
-            properties: Properties::default(),
-            filters: smallvec![SubscribeFilter { filter, options }],
-        });
-        let burst = client::encoded(&packet, version);
         (0..count)
             .map(|n| {
                 let mut party = self.connect(&format!("subscriber-{n}"), version, None);
-                party.handle(&burst);
-                party.answers.clear();
+                party.subscribe(filter, qos);
                 party
             })
             .collect()
@@ -220,6 +212,17 @@ struct Party {
 }
 
 impl Party {
+    fn subscribe(&mut self, filter: &str, qos: QoS) {
+        let options = SubscriptionOptions { qos, ..SubscriptionOptions::default() };
+        let packet = Packet::Subscribe(Subscribe {
+            packet_id: NonZeroU16::MIN,
+            properties: Properties::default(),
+            filters: smallvec![SubscribeFilter { filter, options }],
+        });
+        self.handle(&client::encoded(&packet, self.version));
+        self.answers.clear();
+    }
+
     fn handle(&mut self, burst: &[u8]) {
         let used = Turn::new(&mut self.connection, NOW).handle(burst, &client::limits(self.version));
         assert_eq!(used.ok(), Some(burst.len()));
@@ -247,6 +250,24 @@ impl Party {
         client::respond(&self.out, self.version, &mut self.acks);
         self.answers.clear();
     }
+}
+
+/// A publisher and a subscriber with a topic of their own on `broker`, driven by the calling thread, whichever it is.
+pub(crate) fn pair(broker: &Arc<Broker>, name: &str, qos: QoS) -> Box<dyn Body> {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let mut lab = Lab { runtime, broker: Arc::clone(broker), others: Vec::new() };
+    let topic = format!("{name}/12/machine/7/state");
+    let burst = client::burst(|_| topic.clone(), &PAYLOAD, qos, Version::V311, &PropertiesBuf::new());
+    let mut subscriber = lab.connect(&format!("{name}-subscriber"), Version::V311, None);
+    subscriber.subscribe(&format!("{name}/#"), qos);
+    let publisher = lab.connect(&format!("{name}-publisher"), Version::V311, None);
+    let expected = 64 * PAYLOAD.len();
+    Box::new(Flow { publisher, subscribers: vec![subscriber], burst, expected, _lab: lab })
+}
+
+/// A broker with the shipped ACL, for [`pair`].
+pub(crate) fn broker() -> Arc<Broker> {
+    Lab::new(SHIPPED_ACL).broker
 }
 
 struct Flow {
