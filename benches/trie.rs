@@ -132,6 +132,10 @@ impl Retainable for Message {
     fn bytes(&self) -> usize {
         self.0.len()
     }
+
+    fn deadline_ms(&self) -> Option<u64> {
+        None
+    }
 }
 
 fn retained(size: usize) {
@@ -140,9 +144,9 @@ fn retained(size: usize) {
     let again: Vec<Message> = (0..size).map(message).collect();
     let store = RetainedStore::new(RetainedLimits { messages_max: usize::MAX, bytes_max: usize::MAX });
     let before = resident();
-    let nanos = timed(size, |n| _ = black_box(store.insert(messages[n].clone(), None)));
+    let nanos = timed(size, |n| _ = black_box(store.insert(messages[n].clone())));
     print(size, "retained: new, without the message", nanos, Some(resident() - before));
-    let nanos = timed(size, |n| _ = black_box(store.insert(again[n].clone(), None)));
+    let nanos = timed(size, |n| _ = black_box(store.insert(again[n].clone())));
     print(size, "retained: replaced", nanos, None);
     let nanos = timed(size, |n| drop(black_box(store.get(messages[n].topic(), 0))));
     print(size, "retained: by name", nanos, None);

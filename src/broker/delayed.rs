@@ -58,7 +58,7 @@ impl<'a> Delay<'a> {
 #[derive(Debug)]
 pub struct Waiting {
     /// The message, with its inner topic.
-    pub message: Arc<Message>,
+    pub message: Message,
     /// Who published it.
     pub identity: Arc<Identity>,
     /// The publisher's session.

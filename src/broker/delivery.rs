@@ -164,7 +164,7 @@ impl Broker {
                 counts.tally.drop(tally::DropReason::Expired, 1);
                 continue;
             }
-            let parsed = owed.shared.as_deref().and_then(|whole| ParsedFilter::parse(whole).ok());
+            let parsed = owed.shared.as_ref().and_then(|whole| ParsedFilter::parse(whole).ok());
             let group = parsed.and_then(|parsed| self.routes.group(parsed.filter, parsed.share?));
             let one = [owed.message.view()];
             let delivered = group.is_some_and(|group| {

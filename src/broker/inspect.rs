@@ -226,7 +226,7 @@ impl Broker {
     /// Retained messages in the order of their topics: all of them, or those that match a filter. It walks over all
     /// that come before the window: keep it off the thread that does the broker's input and output.
     #[must_use]
-    pub fn list_retained(&self, filter: Option<&str>, window: Range<usize>, now: Now) -> Page<Arc<Message>> {
+    pub fn list_retained(&self, filter: Option<&str>, window: Range<usize>, now: Now) -> Page<Message> {
         const SLICE: usize = 256;
         let mut found = Window::new(window);
         let mut cursor = Some(Cursor::default());
@@ -245,7 +245,7 @@ impl Broker {
     pub fn delete_retained(&self, topic: &str, now: Now) -> bool {
         let Some(message) = self.retained.get(topic, now.mono_ms) else { return false };
         let removal = Publication { payload: &[], properties: &[], ..message.view() };
-        self.retain(&removal, || Arc::clone(&message))
+        self.retain(&removal, || message.clone())
     }
 
     /// Publishes a message of an operator's: to local clients and over links.

@@ -83,6 +83,7 @@ use crate::metrics::labels::AclAction;
 use crate::mqtt::packet::Version;
 use crate::session::connect::ServerLimits;
 use crate::session::inbound::InboundLimits;
+use crate::session::message::Expiry;
 use crate::session::message::Message;
 use crate::session::queue::QueueLimits;
 use crate::time::Now;
@@ -190,13 +191,17 @@ impl Limits {
     }
 }
 
-impl retained::Retainable for Arc<Message> {
+impl retained::Retainable for Message {
     fn topic(&self) -> &str {
         self.view().topic
     }
 
     fn bytes(&self) -> usize {
         self.len()
+    }
+
+    fn deadline_ms(&self) -> Option<u64> {
+        self.expiry().map(Expiry::deadline_mono_ms)
     }
 }
 
@@ -205,7 +210,7 @@ pub struct Broker {
     /// Who subscribes to what.
     pub routes: Routes,
     /// Retained messages.
-    pub retained: RetainedStore<Arc<Message>>,
+    pub retained: RetainedStore<Message>,
     /// Linked clusters.
     pub links: Links,
     /// Everything that is counted.

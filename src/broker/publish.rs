@@ -410,7 +410,7 @@ impl Broker {
     }
 
     /// Stores or removes one retained message. Whether that worked.
-    pub(super) fn retain(&self, publication: &Publication<'_>, keep: impl FnOnce() -> Arc<Message>) -> bool {
+    pub(super) fn retain(&self, publication: &Publication<'_>, keep: impl FnOnce() -> Message) -> bool {
         if publication.payload.is_empty() {
             // [MQTT-3.3.1-7]: it removes, and is not stored itself.
             self.retained.remove(publication.topic);
@@ -420,8 +420,7 @@ impl Broker {
             self.metrics.broker.messages_dropped[DropReason::RetainedFull].inc();
             return false;
         }
-        let deadline = publication.expiry.map(|expiry| expiry.deadline_mono_ms());
-        let stored = self.retained.insert(keep(), deadline);
+        let stored = self.retained.insert(keep());
         if let Err(full) = &stored {
             self.metrics.broker.messages_dropped[DropReason::RetainedFull].inc();
             tracing::warn!(topic = publication.topic, "retained message not stored: {full}");

@@ -2,7 +2,6 @@
 //! them, so that `#` over a million topics costs neither memory nor anybody else's time.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use crate::broker::Broker;
 use crate::broker::retained::Cursor;
@@ -33,7 +32,7 @@ pub struct Replay {
 
 fn is_current(broker: &Broker, owed: &Owed, now: Now) -> bool {
     let held = broker.retained.get(owed.message.view().topic, now.mono_ms);
-    held.is_some_and(|held| Arc::ptr_eq(&held, &owed.message))
+    held.is_some_and(|held| held.is_same(&owed.message))
 }
 
 impl Replay {

@@ -34,6 +34,9 @@ pub trait Retainable: Clone {
     fn topic(&self) -> &str;
     /// What the message holds in memory; always the same for the same message.
     fn bytes(&self) -> usize;
+    /// The end of its Message Expiry Interval, on the clock that the store's calls are given; always the same for the
+    /// same message.
+    fn deadline_ms(&self) -> Option<u64>;
 }
 
 /// Bounds of the store.
@@ -90,24 +93,19 @@ pub struct Slice<M> {
     pub next: Option<Cursor>,
 }
 
-/// No deadline.
-const NEVER: u64 = u64::MAX;
-
-/// A message that stands for its own name in a set, so that the name is held once.
-struct Held<M> {
-    message: M,
-    deadline_ms: u64,
-}
+/// A message that stands for its own name in a set, so that the name is held once. Nothing else is beside it: each
+/// message is in two sets.
+struct Held<M>(M);
 
 impl<M: Retainable> Borrow<str> for Held<M> {
     fn borrow(&self) -> &str {
-        self.message.topic()
+        self.0.topic()
     }
 }
 
 impl<M: Retainable> PartialEq for Held<M> {
     fn eq(&self, other: &Self) -> bool {
-        self.message.topic() == other.message.topic()
+        self.0.topic() == other.0.topic()
     }
 }
 
@@ -121,23 +119,19 @@ impl<M: Retainable> PartialOrd for Held<M> {
 
 impl<M: Retainable> Ord for Held<M> {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.message.topic().cmp(other.message.topic())
+        self.0.topic().cmp(other.0.topic())
     }
 }
 
 impl<M: Retainable> Hash for Held<M> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.message.topic().hash(state);
+        self.0.topic().hash(state);
     }
 }
 
 impl<M: Retainable> Held<M> {
     fn at(&self, now_ms: u64) -> Option<M> {
-        (self.deadline_ms > now_ms).then(|| self.message.clone())
-    }
-
-    fn again(&self) -> Self {
-        Self { message: self.message.clone(), deadline_ms: self.deadline_ms }
+        self.0.deadline_ms().is_none_or(|deadline_ms| deadline_ms > now_ms).then(|| self.0.clone())
     }
 }
 
@@ -168,11 +162,10 @@ impl<M: Retainable> RetainedStore<M> {
         Self { inner: RwLock::new(inner), limits }
     }
 
-    /// Retains a message in the place of the one of its name (`[MQTT-3.3.1-5]`). `deadline_ms` is the end of its
-    /// Message Expiry Interval on the clock that the other calls are given.
-    pub fn insert(&self, message: M, deadline_ms: Option<u64>) -> Result<Inserted, RetainedFull> {
+    /// Retains a message in the place of the one of its name (`[MQTT-3.3.1-5]`).
+    pub fn insert(&self, message: M) -> Result<Inserted, RetainedFull> {
         let mut inner = self.inner.write();
-        let before = inner.by_name.get(message.topic()).map(|before| before.message.bytes());
+        let before = inner.by_name.get(message.topic()).map(|before| before.0.bytes());
         if before.is_none() && inner.by_name.len() >= self.limits.messages_max {
             return Err(RetainedFull::Messages);
         }
@@ -180,11 +173,10 @@ impl<M: Retainable> RetainedStore<M> {
         if bytes > self.limits.bytes_max {
             return Err(RetainedFull::Bytes);
         }
-        let held = Held { message, deadline_ms: deadline_ms.unwrap_or(NEVER) };
-        inner.in_order.replace(held.again());
-        let expiring = (held.deadline_ms != NEVER).then(|| (held.deadline_ms, held.again()));
+        inner.in_order.replace(Held(message.clone()));
+        let expiring = message.deadline_ms().map(|deadline_ms| (deadline_ms, Held(message.clone())));
         // The former deadline goes first: it may be the same.
-        if let Some(before) = inner.by_name.replace(held) {
+        if let Some(before) = inner.by_name.replace(Held(message)) {
             inner.forget_deadline(before);
         }
         inner.by_deadline.extend(expiring);
@@ -224,7 +216,7 @@ impl<M: Retainable> RetainedStore<M> {
         let mut names = inner.in_order.range::<str, _>(from);
         let some = names.by_ref().take(messages_max.clamp(1, NAMES_PER_SLICE));
         let messages = some.filter_map(|held| held.at(now_ms)).collect();
-        let next = names.next().map(|held| Cursor { from: held.message.topic().to_owned() });
+        let next = names.next().map(|held| Cursor { from: held.0.topic().to_owned() });
         Slice { messages, next }
     }
 
@@ -233,7 +225,7 @@ impl<M: Retainable> RetainedStore<M> {
         let mut inner = self.inner.write();
         for expired in 0..budget {
             let due = inner.by_deadline.first().filter(|(deadline_ms, _)| *deadline_ms <= now_ms);
-            let Some(due) = due.map(|(_, held)| held.message.clone()) else { return expired };
+            let Some(due) = due.map(|(_, held)| held.0.clone()) else { return expired };
             inner.remove(due.topic());
         }
         budget
@@ -251,15 +243,15 @@ impl<M: Retainable> Inner<M> {
     fn remove(&mut self, name: &str) -> Option<M> {
         let held = self.by_name.take(name)?;
         self.in_order.remove(name);
-        self.bytes -= held.message.bytes();
-        let message = held.message.clone();
+        self.bytes -= held.0.bytes();
+        let message = held.0.clone();
         self.forget_deadline(held);
         Some(message)
     }
 
     fn forget_deadline(&mut self, held: Held<M>) {
-        if held.deadline_ms != NEVER {
-            self.by_deadline.remove(&(held.deadline_ms, held));
+        if let Some(deadline_ms) = held.0.deadline_ms() {
+            self.by_deadline.remove(&(deadline_ms, held));
         }
     }
 
@@ -269,7 +261,7 @@ impl<M: Retainable> Inner<M> {
         'seek: loop {
             let names = self.in_order.range::<str, _>((Bound::Included(from.as_str()), Bound::Unbounded));
             for (passed, held) in names.enumerate() {
-                let name = held.message.topic();
+                let name = held.0.topic();
                 if messages.len() >= messages_max || budget == 0 {
                     return Slice { messages, next: Some(Cursor { from: name.to_owned() }) };
                 }

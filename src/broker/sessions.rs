@@ -56,13 +56,13 @@ pub struct Attached {
 /// A Will that is to be published now.
 #[derive(Debug)]
 struct DueWill {
-    message: Arc<Message>,
+    message: Message,
     identity: Arc<Identity>,
     key: ClientKey,
 }
 
 impl DueWill {
-    fn of(client: &Client, state: &State, message: Option<Arc<Message>>) -> Option<Self> {
+    fn of(client: &Client, state: &State, message: Option<Message>) -> Option<Self> {
         Some(Self { message: message?, identity: Arc::clone(&state.identity), key: client.key })
     }
 }

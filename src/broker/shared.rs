@@ -46,7 +46,7 @@ pub enum Eligibility {
 pub struct SharedGroup<D> {
     name: Arc<str>,
     /// `$share/{ShareName}/{filter}`: goes with what its members keep.
-    whole: Arc<str>,
+    whole: Arc<Box<str>>,
     /// Sorted by key.
     members: RwLock<Vec<Subscription<D>>>,
     turn: AtomicUsize,
@@ -71,7 +71,7 @@ impl<D: Clone> SharedGroup<D> {
     pub(super) fn new(name: &str, filter: &str) -> Self {
         Self {
             name: name.into(),
-            whole: format!("$share/{name}/{filter}").into(),
+            whole: Arc::new(format!("$share/{name}/{filter}").into()),
             members: RwLock::new(Vec::new()),
             turn: AtomicUsize::new(0),
             last: AtomicU64::new(0),
@@ -80,7 +80,7 @@ impl<D: Clone> SharedGroup<D> {
 
     /// The Shared Subscription as `$share/{ShareName}/{filter}`.
     #[must_use]
-    pub fn whole(&self) -> &Arc<str> {
+    pub fn whole(&self) -> &Arc<Box<str>> {
         &self.whole
     }
 
@@ -240,6 +240,6 @@ mod tests {
         assert!((0..20).all(|_| pick(Start::Hash(7)) == pick(Start::Hash(7))));
         let anywhere: std::collections::BTreeSet<u64> = (0..200).map(|_| pick(Start::Anywhere)).collect();
         assert_eq!(anywhere.len(), 4, "everybody gets some");
-        assert_eq!(&**group.whole(), "$share/g/a/b");
+        assert_eq!(&***group.whole(), "$share/g/a/b");
     }
 }

@@ -101,7 +101,7 @@ impl Refusal {
 #[derive(Debug, Clone)]
 pub struct WillRequest {
     /// The message to publish.
-    pub message: Arc<Message>,
+    pub message: Message,
     /// Will Delay Interval in seconds.
     pub delay_seconds: u32,
 }

@@ -4,7 +4,6 @@
 
 use std::cell::OnceCell;
 use std::ops::Range;
-use std::sync::Arc;
 
 use crate::mqtt::frame;
 use crate::mqtt::frame::PublishHeader;
@@ -20,7 +19,7 @@ use crate::time::Now;
 #[derive(Debug)]
 pub struct Run<'a, 'f> {
     publications: &'a [Publication<'a>],
-    kept: Vec<OnceCell<Arc<Message>>>,
+    kept: Vec<OnceCell<Message>>,
     frames: &'f mut RunFrames,
     now: Now,
 }
@@ -45,11 +44,11 @@ impl<'a, 'f> Run<'a, 'f> {
     }
 
     /// The message at `index` as an owned value, made at most once however many sessions keep it.
-    pub fn keep(&mut self, index: usize) -> Arc<Message> {
+    pub fn keep(&mut self, index: usize) -> Message {
         if self.kept.is_empty() {
             self.kept.resize_with(self.publications.len(), OnceCell::new);
         }
-        Arc::clone(self.kept[index].get_or_init(|| Message::keep(&self.publications[index])))
+        self.kept[index].get_or_init(|| Message::keep(&self.publications[index])).clone()
     }
 
     /// All frames of the run in one layout.

@@ -1,6 +1,9 @@
 //! An Application Message on its way: borrowed while its burst is handled, owned where it has to be kept.
 
+use std::fmt;
 use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use crate::mqtt::packet::QoS;
 use crate::time::Now;
@@ -51,72 +54,152 @@ pub struct Publication<'a> {
     pub expiry: Option<Expiry>,
 }
 
+/// Bits of the first byte of a [`Message`], beside the QoS.
+const RETAIN: u8 = 1 << 2;
+const HAS_PROPERTIES: u8 = 1 << 3;
+const HAS_EXPIRY: u8 = 1 << 4;
+/// Messages up to this many bytes are put together on the stack, so that keeping one is one allocation.
+const STACK_BYTES: usize = 2 * 1024;
+
 /// An Application Message that outlives its burst: queued, in flight for a persistent session, retained, a
-/// Will. One block of memory for topic, properties and payload, however many sessions owe it.
-#[derive(Debug)]
-pub struct Message {
-    bytes: Box<[u8]>,
-    topic_len: u32,
-    properties_len: u32,
-    /// QoS it was published with.
-    pub qos: QoS,
-    /// RETAIN as published.
-    pub retain: bool,
-    /// Message Expiry Interval, if it has one.
-    pub expiry: Option<Expiry>,
+/// Will. One counted block of memory, however many sessions owe it: what the message is, in 3 to 19 bytes, then topic,
+/// properties and payload.
+#[derive(Clone)]
+pub struct Message(Arc<[u8]>);
+
+/// What stands in front of the topic.
+struct Head {
+    qos: QoS,
+    retain: bool,
+    expiry: Option<Expiry>,
+    topic_len: usize,
+    properties_len: usize,
+    /// Its own length.
+    len: usize,
 }
 
 impl Message {
     /// Copies the view into one block.
     #[must_use]
-    pub fn keep(publication: &Publication<'_>) -> Arc<Self> {
-        let (topic, properties) = (publication.topic.as_bytes(), publication.properties);
-        let mut bytes = Vec::with_capacity(topic.len() + properties.len() + publication.payload.len());
-        bytes.extend_from_slice(topic);
-        bytes.extend_from_slice(properties);
-        bytes.extend_from_slice(publication.payload);
-        Arc::new(Self {
-            bytes: bytes.into_boxed_slice(),
-            topic_len: u32::try_from(topic.len()).expect("a topic is at most 65,535 bytes"),
-            properties_len: u32::try_from(properties.len()).expect("properties fit a packet"),
-            qos: publication.qos,
-            retain: publication.retain,
-            expiry: publication.expiry,
-        })
+    pub fn keep(publication: &Publication<'_>) -> Self {
+        let mut block: SmallVec<[u8; STACK_BYTES]> = SmallVec::new();
+        let content = publication.topic.len() + publication.properties.len() + publication.payload.len();
+        block.reserve_exact(HEAD_BYTES_MAX + content);
+        put_head(publication, &mut block);
+        block.extend_from_slice(publication.topic.as_bytes());
+        block.extend_from_slice(publication.properties);
+        block.extend_from_slice(publication.payload);
+        Self(Arc::from(&block[..]))
     }
 
     /// The message as a view.
     #[must_use]
     pub fn view(&self) -> Publication<'_> {
-        let (topic, rest) = self.bytes.split_at(self.topic_len as usize);
-        let (properties, payload) = rest.split_at(self.properties_len as usize);
+        let head = self.head();
+        let (topic, rest) = self.0[head.len..].split_at(head.topic_len);
+        let (properties, payload) = rest.split_at(head.properties_len);
         Publication {
             topic: std::str::from_utf8(topic).expect("copied from a &str"),
             properties,
             payload,
-            qos: self.qos,
-            retain: self.retain,
-            expiry: self.expiry,
+            qos: head.qos,
+            retain: head.retain,
+            expiry: head.expiry,
         }
+    }
+
+    /// The QoS it was published with.
+    #[must_use]
+    pub fn qos(&self) -> QoS {
+        qos(self.0[0])
+    }
+
+    /// Message Expiry Interval, if it has one.
+    #[must_use]
+    pub fn expiry(&self) -> Option<Expiry> {
+        (self.0[0] & HAS_EXPIRY != 0).then(|| self.head().expiry).flatten()
     }
 
     /// Bytes of topic, properties and payload.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.0.len() - self.head().len
     }
 
     /// Whether there is no content at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.len() == 0
+    }
+
+    /// Whether both are the same block: the same PUBLISH, not only an equal one.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Whether its Message Expiry Interval has passed.
     #[must_use]
     pub fn is_expired(&self, now: Now) -> bool {
-        self.expiry.is_some_and(|expiry| expiry.remaining_seconds(now).is_none())
+        self.expiry().is_some_and(|expiry| expiry.remaining_seconds(now).is_none())
     }
+
+    fn head(&self) -> Head {
+        let flags = self.0[0];
+        let mut rest = &self.0[1..];
+        let topic_len = usize::from(u16::from_le_bytes(take(&mut rest)));
+        let properties_len =
+            if flags & HAS_PROPERTIES == 0 { 0 } else { u32::from_le_bytes(take(&mut rest)) as usize };
+        let expiry = (flags & HAS_EXPIRY != 0).then(|| Expiry {
+            interval_seconds: u32::from_le_bytes(take(&mut rest)),
+            received_mono_ms: u64::from_le_bytes(take(&mut rest)),
+        });
+        let len = self.0.len() - rest.len();
+        Head { qos: qos(flags), retain: flags & RETAIN != 0, expiry, topic_len, properties_len, len }
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Payloads are not for logs.
+        f.debug_struct("Message").field("topic", &self.view().topic).field("bytes", &self.len()).finish()
+    }
+}
+
+const HEAD_BYTES_MAX: usize = 19;
+
+fn put_head(publication: &Publication<'_>, block: &mut SmallVec<[u8; STACK_BYTES]>) {
+    let properties_len = publication.properties.len();
+    let bit = |on: bool, bit: u8| if on { bit } else { 0 };
+    let flags = publication.qos as u8
+        | bit(publication.retain, RETAIN)
+        | bit(properties_len > 0, HAS_PROPERTIES)
+        | bit(publication.expiry.is_some(), HAS_EXPIRY);
+    let topic_len = u16::try_from(publication.topic.len()).expect("a topic is at most 65,535 bytes");
+    block.push(flags);
+    block.extend_from_slice(&topic_len.to_le_bytes());
+    if properties_len > 0 {
+        let properties_len = u32::try_from(properties_len).expect("properties fit a packet");
+        block.extend_from_slice(&properties_len.to_le_bytes());
+    }
+    if let Some(expiry) = publication.expiry {
+        block.extend_from_slice(&expiry.interval_seconds.to_le_bytes());
+        block.extend_from_slice(&expiry.received_mono_ms.to_le_bytes());
+    }
+}
+
+fn qos(flags: u8) -> QoS {
+    match flags & 3 {
+        0 => QoS::AtMostOnce,
+        1 => QoS::AtLeastOnce,
+        _ => QoS::ExactlyOnce,
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
+    let (first, others) = rest.split_first_chunk().expect("the head is as long as its flags say");
+    *rest = others;
+    *first
 }
 
 #[cfg(test)]
@@ -125,18 +208,22 @@ mod tests {
 
     #[test]
     fn keeping_a_message_keeps_every_part() {
-        let publication = Publication {
-            topic: "a/b",
-            properties: b"\x01\x01",
-            payload: b"hello",
-            qos: QoS::ExactlyOnce,
-            retain: true,
-            expiry: None,
-        };
-        let message = Message::keep(&publication);
-        let view = message.view();
-        assert_eq!((view.topic, view.properties, view.payload), ("a/b", &b"\x01\x01"[..], &b"hello"[..]));
-        assert_eq!((view.qos, view.retain, message.len()), (QoS::ExactlyOnce, true, 10));
+        let long = "l".repeat(STACK_BYTES);
+        let expiry = Some(Expiry { interval_seconds: 7, received_mono_ms: u64::MAX - 1 });
+        let table = [
+            ("a/b", &b"\x01\x01"[..], &b"hello"[..], QoS::ExactlyOnce, true, None),
+            ("a", b"", b"", QoS::AtMostOnce, false, expiry),
+            (&long, long.as_bytes(), long.as_bytes(), QoS::AtLeastOnce, false, expiry),
+        ];
+        for (topic, properties, payload, qos, retain, expiry) in table {
+            let message = Message::keep(&Publication { topic, properties, payload, qos, retain, expiry });
+            let view = message.view();
+            assert_eq!((view.topic, view.properties, view.payload), (topic, properties, payload));
+            assert_eq!((view.qos, view.retain, view.expiry), (qos, retain, expiry));
+            assert_eq!((message.qos(), message.expiry()), (qos, expiry));
+            assert_eq!(message.len(), topic.len() + properties.len() + payload.len());
+            assert!(message.is_same(&message.clone()));
+        }
     }
 
     #[test]

@@ -20,7 +20,6 @@ pub mod ring;
 pub mod tally;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use crate::mqtt::packet::PacketId;
 use crate::mqtt::packet::SubscriptionOptions;
@@ -74,7 +73,7 @@ pub enum Ending {
 #[derive(Debug, Default)]
 pub struct Due {
     /// Publish this Will Message now.
-    pub will: Option<Arc<Message>>,
+    pub will: Option<Message>,
     /// The client was silent for too long: close its connection (`[MQTT-3.1.2-22]`).
     pub keep_alive_over: bool,
     /// The session is over: remove it with everything it holds.
@@ -83,7 +82,7 @@ pub struct Due {
 
 #[derive(Debug)]
 struct PendingWill {
-    message: Arc<Message>,
+    message: Message,
     due_mono_ms: u64,
 }
 
@@ -229,7 +228,7 @@ impl Session {
 
     /// The session is taken away for good, whatever its expiry says: a Clean Start, an operator. Its delayed
     /// Will is due (`[MQTT-3.1.3-9]`).
-    pub fn end(&mut self) -> Option<Arc<Message>> {
+    pub fn end(&mut self) -> Option<Message> {
         self.outbound.clear();
         self.subscriptions.clear();
         self.pending_will.take().map(|will| will.message)

@@ -7,6 +7,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::mqtt::encode;
 use crate::mqtt::packet::PacketId;
 use crate::mqtt::packet::PacketType;
@@ -22,6 +24,7 @@ use crate::session::message::Message;
 use crate::session::queue::Owed;
 use crate::session::queue::Queue;
 use crate::session::queue::QueueLimits;
+use crate::session::queue::Tenths;
 use crate::session::queue::WhenFull;
 use crate::session::ring::Ring;
 use crate::session::tally::DropReason;
@@ -72,7 +75,7 @@ pub struct Grant<'a> {
     /// Subscription Identifiers of every matching subscription (`[MQTT-3.3.4-3]`).
     pub subscription_ids: &'a [u32],
     /// The Shared Subscription that chose this client, as `$share/{ShareName}/{filter}`.
-    pub shared: Option<&'a Arc<str>>,
+    pub shared: Option<&'a Arc<Box<str>>>,
 }
 
 /// What the client has to say next: PUBACK, PUBREC, PUBCOMP.
@@ -528,8 +531,7 @@ fn append(
 }
 
 fn owed_len(owed: &Owed, version: Version, now: Now) -> usize {
-    let ids = owed.subscription_ids.as_deref().unwrap_or_default();
-    frames::single_len(&owed.message.view(), version, owed.qos, ids, now)
+    frames::single_len(&owed.message.view(), version, owed.qos, owed.subscription_ids(), now)
 }
 
 fn append_owed(
@@ -546,7 +548,7 @@ fn append_owed(
         retain: owed.retain,
         dup,
         packet_id,
-        subscription_ids: owed.subscription_ids.as_deref().unwrap_or_default(),
+        subscription_ids: owed.subscription_ids(),
         alias,
     };
     frames::append_single(&owed.message.view(), &single, now, &mut output.bytes);
@@ -564,23 +566,23 @@ fn owe(
     let ids = grant.subscription_ids;
     Owed {
         message: run.keep(index),
-        subscription_ids: (!ids.is_empty()).then(|| ids.into()),
+        subscription_ids: (!ids.is_empty()).then(|| Box::new(ids.into())),
         qos,
         retain,
         shared: grant.shared.cloned(),
-        waits_until_mono_ms: may_wait_ms.map(|ms| run.now().mono_ms.saturating_add(ms)),
+        waits_until: may_wait_ms.map(|ms| Tenths::from_mono_ms(run.now().mono_ms.saturating_add(ms))),
     }
 }
 
 /// A retained message as a new subscription gets it: RETAIN set, at the lower of both QoS (`[MQTT-3.8.4-8]`).
 #[must_use]
-pub fn owe_retained(message: &Arc<Message>, granted: QoS, subscription_id: Option<u32>) -> Owed {
+pub fn owe_retained(message: &Message, granted: QoS, subscription_id: Option<u32>) -> Owed {
     Owed {
-        message: Arc::clone(message),
-        subscription_ids: subscription_id.map(|id| Box::from([id])),
-        qos: message.qos.min(granted),
+        message: message.clone(),
+        subscription_ids: subscription_id.map(|id| Box::new(SmallVec::from_slice(&[id]))),
+        qos: message.qos().min(granted),
         retain: true,
         shared: None,
-        waits_until_mono_ms: None,
+        waits_until: None,
     }
 }

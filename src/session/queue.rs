@@ -3,7 +3,10 @@
 //! (mosquitto's), or the client does.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use crate::mqtt::packet::QoS;
 use crate::session::message::Message;
@@ -13,24 +16,49 @@ use crate::time::Now;
 #[derive(Debug, Clone)]
 pub struct Owed {
     /// The message, shared by every session that owes it.
-    pub message: Arc<Message>,
-    /// Subscription Identifiers to send with it (`[MQTT-3.3.4-3]`); most have none.
-    pub subscription_ids: Option<Box<[u32]>>,
+    pub message: Message,
+    /// Subscription Identifiers to send with it (`[MQTT-3.3.4-3]`); most have none. Boxed, as there are many of these.
+    pub subscription_ids: Option<Box<SmallVec<[u32; 4]>>>,
     /// QoS of this delivery: the lower of published and granted.
     pub qos: QoS,
     /// RETAIN of this delivery.
     pub retain: bool,
     /// The Shared Subscription that chose this client, as `$share/{ShareName}/{filter}`.
-    pub shared: Option<Arc<str>>,
-    /// Until when it may wait if it has no Message Expiry Interval of its own, on the monotonic clock.
-    pub waits_until_mono_ms: Option<u64>,
+    pub shared: Option<Arc<Box<str>>>,
+    /// Until when it may wait if it has no Message Expiry Interval of its own.
+    pub waits_until: Option<Tenths>,
+}
+
+/// A moment on the monotonic clock in tenths of a second, rounded up: half the memory of one in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tenths(NonZeroU32);
+
+impl Tenths {
+    /// The first that is not before `mono_ms`, as far as there is one.
+    #[must_use]
+    pub fn from_mono_ms(mono_ms: u64) -> Self {
+        let tenths = u32::try_from(mono_ms.div_ceil(100)).unwrap_or(u32::MAX);
+        Self(NonZeroU32::new(tenths).unwrap_or(NonZeroU32::MIN))
+    }
+
+    /// Whether it has come.
+    #[must_use]
+    pub fn is_past(self, now: Now) -> bool {
+        now.mono_ms >= u64::from(self.0.get()) * 100
+    }
 }
 
 impl Owed {
+    /// Subscription Identifiers to send with it.
+    #[must_use]
+    pub fn subscription_ids(&self) -> &[u32] {
+        self.subscription_ids.as_ref().map_or(&[], |ids| ids)
+    }
+
     /// Whether it waited too long to be begun.
     #[must_use]
     pub fn is_over(&self, now: Now) -> bool {
-        self.message.is_expired(now) || self.waits_until_mono_ms.is_some_and(|until| now.mono_ms >= until)
+        self.message.is_expired(now) || self.waits_until.is_some_and(|until| until.is_past(now))
     }
 }
 
@@ -57,6 +85,9 @@ pub struct QueueLimits {
     /// `mqtt.message_expiry_interval`: how long a message may wait that has no Message Expiry Interval.
     pub wait_ms_max: Option<u64>,
 }
+
+/// A queue that was longer gives its memory back once it is empty.
+const CAPACITY_KEPT: usize = 1_024;
 
 /// A bounded first-in first-out queue of [`Owed`].
 #[derive(Debug, Default)]
@@ -101,6 +132,10 @@ impl Queue {
         }
         self.bytes += owed.message.len();
         self.qos0 += usize::from(owed.qos == QoS::AtMostOnce);
+        if self.owed.len() == self.owed.capacity() {
+            // Not doubled: of a long queue half would be room for nothing.
+            self.owed.reserve_exact((self.owed.len() / 4).max(4));
+        }
         self.owed.push_back(owed);
         let mut dropped = 0;
         while self.owed.len() > limits.messages_max || self.bytes > limits.bytes_max {
@@ -108,9 +143,6 @@ impl Queue {
                 break;
             }
             dropped += 1;
-        }
-        if self.owed.is_empty() && self.owed.capacity() > 64 {
-            self.owed.shrink_to_fit();
         }
         dropped
     }
@@ -120,6 +152,9 @@ impl Queue {
         let owed = self.owed.pop_front()?;
         self.bytes -= owed.message.len();
         self.qos0 -= usize::from(owed.qos == QoS::AtMostOnce);
+        if self.owed.is_empty() && self.owed.capacity() > CAPACITY_KEPT {
+            self.owed = VecDeque::new();
+        }
         Some(owed)
     }
 
@@ -174,7 +209,7 @@ mod tests {
             qos: QoS::AtLeastOnce,
             retain: false,
             shared: None,
-            waits_until_mono_ms: None,
+            waits_until: None,
         }
     }
 
@@ -205,6 +240,32 @@ mod tests {
         assert_eq!(queue.pop().unwrap().message.view().payload, b"1");
         assert_eq!(queue.push(owed(b"22"), limits), 1, "bytes count too");
         assert_eq!((queue.len(), queue.bytes()), (1, 2));
+    }
+
+    #[test]
+    fn what_a_message_costs_while_it_waits() {
+        assert_eq!(size_of::<Owed>(), 40);
+        let limits = QueueLimits {
+            messages_max: usize::MAX,
+            bytes_max: usize::MAX,
+            when_full: WhenFull::DropOldest,
+            wait_ms_max: None,
+        };
+        let mut queue = Queue::default();
+        (0..10_000).for_each(|_| assert_eq!(queue.push(owed(b"1"), limits), 0));
+        assert!(queue.owed.capacity() <= 12_500, "{}", queue.owed.capacity());
+        while queue.pop().is_some() {}
+        assert!(queue.owed.capacity() <= CAPACITY_KEPT, "an empty queue gives back what a long one took");
+    }
+
+    #[test]
+    fn a_moment_in_tenths_is_never_early() {
+        for (mono_ms, tenths) in [(0, 1), (100, 1), (101, 2), (5_000, 50), (u64::MAX, u32::MAX)] {
+            assert_eq!(Tenths::from_mono_ms(mono_ms), Tenths(NonZeroU32::new(tenths).unwrap()));
+        }
+        let at = |mono_ms| Now { mono_ms, unix_ms: 0 };
+        let until = Tenths::from_mono_ms(4_950);
+        assert!(!until.is_past(at(4_999)) && until.is_past(at(5_000)));
     }
 
     #[test]

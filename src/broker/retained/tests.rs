@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use super::*;
 
 /// A name and a number that tells messages of one name apart; as many bytes as the number says.
-type Message = Arc<(String, usize)>;
+/// Name, bytes, deadline.
+type Message = Arc<(String, usize, Option<u64>)>;
 
 impl Retainable for Message {
     fn topic(&self) -> &str {
@@ -16,10 +17,18 @@ impl Retainable for Message {
     fn bytes(&self) -> usize {
         self.1
     }
+
+    fn deadline_ms(&self) -> Option<u64> {
+        self.2
+    }
 }
 
 fn message(name: &str, bytes: usize) -> Message {
-    Arc::new((name.to_owned(), bytes))
+    expiring(name, bytes, None)
+}
+
+fn expiring(name: &str, bytes: usize, deadline_ms: Option<u64>) -> Message {
+    Arc::new((name.to_owned(), bytes, deadline_ms))
 }
 
 fn store(messages_max: usize, bytes_max: usize) -> RetainedStore<Message> {
@@ -40,8 +49,8 @@ fn all(store: &RetainedStore<Message>, filter: &str, count: usize, now_ms: u64) 
 #[test]
 fn one_message_per_name() {
     let store = store(10, 100);
-    assert_eq!(store.insert(message("a", 1), None), Ok(Inserted::New));
-    assert_eq!(store.insert(message("a", 2), None), Ok(Inserted::Replaced));
+    assert_eq!(store.insert(message("a", 1)), Ok(Inserted::New));
+    assert_eq!(store.insert(message("a", 2)), Ok(Inserted::Replaced));
     assert_eq!(store.get("a", 0), Some(message("a", 2)));
     assert_eq!(store.matching("#", Cursor::default(), 9, 0).messages, [message("a", 2)]);
     assert_eq!(store.counts(), RetainedCounts { messages: 1, bytes: 2 });
@@ -53,28 +62,28 @@ fn one_message_per_name() {
 #[test]
 fn a_full_store_refuses_and_keeps_what_it_has() {
     let store = store(2, 10);
-    store.insert(message("a", 4), None).unwrap();
-    assert_eq!(store.insert(message("b", 7), None), Err(RetainedFull::Bytes));
-    store.insert(message("b", 4), None).unwrap();
-    assert_eq!(store.insert(message("c", 0), None), Err(RetainedFull::Messages));
-    assert_eq!(store.insert(message("b", 7), None), Err(RetainedFull::Bytes));
+    store.insert(message("a", 4)).unwrap();
+    assert_eq!(store.insert(message("b", 7)), Err(RetainedFull::Bytes));
+    store.insert(message("b", 4)).unwrap();
+    assert_eq!(store.insert(message("c", 0)), Err(RetainedFull::Messages));
+    assert_eq!(store.insert(message("b", 7)), Err(RetainedFull::Bytes));
     assert_eq!(store.get("b", 0), Some(message("b", 4)));
-    assert_eq!(store.insert(message("b", 6), None), Ok(Inserted::Replaced));
+    assert_eq!(store.insert(message("b", 6)), Ok(Inserted::Replaced));
     assert_eq!(store.counts(), RetainedCounts { messages: 2, bytes: 10 });
 }
 
 #[test]
 fn a_message_ends_with_its_deadline() {
     let store = store(10, 100);
-    store.insert(message("a", 1), Some(10)).unwrap();
-    store.insert(message("b", 1), Some(20)).unwrap();
-    store.insert(message("c", 1), None).unwrap();
+    store.insert(expiring("a", 1, Some(10))).unwrap();
+    store.insert(expiring("b", 1, Some(20))).unwrap();
+    store.insert(message("c", 1)).unwrap();
     assert_eq!(all(&store, "+", 9, 9), ["a", "b", "c"]);
     assert_eq!(all(&store, "+", 9, 10), ["b", "c"]);
     assert_eq!(store.get("a", 10), None);
     // A new message of the name has its own deadline, later or none.
-    store.insert(message("a", 2), Some(30)).unwrap();
-    store.insert(message("b", 2), None).unwrap();
+    store.insert(expiring("a", 2, Some(30))).unwrap();
+    store.insert(message("b", 2)).unwrap();
     assert_eq!(store.expire(29, 9), 0);
     assert_eq!(store.expire(30, 9), 1);
     assert_eq!(store.expire(u64::MAX - 1, 9), 0);
@@ -85,7 +94,7 @@ fn a_message_ends_with_its_deadline() {
 fn a_sweep_keeps_to_its_budget() {
     let store = store(1_000, 1_000);
     for n in 0..100 {
-        store.insert(message(&n.to_string(), 1), Some(n)).unwrap();
+        store.insert(expiring(&n.to_string(), 1, Some(n))).unwrap();
     }
     assert_eq!(store.expire(49, 30), 30);
     assert_eq!(store.expire(49, 30), 20);
@@ -95,8 +104,8 @@ fn a_sweep_keeps_to_its_budget() {
 #[test]
 fn names_of_the_same_deadline_replace_each_other() {
     let store = store(10, 100);
-    store.insert(message("a", 1), Some(5)).unwrap();
-    store.insert(message("a", 2), Some(5)).unwrap();
+    store.insert(expiring("a", 1, Some(5))).unwrap();
+    store.insert(expiring("a", 2, Some(5))).unwrap();
     assert_eq!(store.expire(5, 9), 1);
     assert_eq!(store.counts(), RetainedCounts::default());
 }
@@ -106,8 +115,8 @@ fn names_of_the_same_deadline_replace_each_other() {
 fn a_walk_in_slices_survives_changes() {
     let store = store(100_000, usize::MAX);
     for n in 0..2_000 {
-        store.insert(message(&format!("stay/{n:04}"), 1), None).unwrap();
-        store.insert(message(&format!("stay/{n:04}/go"), 1), None).unwrap();
+        store.insert(message(&format!("stay/{n:04}"), 1)).unwrap();
+        store.insert(message(&format!("stay/{n:04}/go"), 1)).unwrap();
     }
     let (mut cursor, mut stayed, mut round) = (Some(Cursor::default()), Vec::new(), 0);
     while let Some(from) = cursor {
@@ -115,7 +124,7 @@ fn a_walk_in_slices_survives_changes() {
         stayed.extend(slice.messages.iter().filter(|m| m.topic().len() == 9).map(|m| m.topic().to_owned()));
         cursor = slice.next;
         store.remove(&format!("stay/{:04}/go", round * 13 % 2_000));
-        store.insert(message(&format!("stay/{:04}+new", round * 7 % 2_000), 1), None).unwrap();
+        store.insert(message(&format!("stay/{:04}+new", round * 7 % 2_000), 1)).unwrap();
         round += 1;
     }
     assert_eq!(stayed, (0..2_000).map(|n| format!("stay/{n:04}")).collect::<Vec<_>>());
@@ -126,7 +135,7 @@ fn a_walk_in_slices_survives_changes() {
 fn a_slice_is_bounded_when_nothing_matches() {
     let store = store(100_000, usize::MAX);
     for n in 0..10_000 {
-        store.insert(message(&format!("a{n}"), 1), None).unwrap();
+        store.insert(message(&format!("a{n}"), 1)).unwrap();
     }
     let slice = store.matching("+/none", Cursor::default(), 10, 0);
     assert!(slice.messages.is_empty());
@@ -140,7 +149,7 @@ fn what_cannot_match_is_passed_over() {
     let store = store(100_000, usize::MAX);
     for n in 0..100 {
         for m in 0..200 {
-            store.insert(message(&format!("{n:03}/x/{m:03}"), 1), None).unwrap();
+            store.insert(message(&format!("{n:03}/x/{m:03}"), 1)).unwrap();
         }
     }
     let mut slices = 0;
@@ -195,7 +204,7 @@ proptest! {
         let store = store(1_000, usize::MAX);
         let mut model: BTreeMap<String, Option<u64>> = names;
         for (name, deadline_ms) in &model {
-            store.insert(message(name, 1), *deadline_ms).unwrap();
+            store.insert(expiring(name, 1, *deadline_ms)).unwrap();
         }
         for which in removed {
             if model.is_empty() {
