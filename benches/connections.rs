@@ -1,4 +1,5 @@
-//! What an idle connection costs: resident memory of the broker for each TCP and each TLS connection that is held.
+//! What an idle connection costs: resident memory of the broker for each TCP and each TLS connection that is held, and
+//! the processor time of its handshakes.
 //!
 //! The broker is a process of its own; this one holds the other ends. Both need a descriptor for each connection, so
 //! `ulimit -n` bounds the number; what does not fit is left out with a line that says so. Linux only. Run it with
@@ -25,6 +26,9 @@ use rustls::ClientConnection;
 use rustls::RootCertStore;
 use rustls::StreamOwned;
 
+/// How the cost of one grows with their number.
+const TCP_COUNTS: [usize; 4] = [1_000, 5_000, 10_000, 15_000];
+const TLS_COUNT: usize = 3_000;
 /// Descriptors that are not connections, on either side.
 const SPARE: usize = 100;
 /// How long the connections are held, beyond one Keep Alive of those that send PINGREQ.
@@ -57,9 +61,11 @@ fn main() {
         return;
     }
     println!(
-        "| connections | held | broker KiB before | after | bytes each | s |\n|---|---|---|---|---|---|"
+        "| connections | held | broker KiB before | after | bytes each | CPU us each | s |\n|---|---|---|---|---|---|---|"
     );
-    for (kind, wanted) in [("tcp", asked("tcp", 15_000)), ("tls", asked("tls", 3_000))] {
+    let tcp_counts = asked("tcp").map_or(TCP_COUNTS.to_vec(), |count| vec![count]);
+    let tcp_counts = tcp_counts.into_iter().map(|count| ("tcp", count));
+    for (kind, wanted) in tcp_counts.chain([("tls", asked("tls").unwrap_or(TLS_COUNT))]) {
         let count = wanted.min(descriptors().saturating_sub(SPARE));
         if count < wanted {
             println!("{kind}: {count} of {wanted}, as many as descriptors allow (`ulimit -n`)");
@@ -75,10 +81,8 @@ fn main() {
     }
 }
 
-fn asked(name: &str, default: usize) -> usize {
-    let given =
-        std::env::args().find_map(|argument| argument.strip_prefix(name)?.strip_prefix('=')?.parse().ok());
-    given.unwrap_or(default)
+fn asked(name: &str) -> Option<usize> {
+    std::env::args().find_map(|argument| argument.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
@@ -86,9 +90,10 @@ fn measure<S: Read + Write>(kind: &str, count: usize, broker: &Broker, mut open:
     // What the first connections bring into being once is not theirs.
     let _first: Vec<S> = (0..20).map(|n| open(n + 1_000_000)).collect();
     let before = resident_kib(&broker.child);
-    let started = Instant::now();
+    let (started, worked) = (Instant::now(), cpu_ms(&broker.child));
     let mut held: Vec<S> = (0..count).map(&mut open).collect();
     let seconds = started.elapsed().as_secs_f64();
+    let cpu_us = (cpu_ms(&broker.child) - worked) * 1000 / count.max(1);
     thread::sleep(HOLD);
     let after = resident_kib(&broker.child);
     for stream in held.iter_mut().step_by(SAMPLE) {
@@ -98,7 +103,7 @@ fn measure<S: Read + Write>(kind: &str, count: usize, broker: &Broker, mut open:
         assert_eq!(pong, [0xD0, 0], "an idle connection still answers");
     }
     let each = (after - before) * 1024 / count.max(1);
-    println!("| idle {kind} | {count} | {before} | {after} | {each} | {seconds:.1} |");
+    println!("| idle {kind} | {count} | {before} | {after} | {each} | {cpu_us} | {seconds:.1} |");
 }
 
 /// CONNECT with MQTT 3.1.1, Clean Session, Keep Alive of 60 seconds.
@@ -180,6 +185,16 @@ fn resident_kib(child: &Child) -> usize {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+}
+
+/// Processor time of all threads so far. The kernel counts it in hundredths of a second.
+fn cpu_ms(child: &Child) -> usize {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+    // Behind the name, which is in brackets; user and system time are the 12th and 13th from there.
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let ticks: usize =
+        fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<usize>().unwrap()).sum();
+    ticks * 10
 }
 
 /// The descriptors that this process, and so the broker it starts, may open.

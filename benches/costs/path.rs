@@ -1,7 +1,6 @@
 //! The whole path, without sockets: a publisher's burst is decoded, authorised by the shipped ACL, routed and
 //! delivered, its answers are made, and the subscribers' output is taken. Subscribers acknowledge at the next call.
 
-use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -133,12 +132,12 @@ impl Lab {
     fn connect(&mut self, client_id: &str, version: Version, bound_to: Option<&str>) -> Party {
         let identity = Arc::new(Identity {
             client_id: client_id.into(),
-            username: Some("machine".to_owned()),
+            username: Some("machine".into()),
             peer: PeerAddr::Ip("192.0.2.7:40000".parse().unwrap()),
             listener: "tcp:default".into(),
             role: if bound_to.is_some() { ListenerRole::Link } else { ListenerRole::Client },
             common_name: None,
-            attributes: BTreeMap::new(),
+            attributes: None,
             is_superuser: false,
             bound_to: bound_to.map(Arc::from),
             version,
@@ -171,6 +170,7 @@ impl Lab {
             reason_strings: ReasonStrings::new(version, true, u32::MAX),
             ingress: bound_to.and_then(|peer| LinkIngress::new(&self.broker, peer)).map(Box::new),
             limits: self.broker.limits(),
+            home: None,
             transport: Transport::Unix(ours),
             enhanced: None,
             throttle: None,

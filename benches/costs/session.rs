@@ -8,6 +8,7 @@ use tombolo::mqtt::packet::Packet;
 use tombolo::mqtt::packet::QoS;
 use tombolo::mqtt::packet::Version;
 use tombolo::session::Attachment;
+use tombolo::session::Bounds;
 use tombolo::session::Ending;
 use tombolo::session::Session;
 use tombolo::session::frames::Run;
@@ -75,7 +76,7 @@ fn receiver(qos: QoS, expiry_seconds: u32) -> Receiver {
         when_full: WhenFull::DropOldest,
     };
     let mut receiver = Receiver {
-        session: Session::new(limits, true),
+        session: Session::new(Bounds::new(limits, true)),
         qos,
         expiry_seconds,
         frames: RunFrames::default(),

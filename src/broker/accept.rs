@@ -3,7 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -24,6 +28,7 @@ use crate::broker::admission::Why;
 use crate::broker::authenticate::Line;
 use crate::broker::banned::Subject;
 use crate::broker::connection::Connection;
+use crate::broker::connection::Farewell;
 use crate::broker::connection::Parts;
 use crate::broker::enhanced;
 use crate::broker::enhanced::Desk;
@@ -33,7 +38,6 @@ use crate::broker::identity::Identity;
 use crate::broker::identity::Proof;
 use crate::broker::linger::linger;
 use crate::broker::link_ingress::LinkIngress;
-use crate::broker::present::Present;
 use crate::broker::reasons;
 use crate::broker::reasons::ReasonStrings;
 use crate::broker::sessions::Attached;
@@ -62,7 +66,6 @@ use crate::mqtt::reason::ReasonCode;
 use crate::net::address::PeerAddr;
 use crate::net::admission::Place;
 use crate::net::admission::Places;
-use crate::net::admission::Settled;
 use crate::net::clock;
 use crate::net::handshake;
 use crate::net::handshake::HandshakeError;
@@ -140,28 +143,62 @@ pub fn serve(
     home: Option<Arc<Mailbox>>,
 ) -> impl Future<Output = ()> + Send {
     // Boxed, so that the memory of the handshakes goes with them.
-    let becoming = Box::pin(become_client(broker, endpoint, accepted));
-    async move {
-        let Some(Guest { connection, mut present, _place, _settled }) = becoming.await else { return };
-        connection.run(home).await;
-        present.left = true;
+    Serving::Becoming(Box::pin(become_client(broker, endpoint, accepted, home)))
+}
+
+/// A connection from when it was accepted to when it is closed. Written by hand, because what is lasting is a pointer,
+/// and a task of that size takes a third of the memory.
+enum Serving<F> {
+    Becoming(Pin<Box<F>>),
+    Client(Box<Connection>),
+    Leaving(Farewell),
+    Gone,
+}
+
+impl<F: Future<Output = Option<Box<Connection>>>> Future for Serving<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let close = match &mut *self {
+                Self::Becoming(becoming) => {
+                    let Some(mut connection) = ready!(becoming.as_mut().poll(cx)) else { break };
+                    let early = connection.handle_early();
+                    self.set(Self::Client(connection));
+                    match early {
+                        Ok(()) => continue,
+                        Err(close) => close,
+                    }
+                }
+                Self::Client(connection) => ready!(connection.poll(cx)),
+                Self::Leaving(farewell) => {
+                    ready!(farewell.as_mut().poll(cx));
+                    break;
+                }
+                Self::Gone => break,
+            };
+            if let Self::Client(connection) = std::mem::replace(&mut *self, Self::Gone)
+                && let Some(farewell) = connection.end(&close)
+            {
+                self.set(Self::Leaving(farewell));
+            }
+        }
+        self.set(Self::Gone);
+        Poll::Ready(())
     }
 }
 
-/// A connection that is a client's, and what counts it.
-struct Guest {
-    connection: Box<Connection>,
-    present: Present,
-    _place: Place,
-    _settled: Settled,
-}
-
 /// The handshakes up to CONNACK, or the refusal, unless others need the room.
-async fn become_client(broker: Arc<Broker>, endpoint: Arc<Endpoint>, accepted: Accepted) -> Option<Guest> {
+async fn become_client(
+    broker: Arc<Broker>,
+    endpoint: Arc<Endpoint>,
+    accepted: Accepted,
+    home: Option<Arc<Mailbox>>,
+) -> Option<Box<Connection>> {
     let Accepted { stream, peer, mut entry } = accepted;
     let places = entry.places();
     let opening = async {
-        match open(&broker, &endpoint, stream, peer, &places).await {
+        match open(&broker, &endpoint, stream, peer, &places, home).await {
             Ok(client) => Some(client),
             Err(refused) => {
                 refuse(&broker, &endpoint, peer, refused).await;
@@ -170,7 +207,7 @@ async fn become_client(broker: Arc<Broker>, endpoint: Arc<Endpoint>, accepted: A
         }
     };
     // The entry counts the connection until it is a client's, or its socket is closed.
-    let (connection, _place) = tokio::select! {
+    let (mut connection, place) = tokio::select! {
         biased;
         client = opening => client,
         () = entry.evicted() => {
@@ -179,8 +216,8 @@ async fn become_client(broker: Arc<Broker>, endpoint: Arc<Endpoint>, accepted: A
             None
         }
     }?;
-    let present = Present::new(&broker, listener_type(endpoint.kind), &connection);
-    Some(Guest { connection, present, _place, _settled: entry.settle() })
+    connection.put_on_the_books(listener_type(endpoint.kind), place, entry.settle());
+    Some(connection)
 }
 
 async fn open(
@@ -189,6 +226,7 @@ async fn open(
     stream: Stream,
     peer: PeerAddr,
     places: &Places,
+    home: Option<Arc<Mailbox>>,
 ) -> Result<(Box<Connection>, Place), Refused> {
     let (handshaken, peer) = prepare(broker, endpoint, stream, peer).await.map_err(Refused::Handshake)?;
     let Handshaken { mut transport, certificate } = handshaken;
@@ -280,6 +318,7 @@ async fn open(
         throttle: Throttle::new(endpoint.limits, quota, clock::now()),
         ingress,
         enhanced: proved.is_some().then(|| Box::new(Enhanced::new(negotiated.max_packet_size))),
+        home,
         transport,
         tail,
         greeting,
@@ -456,6 +495,10 @@ async fn admit(
         Binding::Peer(rule) => Some(Arc::from(rule.cluster.as_str())),
         Binding::Ordinary | Binding::Refused(_) => None,
     };
+    let username: Option<Arc<str>> = username.map(Arc::from);
+    // Mostly the same, and held once then.
+    let sent =
+        if asked.username == username.as_deref() { username.clone() } else { asked.username.map(Arc::from) };
     let identity = Identity {
         client_id: Arc::clone(&negotiated.client_id),
         username,
@@ -465,7 +508,7 @@ async fn admit(
         common_name: certificate
             .as_ref()
             .filter(|facts| facts.chain_verified)
-            .and_then(|facts| facts.common_name.clone()),
+            .and_then(|facts| facts.common_name.as_deref().map(Box::from)),
         attributes: attributes(bound_to.as_deref()),
         is_superuser,
         bound_to,
@@ -476,7 +519,7 @@ async fn admit(
         keep_alive_seconds: negotiated.keep_alive_seconds,
         clean_start: asked.clean_start,
         proof: Proof {
-            username: asked.username.map(str::to_owned),
+            username: sent,
             password_verified: password == PasswordCheck::Good,
             certificate: certificate.map(Box::new),
         },
@@ -498,8 +541,8 @@ fn log_foreign_session(identity: &Identity) {
 }
 
 /// `link_id` is ours to set and nobody else's (`authn-tls.md` section 2).
-fn attributes(bound_to: Option<&str>) -> BTreeMap<String, String> {
-    bound_to.map(|cluster| ("link_id".to_owned(), cluster.to_owned())).into_iter().collect()
+fn attributes(bound_to: Option<&str>) -> Option<Box<BTreeMap<String, String>>> {
+    Some(Box::new(BTreeMap::from([("link_id".to_owned(), bound_to?.to_owned())])))
 }
 
 fn log_refusal(

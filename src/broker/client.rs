@@ -6,6 +6,7 @@
 
 use std::hash::Hash;
 use std::hash::Hasher;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -53,7 +54,7 @@ pub struct State {
     /// The session is no longer in the registry: deliver nothing more.
     pub over: bool,
     /// When the sweeper looks at this client next, on the monotonic clock.
-    pub sweep_at: Option<u64>,
+    pub sweep_at: Option<NonZeroU64>,
     /// Retained messages that the connection is to send for subscriptions it did not make itself.
     pub replays: Option<Box<Vec<Replay>>>,
     bell: Option<Bell>,

@@ -6,8 +6,8 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::io;
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
@@ -33,16 +33,20 @@ use crate::broker::lent::Lent;
 use crate::broker::linger::linger;
 use crate::broker::link_ingress::LinkIngress;
 use crate::broker::packets::Turn;
+use crate::broker::present::Present;
 use crate::broker::publish::Publisher;
 use crate::broker::reasons::ReasonStrings;
 use crate::broker::replay::Replay;
 use crate::broker::threads::Mailbox;
 use crate::broker::throttle::Throttle;
 use crate::metrics::labels::ConsumerKind;
+use crate::metrics::labels::ListenerType;
 use crate::metrics::labels::SlowReason;
 use crate::mqtt::decode::DecodeLimits;
 use crate::mqtt::packet::Version;
 use crate::mqtt::reason::ReasonCode;
+use crate::net::admission::Place;
+use crate::net::admission::Settled;
 use crate::net::clock;
 use crate::net::transport::Transport;
 use crate::time::Now;
@@ -59,6 +63,9 @@ const IDLE_BYTES_MAX: usize = 4 * 1024;
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
 }
+
+/// The end of a connection whose client may still listen.
+pub(super) type Farewell = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A connection whose CONNECT was accepted.
 pub struct Connection {
@@ -79,7 +86,9 @@ pub struct Connection {
     pause: Option<Pin<Box<Sleep>>>,
     /// Answers to the client's own packets, put in front of what its session has to send.
     pub(super) answers: Vec<u8>,
-    pub(super) replays: VecDeque<Replay>,
+    /// Only while there are any.
+    pub(super) replays: Option<Box<VecDeque<Replay>>>,
+    present: Option<Present>,
     /// Empty between turns.
     pub(super) lent: Lent,
     /// Of the thread that drives it, where there is more than one.
@@ -91,7 +100,7 @@ pub struct Connection {
     unsent: Vec<u8>,
     sent: usize,
     /// Since when the transport has taken nothing of it, on the monotonic clock.
-    stalled_since: Option<u64>,
+    stalled_since: Option<NonZeroU64>,
     /// Rings when it has for too long.
     stall: Option<Pin<Box<Sleep>>>,
     heard: bool,
@@ -123,6 +132,8 @@ pub struct Parts {
     pub limits: Arc<Limits>,
     /// How fast it is read, if that is limited.
     pub throttle: Option<Box<Throttle>>,
+    /// Of the thread that drives it, where there is more than one.
+    pub home: Option<Arc<Mailbox>>,
     /// The transport.
     pub transport: Transport,
     /// Bytes that came after CONNECT.
@@ -156,9 +167,10 @@ impl Connection {
             pause: None,
             // [MQTT-3.2.0-1], [MQTT-3.2.0-2]: in front of everything, and nowhere else.
             answers: parts.greeting,
-            replays: VecDeque::new(),
+            replays: None,
+            present: None,
             lent: Lent::default(),
-            home: None,
+            home: parts.home,
             transport: parts.transport,
             decode_limits,
             tail: parts.tail,
@@ -174,13 +186,23 @@ impl Connection {
 
     /// One turn. Whether anything moved.
     fn turn(&mut self, cx: &mut Context<'_>, now: Now) -> Result<bool, Close> {
-        let looked_up = Replay::look_up_next(&mut self.replays, &self.broker, now);
+        let looked_up = self.look_up_retained(now);
         self.collect(cx, now)?;
         let wrote = self.write(cx)?;
         self.check_stall(cx, now, wrote)?;
         let backlog = self.unsent.len() - self.sent + self.answers.len();
         let read = backlog <= UNSENT_BYTES_MAX && !self.is_paused(cx, now) && self.read(cx, now)?;
         Ok(wrote || read || looked_up)
+    }
+
+    /// Looks up the next retained messages that are to be sent. Whether it did.
+    fn look_up_retained(&mut self, now: Now) -> bool {
+        let Some(replays) = &mut self.replays else { return false };
+        let looked_up = Replay::look_up_next(replays, &self.broker, now);
+        if replays.is_empty() {
+            self.replays = None;
+        }
+        looked_up
     }
 
     /// Whether the connection is not to be read now: a link's, while local clients cannot keep up, or one that is over
@@ -246,7 +268,7 @@ impl Connection {
             return Err(Close::Slow(SlowReason::QueueFull));
         }
         if let Some(replays) = state.replays.take() {
-            self.replays.extend(*replays);
+            self.replays.get_or_insert_default().extend(*replays);
             // They are looked up in a turn of their own.
             cx.waker().wake_by_ref();
         }
@@ -255,14 +277,11 @@ impl Connection {
             state.session.touch(now);
         }
         if idle {
-            Replay::send_next(
-                &mut self.replays,
-                &self.broker,
-                &mut state.session,
-                now,
-                &mut self.lent.counts().tally,
-            );
-            state.session.take_output(&mut self.unsent, now, &mut self.lent.counts().tally);
+            let tally = &mut self.lent.counts().tally;
+            if let Some(replays) = &mut self.replays {
+                Replay::send_next(replays, &self.broker, &mut state.session, now, tally);
+            }
+            state.session.take_output(&mut self.unsent, now, tally);
         }
         drop(state);
         if let Some(before) = watched {
@@ -318,11 +337,11 @@ impl Connection {
         let Some(timeout) = self.limits.send_timeout else { return Ok(()) };
         let since = match self.stalled_since {
             Some(since) if !wrote => since,
-            _ => *self.stalled_since.insert(now.mono_ms),
+            _ => *self.stalled_since.insert(NonZeroU64::new(now.mono_ms).unwrap_or(NonZeroU64::MIN)),
         };
         let stall = self.stall.get_or_insert_with(|| Box::pin(time::sleep(timeout)));
         while stall.as_mut().poll(cx).is_ready() {
-            let left = timeout.saturating_sub(Duration::from_millis(now.mono_ms.saturating_sub(since)));
+            let left = timeout.saturating_sub(Duration::from_millis(now.mono_ms.saturating_sub(since.get())));
             if left.is_zero() {
                 return Err(Close::Slow(SlowReason::Stalled));
             }
@@ -389,7 +408,7 @@ impl Connection {
 
     /// Handles what came right behind CONNECT: a client need not wait for CONNACK (section 3.1.4), and may have
     /// nothing more to say.
-    fn handle_early(&mut self) -> Result<(), Close> {
+    pub(super) fn handle_early(&mut self) -> Result<(), Close> {
         if self.tail.is_empty() {
             return Ok(());
         }
@@ -431,22 +450,29 @@ impl Connection {
         self.lent.give_back(&self.broker);
     }
 
-    /// Drives the connection to its end, on the thread that has this mailbox if there is more than one.
-    pub async fn run(mut self: Box<Self>, home: Option<Arc<Mailbox>>) {
-        self.home = home;
-        let close = match self.handle_early() {
-            Ok(()) => poll_fn(|cx| self.poll(cx)).await,
-            Err(close) => close,
-        };
-        self.leave(&close);
-        if close.peer_may_listen() {
-            let Self { transport, unsent, .. } = *self;
-            // Boxed, so that a living connection does not carry the memory of its end.
-            Box::pin(linger(transport, unsent)).await;
-        }
+    /// Counts it from now on, until what [`Self::end`] gives is done.
+    pub(super) fn put_on_the_books(&mut self, label: ListenerType, place: Place, settled: Settled) {
+        self.present = Some(Present::new(&self.broker, label, self, place, settled));
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Close> {
+    /// Ends it: what is left to do when the client may still listen. Boxed, so that a living connection does not carry
+    /// the memory of its end.
+    pub(super) fn end(mut self: Box<Self>, close: &Close) -> Option<Farewell> {
+        self.leave(close);
+        if let Some(present) = &mut self.present {
+            present.left = true;
+        }
+        let Self { transport, unsent, present, .. } = *self;
+        close.peer_may_listen().then(|| -> Farewell {
+            Box::pin(async move {
+                linger(transport, unsent).await;
+                drop(present);
+            })
+        })
+    }
+
+    /// Drives the connection until it is to be closed.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Close> {
         let now = clock::now();
         for _ in 0..TURNS_MAX {
             match self.turn(cx, now) {

@@ -29,7 +29,7 @@ pub struct Identity {
     /// Client Identifier.
     pub client_id: Arc<str>,
     /// User Name that was authenticated.
-    pub username: Option<String>,
+    pub username: Option<Arc<str>>,
     /// Remote address.
     pub peer: PeerAddr,
     /// Listener, as `<type>:<name>`.
@@ -37,9 +37,9 @@ pub struct Identity {
     /// Who may connect there.
     pub role: ListenerRole,
     /// Common name of the client certificate.
-    pub common_name: Option<String>,
+    pub common_name: Option<Box<str>>,
     /// Attributes of the client for `{client_attr, …}`.
-    pub attributes: BTreeMap<String, String>,
+    pub attributes: Option<Box<BTreeMap<String, String>>>,
     /// Skips the rules of the file; confinement still holds.
     pub is_superuser: bool,
     /// The linked cluster whose connection this is.
@@ -65,7 +65,7 @@ pub struct Identity {
 #[derive(Debug, Clone, Default)]
 pub struct Proof {
     /// User Name as sent.
-    pub username: Option<String>,
+    pub username: Option<Arc<str>>,
     /// Whether the Password belonged to it.
     pub password_verified: bool,
     /// The client certificate whose key the TLS handshake proved.
@@ -101,6 +101,8 @@ impl Identity {
         self.username == other.username && self.bound_to == other.bound_to
     }
 }
+
+const NO_ATTRIBUTES: &BTreeMap<String, String> = &BTreeMap::new();
 
 /// The zone of every client: zones are not configurable yet.
 pub const ZONE: &str = "default";
@@ -189,7 +191,7 @@ impl Policy {
             cert_common_name: identity.common_name.as_deref(),
             zone: ZONE,
             listener: &identity.listener,
-            client_attrs: &identity.attributes,
+            client_attrs: identity.attributes.as_deref().unwrap_or(NO_ATTRIBUTES),
             is_superuser: identity.is_superuser,
         };
         let verdict = self.rules.authorize(&subject, request, self.no_match);

@@ -2,7 +2,6 @@
 //! views are copies, a page of them at a time; locks are held for one client or one slice. It asks no ACL, because
 //! the operator is whoever holds an API key or the admin socket; `$LINK/` and `$SYS` stay closed all the same.
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -325,7 +324,7 @@ fn operator() -> Identity {
         listener: Arc::from(OPERATOR),
         role: ListenerRole::Client,
         common_name: None,
-        attributes: BTreeMap::new(),
+        attributes: None,
         is_superuser: false,
         bound_to: None,
         version: Version::V5,

@@ -81,6 +81,7 @@ use crate::metrics::Metrics;
 use crate::metrics::ScrapeGauges;
 use crate::metrics::labels::AclAction;
 use crate::mqtt::packet::Version;
+use crate::session::Bounds;
 use crate::session::connect::ServerLimits;
 use crate::session::inbound::InboundLimits;
 use crate::session::message::Expiry;
@@ -114,10 +115,8 @@ pub struct Limits {
     pub exclusive_subscription: bool,
     /// Whether a 3.x client gets nothing back that it published itself.
     pub ignore_loop_deliver: bool,
-    /// Bounds of a session's queue.
-    pub queue: QueueLimits,
-    /// Whether QoS 0 messages wait for a client that is away.
-    pub store_qos0: bool,
+    /// Of a session.
+    pub session: Arc<Bounds>,
     /// Whether a payload is checked against its Payload Format Indicator.
     pub check_payload_format: bool,
     /// How long a connection may take to send its CONNECT.
@@ -138,6 +137,14 @@ impl Limits {
     pub fn new(settings: &Settings) -> Self {
         let mqtt = &settings.mqtt;
         let seconds = |duration: std::time::Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+        let queue = QueueLimits {
+            messages_max: mqtt.max_mqueue_len,
+            bytes_max: QUEUE_BYTES_MAX,
+            wait_ms_max: mqtt
+                .message_expiry_interval
+                .map(|interval| u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)),
+            when_full: mqtt.mqueue_on_full,
+        };
         Self {
             server: ServerLimits {
                 max_packet_size: mqtt.max_packet_size,
@@ -159,15 +166,7 @@ impl Limits {
             shared_strategy: mqtt.shared_subscription_strategy,
             exclusive_subscription: mqtt.exclusive_subscription,
             ignore_loop_deliver: mqtt.ignore_loop_deliver,
-            queue: QueueLimits {
-                messages_max: mqtt.max_mqueue_len,
-                bytes_max: QUEUE_BYTES_MAX,
-                wait_ms_max: mqtt
-                    .message_expiry_interval
-                    .map(|interval| u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)),
-                when_full: mqtt.mqueue_on_full,
-            },
-            store_qos0: mqtt.mqueue_store_qos0,
+            session: Bounds::new(queue, mqtt.mqueue_store_qos0),
             check_payload_format: mqtt.strict_mode,
             idle_timeout: mqtt.idle_timeout,
             send_timeout: mqtt.send_timeout,

@@ -1,5 +1,6 @@
 //! The packets of one burst, other than PUBLISH, which is in `publish.rs`.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -196,7 +197,9 @@ impl<'c, 'a> Turn<'c, 'a> {
         self.answer(text, Label::SubAck, |properties| {
             Packet::SubAck(SubAck { packet_id: subscribe.packet_id, properties, reasons: reasons.clone() })
         })?;
-        self.connection.replays.extend(replays);
+        if !replays.is_empty() {
+            self.connection.replays.get_or_insert_default().extend(replays);
+        }
         Ok(())
     }
 
@@ -245,10 +248,11 @@ impl<'c, 'a> Turn<'c, 'a> {
         }
         let is_older = self.connection.version != Version::V5;
         options.no_local |= is_older && parsed.share.is_none() && self.limits.ignore_loop_deliver;
-        let subscription = Subscription { options, id };
+        let subscription = Subscription { options, id: id.and_then(NonZeroU32::new) };
         let connection = &mut *self.connection;
         let may_want = parsed.share.is_none() && options.retain_handling != RetainHandling::DoNotSend;
-        if may_want && connection.replays.len() + replays.len() >= REPLAYS_MAX {
+        let waiting = connection.replays.as_ref().map_or(0, |waiting| waiting.len());
+        if may_want && waiting + replays.len() >= REPLAYS_MAX {
             return Ok(ReasonCode::QuotaExceeded);
         }
         let Some(is_new) =
@@ -303,7 +307,9 @@ impl<'c, 'a> Turn<'c, 'a> {
             let existed = connection.broker.unsubscribe(&connection.client, connection.epoch, &parsed, plain);
             if existed && parsed.share.is_none() {
                 // [MQTT-3.10.4-2]: no further message is added, retained ones included.
-                connection.replays.retain(|replay| replay.filter() != parsed.filter);
+                if let Some(waiting) = &mut connection.replays {
+                    waiting.retain(|replay| replay.filter() != parsed.filter);
+                }
             }
             let reason = if existed { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted };
             let Connection { broker, publisher, .. } = &*connection;

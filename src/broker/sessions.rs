@@ -1,6 +1,7 @@
 //! The life of sessions in the broker: a connection takes one over or begins one, leaves it, and in the end it
 //! goes with everything it holds.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -152,7 +153,7 @@ impl Broker {
     fn begin(&self, identity: &Arc<Identity>, attachment: Attachment, now: Now) -> Attached {
         let limits = self.limits();
         let key = ClientKey(self.next_key.fetch_add(1, Ordering::Relaxed));
-        let session = Session::new(limits.queue, limits.store_qos0);
+        let session = Session::new(Arc::clone(&limits.session));
         let client = Client::new(key, session, Arc::clone(identity));
         {
             let mut state = client.lock();
@@ -340,7 +341,7 @@ impl Broker {
                 key: client.key,
                 destination: Arc::clone(client),
                 options: subscription.options,
-                id: subscription.id.and_then(std::num::NonZeroU32::new),
+                id: subscription.id,
             };
             (is_new, self.routes.subscribe(parsed.filter, parsed.share, entry).change)
         };
@@ -488,8 +489,8 @@ impl Broker {
     /// Has the sweeper look at this client in time.
     fn schedule(&self, client: &Arc<Client>, state: &mut State, now: Now) {
         let Some(at) = state.session.poll_timeout() else { return };
-        if state.sweep_at.is_none_or(|known| at < known) {
-            state.sweep_at = Some(self.sweeper.insert(at, now, Arc::downgrade(client)));
+        if state.sweep_at.is_none_or(|known| at < known.get()) {
+            state.sweep_at = NonZeroU64::new(self.sweeper.insert(at, now, Arc::downgrade(client)));
         }
     }
 }

@@ -31,47 +31,50 @@ pub struct InboundLimits {
 }
 
 /// Packet Identifiers of QoS 2 messages that were passed on and not yet released: part of the Session State.
+/// Boxed, because most clients never send one.
 #[derive(Debug, Default)]
 pub struct Inbound {
-    awaiting: HashMap<PacketId, u64, RandomState>,
+    awaiting: Option<Box<HashMap<PacketId, u64, RandomState>>>,
 }
 
 impl Inbound {
     /// A QoS 2 PUBLISH arrived: a repetition until its PUBREL (`[MQTT-4.3.3-10]`), afterwards a new message, though it
     /// has the same identifier (`[MQTT-4.3.3-12]`).
     pub fn handle_publish(&mut self, id: PacketId, limits: InboundLimits, now: Now) -> Received {
-        if self.awaiting.contains_key(&id) {
+        let awaiting = self.awaiting.get_or_insert_default();
+        if awaiting.contains_key(&id) {
             return Received::Duplicate;
         }
-        if self.awaiting.len() >= limits.awaiting_max {
-            self.awaiting.retain(|_, since| now.mono_ms.saturating_sub(*since) < limits.awaiting_ms);
-            if self.awaiting.len() >= limits.awaiting_max {
+        if awaiting.len() >= limits.awaiting_max {
+            awaiting.retain(|_, since| now.mono_ms.saturating_sub(*since) < limits.awaiting_ms);
+            if awaiting.len() >= limits.awaiting_max {
                 return Received::Exceeded;
             }
         }
-        self.awaiting.insert(id, now.mono_ms);
+        awaiting.insert(id, now.mono_ms);
         Received::New
     }
 
     /// A QoS 2 message was refused after all: its identifier is free again (`[MQTT-4.3.3-9]`).
     pub fn forget(&mut self, id: PacketId) {
-        self.awaiting.remove(&id);
+        self.take(id);
+    }
+
+    /// Whether it was unreleased.
+    fn take(&mut self, id: PacketId) -> bool {
+        self.awaiting.as_mut().is_some_and(|awaiting| awaiting.remove(&id).is_some())
     }
 
     /// A PUBREL arrived: the Reason Code of its PUBCOMP (`[MQTT-4.3.3-11]`). Nothing here expires: the handshake goes
     /// on after its message did (`[MQTT-4.3.3-13]`).
     pub fn handle_pubrel(&mut self, id: PacketId) -> ReasonCode {
-        if self.awaiting.remove(&id).is_some() {
-            ReasonCode::Success
-        } else {
-            ReasonCode::PacketIdentifierNotFound
-        }
+        if self.take(id) { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound }
     }
 
     /// Unreleased messages.
     #[must_use]
     pub fn awaiting(&self) -> usize {
-        self.awaiting.len()
+        self.awaiting.as_ref().map_or(0, |awaiting| awaiting.len())
     }
 }
 
@@ -79,9 +82,13 @@ impl Inbound {
 pub const ALIAS_BYTES_MAX: usize = 1024 * 1024;
 
 /// Topic Aliases a client has set on its connection; they end with it (`[MQTT-3.3.2-7]`).
+/// Boxed, because most clients set none.
 #[derive(Debug, Default)]
-pub struct Aliases {
-    topics: Vec<Option<Box<str>>>,
+pub struct Aliases(Option<Box<Topics>>);
+
+#[derive(Debug, Default)]
+struct Topics {
+    by_alias: Vec<Option<Box<str>>>,
     bytes: usize,
 }
 
@@ -103,19 +110,20 @@ impl Aliases {
         }
         let index = usize::from(alias.get()) - 1;
         if topic.is_empty() {
-            let known = self.topics.get(index).and_then(Option::as_deref);
+            let known = self.0.as_ref().and_then(|topics| topics.by_alias.get(index)?.as_deref());
             return known.ok_or(ReasonCode::ProtocolError);
         }
-        if self.topics.len() <= index {
-            self.topics.resize(index + 1, None);
+        let Topics { by_alias, bytes } = &mut **self.0.get_or_insert_default();
+        if by_alias.len() <= index {
+            by_alias.resize(index + 1, None);
         }
-        let before = self.topics[index].as_deref().map_or(0, str::len);
-        if self.bytes - before + topic.len() > ALIAS_BYTES_MAX {
+        let before = by_alias[index].as_deref().map_or(0, str::len);
+        if *bytes - before + topic.len() > ALIAS_BYTES_MAX {
             return Err(ReasonCode::QuotaExceeded);
         }
-        if self.topics[index].as_deref() != Some(topic) {
-            self.bytes = self.bytes - before + topic.len();
-            self.topics[index] = Some(topic.into());
+        if by_alias[index].as_deref() != Some(topic) {
+            *bytes = *bytes - before + topic.len();
+            by_alias[index] = Some(topic.into());
         }
         Ok(topic)
     }

@@ -17,9 +17,12 @@ pub mod message;
 pub mod outbound;
 pub mod queue;
 pub mod ring;
+pub mod subscriptions;
 pub mod tally;
 
-use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use crate::mqtt::packet::PacketId;
 use crate::mqtt::packet::SubscriptionOptions;
@@ -35,6 +38,7 @@ use crate::session::outbound::Outbound;
 use crate::session::outbound::Output;
 use crate::session::queue::Owed;
 use crate::session::queue::QueueLimits;
+use crate::session::subscriptions::Subscriptions;
 use crate::session::tally::Tally;
 use crate::time::Now;
 
@@ -44,7 +48,7 @@ pub struct Subscription {
     /// Subscription Options, with the QoS that was granted.
     pub options: SubscriptionOptions,
     /// Subscription Identifier.
-    pub id: Option<u32>,
+    pub id: Option<NonZeroU32>,
 }
 
 /// How a connection begins, for its session.
@@ -86,6 +90,23 @@ struct PendingWill {
     due_mono_ms: u64,
 }
 
+/// What every session keeps to, shared by all of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Of the queue.
+    pub queue: QueueLimits,
+    /// `mqtt.mqueue_store_qos0`: whether QoS 0 messages wait for a client that is away.
+    pub store_qos0: bool,
+}
+
+impl Bounds {
+    /// To be given to sessions.
+    #[must_use]
+    pub fn new(queue: QueueLimits, store_qos0: bool) -> Arc<Self> {
+        Arc::new(Self { queue, store_qos0 })
+    }
+}
+
 /// Session State of one Client Identifier, kept as long as it has a connection (`[MQTT-4.1.0-1]`), and after that
 /// until it expires (`[MQTT-4.1.0-2]`).
 #[derive(Debug)]
@@ -93,27 +114,31 @@ pub struct Session {
     /// Messages on their way in.
     pub inbound: Inbound,
     outbound: Outbound,
-    subscriptions: HashMap<Box<str>, Subscription>,
+    subscriptions: Subscriptions,
     output: Option<Output>,
-    keeping: Keeping,
+    bounds: Arc<Bounds>,
+    /// Whether it was to outlive its connection when that began.
+    persistent: bool,
     expiry_seconds: u32,
-    silence_allowed_ms: Option<u64>,
+    silence_allowed_ms: Option<NonZeroU32>,
     last_heard_mono_ms: u64,
-    will: Option<WillRequest>,
-    pending_will: Option<PendingWill>,
-    over_at_mono_ms: Option<u64>,
+    /// Boxed, as most clients have none.
+    will: Option<Box<WillRequest>>,
+    pending_will: Option<Box<PendingWill>>,
+    over_at_mono_ms: Option<NonZeroU64>,
 }
 
 impl Session {
     /// An empty session.
     #[must_use]
-    pub fn new(limits: QueueLimits, store_qos0: bool) -> Self {
+    pub fn new(bounds: Arc<Bounds>) -> Self {
         Self {
             inbound: Inbound::default(),
             outbound: Outbound::default(),
-            subscriptions: HashMap::new(),
+            subscriptions: Subscriptions::default(),
             output: None,
-            keeping: Keeping { persistent: false, limits, store_qos0 },
+            bounds,
+            persistent: false,
             expiry_seconds: 0,
             silence_allowed_ms: None,
             last_heard_mono_ms: 0,
@@ -127,10 +152,11 @@ impl Session {
     /// (`[MQTT-3.1.2-7]`); one that was only delayed is not published (`[MQTT-3.1.3-9]`).
     pub fn attach(&mut self, attachment: Attachment, now: Now) {
         self.expiry_seconds = attachment.session_expiry_seconds;
-        self.keeping.persistent = attachment.session_expiry_seconds > 0;
-        self.silence_allowed_ms = attachment.silence_allowed_ms;
+        self.persistent = attachment.session_expiry_seconds > 0;
+        let at_most = |ms| u32::try_from(ms).unwrap_or(u32::MAX);
+        self.silence_allowed_ms = attachment.silence_allowed_ms.map(at_most).and_then(NonZeroU32::new);
         self.last_heard_mono_ms = now.mono_ms;
-        self.will = attachment.will;
+        self.will = attachment.will.map(Box::new);
         self.pending_will = None;
         self.over_at_mono_ms = None;
         self.outbound.handle_disconnected();
@@ -144,7 +170,7 @@ impl Session {
         self.outbound.handle_disconnected();
         let over_now = self.expiry_seconds == 0; // [MQTT-4.1.0-2]
         if !over_now && self.expiry_seconds != NEVER_EXPIRES {
-            self.over_at_mono_ms = Some(now.mono_ms + u64::from(self.expiry_seconds) * 1000);
+            self.over_at_mono_ms = NonZeroU64::new(now.mono_ms + u64::from(self.expiry_seconds) * 1000);
         }
         let will = self.will.take().filter(|_| ending == Ending::WithWill);
         let mut due = Due { session_over: over_now, ..Due::default() };
@@ -154,7 +180,7 @@ impl Session {
                 due.will = Some(will.message);
             } else {
                 let due_mono_ms = now.mono_ms + u64::from(will.delay_seconds) * 1000;
-                self.pending_will = Some(PendingWill { message: will.message, due_mono_ms });
+                self.pending_will = Some(Box::new(PendingWill { message: will.message, due_mono_ms }));
             }
         }
         due
@@ -199,7 +225,7 @@ impl Session {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
         let will = self.pending_will.as_ref().map(|will| will.due_mono_ms);
-        [self.silence_over_at(), will, self.over_at_mono_ms].into_iter().flatten().min()
+        [self.silence_over_at(), will, self.over_at_mono_ms.map(NonZeroU64::get)].into_iter().flatten().min()
     }
 
     /// Time has passed.
@@ -209,7 +235,7 @@ impl Session {
         if self.is_connected() {
             return due;
         }
-        due.session_over = past(self.over_at_mono_ms);
+        due.session_over = past(self.over_at_mono_ms.map(NonZeroU64::get));
         if due.session_over || past(self.pending_will.as_ref().map(|will| will.due_mono_ms)) {
             due.will = self.pending_will.take().map(|will| will.message);
         }
@@ -218,7 +244,7 @@ impl Session {
 
     fn silence_over_at(&self) -> Option<u64> {
         let allowed = self.silence_allowed_ms.filter(|_| self.is_connected())?;
-        Some(self.last_heard_mono_ms + allowed)
+        Some(self.last_heard_mono_ms + u64::from(allowed.get()))
     }
 
     /// What other members of Shared Subscriptions may be given now that this session ends.
@@ -248,19 +274,19 @@ impl Session {
         if max.is_some_and(|max| self.subscriptions.len() >= max) {
             return None;
         }
-        self.subscriptions.insert(filter.into(), subscription);
+        self.subscriptions.add(filter, subscription);
         Some(true)
     }
 
     /// Removes the subscription of exactly this filter, character by character (`[MQTT-3.10.4-1]`). Whether there was
     /// one. What is in flight or waiting stays (`[MQTT-3.10.4-3]`).
     pub fn unsubscribe(&mut self, filter: &str) -> bool {
-        self.subscriptions.remove(filter).is_some()
+        self.subscriptions.remove(filter)
     }
 
     /// Filters as the client wrote them, with their subscriptions.
     pub fn subscriptions(&self) -> impl Iterator<Item = (&str, &Subscription)> {
-        self.subscriptions.iter().map(|(filter, subscription)| (&**filter, subscription))
+        self.subscriptions.iter()
     }
 
     /// Delivers messages. Whether the driver has something to do: bytes to send, or [`Session::overran`].
@@ -271,7 +297,14 @@ impl Session {
         now: Now,
         tally: &mut Tally,
     ) -> bool {
-        self.outbound.deliver_run(run, grant, self.output.as_mut(), self.keeping, now, tally);
+        self.outbound.deliver_run(
+            run,
+            grant,
+            self.output.as_mut(),
+            keeping(&self.bounds, self.persistent),
+            now,
+            tally,
+        );
         self.has_output() || self.overran()
     }
 
@@ -279,7 +312,7 @@ impl Session {
     /// otherwise. For retained messages, which wait where they are rather than in the queue.
     pub fn offer(&mut self, owed: Owed, now: Now, tally: &mut Tally) -> Option<Owed> {
         let Some(output) = self.output.as_mut() else { return Some(owed) };
-        self.outbound.offer(owed, output, self.keeping, now, tally)
+        self.outbound.offer(owed, output, keeping(&self.bounds, self.persistent), now, tally)
     }
 
     /// PUBACK from the client. Whether it was awaited.
@@ -300,7 +333,7 @@ impl Session {
     /// Moves what waits into the output, then moves the output behind `bytes`: by a swap when that is empty.
     pub fn take_output(&mut self, bytes: &mut Vec<u8>, now: Now, tally: &mut Tally) {
         let Some(output) = self.output.as_mut() else { return };
-        self.outbound.fill(output, self.keeping, now, tally);
+        self.outbound.fill(output, keeping(&self.bounds, self.persistent), now, tally);
         if bytes.is_empty() {
             std::mem::swap(&mut output.bytes, bytes);
         } else {
@@ -340,6 +373,10 @@ impl Session {
     pub fn in_flight(&self) -> usize {
         self.outbound.in_flight()
     }
+}
+
+fn keeping(bounds: &Bounds, persistent: bool) -> Keeping {
+    Keeping { persistent, limits: bounds.queue, store_qos0: bounds.store_qos0 }
 }
 
 #[cfg(test)]

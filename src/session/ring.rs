@@ -16,8 +16,8 @@ const IDS: usize = u16::MAX as usize;
 pub struct Ring<T> {
     slots: VecDeque<Option<T>>,
     /// Identifier of `slots[0]`, or of the next slot when there is none; minus one, so that it starts at 0.
-    base: usize,
-    used: usize,
+    base: u16,
+    used: u16,
 }
 
 impl<T> Default for Ring<T> {
@@ -30,7 +30,7 @@ impl<T> Ring<T> {
     /// How many identifiers are in use.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.used
+        usize::from(self.used)
     }
 
     /// Whether no identifier is in use.
@@ -71,7 +71,7 @@ impl<T> Ring<T> {
         self.used -= 1;
         while let Some(None) = self.slots.front() {
             self.slots.pop_front();
-            self.base = (self.base + 1) % IDS;
+            self.base = self.base_after(1);
         }
         Some(value)
     }
@@ -97,18 +97,26 @@ impl<T> Ring<T> {
 
     /// Ends every delivery, oldest first; identifiers go on from where they were.
     pub fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
-        self.base = (self.base + self.slots.len()) % IDS;
+        self.base = self.base_after(self.slots.len());
         self.used = 0;
         self.slots.drain(..).flatten()
     }
 
+    /// The base of a ring without its first `slots`.
+    fn base_after(&self, slots: usize) -> u16 {
+        let mut base = usize::from(self.base) + slots;
+        if base >= IDS {
+            base -= IDS;
+        }
+        base as u16
+    }
+
     fn id_at(&self, slot: usize) -> PacketId {
-        let id = (self.base + slot) % IDS + 1;
-        u16::try_from(id).ok().and_then(NonZeroU16::new).expect("1 to 65,535 by construction")
+        NonZeroU16::new(self.base_after(slot) + 1).expect("1 to 65,535 by construction")
     }
 
     fn index_of(&self, id: PacketId) -> usize {
-        (usize::from(id.get()) - 1 + IDS - self.base) % IDS
+        (usize::from(id.get()) - 1 + IDS - usize::from(self.base)) % IDS
     }
 }
 

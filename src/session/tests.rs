@@ -93,7 +93,7 @@ struct World {
 impl World {
     fn new(limits: QueueLimits, store_qos0: bool) -> Self {
         Self {
-            session: Session::new(limits, store_qos0),
+            session: Session::new(Bounds::new(limits, store_qos0)),
             tally: Tally::default(),
             now: Now::default(),
             next_serial: 0,
@@ -443,8 +443,11 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let mut bench =
-            Self { session: Session::new(LIMITS, true), tally: Tally::default(), now: Now::default() };
+        let mut bench = Self {
+            session: Session::new(Bounds::new(LIMITS, true)),
+            tally: Tally::default(),
+            now: Now::default(),
+        };
         bench.attach(10, u32::MAX);
         bench
     }
@@ -572,7 +575,7 @@ fn will(delay_seconds: u32) -> WillRequest {
 
 /// A session with this expiry whose connection has a Will with this delay.
 fn mortal(expiry: u32, delay: u32, silence_allowed_ms: Option<u64>) -> Session {
-    let mut session = Session::new(LIMITS, true);
+    let mut session = Session::new(Bounds::new(LIMITS, true));
     let mut begins = attachment(output(Version::V5, 1, u32::MAX));
     begins.session_expiry_seconds = expiry;
     begins.silence_allowed_ms = silence_allowed_ms;
@@ -658,11 +661,11 @@ fn an_expiry_may_be_shortened_at_the_end_but_not_begun() {
 
 #[test]
 fn subscriptions_are_counted_by_filter() {
-    let mut session = Session::new(LIMITS, true);
+    let mut session = Session::new(Bounds::new(LIMITS, true));
     let subscription = Subscription { options: SubscriptionOptions::default(), id: None };
     assert_eq!(session.subscribe("a", subscription, Some(1)), Some(true));
     assert_eq!(session.subscribe("b", subscription, Some(1)), None);
-    let other = Subscription { id: Some(7), ..subscription };
+    let other = Subscription { id: NonZeroU32::new(7), ..subscription };
     assert_eq!(session.subscribe("a", other, Some(1)), Some(false));
     assert_eq!(session.subscriptions().collect::<Vec<_>>(), [("a", &other)]);
     assert!(session.unsubscribe("a") && !session.unsubscribe("a"));
@@ -686,7 +689,7 @@ fn an_offer_goes_out_now_or_comes_back() {
 #[test]
 fn a_run_is_delivered_alike_to_every_version() {
     for version in VERSIONS {
-        let mut session = Session::new(LIMITS, true);
+        let mut session = Session::new(Bounds::new(LIMITS, true));
         session.attach(attachment(output(version, 10, u32::MAX)), Now::default());
         let mut tally = Tally::default();
         let run: Vec<_> = QOS.iter().map(|qos| publication(b"x", *qos)).collect();

@@ -266,7 +266,7 @@ fn client(state: &HttpState, view: &ClientView) -> Value {
     json!({
         "node": state.node,
         "clientid": &*identity.client_id,
-        "username": identity.username,
+        "username": identity.username.as_deref(),
         "ip_address": address(identity),
         "port": identity.peer.socket().map(|peer| peer.port()),
         "listener": &*identity.listener,

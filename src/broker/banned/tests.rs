@@ -19,12 +19,12 @@ fn subject<'a>(client_id: &'a str, username: Option<&'a str>, host: &str) -> Sub
 fn identity(client_id: &str, username: Option<&str>, peer: &str) -> Identity {
     Identity {
         client_id: client_id.into(),
-        username: username.map(str::to_owned),
+        username: username.map(Arc::from),
         peer: PeerAddr::Ip(peer.parse().unwrap()),
         listener: Arc::from("tcp:default"),
         role: ListenerRole::Client,
         common_name: None,
-        attributes: BTreeMap::new(),
+        attributes: None,
         is_superuser: false,
         bound_to: None,
         version: Version::V5,

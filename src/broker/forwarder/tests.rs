@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
@@ -32,12 +31,12 @@ use crate::session::message::Expiry;
 fn identity() -> Identity {
     Identity {
         client_id: "publisher".into(),
-        username: Some("user".to_owned()),
+        username: Some("user".into()),
         peer: PeerAddr::Ip("192.0.2.1:4321".parse().unwrap()),
         listener: "tcp:default".into(),
         role: ListenerRole::Client,
         common_name: None,
-        attributes: BTreeMap::new(),
+        attributes: None,
         is_superuser: false,
         bound_to: None,
         version: Version::V311,
