@@ -3,8 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use crate::mqtt::packet::QoS;
 use crate::time::Now;
 
@@ -56,14 +54,16 @@ pub struct Publication<'a> {
 
 /// Bits of the first byte of a [`Message`], beside the QoS.
 const RETAIN: u8 = 1 << 2;
-const HAS_PROPERTIES: u8 = 1 << 3;
-const HAS_EXPIRY: u8 = 1 << 4;
+const HAS_EXPIRY: u8 = 1 << 3;
+/// Flags and two lengths stand in front of every message, an [`Expiry`] of those that have one.
+const HEAD_BYTES: usize = 7;
+const EXPIRY_BYTES: usize = 12;
 /// Messages up to this many bytes are put together on the stack, so that keeping one is one allocation.
-const STACK_BYTES: usize = 2 * 1024;
+const STACK_BYTES: usize = 256;
 
 /// An Application Message that outlives its burst: queued, in flight for a persistent session, retained, a
-/// Will. One counted block of memory, however many sessions owe it: what the message is, in 3 to 19 bytes, then topic,
-/// properties and payload.
+/// Will. One counted block of memory, however many sessions owe it: what the message is, then topic, properties and
+/// payload.
 #[derive(Clone)]
 pub struct Message(Arc<[u8]>);
 
@@ -82,14 +82,27 @@ impl Message {
     /// Copies the view into one block.
     #[must_use]
     pub fn keep(publication: &Publication<'_>) -> Self {
-        let mut block: SmallVec<[u8; STACK_BYTES]> = SmallVec::new();
-        let content = publication.topic.len() + publication.properties.len() + publication.payload.len();
-        block.reserve_exact(HEAD_BYTES_MAX + content);
-        put_head(publication, &mut block);
-        block.extend_from_slice(publication.topic.as_bytes());
-        block.extend_from_slice(publication.properties);
-        block.extend_from_slice(publication.payload);
-        Self(Arc::from(&block[..]))
+        let expiry_len = if publication.expiry.is_some() { EXPIRY_BYTES } else { 0 };
+        let (topic, properties, payload) =
+            (publication.topic.as_bytes(), publication.properties, publication.payload);
+        let len = HEAD_BYTES + expiry_len + topic.len() + properties.len() + payload.len();
+        let mut short = [0; STACK_BYTES];
+        let mut long = Vec::new();
+        let block = match short.get_mut(..len) {
+            Some(block) => block,
+            None => {
+                long.resize(len, 0);
+                &mut long[..]
+            }
+        };
+        let (head, rest) = block.split_at_mut(HEAD_BYTES + expiry_len);
+        put_head(publication, head);
+        let (to, rest) = rest.split_at_mut(topic.len());
+        to.copy_from_slice(topic);
+        let (to, rest) = rest.split_at_mut(properties.len());
+        to.copy_from_slice(properties);
+        rest.copy_from_slice(payload);
+        Self(Arc::from(&*block))
     }
 
     /// The message as a view.
@@ -145,17 +158,28 @@ impl Message {
     }
 
     fn head(&self) -> Head {
-        let flags = self.0[0];
-        let mut rest = &self.0[1..];
-        let topic_len = usize::from(u16::from_le_bytes(take(&mut rest)));
-        let properties_len =
-            if flags & HAS_PROPERTIES == 0 { 0 } else { u32::from_le_bytes(take(&mut rest)) as usize };
-        let expiry = (flags & HAS_EXPIRY != 0).then(|| Expiry {
-            interval_seconds: u32::from_le_bytes(take(&mut rest)),
-            received_mono_ms: u64::from_le_bytes(take(&mut rest)),
-        });
-        let len = self.0.len() - rest.len();
-        Head { qos: qos(flags), retain: flags & RETAIN != 0, expiry, topic_len, properties_len, len }
+        let Some((&[flags, t0, t1, p0, p1, p2, p3], rest)) = self.0.split_first_chunk() else {
+            unreachable!("every message has a head")
+        };
+        let mut head = Head {
+            qos: qos(flags),
+            retain: flags & RETAIN != 0,
+            expiry: None,
+            topic_len: usize::from(u16::from_le_bytes([t0, t1])),
+            properties_len: u32::from_le_bytes([p0, p1, p2, p3]) as usize,
+            len: HEAD_BYTES,
+        };
+        if flags & HAS_EXPIRY != 0
+            && let Some((interval_seconds, rest)) = rest.split_first_chunk()
+            && let Some(received_mono_ms) = rest.first_chunk()
+        {
+            head.expiry = Some(Expiry {
+                interval_seconds: u32::from_le_bytes(*interval_seconds),
+                received_mono_ms: u64::from_le_bytes(*received_mono_ms),
+            });
+            head.len += EXPIRY_BYTES;
+        }
+        head
     }
 }
 
@@ -166,25 +190,19 @@ impl fmt::Debug for Message {
     }
 }
 
-const HEAD_BYTES_MAX: usize = 19;
-
-fn put_head(publication: &Publication<'_>, block: &mut SmallVec<[u8; STACK_BYTES]>) {
-    let properties_len = publication.properties.len();
+/// Fills `head`, which has room for an Expiry if the message has one.
+fn put_head(publication: &Publication<'_>, head: &mut [u8]) {
     let bit = |on: bool, bit: u8| if on { bit } else { 0 };
-    let flags = publication.qos as u8
+    head[0] = publication.qos as u8
         | bit(publication.retain, RETAIN)
-        | bit(properties_len > 0, HAS_PROPERTIES)
         | bit(publication.expiry.is_some(), HAS_EXPIRY);
     let topic_len = u16::try_from(publication.topic.len()).expect("a topic is at most 65,535 bytes");
-    block.push(flags);
-    block.extend_from_slice(&topic_len.to_le_bytes());
-    if properties_len > 0 {
-        let properties_len = u32::try_from(properties_len).expect("properties fit a packet");
-        block.extend_from_slice(&properties_len.to_le_bytes());
-    }
+    let properties_len = u32::try_from(publication.properties.len()).expect("properties fit a packet");
+    head[1..3].copy_from_slice(&topic_len.to_le_bytes());
+    head[3..HEAD_BYTES].copy_from_slice(&properties_len.to_le_bytes());
     if let Some(expiry) = publication.expiry {
-        block.extend_from_slice(&expiry.interval_seconds.to_le_bytes());
-        block.extend_from_slice(&expiry.received_mono_ms.to_le_bytes());
+        head[HEAD_BYTES..HEAD_BYTES + 4].copy_from_slice(&expiry.interval_seconds.to_le_bytes());
+        head[HEAD_BYTES + 4..].copy_from_slice(&expiry.received_mono_ms.to_le_bytes());
     }
 }
 
@@ -194,12 +212,6 @@ fn qos(flags: u8) -> QoS {
         1 => QoS::AtLeastOnce,
         _ => QoS::ExactlyOnce,
     }
-}
-
-fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
-    let (first, others) = rest.split_first_chunk().expect("the head is as long as its flags say");
-    *rest = others;
-    *first
 }
 
 #[cfg(test)]

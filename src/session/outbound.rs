@@ -352,14 +352,14 @@ impl Outbound {
         }
         tally.sent(owed.qos);
         if owed.qos == QoS::AtMostOnce {
-            let alias = output.alias_for(owed.message.view().topic, length);
+            let alias = alias_for_owed(&owed, length, output);
             append_owed(&owed, None, false, alias, output, now);
             return;
         }
         let keep = keeping.persistent || may_pass_on(owed.qos, owed.shared.is_some());
         let kept = keep.then(|| owed.clone());
         if let Some(id) = self.take_id(owed.qos, kept) {
-            let alias = output.alias_for(owed.message.view().topic, length);
+            let alias = alias_for_owed(&owed, length, output);
             append_owed(&owed, Some(id), false, alias, output, now);
         }
     }
@@ -532,6 +532,12 @@ fn append(
 
 fn owed_len(owed: &Owed, version: Version, now: Now) -> usize {
     frames::single_len(&owed.message.view(), version, owed.qos, owed.subscription_ids(), now)
+}
+
+fn alias_for_owed(owed: &Owed, length: usize, output: &mut Output) -> Option<Alias> {
+    // Most clients allow none, and then the topic need not be looked at.
+    output.aliases.as_ref()?;
+    output.alias_for(owed.message.view().topic, length)
 }
 
 fn append_owed(

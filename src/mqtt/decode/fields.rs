@@ -52,6 +52,7 @@ pub(super) fn reason(reader: &mut Reader<'_>, kind: PacketType) -> Result<Reason
 }
 
 /// A Topic Name: UTF-8 without NUL and wildcards, not empty (section 4.7).
+#[inline]
 pub(super) fn topic_name(bytes: &[u8]) -> Result<&str, DecodeError> {
     if bytes.is_empty() {
         return Err(invalid_name("[MQTT-4.7.3-1]", "a Topic Name is empty"));
