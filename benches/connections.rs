@@ -63,7 +63,7 @@ fn main() {
     println!(
         "| connections | held | broker KiB before | after | bytes each | CPU us each | s |\n|---|---|---|---|---|---|---|"
     );
-    let tcp_counts = asked("tcp").map_or(TCP_COUNTS.to_vec(), |count| vec![count]);
+    let tcp_counts = asked("tcp").map_or_else(|| TCP_COUNTS.to_vec(), |count| vec![count]);
     let tcp_counts = tcp_counts.into_iter().map(|count| ("tcp", count));
     for (kind, wanted) in tcp_counts.chain([("tls", asked("tls").unwrap_or(TLS_COUNT))]) {
         let count = wanted.min(descriptors().saturating_sub(SPARE));

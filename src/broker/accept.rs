@@ -3,11 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -28,7 +24,6 @@ use crate::broker::admission::Why;
 use crate::broker::authenticate::Line;
 use crate::broker::banned::Subject;
 use crate::broker::connection::Connection;
-use crate::broker::connection::Farewell;
 use crate::broker::connection::Parts;
 use crate::broker::enhanced;
 use crate::broker::enhanced::Desk;
@@ -40,6 +35,7 @@ use crate::broker::linger::linger;
 use crate::broker::link_ingress::LinkIngress;
 use crate::broker::reasons;
 use crate::broker::reasons::ReasonStrings;
+use crate::broker::serving::Serving;
 use crate::broker::sessions::Attached;
 use crate::broker::threads::Mailbox;
 use crate::broker::throttle::Throttle;
@@ -143,49 +139,7 @@ pub fn serve(
     home: Option<Arc<Mailbox>>,
 ) -> impl Future<Output = ()> + Send {
     // Boxed, so that the memory of the handshakes goes with them.
-    Serving::Becoming(Box::pin(become_client(broker, endpoint, accepted, home)))
-}
-
-/// A connection from when it was accepted to when it is closed. Written by hand, because what is lasting is a pointer,
-/// and a task of that size takes a third of the memory.
-enum Serving<F> {
-    Becoming(Pin<Box<F>>),
-    Client(Box<Connection>),
-    Leaving(Farewell),
-    Gone,
-}
-
-impl<F: Future<Output = Option<Box<Connection>>>> Future for Serving<F> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let close = match &mut *self {
-                Self::Becoming(becoming) => {
-                    let Some(mut connection) = ready!(becoming.as_mut().poll(cx)) else { break };
-                    let early = connection.handle_early();
-                    self.set(Self::Client(connection));
-                    match early {
-                        Ok(()) => continue,
-                        Err(close) => close,
-                    }
-                }
-                Self::Client(connection) => ready!(connection.poll(cx)),
-                Self::Leaving(farewell) => {
-                    ready!(farewell.as_mut().poll(cx));
-                    break;
-                }
-                Self::Gone => break,
-            };
-            if let Self::Client(connection) = std::mem::replace(&mut *self, Self::Gone)
-                && let Some(farewell) = connection.end(&close)
-            {
-                self.set(Self::Leaving(farewell));
-            }
-        }
-        self.set(Self::Gone);
-        Poll::Ready(())
-    }
+    Serving::new(Box::pin(become_client(broker, endpoint, accepted, home)))
 }
 
 /// The handshakes up to CONNACK, or the refusal, unless others need the room.
@@ -541,6 +495,7 @@ fn log_foreign_session(identity: &Identity) {
 }
 
 /// `link_id` is ours to set and nobody else's (`authn-tls.md` section 2).
+#[expect(clippy::box_collection, reason = "a pointer where there is none")]
 fn attributes(bound_to: Option<&str>) -> Option<Box<BTreeMap<String, String>>> {
     Some(Box::new(BTreeMap::from([("link_id".to_owned(), bound_to?.to_owned())])))
 }

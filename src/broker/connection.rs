@@ -87,6 +87,7 @@ pub struct Connection {
     /// Answers to the client's own packets, put in front of what its session has to send.
     pub(super) answers: Vec<u8>,
     /// Only while there are any.
+    #[expect(clippy::box_collection, reason = "a pointer where there is none")]
     pub(super) replays: Option<Box<VecDeque<Replay>>>,
     present: Option<Present>,
     /// Empty between turns.

@@ -37,6 +37,7 @@ pub mod replay;
 pub mod retained;
 pub mod routes;
 pub mod server;
+mod serving;
 pub mod sessions;
 pub mod shared;
 pub mod steer;

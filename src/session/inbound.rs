@@ -34,6 +34,7 @@ pub struct InboundLimits {
 /// Boxed, because most clients never send one.
 #[derive(Debug, Default)]
 pub struct Inbound {
+    #[expect(clippy::box_collection, reason = "a pointer where there is none")]
     awaiting: Option<Box<HashMap<PacketId, u64, RandomState>>>,
 }
 

@@ -13,6 +13,7 @@ const FEW: usize = 8;
 #[derive(Debug)]
 enum Held {
     Few(Vec<(Box<str>, Subscription)>),
+    #[expect(clippy::box_collection, reason = "the map would make every session larger")]
     Many(Box<HashMap<Box<str>, Subscription, RandomState>>),
 }
 
