@@ -291,6 +291,7 @@ impl<'a> Turn<'_, 'a> {
         }
     }
 
+    #[inline]
     fn expiry(&self, publish: &Publish<'_>) -> Option<Expiry> {
         if publish.properties.is_empty() {
             return None;
