@@ -15,6 +15,7 @@ use std::task::Waker;
 use parking_lot::Mutex;
 use parking_lot::MutexGuard;
 
+use crate::broker::close::Close;
 use crate::broker::identity::Identity;
 use crate::broker::replay::Replay;
 use crate::broker::shared::ClientKey;
@@ -111,6 +112,18 @@ impl Client {
     /// Locks the state. Hold it for one pure call.
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
+    }
+
+    /// The same for the connection of this epoch, if the session is still its own.
+    ///
+    /// # Errors
+    /// Why that connection has to close.
+    pub fn own(&self, epoch: u64) -> Result<MutexGuard<'_, State>, Close> {
+        let state = self.lock();
+        if state.epoch != epoch || state.over {
+            return Err(Close::Server(state.kicked.unwrap_or(ReasonCode::SessionTakenOver)));
+        }
+        Ok(state)
     }
 
     /// Notes whether a connection is attached.

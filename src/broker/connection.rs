@@ -293,11 +293,7 @@ impl Connection {
 
     /// Locks the session, if it is still this connection's.
     pub(super) fn own(&self) -> Result<MutexGuard<'_, State>, Close> {
-        let state = self.client.lock();
-        if state.epoch != self.epoch || state.over {
-            return Err(Close::Server(state.kicked.unwrap_or(ReasonCode::SessionTakenOver)));
-        }
-        Ok(state)
+        self.client.own(self.epoch)
     }
 
     fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, Close> {
@@ -477,6 +473,8 @@ impl Connection {
         let now = clock::now();
         for _ in 0..TURNS_MAX {
             match self.turn(cx, now) {
+                // Who gets its messages has much to send already: it is let have its turn.
+                Ok(true) if self.lent.counts().tally.crowded => break,
                 Ok(true) => {}
                 Ok(false) => {
                     self.report();

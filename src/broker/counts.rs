@@ -38,17 +38,32 @@ impl Counts {
         self.touched |= 1 << packet as u32;
     }
 
+    /// PUBLISH packets came, by QoS.
+    pub fn received_publishes(&mut self, by_qos: [u64; 3]) {
+        for (count, more) in self.messages_received.iter_mut().zip(by_qos) {
+            *count += more;
+        }
+        self.packets_received[PacketType::Publish as usize] += by_qos.iter().sum::<u64>();
+        self.touched |= 1 << PacketType::Publish as u32;
+    }
+
     /// A Control Packet was put into the output.
     pub fn sent(&mut self, packet: PacketType) {
-        self.packets_sent[packet as usize] += 1;
+        self.sent_many(packet, 1);
+    }
+
+    /// Several of one type were.
+    pub fn sent_many(&mut self, packet: PacketType, count: u64) {
+        self.packets_sent[packet as usize] += count;
         self.touched |= 1 << packet as u32;
     }
 
     /// Adds everything to the metrics and starts again at zero.
     pub fn report(&mut self, metrics: &Metrics) {
         let broker = &metrics.broker;
-        // It was meant for this turn.
+        // They were meant for this turn.
         self.tally.pressed = false;
+        self.tally.crowded = false;
         take(&mut self.bytes_received, |count| broker.bytes_received.add(count));
         take(&mut self.bytes_sent, |count| broker.bytes_sent.add(count));
         take(&mut self.no_subscribers, |count| {

@@ -120,6 +120,7 @@ impl Broker {
     ) -> Reached {
         let publisher = source.key();
         let mut matched = false;
+        run.set_sole(targets.clients.len() == 1);
         for target in &targets.clients {
             let Some(grant) = target.grant_for(publisher) else { continue };
             matched = true;

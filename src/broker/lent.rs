@@ -5,7 +5,9 @@ use std::cell::Cell;
 
 use crate::broker::Broker;
 use crate::broker::counts::Counts;
+use crate::broker::gathering::Answer;
 use crate::session::frames::RunFrames;
+use crate::session::message::Publication;
 
 /// What is lent.
 #[derive(Debug, Default)]
@@ -14,6 +16,30 @@ pub struct Scratch {
     pub counts: Counts,
     /// Space for the frames of a run.
     pub frames: RunFrames,
+    /// Space for the messages of a run.
+    pub memory: Memory,
+}
+
+/// Space for the messages of a run, empty between turns.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// The messages.
+    pub publications: Vec<Publication<'static>>,
+    /// How they are acknowledged.
+    pub answers: Vec<Answer>,
+    /// Copies of what does not stand in the burst as it is passed on.
+    pub copies: Vec<u8>,
+}
+
+/// What [`Memory::copies`] has room for, once a connection of the thread needed any.
+pub const COPIES_BYTES: usize = 16 * 1024;
+
+/// Empties a vector of what borrows, so that its memory can be kept for what borrows from elsewhere.
+#[must_use]
+pub fn emptied(mut publications: Vec<Publication<'_>>) -> Vec<Publication<'static>> {
+    publications.clear();
+    // The standard library collects into the memory it takes from.
+    publications.into_iter().filter_map(|_| None).collect()
 }
 
 thread_local! {

@@ -190,13 +190,14 @@ impl<'a> Turn<'_, 'a> {
             MessageDecision::Deliver(message) => {
                 let publication = publication(message, properties, self.now);
                 let connection = &mut *self.connection;
-                let targets = cache.entry(publication.topic, 0, &connection.broker.routes).targets();
+                let routes = &connection.broker.routes;
+                let targets = cache.with(publication.topic, 0, routes, |entry| Arc::clone(entry.targets()));
                 let one = [publication];
                 let mut run = Run::new(&one, frames, self.now);
                 let tally = &mut connection.lent.counts().tally;
                 let reached = connection.broker.deliver(
                     &mut run,
-                    targets,
+                    &targets,
                     Source::Link(cluster),
                     self.now,
                     tally,

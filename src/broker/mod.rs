@@ -18,6 +18,7 @@ pub mod enhanced;
 pub mod filters;
 pub mod flapping;
 pub mod forwarder;
+pub mod gathering;
 pub mod identity;
 pub mod inspect;
 pub mod lent;

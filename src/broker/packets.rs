@@ -1,6 +1,7 @@
 //! The packets of one burst, other than PUBLISH, which is in `publish.rs`.
 
 use std::num::NonZeroU32;
+use std::ops::Range;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -10,8 +11,10 @@ use crate::broker::Limits;
 use crate::broker::close::Close;
 use crate::broker::connection::Connection;
 use crate::broker::filters::AskedFilter;
+use crate::broker::gathering::Gathering;
 use crate::broker::identity::Policy;
-use crate::broker::publish::Gathering;
+use crate::broker::lent;
+use crate::broker::lent::Memory;
 use crate::broker::reasons;
 use crate::broker::replay::REPLAYS_MAX;
 use crate::broker::replay::Replay;
@@ -20,6 +23,7 @@ use crate::metrics::labels::PacketType as Label;
 use crate::mqtt::decode;
 use crate::mqtt::decode::DecodeLimits;
 use crate::mqtt::decode::Decoded;
+use crate::mqtt::decode::PLAIN_ACK_BYTES;
 use crate::mqtt::encode;
 use crate::mqtt::packet::Ack;
 use crate::mqtt::packet::Disconnect;
@@ -41,6 +45,9 @@ use crate::session::Ending;
 use crate::session::Subscription;
 use crate::time::Now;
 
+/// Acknowledgements that are handled under one lock.
+const ACKS_AT_ONCE: usize = 256;
+
 /// Handling one burst of one connection.
 pub struct Turn<'c, 'a> {
     pub(super) connection: &'c mut Connection,
@@ -49,6 +56,15 @@ pub struct Turn<'c, 'a> {
     pub(super) limits: Arc<Limits>,
     /// The broker takes no new messages from applications.
     pub(super) overloaded: bool,
+    pub(super) burst: &'a [u8],
+    /// Where in the burst the packet stands that is handled.
+    pub(super) at: Range<usize>,
+    /// Room for copies of what the burst does not have as it is passed on.
+    pub(super) copies: &'a mut [u8],
+    /// There was none, or too little.
+    pub(super) needs_copies: bool,
+    /// PUBLISH packets, by QoS.
+    pub(super) received: [u64; 3],
     pub(super) gathering: Gathering<'a>,
 }
 
@@ -67,39 +83,135 @@ impl<'c, 'a> Turn<'c, 'a> {
         let (policy, limits) = (Arc::clone(&connection.policy), Arc::clone(&connection.limits));
         let overloaded =
             connection.broker.load.is_critical() && connection.publisher.identity.bound_to.is_none();
-        Self { connection, now, policy, limits, overloaded, gathering: Gathering::default() }
+        Self {
+            connection,
+            now,
+            policy,
+            limits,
+            overloaded,
+            burst: &[],
+            at: 0..0,
+            copies: &mut [],
+            needs_copies: false,
+            received: [0; 3],
+            gathering: Gathering::default(),
+        }
     }
 
     /// Handles every complete packet, up to a PUBLISH that is over the client's rate; gives the bytes they took. What was received before a fault is still
     /// delivered and acknowledged.
-    pub fn handle(mut self, burst: &'a [u8], limits: &DecodeLimits) -> Result<usize, Close> {
+    pub fn handle(self, burst: &[u8], limits: &DecodeLimits) -> Result<usize, Close> {
+        let Self { connection, now, policy, limits: announced, overloaded, .. } = self;
+        let Memory { publications, answers, mut copies } =
+            std::mem::take(&mut connection.lent.scratch().memory);
+        let mut turn = Turn {
+            connection: &mut *connection,
+            now,
+            policy,
+            limits: announced,
+            overloaded,
+            burst,
+            at: 0..0,
+            copies: &mut copies,
+            needs_copies: false,
+            received: [0; 3],
+            gathering: Gathering::new(publications, answers),
+        };
+        let result = turn.packets(limits);
+        turn.flush();
+        let result = result.and_then(|used| turn.check_unsaid().map(|()| used));
+        let Turn { received, needs_copies, gathering, .. } = turn;
+        let (publications, answers) = gathering.into_parts();
+        let publications = lent::emptied(publications);
+        let scratch = connection.lent.scratch();
+        scratch.counts.received_publishes(received);
+        if needs_copies && copies.is_empty() {
+            copies = vec![0; lent::COPIES_BYTES];
+        }
+        scratch.memory = Memory { publications, answers, copies };
+        result
+    }
+
+    fn packets(&mut self, limits: &DecodeLimits) -> Result<usize, Close> {
         let mut used = 0;
-        let result = loop {
-            match decode::decode(&burst[used..], limits) {
+        loop {
+            let rest = &self.burst[used..];
+            if let Some((publish, len)) = decode::decode_publish(rest, limits, self.gathering.topic()) {
+                if !self.connection.admits(publish.topic, self.now) {
+                    return Ok(used);
+                }
+                self.at = used..used + len;
+                used += len;
+                self.publish(publish)?;
+                self.check_unsaid()?;
+                continue;
+            }
+            if decode::plain_ack(rest).is_some() {
+                used += self.plain_acks(rest)?;
+                continue;
+            }
+            match decode::decode(rest, limits) {
                 Ok(Decoded::Packet { packet, len }) => {
-                    if let Packet::Publish(publish) = &packet
-                        && !self.connection.admits(publish.topic, self.now)
-                    {
-                        break Ok(used);
-                    }
+                    self.at = used..used + len;
                     used += len;
                     // [MQTT-3.14.4-1]: a DISCONNECT ends the burst; what stands behind it is not looked at.
-                    if let Err(close) = self.packet(packet).and_then(|()| self.check_unsaid()) {
-                        break Err(close);
+                    self.packet(packet)?;
+                    self.check_unsaid()?;
+                }
+                Ok(Decoded::NeedMore { .. }) => return Ok(used),
+                Err(error) => return Err(Close::Decode(error)),
+            }
+        }
+    }
+
+    /// Handles acknowledgements that follow one another under one lock, some at a time: others deliver under it too.
+    /// Gives the bytes they took.
+    fn plain_acks(&mut self, acks: &[u8]) -> Result<usize, Close> {
+        let Connection { client, epoch, version, answers, lent, .. } = &mut *self.connection;
+        let mut state = client.own(*epoch)?;
+        let session = &mut state.session;
+        let counts = lent.counts();
+        let mut used = 0;
+        while let Some((kind, id)) = decode::plain_ack(&acks[used..])
+            && used < ACKS_AT_ONCE * PLAIN_ACK_BYTES
+        {
+            used += PLAIN_ACK_BYTES;
+            match kind {
+                PacketType::PubRec => {
+                    counts.received(Label::PubRec);
+                    if let Some(reason) = session.handle_pubrec(id, ReasonCode::Success) {
+                        encode::encode_ack(PacketType::PubRel, *version, id, reason, answers);
+                        counts.sent(Label::PubRel);
                     }
                 }
-                Ok(Decoded::NeedMore { .. }) => break Ok(used),
-                Err(error) => break Err(Close::Decode(error)),
+                PacketType::PubRel => {
+                    counts.received(Label::PubRel);
+                    // The messages gathered so far need not go first: each PUBREL has its own identifier, noted when
+                    // its PUBLISH was taken. It is answered under that ([MQTT-2.2.1-5]).
+                    let reason = session.inbound.handle_pubrel(id);
+                    encode::encode_ack(PacketType::PubComp, *version, id, reason, answers);
+                    counts.sent(Label::PubComp);
+                }
+                PacketType::PubComp => {
+                    counts.received(Label::PubComp);
+                    session.handle_pubcomp(id);
+                }
+                _ => {
+                    counts.received(Label::PubAck);
+                    session.handle_puback(id);
+                }
             }
-        };
-        self.flush();
-        result.and_then(|used| self.check_unsaid().map(|()| used))
+        }
+        Ok(used)
     }
 
     fn packet(&mut self, packet: Packet<'a>) -> Result<(), Close> {
-        self.connection.lent.counts().received(Label::from(&packet));
         match packet {
             Packet::Publish(publish) => return self.publish(publish),
+            ref other => self.connection.lent.counts().received(Label::from(other)),
+        }
+        match packet {
+            Packet::Publish(_) => {}
             Packet::PubAck(ack) => {
                 self.connection.own()?.session.handle_puback(ack.packet_id);
             }

@@ -1,7 +1,8 @@
 //! PUBLISH packets of one burst: authorised and routed once per topic, delivered in runs.
 //!
-//! Consecutive messages with the same receivers form a run. Each receiver is then locked and woken once for
-//! the whole run, and its frames are encoded once for all receivers. Acknowledgements go out after delivery.
+//! Consecutive messages with the same receivers form a run (`gathering.rs`). Each receiver is then locked and woken once
+//! for the whole run, and its frames are encoded once for all receivers, or sent on as they came. Acknowledgements go
+//! out after delivery.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,11 +14,9 @@ use crate::broker::close::Close;
 use crate::broker::connection::Connection;
 use crate::broker::delayed;
 use crate::broker::delayed::Delay;
-use crate::broker::delivery::Reached;
 use crate::broker::delivery::Source;
 use crate::broker::identity::Denied;
 use crate::broker::identity::Identity;
-use crate::broker::lent::Scratch;
 use crate::broker::packets::Turn;
 use crate::broker::reasons;
 use crate::broker::topic_cache::TopicCache;
@@ -33,13 +32,23 @@ use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::Publish;
 use crate::mqtt::packet::QoS;
 use crate::mqtt::packet::Version;
+use crate::mqtt::property::PublishProperties;
 use crate::mqtt::reason::ReasonCode;
 use crate::session::frames::Run;
 use crate::session::inbound::Aliases;
-use crate::session::inbound::Received;
+use crate::session::inbound::Received as Seen;
 use crate::session::message::Expiry;
 use crate::session::message::Message;
 use crate::session::message::Publication;
+
+/// What the properties of a PUBLISH say that has none.
+const PLAIN: PublishProperties = PublishProperties {
+    topic_alias: None,
+    message_expiry_interval: None,
+    is_text: false,
+    subscription_identifier: false,
+    all_forwarded: true,
+};
 
 /// The publishing side of one connection.
 #[derive(Debug)]
@@ -48,7 +57,7 @@ pub struct Publisher {
     aliases: Aliases,
     cache: TopicCache,
     /// Messages of a run that the spool of a link refused.
-    refused: Vec<usize>,
+    pub(super) refused: Vec<usize>,
     /// A refusal that the protocol version cannot say.
     unsaid: bool,
 }
@@ -67,84 +76,48 @@ impl Publisher {
     }
 }
 
-/// A message of the run that is being gathered.
-#[derive(Debug)]
-pub struct Pending<'a> {
-    /// Topic Name.
-    pub topic: Cow<'a, str>,
-    /// Properties as forwarded.
-    pub properties: Cow<'a, [u8]>,
-    /// Application Message.
-    pub payload: Cow<'a, [u8]>,
-    /// QoS as published.
-    pub qos: QoS,
-    /// RETAIN as published.
-    pub retain: bool,
-    /// Message Expiry Interval.
-    pub expiry: Option<Expiry>,
-    /// How it is to be acknowledged: by the QoS of the PUBLISH that brought it.
-    pub answer: Option<(QoS, PacketId)>,
-}
-
-impl Pending<'_> {
-    fn view(&self) -> Publication<'_> {
-        Publication {
-            topic: &self.topic,
-            properties: &self.properties,
-            payload: &self.payload,
-            qos: self.qos,
-            retain: self.retain,
-            expiry: self.expiry,
-        }
-    }
-}
-
-/// The run that is being gathered.
-#[derive(Debug, Default)]
-pub struct Gathering<'a> {
-    messages: Vec<Pending<'a>>,
-    targets: Option<Arc<Targets>>,
-}
-
 impl<'a> Turn<'_, 'a> {
     /// A PUBLISH from the client. At QoS 1 nothing is remembered of its identifier: after PUBACK it is a new message
     /// whatever its DUP says (`[MQTT-4.3.2-5]`).
     pub(super) fn publish(&mut self, publish: Publish<'a>) -> Result<(), Close> {
-        self.connection.lent.counts().messages_received[publish.qos as usize] += 1;
-        self.check_capabilities(&publish)?;
-        let topic = self.resolve_topic(&publish)?;
-        let verdict = self.authorize_and_route(&topic, publish.qos, publish.retain)?;
-        if publish.qos == QoS::ExactlyOnce && !self.is_new(&publish)? {
-            return Ok(());
-        }
-        let targets = match verdict {
-            Ok(targets) => targets,
-            Err(denied) => return self.deny(&topic, &publish, denied),
+        self.received[publish.qos as usize] += 1;
+        let of = if publish.properties.is_empty() { PLAIN } else { publish.properties.of_publish() };
+        let repeats = self.gathering.repeats(&publish) && of.topic_alias.is_none();
+        let (topic, targets) = if repeats && !of.subscription_identifier {
+            // Nothing differs from the message before that capabilities, ACL or routes would ask for.
+            if publish.qos == QoS::ExactlyOnce && !self.is_new(&publish)? {
+                return Ok(());
+            }
+            (Cow::Borrowed(publish.topic), None)
+        } else {
+            self.check_capabilities(&publish, &of)?;
+            let topic = self.resolve_topic(&publish, &of)?;
+            let verdict = self.authorize_and_route(&topic, publish.qos, publish.retain)?;
+            if publish.qos == QoS::ExactlyOnce && !self.is_new(&publish)? {
+                return Ok(());
+            }
+            match verdict {
+                Ok(targets) => (topic, targets),
+                Err(denied) => return self.deny(&topic, &publish, denied),
+            }
         };
         if self.overloaded {
             self.shed(&publish);
             return Ok(());
         }
-        if self.limits.check_payload_format && !keeps_its_format(&publish) {
+        if of.is_text && self.limits.check_payload_format && std::str::from_utf8(publish.payload).is_err() {
             return self.refuse_format(&publish);
         }
-        if topic.starts_with(delayed::PREFIX) {
-            self.delay(&topic, &publish);
-            return Ok(());
+        if !repeats {
+            if topic.starts_with(delayed::PREFIX) {
+                self.delay(&topic, &publish);
+                return Ok(());
+            }
+            if self.is_link_topic(&topic) {
+                return self.link_publish(&topic, &publish);
+            }
         }
-        if self.is_link_topic(&topic) {
-            return self.link_publish(&topic, &publish);
-        }
-        let pending = Pending {
-            topic,
-            properties: publish.properties.forwarded(),
-            payload: Cow::Borrowed(publish.payload),
-            qos: publish.qos,
-            retain: publish.retain,
-            expiry: self.expiry(&publish),
-            answer: publish.packet_id.map(|id| (publish.qos, id)),
-        };
-        self.gather(pending, targets);
+        self.take_in(&publish, &of, topic, targets);
         Ok(())
     }
 
@@ -162,7 +135,7 @@ impl<'a> Turn<'_, 'a> {
     }
 
     /// `[MQTT-3.2.2-11]`, `[MQTT-3.2.2-14]`: what CONNACK said we do not take.
-    fn check_capabilities(&self, publish: &Publish<'_>) -> Result<(), Close> {
+    fn check_capabilities(&self, publish: &Publish<'_>, of: &PublishProperties) -> Result<(), Close> {
         let server = &self.limits.server;
         if publish.qos > server.max_qos {
             return Err(Close::Violation(ReasonCode::QoSNotSupported, "a PUBLISH above the Maximum QoS"));
@@ -170,7 +143,7 @@ impl<'a> Turn<'_, 'a> {
         if publish.retain && !server.retain_available {
             return Err(Close::Violation(ReasonCode::RetainNotSupported, "RETAIN is not available"));
         }
-        if !publish.properties.is_empty() && publish.properties.subscription_identifiers().next().is_some() {
+        if of.subscription_identifier {
             // [MQTT-3.3.4-6]
             return Err(Close::Violation(
                 ReasonCode::ProtocolError,
@@ -180,16 +153,28 @@ impl<'a> Turn<'_, 'a> {
         Ok(())
     }
 
-    fn resolve_topic(&mut self, publish: &Publish<'a>) -> Result<Cow<'a, str>, Close> {
-        let alias = if publish.properties.is_empty() { None } else { publish.properties.topic_alias() };
-        if alias.is_none() {
+    fn resolve_topic(
+        &mut self,
+        publish: &Publish<'a>,
+        of: &PublishProperties,
+    ) -> Result<Cow<'a, str>, Close> {
+        if of.topic_alias.is_none() {
             return Ok(Cow::Borrowed(publish.topic));
         }
         let maximum = self.limits.server.max_topic_alias;
-        let resolved = self.connection.publisher.aliases.resolve(publish.topic, alias, maximum);
+        let resolved = self.connection.publisher.aliases.resolve(publish.topic, of.topic_alias, maximum);
         let topic = resolved
             .map_err(|reason| Close::Violation(reason, "a Topic Alias that stands for nothing here"))?;
-        Ok(if publish.topic.is_empty() { Cow::Owned(topic.to_owned()) } else { Cow::Borrowed(publish.topic) })
+        if !publish.topic.is_empty() {
+            return Ok(Cow::Borrowed(publish.topic));
+        }
+        let Some((room, rest)) = std::mem::take(&mut self.copies).split_at_mut_checked(topic.len()) else {
+            self.needs_copies = true;
+            return Ok(Cow::Owned(topic.to_owned()));
+        };
+        self.copies = rest;
+        room.copy_from_slice(topic.as_bytes());
+        Ok(String::from_utf8_lossy(room))
     }
 
     /// Asks the ACL and the route table, or remembers what they said. A denial is logged and counted when it
@@ -201,19 +186,22 @@ impl<'a> Turn<'_, 'a> {
         retain: bool,
     ) -> Result<Result<Option<Arc<Targets>>, Denied>, Close> {
         let Connection { publisher, broker, .. } = &mut *self.connection;
-        let entry = publisher.cache.entry(topic, self.policy.generation, &broker.routes);
-        if entry.too_many_levels(self.limits.max_topic_levels) {
-            return Err(Close::Violation(ReasonCode::TopicNameInvalid, "a Topic Name with too many levels"));
-        }
-        let identity = &publisher.identity;
-        let verdict = entry.verdict(qos, retain, || {
-            let verdict = self.policy.authorize(identity, &Request::Publish { topic, qos, retain });
-            if let Err(denied) = &verdict {
-                broker.log_denied(identity, "publish", topic, *denied);
+        let Publisher { identity, cache, .. } = publisher;
+        let known = self.gathering.targets.as_ref();
+        cache.with(topic, self.policy.generation, &broker.routes, |entry| {
+            if entry.too_many_levels(self.limits.max_topic_levels) {
+                let text = "a Topic Name with too many levels";
+                return Err(Close::Violation(ReasonCode::TopicNameInvalid, text));
             }
-            verdict
-        });
-        Ok(verdict.map(|()| entry.targets_unless(self.gathering.targets.as_ref())))
+            let verdict = entry.verdict(qos, retain, || {
+                let verdict = self.policy.authorize(identity, &Request::Publish { topic, qos, retain });
+                if let Err(denied) = &verdict {
+                    broker.log_denied(identity, "publish", topic, *denied);
+                }
+                verdict
+            });
+            Ok(verdict.map(|()| entry.targets_unless(known)))
+        })
     }
 
     /// QoS 2, method A: whether the message is to be passed on. A second PUBLISH is only answered.
@@ -222,13 +210,13 @@ impl<'a> Turn<'_, 'a> {
         let limits = self.limits.inbound(self.connection.version);
         let received = self.connection.own()?.session.inbound.handle_publish(id, limits, self.now);
         match received {
-            Received::New => Ok(true),
-            Received::Duplicate => {
+            Seen::New => Ok(true),
+            Seen::Duplicate => {
                 self.flush();
                 self.acknowledge(QoS::ExactlyOnce, id, ReasonCode::Success);
                 Ok(false)
             }
-            Received::Exceeded => Err(Close::Violation(
+            Seen::Exceeded => Err(Close::Violation(
                 ReasonCode::ReceiveMaximumExceeded,
                 "more unreleased QoS 2 messages than allowed",
             )),
@@ -276,7 +264,7 @@ impl<'a> Turn<'_, 'a> {
             payload: publish.payload,
             qos: publish.qos,
             retain: publish.retain,
-            expiry: self.expiry(publish),
+            expiry: self.expiry(&publish.properties.of_publish()),
         };
         let connection = &*self.connection;
         let identity = &connection.publisher.identity;
@@ -292,56 +280,14 @@ impl<'a> Turn<'_, 'a> {
     }
 
     #[inline]
-    fn expiry(&self, publish: &Publish<'_>) -> Option<Expiry> {
-        if publish.properties.is_empty() {
-            return None;
-        }
-        let interval_seconds = publish.properties.message_expiry_interval()?;
+    pub(super) fn expiry(&self, of: &PublishProperties) -> Option<Expiry> {
+        let interval_seconds = of.message_expiry_interval?;
         Some(Expiry { interval_seconds, received_mono_ms: self.now.mono_ms })
-    }
-
-    /// Adds a message to the run, after delivering the run before it if that had other receivers.
-    fn gather(&mut self, pending: Pending<'a>, other: Option<Arc<Targets>>) {
-        if other.is_some() {
-            self.flush();
-            self.gathering.targets = other;
-        }
-        self.gathering.messages.push(pending);
-    }
-
-    /// Delivers the run, in the order it came (`[MQTT-4.6.0-5]`), and acknowledges it.
-    pub(super) fn flush(&mut self) {
-        let Gathering { messages, targets } = std::mem::take(&mut self.gathering);
-        let Some(targets) = targets else { return };
-        let connection = &mut *self.connection;
-        let broker = Arc::clone(&connection.broker);
-        let publications: Vec<Publication<'_>> = messages.iter().map(Pending::view).collect();
-        let Scratch { counts, frames } = connection.lent.scratch();
-        let mut run = Run::new(&publications, frames, self.now);
-        let stored = broker.retain_run(&mut run);
-        let source = Source::Client(&connection.publisher.identity, connection.client.key);
-        let mut full = std::mem::take(&mut connection.publisher.refused);
-        let reached = broker.deliver(&mut run, &targets, source, self.now, &mut counts.tally, &mut full);
-        if reached == Reached::Nobody {
-            counts.no_subscribers += publications.len() as u64;
-        }
-        let reason = reached.reason();
-        for (index, pending) in messages.iter().enumerate() {
-            let Some((qos, id)) = pending.answer else { continue };
-            if full.contains(&index) {
-                self.refuse_full(qos, id);
-                continue;
-            }
-            let refused = stored.get(index).is_some_and(|stored| !stored);
-            self.acknowledge(qos, id, if refused { ReasonCode::QuotaExceeded } else { reason });
-        }
-        full.clear();
-        self.connection.publisher.refused = full;
     }
 
     /// What would hold the message had no room: a link that is to refuse, or the broker itself. Before 5.0 an acknowledgement cannot say so: there is none, and the
     /// connection ends, so that the client sends the message again.
-    fn refuse_full(&mut self, qos: QoS, id: PacketId) {
+    pub(super) fn refuse_full(&mut self, qos: QoS, id: PacketId) {
         if self.connection.version == Version::V5 {
             return self.acknowledge(qos, id, ReasonCode::QuotaExceeded);
         }
@@ -387,18 +333,11 @@ impl<'a> Turn<'_, 'a> {
     }
 }
 
-/// Whether the payload is UTF-8 if the Payload Format Indicator says so.
-fn keeps_its_format(publish: &Publish<'_>) -> bool {
-    publish.properties.is_empty()
-        || publish.properties.payload_format_indicator() != Some(1)
-        || std::str::from_utf8(publish.payload).is_ok()
-}
-
 impl Broker {
     /// Stores the retained messages of a run (`[MQTT-3.3.1-5]`), removes what an empty payload removes
     /// (`[MQTT-3.3.1-6]`), and leaves the others alone (`[MQTT-3.3.1-8]`). For each message whether that worked; empty
     /// when none is retained.
-    fn retain_run(&self, run: &mut Run<'_, '_>) -> Vec<bool> {
+    pub(super) fn retain_run(&self, run: &mut Run<'_, '_>) -> Vec<bool> {
         if run.publications().iter().all(|publication| !publication.retain) {
             return Vec::new();
         }

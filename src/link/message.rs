@@ -137,9 +137,10 @@ fn parse_flags(reader: &mut Reader<'_>) -> Result<bool, MessageError> {
     for _ in 0..pairs {
         let key = reader.head()?;
         reader.skip_rest(key)?;
-        let mut value = reader.term()?;
+        let value = reader.head()?;
+        reader.skip_rest(value)?;
         if key == Head::Atom(b"retain") {
-            retain = value.head()? == Head::Atom(b"true");
+            retain = value == Head::Atom(b"true");
         }
     }
     Ok(retain)
@@ -157,17 +158,22 @@ fn parse_headers<'a>(reader: &mut Reader<'a>) -> Result<Headers<'a>, MessageErro
     for _ in 0..pairs {
         let key = reader.head()?;
         reader.skip_rest(key)?;
-        let mut value = reader.term()?;
         match key {
-            Head::Atom(b"username") => headers.username = value.text().ok(),
-            Head::Atom(b"properties") => headers.properties = parse_properties(value)?,
-            _ => {}
+            Head::Atom(b"properties") => headers.properties = parse_properties(reader)?,
+            Head::Atom(b"username") => {
+                let value = reader.head()?;
+                reader.skip_rest(value)?;
+                if let Head::Binary(name) = value {
+                    headers.username = std::str::from_utf8(name).ok();
+                }
+            }
+            _ => reader.skip()?,
         }
     }
     Ok(headers)
 }
 
-fn parse_properties(mut reader: Reader<'_>) -> Result<MessageProperties<'_>, MessageError> {
+fn parse_properties<'a>(reader: &mut Reader<'a>) -> Result<MessageProperties<'a>, MessageError> {
     let pairs = reader.map().map_err(field("properties"))?;
     let mut properties = MessageProperties::default();
     for _ in 0..pairs {

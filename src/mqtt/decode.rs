@@ -13,6 +13,7 @@ mod subscribe;
 use crate::mqtt::error::DecodeError;
 use crate::mqtt::error::DecodeErrorKind;
 use crate::mqtt::packet::Packet;
+use crate::mqtt::packet::PacketId;
 use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::Publish;
 use crate::mqtt::packet::QoS;
@@ -69,6 +70,55 @@ pub fn decode<'a>(input: &'a [u8], limits: &DecodeLimits) -> Result<Decoded<'a>,
     };
     let packet = decode_body(kind, first & 0x0F, Reader::new(body), limits.version)?;
     Ok(Decoded::Packet { packet, len: total })
+}
+
+/// A whole PUBLISH at the start of `input`, and its length; `None` if something else is there or anything is wrong with
+/// it, which [`decode`] then says. A Topic Name equal to `known`, which is one, is not looked at again.
+#[inline]
+#[must_use]
+pub fn decode_publish<'a>(
+    input: &'a [u8],
+    limits: &DecodeLimits,
+    known: &'a str,
+) -> Option<(Publish<'a>, usize)> {
+    let version = limits.version?;
+    let (&first, behind) = input.split_first()?;
+    if first >> 4 != PacketType::Publish.as_u8() || check_publish_flags(first & 0x0F).is_err() {
+        return None;
+    }
+    let (remaining, taken) = match *behind.first()? {
+        short @ 0..=0x7F => (u32::from(short), 1),
+        _ => match wire::varint(behind) {
+            Ok(Varint::Complete(remaining, taken)) => (remaining, taken),
+            _ => return None,
+        },
+    };
+    let head = 1 + taken;
+    let total = head + remaining as usize;
+    if total > limits.max_packet_size as usize {
+        return None;
+    }
+    let reader = Reader::new(input.get(head..total)?);
+    publish(first & 0x0F, reader, version, known).ok().map(|publish| (publish, total))
+}
+
+/// How long a [`plain_ack`] is.
+pub const PLAIN_ACK_BYTES: usize = 4;
+
+/// A PUBACK, PUBREC, PUBREL or PUBCOMP at the start of `input` that says no more than success, which is the same in
+/// every version; `None` if something else is there, or one that is not well-formed.
+#[inline]
+#[must_use]
+pub fn plain_ack(input: &[u8]) -> Option<(PacketType, PacketId)> {
+    let &[first, 2, high, low] = input.first_chunk::<PLAIN_ACK_BYTES>()? else { return None };
+    let kind = match first {
+        0x40 => PacketType::PubAck,
+        0x50 => PacketType::PubRec,
+        0x62 => PacketType::PubRel,
+        0x70 => PacketType::PubComp,
+        _ => return None,
+    };
+    Some((kind, PacketId::new(u16::from_be_bytes([high, low]))?))
 }
 
 fn packet_type(first: u8, version: Option<Version>) -> Result<PacketType, DecodeError> {
@@ -140,7 +190,7 @@ fn decode_body<'a>(
     match kind {
         PacketType::Connect => connect::connect(reader).map(|connect| Packet::Connect(Box::new(connect))),
         PacketType::ConnAck => control::connack(reader, version).map(Packet::ConnAck),
-        PacketType::Publish => publish(flags, reader, version).map(Packet::Publish),
+        PacketType::Publish => publish(flags, reader, version, "").map(Packet::Publish),
         PacketType::PubAck => control::ack(kind, reader, version).map(Packet::PubAck),
         PacketType::PubRec => control::ack(kind, reader, version).map(Packet::PubRec),
         PacketType::PubRel => control::ack(kind, reader, version).map(Packet::PubRel),
@@ -156,8 +206,14 @@ fn decode_body<'a>(
     }
 }
 
-/// PUBLISH, section 3.3; its flags were checked.
-fn publish(flags: u8, mut reader: Reader<'_>, version: Version) -> Result<Publish<'_>, DecodeError> {
+/// PUBLISH, section 3.3; its flags were checked. `known` is a valid Topic Name, or empty.
+#[inline]
+fn publish<'a>(
+    flags: u8,
+    mut reader: Reader<'a>,
+    version: Version,
+    known: &'a str,
+) -> Result<Publish<'a>, DecodeError> {
     let qos = QoS::from_u8(flags >> 1 & 0b11).unwrap_or_default();
     let topic = reader.bytes()?;
     let packet_id = match qos {
@@ -170,6 +226,7 @@ fn publish(flags: u8, mut reader: Reader<'_>, version: Version) -> Result<Publis
         [] if version == Version::V5 => {
             return Err(DecodeError::protocol("section 3.3.2.1", "neither Topic Name nor Topic Alias"));
         }
+        bytes if !known.is_empty() && bytes == known.as_bytes() => known,
         bytes => fields::topic_name(bytes)?,
     };
     Ok(Publish {

@@ -230,6 +230,34 @@ impl<'a> Properties<'a> {
         Cow::Owned(kept)
     }
 
+    /// The same behind one another in `out`, which has to be as long as all properties together; how many bytes those
+    /// that are passed on took.
+    pub fn forwarded_into(&self, out: &mut [u8]) -> usize {
+        let mut end = 0;
+        for raw in self.raw().filter(|raw| raw.id.is_forwarded()) {
+            out[end..end + raw.bytes.len()].copy_from_slice(raw.bytes);
+            end += raw.bytes.len();
+        }
+        end
+    }
+
+    /// What a Server asks of the properties of every PUBLISH, in one pass.
+    #[must_use]
+    pub fn of_publish(&self) -> PublishProperties {
+        let mut of = PublishProperties { all_forwarded: true, ..PublishProperties::default() };
+        for raw in self.raw() {
+            match raw.id {
+                PropertyId::TopicAlias => of.topic_alias = NonZeroU16::new(raw.number() as u16),
+                PropertyId::MessageExpiryInterval => of.message_expiry_interval = Some(raw.number()),
+                PropertyId::PayloadFormatIndicator => of.is_text = raw.number() == 1,
+                PropertyId::SubscriptionIdentifier => of.subscription_identifier = true,
+                _ => {}
+            }
+            of.all_forwarded &= raw.id.is_forwarded();
+        }
+        of
+    }
+
     fn raw(&self) -> RawProperties<'a> {
         RawProperties::new(self.0)
     }
@@ -253,6 +281,21 @@ impl<'a> Properties<'a> {
     fn bytes(&self, id: PropertyId) -> Option<&'a [u8]> {
         self.find(id).map(|raw| raw.binary())
     }
+}
+
+/// Of the properties of a PUBLISH, those that decide how it is handled ([`Properties::of_publish`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PublishProperties {
+    /// Topic Alias.
+    pub topic_alias: Option<NonZeroU16>,
+    /// Message Expiry Interval, in seconds.
+    pub message_expiry_interval: Option<u32>,
+    /// Whether the Payload Format Indicator says that the payload is UTF-8.
+    pub is_text: bool,
+    /// Whether there is a Subscription Identifier.
+    pub subscription_identifier: bool,
+    /// Whether every one is passed on as it is.
+    pub all_forwarded: bool,
 }
 
 impl fmt::Debug for Properties<'_> {

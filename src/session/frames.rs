@@ -21,14 +21,69 @@ pub struct Run<'a, 'f> {
     publications: &'a [Publication<'a>],
     kept: Vec<OnceCell<Message>>,
     frames: &'f mut RunFrames,
+    received: Option<Received<'a>>,
+    sole: bool,
     now: Now,
+}
+
+/// The packets of a run as they came in, where that is what every receiver of the same protocol gets: QoS 0, RETAIN
+/// 0, whole Topic Names, and no property that is not passed on or has changed since.
+#[derive(Debug, Clone, Copy)]
+pub struct Received<'a> {
+    bytes: &'a [u8],
+    is_v5: bool,
+    frame_len_max: usize,
+}
+
+impl<'a> Received<'a> {
+    /// All packets of the run, one after the other, the longest of `frame_len_max` bytes.
+    #[must_use]
+    pub fn new(bytes: &'a [u8], version: Version, frame_len_max: usize) -> Self {
+        Self { bytes, is_v5: version == Version::V5, frame_len_max }
+    }
+
+    /// Every packet.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The longest.
+    #[must_use]
+    pub fn frame_len_max(&self) -> usize {
+        self.frame_len_max
+    }
 }
 
 impl<'a, 'f> Run<'a, 'f> {
     /// Starts a run; `frames` is scratch space whose allocations are reused from run to run.
     pub fn new(publications: &'a [Publication<'a>], frames: &'f mut RunFrames, now: Now) -> Self {
         frames.clear();
-        Self { publications, kept: Vec::new(), frames, now }
+        Self { publications, kept: Vec::new(), frames, received: None, sole: false, now }
+    }
+
+    /// The same with the packets that brought it.
+    #[must_use]
+    pub fn as_received(mut self, received: Option<Received<'a>>) -> Self {
+        self.received = received;
+        self
+    }
+
+    /// What a receiver of this version can be sent as it came.
+    #[must_use]
+    pub fn received(&self, version: Version) -> Option<Received<'a>> {
+        self.received.filter(|received| received.is_v5 == (version == Version::V5))
+    }
+
+    /// Says whether one session alone gets it: then its frames are written where they go, and not for others as well.
+    pub fn set_sole(&mut self, sole: bool) {
+        self.sole = sole;
+    }
+
+    /// Whether nobody else would use the frames.
+    #[must_use]
+    pub fn is_sole(&self) -> bool {
+        self.sole
     }
 
     /// The messages.

@@ -33,7 +33,7 @@ use crate::time::Now;
 
 /// Above this many unsent bytes QoS 1 and 2 deliveries wait in the queue.
 pub const OUTPUT_BYTES_SOFT: usize = 512 * 1024;
-/// Above this many unsent bytes QoS 0 messages are dropped: the client reads too slowly.
+/// Above this many unsent bytes QoS 0 deliveries wait in the queue too: the client reads too slowly.
 pub const OUTPUT_BYTES_HARD: usize = 4 * 1024 * 1024;
 
 /// The sending side of a Network Connection as a session sees it: what was negotiated, and the bytes to send.
@@ -57,6 +57,11 @@ const ALIAS_BYTES: usize = 5;
 const PACKET_BYTES_MAX: usize = 268_435_460;
 
 impl Output {
+    /// Whether so many bytes of QoS 0 go in. One message always fits an empty output, however large it is.
+    fn has_room_for(&self, length: usize) -> bool {
+        self.bytes.is_empty() || self.bytes.len() + length <= OUTPUT_BYTES_HARD
+    }
+
     /// How the Topic Name of a packet of `length` bytes goes out. The packet must be appended next.
     fn alias_for(&mut self, topic: &str, length: usize) -> Option<Alias> {
         let aliases = self.aliases.as_mut()?;
@@ -168,12 +173,12 @@ impl Outbound {
             }
             return;
         };
-        if !self.queue.holds_qos0() && deliver_unchanged(run, grant, output, tally) {
-            return;
+        if self.queue.holds_qos0() || !deliver_unchanged(run, grant, output, tally) {
+            for index in 0..run.publications().len() {
+                self.deliver_one(run, index, grant, output, keeping, now, tally);
+            }
         }
-        for index in 0..run.publications().len() {
-            self.deliver_one(run, index, grant, output, keeping, now, tally);
-        }
+        tally.crowded |= output.bytes.len() > OUTPUT_BYTES_SOFT;
     }
 
     #[expect(clippy::too_many_arguments, reason = "one delivery is the meeting point of all of these")]
@@ -190,28 +195,24 @@ impl Outbound {
         let publication = run.publications()[index];
         let qos = publication.qos.min(grant.qos); // [MQTT-3.8.4-8]
         let retain = publication.retain && grant.retain_as_published; // [MQTT-3.3.1-12], [MQTT-3.3.1-13]
-        if qos == QoS::AtMostOnce && !self.queue.holds_qos0() {
-            let length = delivery_len(run, index, qos, grant, output.version, now);
-            if let Some(reason) = refuse_qos0(length, output) {
-                tally.drop(reason, 1);
-                self.overrun |=
-                    reason == DropReason::SlowConsumer && keeping.limits.when_full == WhenFull::Disconnect;
-                return;
+        if qos == QoS::AtMostOnce {
+            if !self.queue.holds_qos0() {
+                let length = delivery_len(run, index, qos, grant, output.version, now);
+                if length > output.max_packet_size as usize {
+                    tally.drop(DropReason::TooLarge, 1);
+                    return;
+                }
+                if output.has_room_for(length) {
+                    append(run, index, qos, retain, None, length, grant, output, now);
+                    tally.sent(qos);
+                    return;
+                }
             }
-            append(run, index, qos, retain, None, length, grant, output, now);
-            tally.sent(qos);
-            return;
+            // No later one overtakes it there, of whatever QoS.
+            return self.wait(owe(run, index, qos, retain, grant, keeping.limits), keeping, tally);
         }
         if !self.may_send(output) {
-            // A QoS 0 message comes here behind another that waits, which closes the window.
-            let owed = owe(run, index, qos, retain, grant, keeping.limits);
-            let dropped = self.queue.push(owed, keeping.limits);
-            tally.drop(DropReason::QueueFull, dropped);
-            self.overrun |= dropped > 0 && keeping.limits.when_full == WhenFull::Disconnect;
-            // A queue that overflows all the same is not helped by waiting.
-            let (waiting, max) = (self.queue.len(), keeping.limits.messages_max);
-            tally.pressed |= waiting > max / 2 && waiting < max;
-            return;
+            return self.wait(owe(run, index, qos, retain, grant, keeping.limits), keeping, tally);
         }
         let length = delivery_len(run, index, qos, grant, output.version, now);
         if length > output.max_packet_size as usize {
@@ -224,6 +225,17 @@ impl Outbound {
             append(run, index, qos, retain, Some(id), length, grant, output, now);
             tally.sent(qos);
         }
+    }
+
+    /// Puts a message for a connected client into the queue.
+    fn wait(&mut self, owed: Owed, keeping: Keeping, tally: &mut Tally) {
+        let (slow, full) = self.queue.push_connected(owed, keeping.limits);
+        tally.drop(DropReason::SlowConsumer, slow);
+        tally.drop(DropReason::QueueFull, full);
+        self.overrun |= slow + full > 0 && keeping.limits.when_full == WhenFull::Disconnect;
+        // A queue that overflows all the same is not helped by waiting.
+        let (waiting, max) = (self.queue.len(), keeping.limits.messages_max);
+        tally.pressed |= waiting > max / 2 && waiting < max;
     }
 
     /// Whether the next QoS 1 or 2 delivery may go out now, without overtaking any before it.
@@ -280,7 +292,7 @@ impl Outbound {
         tally: &mut Tally,
     ) -> Option<Owed> {
         let now_or_later = match owed.qos {
-            QoS::AtMostOnce => output.bytes.len() < OUTPUT_BYTES_SOFT,
+            QoS::AtMostOnce => !self.queue.holds_qos0() && output.bytes.len() < OUTPUT_BYTES_SOFT,
             QoS::AtLeastOnce | QoS::ExactlyOnce => self.may_send(output),
         };
         if !now_or_later {
@@ -294,9 +306,20 @@ impl Outbound {
     /// the output allow. Call it after anything that frees either.
     pub fn fill(&mut self, output: &mut Output, keeping: Keeping, now: Now, tally: &mut Tally) {
         self.resend(output, now, tally);
-        while self.window_open(output) {
+        while self.next_may_go(output) {
             let Some(owed) = self.queue.pop() else { return };
             self.send_owed(owed, output, keeping, now, tally);
+        }
+    }
+
+    /// Whether the oldest in the queue may go. At QoS 0 it needs no place among what the client has to acknowledge.
+    fn next_may_go(&self, output: &Output) -> bool {
+        match self.queue.next_qos() {
+            None => false,
+            Some(QoS::AtMostOnce) => {
+                self.sent_slots == self.ring.slots() && output.bytes.len() < OUTPUT_BYTES_SOFT
+            }
+            Some(QoS::AtLeastOnce | QoS::ExactlyOnce) => self.window_open(output),
         }
     }
 
@@ -318,7 +341,7 @@ impl Outbound {
             let Some(owed) = &in_flight.owed else { continue };
             if owed_len(owed, output.version, now) > output.max_packet_size as usize {
                 // [MQTT-3.1.2-25]: the new connection takes less; as if it had been sent.
-                self.finish(id);
+                self.finish(id, |_| true);
                 tally.drop(DropReason::TooLarge, 1);
                 continue;
             }
@@ -367,20 +390,18 @@ impl Outbound {
     /// PUBACK: ends a QoS 1 delivery (`[MQTT-4.3.2-3]`). Whether there was one. Its Reason Code changes nothing: a
     /// message that the client refuses is sent no more (`[MQTT-4.4.0-2]`), and to nobody else (`[MQTT-4.8.2-6]`).
     pub fn handle_puback(&mut self, id: PacketId) -> bool {
-        self.ring.find_mut(id).is_some_and(|found| found.stage == Stage::Acknowledge) && self.finish(id)
+        self.finish(id, |stage| stage == Stage::Acknowledge)
     }
 
     /// PUBREC: the Reason Code of the PUBREL to answer with (`[MQTT-4.3.3-4]`); 0x92 for an unknown identifier. None
     /// when the client refused the message, which ends the delivery (`[MQTT-4.4.0-2]`, `[MQTT-4.8.2-6]`). The answer belongs among the answers to what the
     /// client sends, not into the output: a client that never reads could make that grow without end.
     pub fn handle_pubrec(&mut self, id: PacketId, reason: ReasonCode) -> Option<ReasonCode> {
-        let known = self.ring.find_mut(id).filter(|found| found.stage != Stage::Acknowledge);
         if reason.is_error() {
-            if known.is_some() {
-                self.finish(id);
-            }
+            self.finish(id, |stage| stage != Stage::Acknowledge);
             return None;
         }
+        let known = self.ring.find_mut(id).filter(|found| found.stage != Stage::Acknowledge);
         let Some(found) = known else { return Some(ReasonCode::PacketIdentifierNotFound) };
         found.stage = Stage::Complete;
         found.owed = None;
@@ -389,18 +410,17 @@ impl Outbound {
 
     /// PUBCOMP: ends a QoS 2 delivery, whose PUBREL was unacknowledged until now (`[MQTT-4.3.3-5]`).
     pub fn handle_pubcomp(&mut self, id: PacketId) -> bool {
-        self.ring.find_mut(id).is_some_and(|found| found.stage == Stage::Complete) && self.finish(id)
+        self.finish(id, |stage| stage == Stage::Complete)
     }
 
-    fn finish(&mut self, id: PacketId) -> bool {
-        let before = self.ring.slots();
-        let sent = self.ring.slot_of(id).is_some_and(|slot| slot < self.sent_slots);
-        let found = self.ring.remove(id);
-        self.sent_slots = self.sent_slots.saturating_sub(before - self.ring.slots());
-        if sent && found.as_ref().is_some_and(|found| found.takes_place) {
+    /// Ends a delivery that is at such a stage. Whether there was one.
+    fn finish(&mut self, id: PacketId, at: impl FnOnce(Stage) -> bool) -> bool {
+        let Some(ended) = self.ring.remove_if(id, |found| at(found.stage)) else { return false };
+        if ended.slot < self.sent_slots && ended.value.takes_place {
             self.on_wire -= 1;
         }
-        found.is_some()
+        self.sent_slots = self.sent_slots.saturating_sub(ended.freed);
+        true
     }
 
     /// The connection is gone. What was in flight waits to be sent again if the session is kept.
@@ -458,8 +478,20 @@ fn deliver_unchanged(
     output: &mut Output,
     tally: &mut Tally,
 ) -> bool {
-    let plain = grant.subscription_ids.is_empty()
-        && output.aliases.is_none()
+    if !grant.subscription_ids.is_empty() || output.aliases.is_some() {
+        return false;
+    }
+    if let Some(received) = run.received(output.version) {
+        let bytes = received.bytes();
+        let fits = output.bytes.len() + bytes.len() <= OUTPUT_BYTES_HARD
+            && received.frame_len_max() <= output.max_packet_size as usize;
+        if fits {
+            output.bytes.extend_from_slice(bytes);
+            tally.sent_many(QoS::AtMostOnce, run.publications().len() as u64);
+        }
+        return fits;
+    }
+    let plain = !run.is_sole()
         && run.publications().iter().all(|publication| {
             publication.qos.min(grant.qos) == QoS::AtMostOnce
                 && !(publication.retain && grant.retain_as_published)
@@ -478,15 +510,6 @@ fn deliver_unchanged(
     fits
 }
 
-fn refuse_qos0(length: usize, output: &Output) -> Option<DropReason> {
-    if length > output.max_packet_size as usize {
-        return Some(DropReason::TooLarge);
-    }
-    // One message always fits an empty output, however large it is.
-    (!output.bytes.is_empty() && output.bytes.len() + length > OUTPUT_BYTES_HARD)
-        .then_some(DropReason::SlowConsumer)
-}
-
 fn delivery_len(
     run: &mut Run<'_, '_>,
     index: usize,
@@ -495,7 +518,7 @@ fn delivery_len(
     version: Version,
     now: Now,
 ) -> usize {
-    if grant.subscription_ids.is_empty() {
+    if grant.subscription_ids.is_empty() && !run.is_sole() {
         return run.layout(version, qos != QoS::AtMostOnce).frame_len(index);
     }
     frames::single_len(&run.publications()[index], version, qos, grant.subscription_ids, now)
@@ -514,7 +537,7 @@ fn append(
     now: Now,
 ) {
     let alias = output.alias_for(run.publications()[index].topic, length);
-    if grant.subscription_ids.is_empty() && alias.is_none() {
+    if grant.subscription_ids.is_empty() && alias.is_none() && !run.is_sole() {
         run.layout(output.version, packet_id.is_some()).append(
             index,
             &mut output.bytes,

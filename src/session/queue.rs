@@ -122,12 +122,44 @@ impl Queue {
         self.bytes
     }
 
+    fn is_over(&self, owed: &Owed, limits: QueueLimits) -> bool {
+        self.owed.len() >= limits.messages_max || self.bytes + owed.message.len() > limits.bytes_max
+    }
+
+    /// Adds at the end for a client that is connected, where what was sent at QoS 0 never takes the place of what was
+    /// promised: it goes first when there is no room, and where that does not help the new one is not kept. How many
+    /// messages of QoS 0 went, and how many others.
+    pub fn push_connected(&mut self, owed: Owed, limits: QueueLimits) -> (u64, u64) {
+        if !self.is_over(&owed, limits) {
+            return (0, self.push(owed, limits));
+        }
+        if owed.qos != QoS::AtMostOnce {
+            return (self.shed_qos0(), self.push(owed, limits));
+        }
+        let mut dropped = 0;
+        if limits.when_full != WhenFull::DropNew && owed.message.len() <= limits.bytes_max {
+            while self.is_over(&owed, limits) && self.owed.front().is_some_and(|it| it.qos == QoS::AtMostOnce)
+            {
+                self.pop();
+                dropped += 1;
+            }
+        }
+        if self.is_over(&owed, limits) {
+            return (dropped + 1, 0);
+        }
+        (dropped, self.push(owed, limits))
+    }
+
+    /// The QoS of the oldest.
+    #[must_use]
+    pub fn next_qos(&self) -> Option<QoS> {
+        self.owed.front().map(|owed| owed.qos)
+    }
+
     /// Adds at the end and says how many had to go for it: the oldest, or the new one itself, which goes too when
     /// it alone is over the bounds.
     pub fn push(&mut self, owed: Owed, limits: QueueLimits) -> u64 {
-        let over =
-            self.owed.len() >= limits.messages_max || self.bytes + owed.message.len() > limits.bytes_max;
-        if over && limits.when_full == WhenFull::DropNew {
+        if limits.when_full == WhenFull::DropNew && self.is_over(&owed, limits) {
             return 1;
         }
         self.bytes += owed.message.len();
@@ -266,6 +298,37 @@ mod tests {
         let at = |mono_ms| Now { mono_ms, unix_ms: 0 };
         let until = Tenths::from_mono_ms(4_950);
         assert!(!until.is_past(at(4_999)) && until.is_past(at(5_000)));
+    }
+
+    #[test]
+    fn qos_0_never_displaces_what_was_promised() {
+        let limits = QueueLimits {
+            messages_max: 3,
+            bytes_max: 100,
+            when_full: WhenFull::DropOldest,
+            wait_ms_max: None,
+        };
+        let qos0 = |payload| Owed { qos: QoS::AtMostOnce, ..owed(payload) };
+        let mut queue = Queue::default();
+        for payload in [b"1", b"2", b"3"] {
+            assert_eq!(queue.push_connected(qos0(payload), limits), (0, 0));
+        }
+        assert_eq!(queue.push_connected(qos0(b"4"), limits), (1, 0), "the oldest of its own kind goes");
+        assert_eq!(queue.push_connected(owed(b"5"), limits), (3, 0), "it makes way");
+        assert_eq!(queue.push_connected(owed(b"6"), limits), (0, 0));
+        assert_eq!(queue.push_connected(qos0(b"7"), limits), (0, 0));
+        assert_eq!(queue.push_connected(qos0(b"8"), limits), (1, 0), "what stands first was promised");
+        assert_eq!(queue.push_connected(owed(b"9"), limits), (1, 0));
+        assert_eq!(queue.push_connected(owed(b"A"), limits), (0, 1), "the oldest of the promised");
+        let order: Vec<_> =
+            std::iter::from_fn(|| queue.pop()).map(|it| it.message.view().payload[0]).collect();
+        assert_eq!(order, b"69A");
+        for payload in [b"1", b"2", b"3"] {
+            queue.push_connected(qos0(payload), limits);
+        }
+        let new_goes = QueueLimits { when_full: WhenFull::DropNew, ..limits };
+        assert_eq!(queue.push_connected(qos0(b"4"), new_goes), (1, 0));
+        assert_eq!(queue.pop().unwrap().message.view().payload, b"1");
     }
 
     #[test]

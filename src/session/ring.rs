@@ -20,6 +20,17 @@ pub struct Ring<T> {
     used: u16,
 }
 
+/// A delivery that has ended.
+#[derive(Debug)]
+pub struct Ended<T> {
+    /// What was kept for it.
+    pub value: T,
+    /// The slot it had, oldest first.
+    pub slot: usize,
+    /// Slots that are gone with it: its own and freed ones behind, if it was the oldest.
+    pub freed: usize,
+}
+
 impl<T> Default for Ring<T> {
     fn default() -> Self {
         Self { slots: VecDeque::new(), base: 0, used: 0 }
@@ -66,27 +77,31 @@ impl<T> Ring<T> {
 
     /// Ends the delivery with this identifier and frees it.
     pub fn remove(&mut self, id: PacketId) -> Option<T> {
-        let index = self.index_of(id);
-        let value = self.slots.get_mut(index)?.take()?;
+        self.remove_if(id, |_| true).map(|ended| ended.value)
+    }
+
+    /// The same if `ends` says so: one look-up for question and answer.
+    pub fn remove_if(&mut self, id: PacketId, ends: impl FnOnce(&T) -> bool) -> Option<Ended<T>> {
+        let slot = self.index_of(id);
+        let found = self.slots.get_mut(slot)?;
+        if !ends(found.as_ref()?) {
+            return None;
+        }
+        let value = found.take()?;
         self.used -= 1;
+        let mut freed = 0;
         while let Some(None) = self.slots.front() {
             self.slots.pop_front();
-            self.base = self.base_after(1);
+            freed += 1;
         }
-        Some(value)
+        self.base = self.base_after(freed);
+        Some(Ended { value, slot, freed })
     }
 
     /// How many slots there are, freed ones between used ones included: the bound of [`Ring::at_mut`].
     #[must_use]
     pub fn slots(&self) -> usize {
         self.slots.len()
-    }
-
-    /// The slot of a delivery, oldest first.
-    #[must_use]
-    pub fn slot_of(&self, id: PacketId) -> Option<usize> {
-        let slot = self.index_of(id);
-        self.slots.get(slot)?.as_ref().map(|_| slot)
     }
 
     /// The delivery in a slot, oldest first; `None` if it was freed.

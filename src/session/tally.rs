@@ -12,7 +12,7 @@ pub enum DropReason {
     Expired,
     /// Larger than the client's Maximum Packet Size.
     TooLarge,
-    /// QoS 0 while the client reads too slowly.
+    /// QoS 0 while the client reads too slowly and its queue is full.
     SlowConsumer,
     /// QoS 0 while the client is away, and such messages are not kept.
     Offline,
@@ -45,6 +45,8 @@ pub struct Tally {
     pub resent: u64,
     /// The queue of a connected client is more than half full: whoever can wait should.
     pub pressed: bool,
+    /// A connected client has more to be sent than one turn should give it: whoever publishes lets it have its own first.
+    pub crowded: bool,
     /// Messages dropped, by [`DropReason`].
     pub dropped: [u64; DropReason::ALL.len()],
 }

@@ -255,7 +255,7 @@ async fn a_message_of_a_mebibyte() {
 
 #[tokio::test]
 async fn a_slow_reader_stops_nobody_else() {
-    let broker = Setup::new().mqtt("max_packet_size = \"2MB\"").start().await;
+    let broker = Setup::new().mqtt("max_packet_size = \"2MB\"\nmax_mqueue_len = 10").start().await;
     let mut from = broker.join(Version::V5, "f").await;
     let (mut slow, mut quick) = (broker.join(Version::V5, "s").await, broker.join(Version::V5, "q").await);
     slow.subscribe("t", Q0).await;

@@ -93,6 +93,32 @@ async fn a_client_whose_socket_takes_nothing_is_disconnected_in_time() {
     assert_eq!(broker.metric("tombolo_disconnects_total{reason=\"slow_consumer\"}"), 1);
 }
 
+/// As EMQX and mosquitto do: what is above the output waits in the queue at QoS 0 too.
+#[tokio::test]
+async fn a_slow_reader_gets_all_of_qos_0_that_its_queue_holds_in_order() {
+    const MESSAGES: u64 = 400;
+    const BYTES: usize = 64 * 1024;
+    for version in VERSIONS {
+        let broker = with("send_timeout = \"infinity\"").await;
+        let mut slow = broker.join(version, "slow").await;
+        slow.subscribe("t", Q1).await;
+        let mut publisher = broker.join(Version::V5, "publisher").await;
+        for number in 0..MESSAGES {
+            let mut payload = vec![0; BYTES];
+            payload[..8].copy_from_slice(&number.to_be_bytes());
+            publisher.publish("t", &payload, Q0).await;
+        }
+        // The broker has taken all of it, more than output and sockets hold, before the first is read.
+        assert_eq!(publisher.publish("t", b"the last", Q1).await, 0);
+        for number in 0..MESSAGES {
+            assert_eq!(slow.receive().await.payload[..8], number.to_be_bytes(), "{version:?}");
+        }
+        assert_eq!(slow.receive().await.text(), "the last", "{version:?}: it overtook nothing");
+        assert_eq!(broker.metric("tombolo_messages_dropped_total{reason=\"qos0_slow\"}"), 0);
+        assert_eq!(broker.metric(QUEUE_FULL), 0);
+    }
+}
+
 #[tokio::test]
 async fn one_of_twenty_that_stops_reading_costs_the_others_nothing() {
     const MESSAGES: u64 = 200;

@@ -9,9 +9,15 @@ use proptest::prelude::*;
 use tombolo::mqtt::decode::DecodeLimits;
 use tombolo::mqtt::decode::Decoded;
 use tombolo::mqtt::decode::decode;
+use tombolo::mqtt::decode::decode_publish;
+use tombolo::mqtt::decode::plain_ack;
 use tombolo::mqtt::encode::encode;
+use tombolo::mqtt::packet::Ack;
 use tombolo::mqtt::packet::Packet;
+use tombolo::mqtt::packet::PacketType;
 use tombolo::mqtt::packet::Version;
+use tombolo::mqtt::property::Properties;
+use tombolo::mqtt::reason::ReasonCode;
 
 use crate::arbitrary::any_version;
 use crate::arbitrary::packet_and_version;
@@ -83,12 +89,46 @@ fn repaired(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
+/// The ways past [`decode`] for what comes in bursts say what it says, and nothing where it does not.
+fn check_short_ways(bytes: &'static [u8], limits: DecodeLimits) -> Result<(), TestCaseError> {
+    let whole = decode(bytes, &limits);
+    let topic: &str = match &whole {
+        Ok(Decoded::Packet { packet: Packet::Publish(publish), .. }) => publish.topic,
+        _ => "",
+    };
+    for known in ["", "another", topic.to_owned().leak()] {
+        match decode_publish(bytes, &limits, known) {
+            Some((publish, len)) => {
+                prop_assert_eq!(&whole, &Ok(Decoded::Packet { packet: Packet::Publish(publish), len }));
+            }
+            None => {
+                prop_assert!(!matches!(whole, Ok(Decoded::Packet { packet: Packet::Publish(_), .. })));
+            }
+        }
+    }
+    if let Some((kind, packet_id)) = plain_ack(bytes)
+        && limits.version.is_some()
+        && limits.max_packet_size >= 4
+    {
+        let ack = Ack { packet_id, reason: ReasonCode::Success, properties: Properties::EMPTY };
+        let packet = match kind {
+            PacketType::PubAck => Packet::PubAck(ack),
+            PacketType::PubRec => Packet::PubRec(ack),
+            PacketType::PubRel => Packet::PubRel(ack),
+            _ => Packet::PubComp(ack),
+        };
+        prop_assert_eq!(whole, Ok(Decoded::Packet { packet, len: 4 }));
+    }
+    Ok(())
+}
+
 /// No wish beyond the limit; what is accepted comes back the same.
 fn check_any_bytes(
     bytes: &'static [u8],
     version: Option<Version>,
     max_packet_size: u32,
 ) -> Result<(), TestCaseError> {
+    check_short_ways(bytes, DecodeLimits { version, max_packet_size })?;
     match decode(bytes, &DecodeLimits { version, max_packet_size }) {
         Err(fault) => prop_assert!(fault.reason_code().is_error()),
         Ok(Decoded::NeedMore { total: None }) => prop_assert!(bytes.len() < 5),
@@ -117,6 +157,7 @@ proptest! {
         let limits = limits(&packet, version);
         let expected = Ok(Decoded::Packet { packet: packet.clone(), len });
         prop_assert_eq!(decode(bytes, &limits), expected.clone());
+        check_short_ways(bytes, limits)?;
         // what follows is not touched
         prop_assert_eq!(decode([bytes, &[0x00, 0xFF]].concat().leak(), &limits), expected);
     }

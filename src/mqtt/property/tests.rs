@@ -224,7 +224,27 @@ fn only_what_belongs_to_the_message_is_forwarded() {
         kept[3],
         Property::WillDelayInterval(1),
     ];
-    assert_eq!(Properties(&bytes(&mixed)).forwarded(), run);
+    let all = bytes(&mixed);
+    assert_eq!(Properties(&all).forwarded(), run);
+    let mut room = vec![0; all.len()];
+    assert_eq!(Properties(&all).forwarded_into(&mut room), run.len());
+    assert_eq!(room[..run.len()], run);
+}
+
+#[test]
+fn one_pass_finds_what_decides_about_a_publish() {
+    let of = |list: &[Property<'_>]| Properties(&bytes(list)).of_publish();
+    let none = PublishProperties { all_forwarded: true, ..PublishProperties::default() };
+    assert_eq!(of(&[]), none);
+    assert_eq!(of(&[Property::UserProperty("a", "1"), Property::PayloadFormatIndicator(0)]), none);
+    assert_eq!(of(&[Property::PayloadFormatIndicator(1)]), PublishProperties { is_text: true, ..none });
+    let some = PublishProperties { all_forwarded: false, ..none };
+    assert_eq!(
+        of(&[Property::MessageExpiryInterval(7), Property::TopicAlias(3)]),
+        PublishProperties { message_expiry_interval: Some(7), topic_alias: NonZeroU16::new(3), ..some }
+    );
+    let identified = PublishProperties { subscription_identifier: true, ..some };
+    assert_eq!(of(&[Property::SubscriptionIdentifier(1)]), identified);
 }
 
 proptest! {

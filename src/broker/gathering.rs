@@ -1,0 +1,243 @@
+//! The run of one burst: consecutive messages with the same receivers, gathered where the burst has them, then
+//! delivered and acknowledged together.
+//!
+//! Nothing is allocated for it: the thread lends the memory ([`crate::broker::lent`]), copies of what the burst does not
+//! have as it is passed on included. Packets that go out as they came are noted by their place.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::broker::Targets;
+use crate::broker::connection::Connection;
+use crate::broker::delivery::Reached;
+use crate::broker::delivery::Source;
+use crate::broker::lent::Scratch;
+use crate::broker::packets::Turn;
+use crate::metrics::labels::PacketType as Label;
+use crate::mqtt::encode;
+use crate::mqtt::packet::PacketId;
+use crate::mqtt::packet::PacketType;
+use crate::mqtt::packet::Publish;
+use crate::mqtt::packet::QoS;
+use crate::mqtt::property::PublishProperties;
+use crate::mqtt::reason::ReasonCode;
+use crate::session::frames::Received;
+use crate::session::frames::Run;
+use crate::session::message::Publication;
+
+/// The messages of a run before it is delivered; no burst of small ones makes it longer.
+const RUN_MAX: usize = 1_024;
+
+/// How a message of a run is to be acknowledged.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer {
+    /// Which message of the run.
+    index: u32,
+    /// The QoS of the PUBLISH that brought it.
+    qos: QoS,
+    /// Its Packet Identifier.
+    id: PacketId,
+}
+
+/// The run that is being gathered.
+#[derive(Debug, Default)]
+pub struct Gathering<'a> {
+    publications: Vec<Publication<'a>>,
+    answers: Vec<Answer>,
+    pub(super) targets: Option<Arc<Targets>>,
+    /// The Topic Name of the last message where the burst has it, its QoS and its RETAIN. Another message that has the
+    /// same ones goes the same way without a question.
+    last: (&'a str, QoS, bool),
+    /// Where in the burst the packets of the run stand, as long as they follow one another and go out as they came.
+    packets: Option<Range<usize>>,
+    packet_len_max: usize,
+}
+
+impl<'a> Gathering<'a> {
+    /// Nothing yet, in such memory.
+    pub(super) fn new(publications: Vec<Publication<'a>>, answers: Vec<Answer>) -> Self {
+        Self { publications, answers, ..Self::default() }
+    }
+
+    /// Its memory.
+    pub(super) fn into_parts(self) -> (Vec<Publication<'a>>, Vec<Answer>) {
+        (self.publications, self.answers)
+    }
+
+    /// The Topic Name of the last message, or nothing.
+    pub(super) fn topic(&self) -> &'a str {
+        self.last.0
+    }
+
+    /// Whether the message before had the same Topic Name, QoS and RETAIN.
+    pub(super) fn repeats(&self, publish: &Publish<'_>) -> bool {
+        let (topic, qos, retain) = self.last;
+        !topic.is_empty()
+            && std::ptr::eq(publish.topic, topic)
+            && publish.qos == qos
+            && publish.retain == retain
+    }
+
+    /// Notes where the packet of the next message stands, and whether it goes out as it came.
+    fn note_packet(&mut self, at: &Range<usize>, unchanged: bool) {
+        let len = at.len();
+        if self.publications.is_empty() {
+            self.packets = unchanged.then(|| at.clone());
+            self.packet_len_max = len;
+            return;
+        }
+        self.packet_len_max = self.packet_len_max.max(len);
+        match &mut self.packets {
+            Some(packets) if unchanged && packets.end == at.start => packets.end = at.end,
+            packets => *packets = None,
+        }
+    }
+}
+
+impl<'a> Turn<'_, 'a> {
+    /// Adds a message to the run, or delivers it alone if its parts have no place to stay until the run is delivered.
+    pub(super) fn take_in(
+        &mut self,
+        publish: &Publish<'a>,
+        of: &PublishProperties,
+        topic: Cow<'a, str>,
+        other: Option<Arc<Targets>>,
+    ) {
+        let properties = self.passed_on(publish, of);
+        let rest = Publication {
+            topic: "",
+            properties: &[],
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            expiry: self.expiry(of),
+        };
+        match (topic, properties) {
+            (Cow::Borrowed(topic), Cow::Borrowed(properties)) => {
+                let unchanged = publish.qos == QoS::AtMostOnce && !publish.retain && of.topic_alias.is_none();
+                self.gather(Publication { topic, properties, ..rest }, publish.packet_id, other, unchanged);
+            }
+            (topic, properties) => {
+                let targets = other.or_else(|| self.gathering.targets.clone());
+                self.flush();
+                let Some(targets) = targets else { return };
+                let one = [Publication { topic: &topic, properties: &properties, ..rest }];
+                let answer = publish.packet_id.map(|id| Answer { index: 0, qos: publish.qos, id });
+                self.hand_over(&one, answer.as_slice(), &targets, None);
+            }
+        }
+    }
+
+    /// The properties that are passed on: where they stand, or a copy without the others.
+    fn passed_on(&mut self, publish: &Publish<'a>, of: &PublishProperties) -> Cow<'a, [u8]> {
+        let all = publish.properties.as_bytes();
+        if of.all_forwarded {
+            return Cow::Borrowed(all);
+        }
+        let Some(room) = self.room(all.len()) else { return publish.properties.forwarded() };
+        let len = publish.properties.forwarded_into(room);
+        Cow::Borrowed(&room[..len])
+    }
+
+    /// So many bytes that live as long as the burst.
+    fn room(&mut self, len: usize) -> Option<&'a mut [u8]> {
+        let Some((room, rest)) = std::mem::take(&mut self.copies).split_at_mut_checked(len) else {
+            self.needs_copies = true;
+            return None;
+        };
+        self.copies = rest;
+        Some(room)
+    }
+
+    /// Adds a message to the run, after delivering the run before it if that had other receivers.
+    fn gather(
+        &mut self,
+        publication: Publication<'a>,
+        answer: Option<PacketId>,
+        other: Option<Arc<Targets>>,
+        unchanged: bool,
+    ) {
+        if other.is_some() {
+            self.flush();
+            self.gathering.targets = other;
+        } else if self.gathering.publications.len() >= RUN_MAX {
+            let same = self.gathering.targets.clone();
+            self.flush();
+            self.gathering.targets = same;
+        }
+        let Self { gathering, at, .. } = self;
+        gathering.note_packet(at, unchanged);
+        if let Some(id) = answer {
+            let index = gathering.publications.len() as u32;
+            gathering.answers.push(Answer { index, qos: publication.qos, id });
+        }
+        gathering.last = (publication.topic, publication.qos, publication.retain);
+        gathering.publications.push(publication);
+    }
+
+    /// Delivers the run, in the order it came (`[MQTT-4.6.0-5]`), and acknowledges it.
+    pub(super) fn flush(&mut self) {
+        let Some(targets) = self.gathering.targets.take() else { return };
+        let version = self.connection.version;
+        let Gathering { publications, answers, packets, packet_len_max, .. } =
+            std::mem::take(&mut self.gathering);
+        let received = packets.map(|packets| Received::new(&self.burst[packets], version, packet_len_max));
+        self.hand_over(&publications, &answers, &targets, received);
+        let (mut publications, mut answers) = (publications, answers);
+        publications.clear();
+        answers.clear();
+        self.gathering = Gathering::new(publications, answers);
+    }
+
+    fn hand_over(
+        &mut self,
+        publications: &[Publication<'_>],
+        answers: &[Answer],
+        targets: &Targets,
+        received: Option<Received<'_>>,
+    ) {
+        let Connection { broker, lent, publisher, client, .. } = &mut *self.connection;
+        let Scratch { counts, frames, .. } = lent.scratch();
+        let mut run = Run::new(publications, frames, self.now).as_received(received);
+        let stored = broker.retain_run(&mut run);
+        let source = Source::Client(&publisher.identity, client.key);
+        let mut full = std::mem::take(&mut publisher.refused);
+        let reached = broker.deliver(&mut run, targets, source, self.now, &mut counts.tally, &mut full);
+        if reached == Reached::Nobody {
+            counts.no_subscribers += publications.len() as u64;
+        }
+        let reason = reached.reason();
+        if full.is_empty() && stored.is_empty() {
+            self.acknowledge_all(answers, reason);
+        } else {
+            for &Answer { index, qos, id } in answers {
+                let index = index as usize;
+                if full.contains(&index) {
+                    self.refuse_full(qos, id);
+                    continue;
+                }
+                let refused = stored.get(index).is_some_and(|stored| !stored);
+                self.acknowledge(qos, id, if refused { ReasonCode::QuotaExceeded } else { reason });
+            }
+        }
+        full.clear();
+        self.connection.publisher.refused = full;
+    }
+
+    /// Acknowledges every message of a run alike, without an error.
+    fn acknowledge_all(&mut self, all: &[Answer], reason: ReasonCode) {
+        let Connection { version, answers, lent, .. } = &mut *self.connection;
+        let mut received = 0;
+        for &Answer { qos, id, .. } in all {
+            let is_received = qos == QoS::ExactlyOnce;
+            received += u64::from(is_received);
+            let kind = if is_received { PacketType::PubRec } else { PacketType::PubAck };
+            encode::encode_ack(kind, *version, id, reason, answers);
+        }
+        if !all.is_empty() {
+            lent.counts().sent_many(Label::PubRec, received);
+            lent.counts().sent_many(Label::PubAck, all.len() as u64 - received);
+        }
+    }
+}
