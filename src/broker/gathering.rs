@@ -142,10 +142,11 @@ impl<'a> Turn<'_, 'a> {
 
     /// So many bytes that live as long as the burst.
     fn room(&mut self, len: usize) -> Option<&'a mut [u8]> {
-        let Some((room, rest)) = std::mem::take(&mut self.copies).split_at_mut_checked(len) else {
+        if len > self.copies.len() {
             self.needs_copies = true;
             return None;
-        };
+        }
+        let (room, rest) = std::mem::take(&mut self.copies).split_at_mut(len);
         self.copies = rest;
         Some(room)
     }

@@ -39,7 +39,7 @@ pub const COPIES_BYTES: usize = 16 * 1024;
 pub fn emptied(mut publications: Vec<Publication<'_>>) -> Vec<Publication<'static>> {
     publications.clear();
     // The standard library collects into the memory it takes from.
-    publications.into_iter().filter_map(|_| None).collect()
+    publications.into_iter().map_while(|_| None).collect()
 }
 
 thread_local! {

@@ -168,10 +168,11 @@ impl<'a> Turn<'_, 'a> {
         if !publish.topic.is_empty() {
             return Ok(Cow::Borrowed(publish.topic));
         }
-        let Some((room, rest)) = std::mem::take(&mut self.copies).split_at_mut_checked(topic.len()) else {
+        if topic.len() > self.copies.len() {
             self.needs_copies = true;
             return Ok(Cow::Owned(topic.to_owned()));
-        };
+        }
+        let (room, rest) = std::mem::take(&mut self.copies).split_at_mut(topic.len());
         self.copies = rest;
         room.copy_from_slice(topic.as_bytes());
         Ok(String::from_utf8_lossy(room))

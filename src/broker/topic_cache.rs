@@ -320,7 +320,7 @@ mod tests {
     fn what_one_may_do_says_nothing_of_another() {
         let routes = Routes::default();
         let (mut one, mut other) = (TopicCache::default(), TopicCache::default());
-        other.hasher = one.hasher.clone();
+        other.hasher = one.hasher;
         let many = topics(500);
         misses(&mut one, &routes, &many);
         assert_eq!(misses(&mut other, &routes, &many), 500, "asked for itself");

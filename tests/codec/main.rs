@@ -102,7 +102,8 @@ fn check_short_ways(bytes: &'static [u8], limits: DecodeLimits) -> Result<(), Te
                 prop_assert_eq!(&whole, &Ok(Decoded::Packet { packet: Packet::Publish(publish), len }));
             }
             None => {
-                prop_assert!(!matches!(whole, Ok(Decoded::Packet { packet: Packet::Publish(_), .. })));
+                let is_publish = matches!(whole, Ok(Decoded::Packet { packet: Packet::Publish(_), .. }));
+                prop_assert!(!is_publish);
             }
         }
     }
