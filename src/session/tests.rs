@@ -525,11 +525,7 @@ fn qos_0_waits_behind_qos_0_only() {
     bench.deliver("2", QoS::AtMostOnce, None);
     assert_eq!(bench.take(), ["1 a again"]);
     assert!(bench.session.handle_puback(id(1)));
-    assert_eq!(
-        bench.take(),
-        ["1 b", "0 1", "0 2"],
-        "[MQTT-4.6.0-6]; QoS 0 needs no place among what is in flight"
-    );
+    assert_eq!(bench.take(), ["1 b", "0 1", "0 2"], "[MQTT-4.6.0-6]: QoS 0 needs no place");
     assert!(bench.session.handle_puback(id(2)));
     bench.deliver("3", QoS::AtMostOnce, None);
     assert_eq!(bench.take(), ["0 3"]);
