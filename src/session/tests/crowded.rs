@@ -37,7 +37,7 @@ fn publish(bench: &mut Bench, serial: u32, qos: QoS) {
 }
 
 fn bench(limits: QueueLimits) -> Bench {
-    let mut bench = Bench { session: Session::new(limits, true), ..Bench::new() };
+    let mut bench = Bench { session: Session::new(Bounds::new(limits, true)), ..Bench::new() };
     bench.attach(1_000, u32::MAX);
     bench
 }
