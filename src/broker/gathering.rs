@@ -203,7 +203,8 @@ impl<'a> Turn<'_, 'a> {
         let mut run = Run::new(publications, frames, self.now).as_received(received);
         let stored = broker.retain_run(&mut run);
         let source = Source::Client(&publisher.identity, client.key);
-        let mut full = std::mem::take(&mut publisher.refused);
+        // Messages that the spool of a link refused.
+        let mut full = Vec::new();
         let reached = broker.deliver(&mut run, targets, source, self.now, &mut counts.tally, &mut full);
         if reached == Reached::Nobody {
             counts.no_subscribers += publications.len() as u64;
@@ -222,8 +223,6 @@ impl<'a> Turn<'_, 'a> {
                 self.acknowledge(qos, id, if refused { ReasonCode::QuotaExceeded } else { reason });
             }
         }
-        full.clear();
-        self.connection.publisher.refused = full;
     }
 
     /// Acknowledges every message of a run alike, without an error.

@@ -56,8 +56,6 @@ pub struct Publisher {
     pub(super) identity: Arc<Identity>,
     aliases: Aliases,
     cache: TopicCache,
-    /// Messages of a run that the spool of a link refused.
-    pub(super) refused: Vec<usize>,
     /// A refusal that the protocol version cannot say.
     unsaid: bool,
 }
@@ -66,13 +64,7 @@ impl Publisher {
     /// Nothing published yet.
     #[must_use]
     pub fn new(identity: Arc<Identity>) -> Self {
-        Self {
-            identity,
-            aliases: Aliases::default(),
-            cache: TopicCache::default(),
-            refused: Vec::new(),
-            unsaid: false,
-        }
+        Self { identity, aliases: Aliases::default(), cache: TopicCache::default(), unsaid: false }
     }
 }
 
