@@ -80,7 +80,7 @@ fn compile_text(text: &str, options: &CompileOptions) -> Result<RuleSet, Vec<Dia
     if !errors.is_empty() {
         return Err(errors);
     }
-    Ok(RuleSet { rules, mode: options.mode, profile: options.security_profile, warnings })
+    Ok(RuleSet::new(rules, options.mode, options.security_profile, warnings))
 }
 
 struct Compiler<'a> {

@@ -1,7 +1,8 @@
 //! First match wins: (client, action, topic) to a verdict and the rule that decided (`acl-language.md` section 3).
 //!
-//! Nothing is allocated unless a rule with a placeholder is reached. Not here: the confinement of links
-//! ([`mod@crate::acl::confine`]), which the broker asks first, and the publish cache, which is the broker's.
+//! A check allocates nothing; of a large file it asks only the rules that its names and topic lead to
+//! ([`crate::acl::index`]). Not here: the confinement of links ([`mod@crate::acl::confine`]), which the broker asks
+//! first, and the publish cache, which is the broker's.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,6 +10,7 @@ use std::net::IpAddr;
 
 use crate::acl::cover;
 use crate::acl::diagnostic::Diagnostic;
+use crate::acl::index::Index;
 use crate::acl::rule::Condition;
 use crate::acl::rule::Mode;
 use crate::acl::rule::Permission;
@@ -16,6 +18,7 @@ use crate::acl::rule::Rule;
 use crate::acl::rule::SecurityProfile;
 use crate::acl::rule::TopicMatch;
 use crate::acl::rule::Topics;
+use crate::acl::template::Rendered;
 use crate::acl::template::Template;
 use crate::acl::template::Unfit;
 use crate::mqtt::packet::QoS;
@@ -142,6 +145,7 @@ pub struct RuleSet {
     pub(crate) mode: Mode,
     pub(crate) profile: SecurityProfile,
     pub(crate) warnings: Vec<Diagnostic>,
+    index: Option<Box<Index>>,
 }
 
 /// How one part of a rule answered.
@@ -160,6 +164,16 @@ impl From<bool> for Match {
 }
 
 impl RuleSet {
+    pub(crate) fn new(
+        rules: Vec<Rule>,
+        mode: Mode,
+        profile: SecurityProfile,
+        warnings: Vec<Diagnostic>,
+    ) -> Self {
+        let index = Index::build(&rules, mode).map(Box::new);
+        Self { rules, mode, profile, warnings, index }
+    }
+
     /// The single rule `{deny, all}`: what a broker starts with that must not start open.
     #[must_use]
     pub fn deny_all() -> Self {
@@ -170,7 +184,7 @@ impl RuleSet {
             topics: Topics::All,
             line: 1,
         };
-        Self { rules: vec![rule], mode: Mode::Strict, profile: SecurityProfile::Legacy, warnings: Vec::new() }
+        Self::new(vec![rule], Mode::Strict, SecurityProfile::Legacy, Vec::new())
     }
 
     /// Number of rules.
@@ -183,6 +197,12 @@ impl RuleSet {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// How many rules every check may ask: those that neither names nor topics lead to.
+    #[must_use]
+    pub fn asked_always(&self) -> usize {
+        self.index.as_ref().map_or(self.rules.len(), |index| index.always())
     }
 
     /// The rules in order.
@@ -212,17 +232,30 @@ impl RuleSet {
         if client.is_superuser {
             return Verdict { permission: Permission::Allow, by: DecidedBy::Superuser };
         }
-        for (index, rule) in self.rules.iter().enumerate() {
-            let by = DecidedBy::Rule { index, line: rule.line };
-            match self.rule_matches(rule, client, request, topic) {
-                Match::Yes => return Verdict { permission: rule.permission, by },
-                Match::Unrenderable if self.profile == SecurityProfile::Hardened => {
-                    return Verdict { permission: Permission::Deny, by };
-                }
-                Match::No | Match::Unrenderable => {}
-            }
-        }
-        Verdict { permission: no_match, by: DecidedBy::NoMatch }
+        let decided = match &self.index {
+            Some(index) => index
+                .candidates(self.mode, client, request, topic)
+                .find_map(|number| self.ask(number, client, request, topic)),
+            None => (0..self.rules.len()).find_map(|number| self.ask(number, client, request, topic)),
+        };
+        decided.unwrap_or(Verdict { permission: no_match, by: DecidedBy::NoMatch })
+    }
+
+    /// What the rule of this number decides, if anything.
+    pub(super) fn ask(
+        &self,
+        index: usize,
+        client: &Subject<'_>,
+        request: &Request<'_>,
+        topic: &str,
+    ) -> Option<Verdict> {
+        let rule = self.rules.get(index)?;
+        let permission = match self.rule_matches(rule, client, request, topic) {
+            Match::Yes => rule.permission,
+            Match::Unrenderable if self.profile == SecurityProfile::Hardened => Permission::Deny,
+            Match::No | Match::Unrenderable => return None,
+        };
+        Some(Verdict { permission, by: DecidedBy::Rule { index, line: rule.line } })
     }
 
     fn rule_matches(&self, rule: &Rule, client: &Subject<'_>, request: &Request<'_>, topic: &str) -> Match {
@@ -260,14 +293,19 @@ impl RuleSet {
                 self.filter_matches(filter, permission, request, topic).into()
             }
             TopicMatch::Template(template) => match self.render(template, permission, client) {
-                Some(filter) => self.filter_matches(&filter, permission, request, topic).into(),
+                Some(filter) => self.filter_matches(filter.as_str(), permission, request, topic).into(),
                 None if self.mode == Mode::Emqx => Match::Unrenderable,
                 None => Match::No,
             },
         }
     }
 
-    fn render(&self, template: &Template, permission: Permission, client: &Subject<'_>) -> Option<String> {
+    pub(super) fn render(
+        &self,
+        template: &Template,
+        permission: Permission,
+        client: &Subject<'_>,
+    ) -> Option<Rendered> {
         let unfit = match (self.mode, permission) {
             (Mode::Emqx, _) => Unfit::Emqx,
             (Mode::Strict, Permission::Allow) => Unfit::Refuse,

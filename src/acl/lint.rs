@@ -3,7 +3,7 @@
 //! Where it can, the linter asks the evaluator instead of reading the rules: it acts as each peer, and as a stranger, and
 //! reports what it was allowed. Not here: errors that keep a file from loading ([`crate::acl::diagnostic`]).
 
-mod links;
+pub(in crate::acl) mod links;
 mod order;
 mod patterns;
 mod topics;
@@ -134,8 +134,8 @@ pub fn is_failure(findings: &[Finding]) -> bool {
 
 /// Everything found in `rules`, compiled from `text`, in the order of the file.
 ///
-/// Not decided here: `L16`, which strict and EMQX mode refuse to load (`E305`), `L24` and `L28`, which need the
-/// user database and mountpoints.
+/// Not decided here: `L16`, which strict and EMQX mode refuse to load (`E305`), `L24` and `L28`, which concern superusers
+/// and mountpoints, of which this broker has none.
 #[must_use]
 pub fn lint(rules: &RuleSet, text: &str, inventory: &Inventory) -> Vec<Finding> {
     let mut linter = Linter::new(rules, text, inventory);
@@ -165,7 +165,7 @@ impl<'a> Linter<'a> {
     fn new(rules: &'a RuleSet, text: &'a str, inventory: &'a Inventory) -> Self {
         let grants = rules.rules.iter().any(grants_link);
         let configured = !inventory.links.is_empty() || !inventory.link_listeners.is_empty();
-        let peers = if inventory.links.is_empty() { links::inferred(rules) } else { inventory.links.clone() };
+        let peers = links::peers(rules, inventory);
         Self {
             rules,
             lines: text.lines().collect(),
@@ -229,7 +229,11 @@ impl<'a> Linter<'a> {
             self.note("L23", Severity::Info, 0, message);
         }
         if rules.len() > RULES_MANY {
-            let message = format!("{} rules are asked one after the other on the publish path", rules.len());
+            let message = format!(
+                "{} rules, {} of which are asked at every check: they name no ClientID, username or topic prefix",
+                rules.len(),
+                rules.asked_always()
+            );
             self.note("L26", Severity::Info, 0, message);
         }
     }

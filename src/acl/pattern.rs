@@ -33,6 +33,15 @@ enum Engine {
     Regex(Regex),
 }
 
+/// What a pattern without anything but literal text asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Literal<'a> {
+    /// The text begins with this.
+    Begins(&'a str),
+    /// The text is this.
+    Equals(&'a str),
+}
+
 /// Why a pattern was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
@@ -107,6 +116,16 @@ impl Pattern {
     #[must_use]
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// What it asks for, if that needs no engine.
+    #[must_use]
+    pub fn literal(&self) -> Option<Literal<'_>> {
+        match &self.engine {
+            Engine::Prefix(prefix) => Some(Literal::Begins(prefix)),
+            Engine::Equals(wanted) => Some(Literal::Equals(wanted)),
+            Engine::Regex(_) => None,
+        }
     }
 
     /// What can be said by its looks.

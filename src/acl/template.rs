@@ -4,6 +4,8 @@
 //! A value is put in as text and never read as a pattern: one that holds `+`, `#` or `/` is refused, so that no
 //! client widens a rule by its name (`reliability.md` 3.2 class F).
 
+use smallvec::SmallVec;
+
 use crate::acl::eval::Subject;
 use crate::acl::rule::Mode;
 
@@ -134,6 +136,29 @@ pub enum Unfit {
     Emqx,
 }
 
+/// A rendered filter: a text of moderate length stays off the heap.
+#[derive(Debug, Default)]
+pub struct Rendered(SmallVec<[u8; 128]>);
+
+impl Rendered {
+    /// The filter.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // Only whole texts are put in, and cut off before a `/`.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    fn push(&mut self, text: &str) {
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    /// Puts `+` in place of the last level.
+    fn widen(&mut self) {
+        self.0.truncate(self.0.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1));
+        self.0.push(b'+');
+    }
+}
+
 impl Template {
     /// The text as written.
     #[must_use]
@@ -169,25 +194,24 @@ impl Template {
 
     /// The filter for this client, or `None` when a value cannot stand in it.
     #[must_use]
-    pub fn render(&self, subject: &Subject<'_>, unfit: Unfit) -> Option<String> {
-        let mut out = String::with_capacity(self.source.len() + 32);
+    pub fn render(&self, subject: &Subject<'_>, unfit: Unfit) -> Option<Rendered> {
+        let mut out = Rendered::default();
         // While a level is widened, everything up to the next `/` is dropped.
         let mut widened = false;
         for segment in &self.segments {
             match segment {
                 Segment::Text(text) if widened => {
                     if let Some(slash) = text.find('/') {
-                        out.push_str(&text[slash..]);
+                        out.push(&text[slash..]);
                         widened = false;
                     }
                 }
-                Segment::Text(text) => out.push_str(text),
+                Segment::Text(text) => out.push(text),
                 Segment::Value(_) if widened => {}
-                Segment::Value(placeholder) => match fit(placeholder, subject, unfit, out.is_empty()) {
-                    Some(value) => out.push_str(value),
+                Segment::Value(placeholder) => match fit(placeholder, subject, unfit, out.0.is_empty()) {
+                    Some(value) => out.push(value),
                     None if unfit == Unfit::Widen => {
-                        out.truncate(out.rfind('/').map_or(0, |slash| slash + 1));
-                        out.push('+');
+                        out.widen();
                         widened = true;
                     }
                     None => return None,

@@ -106,24 +106,26 @@ fn is_wildcard(level: &str) -> bool {
 }
 
 /// Whether `filter` matches the Topic Name `name`, byte by byte: nothing is normalised (`[MQTT-4.7.3-4]`). A leading
-/// wildcard never matches a name that begins with `$` (`[MQTT-4.7.2-1]`).
+/// wildcard never matches a name that begins with `$` (`[MQTT-4.7.2-1]`). The filter is a valid one: its wildcards
+/// stand alone in their levels.
 #[must_use]
 pub fn matches(filter: &str, name: &str) -> bool {
     if name.starts_with('$') && (filter.starts_with('+') || filter.starts_with('#')) {
         return false;
     }
-    let mut names = name.split('/');
-    for level in filter.split('/') {
-        if level == "#" {
-            return true;
-        }
-        match names.next() {
-            Some(_) if level == "+" => {}
-            Some(found) if found == level => {}
+    let (filter, name) = (filter.as_bytes(), name.as_bytes());
+    let mut at = 0;
+    for (index, &byte) in filter.iter().enumerate() {
+        match byte {
+            b'#' => return true,
+            b'+' => at += name[at..].iter().take_while(|byte| **byte != b'/').count(),
+            _ if name.get(at) == Some(&byte) => at += 1,
+            // `#` stands for its parent level too.
+            b'/' if at == name.len() => return filter[index + 1..] == *b"#",
             _ => return false,
         }
     }
-    names.next().is_none()
+    at == name.len()
 }
 
 /// The filter that matches exactly what both match, or `None` when nothing does (`link-protocol.md` 5.2).
@@ -305,7 +307,27 @@ mod tests {
             .prop_filter("not empty", |f| !f.is_empty())
     }
 
+    /// Level by level, as the standard says it.
+    fn matches_by_level(filter: &str, name: &str) -> bool {
+        let mut names = name.split('/');
+        for level in filter.split('/') {
+            match (level, names.next()) {
+                ("#", _) => return true,
+                ("+", Some(_)) => {}
+                (level, Some(found)) if level == found => {}
+                _ => return false,
+            }
+        }
+        names.next().is_none()
+    }
+
     proptest! {
+        #[test]
+        fn matching_is_by_level(filter in filter(), name in name()) {
+            let apart = name.starts_with('$') && (filter.starts_with('+') || filter.starts_with('#'));
+            prop_assert_eq!(matches(&filter, &name), !apart && matches_by_level(&filter, &name));
+        }
+
         #[test]
         fn an_intersection_matches_what_both_match(one in filter(), other in filter(), name in name()) {
             let both = matches(&one, &name) && matches(&other, &name);

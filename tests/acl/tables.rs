@@ -225,6 +225,34 @@ fn malformed_files_give_their_code_and_place() {
     assert!(count > 60, "{count} cases");
 }
 
+/// Each error of each malformed file shows its source line, and a caret under the column it names.
+#[test]
+fn every_error_of_a_malformed_file_is_shown_in_its_place() {
+    let table = fixture("malformed.txt");
+    let mut shown = 0;
+    for case in table.split("\n>>> ").skip(1) {
+        let (_, text) = case.split_once('\n').unwrap();
+        let Err(found) = RuleSet::compile(text, &CompileOptions::default()) else { continue };
+        for error in found {
+            let rendered = error.render("acl.conf");
+            let lines: Vec<&str> = rendered.split('\n').collect();
+            let head = format!("acl.conf:{}:{}: {} ", error.line, error.column, error.code);
+            assert!(lines[0].starts_with(&head) && lines.len() == 3, "{rendered}");
+            let margin = format!("{} | ", error.line);
+            let line = text.split('\n').nth(error.line as usize - 1).unwrap().trim_end_matches('\r');
+            let excerpt = lines[1].strip_prefix(&margin).unwrap();
+            assert!(line.contains(excerpt.trim_matches('…')), "{rendered}");
+            // What cannot be printed is shown as something that can.
+            let caret = lines[2].chars().position(|c| c == '^').unwrap();
+            if excerpt == line {
+                assert_eq!(caret, margin.len() + error.column as usize - 1, "{rendered}");
+            }
+            shown += 1;
+        }
+    }
+    assert!(shown > 60, "{shown}");
+}
+
 #[test]
 fn bytes_and_sizes_that_no_file_has() {
     assert_eq!(errors(b"{allow,\n \"\xff\"}.", Mode::Strict), "2:3 E105");

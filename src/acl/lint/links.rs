@@ -1,17 +1,18 @@
 //! What peers and strangers may do in `$LINK/`, asked of the evaluator: L07 to L09, L19.
 
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 
+use crate::acl::actor::Actor;
+use crate::acl::actor::Probe;
+use crate::acl::actor::control_probes;
 use crate::acl::confine::touches_link;
 use crate::acl::eval::DecidedBy;
-use crate::acl::eval::Request;
 use crate::acl::eval::RuleSet;
-use crate::acl::eval::Subject;
 use crate::acl::eval::Verdict;
 use crate::acl::lint::Field;
+use crate::acl::lint::Inventory;
 use crate::acl::lint::LinkInfo;
 use crate::acl::lint::Linter;
 use crate::acl::lint::Severity;
@@ -25,7 +26,6 @@ use crate::acl::rule::Rule;
 use crate::acl::rule::TextMatch;
 use crate::acl::rule::TopicMatch;
 use crate::acl::rule::Topics;
-use crate::mqtt::packet::QoS;
 
 /// A cluster that is nobody's: what is allowed for it is allowed for any.
 const OTHER_CLUSTER: &str = "some-other-cluster";
@@ -38,57 +38,6 @@ const ADDRESSES_MAX: usize = 8;
 /// The most peers that are taken from a file.
 const PEERS_MAX: usize = 64;
 
-/// A peer or stranger as the evaluator sees it.
-struct Actor {
-    client_id: String,
-    username: Option<String>,
-    attributes: BTreeMap<String, String>,
-    listener: String,
-}
-
-impl Actor {
-    fn subject(&self, peer_host: IpAddr) -> Subject<'_> {
-        Subject {
-            client_id: &self.client_id,
-            username: self.username.as_deref(),
-            peer_host: Some(peer_host),
-            cert_common_name: None,
-            zone: "default",
-            listener: &self.listener,
-            client_attrs: &self.attributes,
-            is_superuser: false,
-        }
-    }
-}
-
-/// Something to try.
-struct Probe {
-    publish: bool,
-    topic: String,
-}
-
-impl Probe {
-    fn publish(topic: impl Into<String>) -> Self {
-        Self { publish: true, topic: topic.into() }
-    }
-
-    fn subscribe(topic: impl Into<String>) -> Self {
-        Self { publish: false, topic: topic.into() }
-    }
-
-    fn request(&self) -> Request<'_> {
-        if self.publish {
-            Request::Publish { topic: &self.topic, qos: QoS::AtLeastOnce, retain: false }
-        } else {
-            Request::Subscribe { filter: &self.topic, qos: QoS::AtLeastOnce }
-        }
-    }
-
-    fn verb(&self) -> &'static str {
-        if self.publish { "publish" } else { "subscribe to" }
-    }
-}
-
 impl Linter<'_> {
     pub(super) fn peers(&mut self) {
         if !self.concerns_links {
@@ -98,39 +47,20 @@ impl Linter<'_> {
         let addresses = addresses(self.rules);
         self.completeness(&addresses);
         let peers = self.peers.clone();
-        let clusters = self.clusters();
+        let clusters = clusters(self.rules, &self.peers);
         for peer in &peers {
             if self.budget == 0 {
                 break;
             }
-            let actor = self.actor(peer);
+            let actor = Actor::peer(peer, self.inventory);
             self.foreign_clusters(peer, &actor, &addresses, &clusters);
         }
         for peer in &peers {
-            let actor = self.actor(peer);
+            let actor = Actor::peer(peer, self.inventory);
             self.outside(peer, &actor, &addresses);
         }
         if self.budget == 0 || clusters.len() > CLUSTERS_TRIED_MAX {
             self.note("L26", Severity::Info, 0, "too large to try everything that peers may do");
-        }
-    }
-
-    /// Every cluster that is configured or named in the file, and one that is neither.
-    fn clusters(&self) -> Vec<String> {
-        let named = self.rules.rules.iter().filter(|rule| grants_link(rule)).flat_map(clusters_named);
-        let configured = self.peers.iter().map(|peer| peer.name.as_str());
-        let known: BTreeSet<&str> = named.chain(configured).collect();
-        known.into_iter().take(CLUSTERS_TRIED_MAX).chain([OTHER_CLUSTER]).map(str::to_owned).collect()
-    }
-
-    fn actor(&self, peer: &LinkInfo) -> Actor {
-        let listener = self.inventory.link_listeners.first().cloned();
-        Actor {
-            // The shape that EMQX gives the ids of its message pool (`acl-language.md` section 8).
-            client_id: format!("{}:msg:1a2b3c4d:1", peer.clientid_prefix),
-            username: peer.username.clone(),
-            attributes: BTreeMap::from([("link_id".to_owned(), peer.name.clone())]),
-            listener: listener.unwrap_or_else(|| "ssl:link".to_owned()),
         }
     }
 
@@ -150,17 +80,12 @@ impl Linter<'_> {
 
     /// L07: nobody but peers is allowed anything in the namespace.
     fn strangers(&mut self) {
-        let clusters = self.clusters();
+        let clusters = clusters(self.rules, &self.peers);
         let mut probes: Vec<Probe> = clusters.iter().flat_map(|cluster| control_probes(cluster)).collect();
         probes.push(Probe::subscribe("$LINK/#"));
         let mut blamed = BTreeSet::new();
         for username in [None, Some("stranger".to_owned())] {
-            let actor = Actor {
-                client_id: "stranger".to_owned(),
-                username,
-                attributes: BTreeMap::new(),
-                listener: "tcp:default".to_owned(),
-            };
+            let actor = Actor::stranger(username);
             for probe in &probes {
                 let allowed = self.ask(&actor, &[IpAddr::V4(Ipv4Addr::LOCALHOST)], probe);
                 if let Some(line) = allowed.map(line).filter(|line| blamed.insert(*line)) {
@@ -230,7 +155,7 @@ impl Linter<'_> {
             return;
         }
         for link in &inventory.links {
-            let actor = self.actor(link);
+            let actor = Actor::peer(link, self.inventory);
             for probe in control_probes(&link.name) {
                 if self.ask(&actor, addresses, &probe).is_none() && self.budget > 0 {
                     let message = format!(
@@ -260,13 +185,17 @@ impl Linter<'_> {
     }
 }
 
-/// The three topics of a cluster, in the direction a peer uses them.
-fn control_probes(cluster: &str) -> [Probe; 3] {
-    [
-        Probe::publish(format!("$LINK/cluster/msg/{cluster}")),
-        Probe::publish(format!("$LINK/cluster/route/{cluster}")),
-        Probe::subscribe(format!("$LINK/cluster/resp/{cluster}/node1")),
-    ]
+/// The configured links, or what the file says about them if none is configured.
+pub(in crate::acl) fn peers(rules: &RuleSet, inventory: &Inventory) -> Vec<LinkInfo> {
+    if inventory.links.is_empty() { inferred(rules) } else { inventory.links.clone() }
+}
+
+/// Every cluster that is configured or named in the file, and one that is neither.
+pub(in crate::acl) fn clusters(rules: &RuleSet, peers: &[LinkInfo]) -> Vec<String> {
+    let named = rules.rules.iter().filter(|rule| grants_link(rule)).flat_map(clusters_named);
+    let configured = peers.iter().map(|peer| peer.name.as_str());
+    let known: BTreeSet<&str> = named.chain(configured).collect();
+    known.into_iter().take(CLUSTERS_TRIED_MAX).chain([OTHER_CLUSTER]).map(str::to_owned).collect()
 }
 
 fn line(verdict: Verdict) -> u32 {
@@ -292,7 +221,7 @@ fn literals(rules: &RuleSet) -> BTreeSet<&str> {
 }
 
 /// Loopback and the first addresses that conditions of the file ask for.
-fn addresses(rules: &RuleSet) -> Vec<IpAddr> {
+pub(in crate::acl) fn addresses(rules: &RuleSet) -> Vec<IpAddr> {
     fn collect(condition: &Condition, into: &mut Vec<IpAddr>) {
         match condition {
             Condition::Address(block) => into.push(block.address),
@@ -344,7 +273,7 @@ fn prefixes(rule: &Rule) -> Vec<&str> {
 }
 
 /// The peers that a file seems to have, for a check without a configuration.
-pub(super) fn inferred(rules: &RuleSet) -> Vec<LinkInfo> {
+fn inferred(rules: &RuleSet) -> Vec<LinkInfo> {
     let mut peers: Vec<LinkInfo> = Vec::new();
     for rule in rules.rules.iter().filter(|rule| grants_link(rule)) {
         let mut username = None;
