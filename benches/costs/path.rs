@@ -12,7 +12,6 @@ use tokio::runtime::Runtime;
 use tombolo::acl::compile::CompileOptions;
 use tombolo::acl::confine::ListenerRole;
 use tombolo::acl::eval::RuleSet;
-use tombolo::acl::rule::Permission;
 use tombolo::auth::scram::DecoyKey;
 use tombolo::broker::Broker;
 use tombolo::broker::Limits;
@@ -30,7 +29,6 @@ use tombolo::broker::packets::Turn;
 use tombolo::broker::reasons::ReasonStrings;
 use tombolo::config;
 use tombolo::config::Environment;
-use tombolo::config::settings::DenyAction;
 use tombolo::config::settings::SHIPPED_ACL;
 use tombolo::link::message;
 use tombolo::link::name;
@@ -113,12 +111,8 @@ struct Lab {
 impl Lab {
     fn new(acl: &str) -> Self {
         let settings = config::parse("bench", SETTINGS, &Environment::default()).unwrap();
-        let policy = Policy {
-            rules: RuleSet::compile(acl, &CompileOptions::default()).unwrap(),
-            no_match: Permission::Deny,
-            deny_action: DenyAction::Ignore,
-            generation: 0,
-        };
+        let rules = RuleSet::compile(acl, &CompileOptions::default()).unwrap();
+        let policy = Policy::new(rules, Arc::default());
         let authentication = Authentication::new(Credentials::default(), DecoyKey::new([7; 32]));
         let limits = Limits::new(&settings);
         let broker = Broker::new(policy, authentication, limits, Box::default(), NOW);

@@ -12,6 +12,7 @@ use clap::Subcommand;
 use clap::ValueEnum;
 use clap_complete::Shell;
 
+use crate::admin::cli::acl::AclCommand;
 use crate::admin::cli::operate::AuthCommand;
 use crate::admin::cli::operate::BannedCommand;
 use crate::admin::cli::operate::ClientCommand;
@@ -23,6 +24,7 @@ use crate::admin::commands;
 use crate::admin::commands::Exit;
 use crate::admin::commands::Failure;
 
+pub mod acl;
 pub mod operate;
 
 /// An MQTT broker with cluster linking.
@@ -57,7 +59,7 @@ pub enum Command {
         #[arg(long)]
         hardened: bool,
     },
-    /// Work with an ACL file
+    /// Work with ACL files and the rules of a running broker
     #[command(after_help = "Example:\n  tombolo acl check acl/acl.conf")]
     Acl {
         /// What to do with it.
@@ -142,17 +144,6 @@ pub struct Config {
     pub config: Option<PathBuf>,
 }
 
-/// `acl …`
-#[derive(Debug, Subcommand)]
-pub enum AclCommand {
-    /// Report the errors of a file, and what is legal but surely not meant
-    #[command(after_help = "Example:\n  tombolo acl check acl/acl.conf")]
-    Check {
-        /// The ACL file
-        file: PathBuf,
-    },
-}
-
 /// `passwd …`
 #[derive(Debug, Args)]
 pub struct Passwd {
@@ -210,7 +201,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Serve(config) => commands::serve(config.config.as_deref()),
         Command::Demo => commands::demo(),
         Command::Check { config, hardened } => commands::check(config.config.as_deref(), hardened),
-        Command::Acl { command: AclCommand::Check { file } } => commands::acl_check(&file),
+        Command::Acl { command } => acl::acl(command),
         Command::Passwd(passwd) if passwd.delete => commands::passwd_delete(&passwd.file, &passwd.user),
         Command::Passwd(passwd) => {
             let (file, user, stdin) = (&passwd.file, &passwd.user, passwd.stdin);

@@ -7,7 +7,17 @@ use crate::config::ConfigError;
 use crate::config::Environment;
 use crate::config::Settings;
 
+pub use self::acl::Question;
+pub use self::acl::acl_apply;
 pub use self::acl::acl_check;
+pub use self::acl::acl_drop;
+pub use self::acl::acl_explain;
+pub use self::acl::acl_explain_by;
+pub use self::acl::acl_matrix;
+pub use self::acl::acl_matrix_of;
+pub use self::acl::acl_reload;
+pub use self::acl::acl_tried;
+pub use self::acl::acl_try;
 pub use self::check::check;
 pub use self::demo::demo;
 pub use self::describe::completions;

@@ -11,4 +11,5 @@ pub mod output;
 pub mod remote;
 pub mod rest;
 pub mod rfc3339;
+pub mod rules;
 pub mod systemd;

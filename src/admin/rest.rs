@@ -19,6 +19,7 @@ use crate::broker::Broker;
 use crate::broker::inspect::Page;
 use crate::broker::trace::TraceReader;
 
+mod acl;
 mod banned;
 mod clients;
 mod messages;

@@ -496,7 +496,7 @@ fn log_foreign_session(identity: &Identity) {
 
 /// `link_id` is ours to set and nobody else's (`authn-tls.md` section 2).
 #[expect(clippy::box_collection, reason = "a pointer where there is none")]
-fn attributes(bound_to: Option<&str>) -> Option<Box<BTreeMap<String, String>>> {
+pub(super) fn attributes(bound_to: Option<&str>) -> Option<Box<BTreeMap<String, String>>> {
     Some(Box::new(BTreeMap::from([("link_id".to_owned(), bound_to?.to_owned())])))
 }
 
@@ -663,7 +663,7 @@ fn auth_role(role: Role) -> auth::peer::ListenerRole {
     }
 }
 
-fn acl_role(role: Role) -> crate::acl::confine::ListenerRole {
+pub(super) fn acl_role(role: Role) -> crate::acl::confine::ListenerRole {
     match role {
         Role::Client => crate::acl::confine::ListenerRole::Client,
         Role::Link => crate::acl::confine::ListenerRole::Link,

@@ -185,8 +185,22 @@ impl Connection {
         }
     }
 
+    /// Looks whether another ACL is in force by now. Retained messages under way are for subscriptions that it may
+    /// deny.
+    pub(super) fn follow_policy(&mut self) {
+        if self.broker.follow_policy(&mut self.policy)
+            && let Some(replays) = &mut self.replays
+        {
+            let (policy, identity) = (&self.policy, &self.publisher.identity);
+            replays.retain(|replay| policy.authorize(identity, &replay.request()).is_ok());
+        }
+    }
+
     /// One turn. Whether anything moved.
     fn turn(&mut self, cx: &mut Context<'_>, now: Now) -> Result<bool, Close> {
+        if self.replays.is_some() {
+            self.follow_policy();
+        }
         let looked_up = self.look_up_retained(now);
         self.collect(cx, now)?;
         let wrote = self.write(cx)?;

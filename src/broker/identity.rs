@@ -18,6 +18,8 @@ use crate::auth::peer;
 use crate::auth::peer::Binding;
 use crate::auth::peer::ConnectFacts;
 use crate::auth::peer::PeerRule;
+use crate::broker::acl_file::AclFile;
+use crate::broker::shadow::Shadow;
 use crate::config::settings::DenyAction;
 use crate::metrics::labels::AclReason;
 use crate::mqtt::packet::Version;
@@ -95,6 +97,33 @@ impl Identity {
         }
     }
 
+    /// What the rules see of it.
+    #[must_use]
+    pub fn subject(&self) -> Subject<'_> {
+        Subject {
+            client_id: &self.client_id,
+            username: self.username.as_deref(),
+            peer_host: self.peer.ip(),
+            cert_common_name: self.common_name.as_deref(),
+            zone: ZONE,
+            listener: &self.listener,
+            client_attrs: self.attributes.as_deref().unwrap_or(NO_ATTRIBUTES),
+            is_superuser: self.is_superuser,
+        }
+    }
+
+    /// Whether the rules and confinement see the same in both.
+    #[must_use]
+    pub fn has_rights_of(&self, other: &Self) -> bool {
+        self.is_same_client(other)
+            && self.peer.ip() == other.peer.ip()
+            && self.common_name == other.common_name
+            && self.listener == other.listener
+            && self.role == other.role
+            && self.attributes == other.attributes
+            && self.is_superuser == other.is_superuser
+    }
+
     /// Whether this is the one a session belongs to.
     #[must_use]
     pub fn is_same_client(&self, other: &Self) -> bool {
@@ -108,16 +137,20 @@ const NO_ATTRIBUTES: &BTreeMap<String, String> = &BTreeMap::new();
 pub const ZONE: &str = "default";
 
 /// The ACL in force: rules and what goes with them. Swapped as a whole.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Policy {
     /// The compiled file.
-    pub rules: RuleSet,
+    pub rules: Arc<RuleSet>,
     /// The verdict when no rule matches.
     pub no_match: Permission,
     /// What a denial does to the connection.
     pub deny_action: DenyAction,
     /// Rises with every swap, so that cached verdicts can be told from current ones.
     pub generation: u64,
+    /// Where the rules came from.
+    pub file: Arc<AclFile>,
+    /// Rules that are asked beside these and decide nothing.
+    pub shadow: Option<Arc<Shadow>>,
 }
 
 /// Why something was denied.
@@ -170,6 +203,19 @@ impl fmt::Display for Denied {
 }
 
 impl Policy {
+    /// These rules, with what their file's settings say.
+    #[must_use]
+    pub fn new(rules: RuleSet, file: Arc<AclFile>) -> Self {
+        Self {
+            rules: Arc::new(rules),
+            no_match: file.no_match,
+            deny_action: file.deny_action,
+            generation: 0,
+            file,
+            shadow: None,
+        }
+    }
+
     /// Whether this client may do this. Authorisation happens here and nowhere else.
     ///
     /// # Errors
@@ -184,17 +230,11 @@ impl Policy {
     /// What denied it.
     pub fn decide(&self, identity: &Identity, request: &Request<'_>) -> Result<DecidedBy, Denied> {
         confine(identity.bound_to.as_deref(), identity.role, request).map_err(Denied::Confined)?;
-        let subject = Subject {
-            client_id: &identity.client_id,
-            username: identity.username.as_deref(),
-            peer_host: identity.peer.ip(),
-            cert_common_name: identity.common_name.as_deref(),
-            zone: ZONE,
-            listener: &identity.listener,
-            client_attrs: identity.attributes.as_deref().unwrap_or(NO_ATTRIBUTES),
-            is_superuser: identity.is_superuser,
-        };
+        let subject = identity.subject();
         let verdict = self.rules.authorize(&subject, request, self.no_match);
+        if let Some(shadow) = &self.shadow {
+            shadow.compare(&subject, request, verdict);
+        }
         match (verdict.permission, verdict.by) {
             (Permission::Allow, by) => Ok(by),
             (Permission::Deny, DecidedBy::Rule { line, .. }) => Err(Denied::Rule { line }),

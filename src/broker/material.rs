@@ -8,33 +8,19 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::acl::compile::CompileOptions;
-use crate::acl::compile::FILE_BYTES_MAX;
-use crate::acl::eval::RuleSet;
-use crate::acl::lint::Inventory;
-use crate::acl::lint::LinkInfo;
-use crate::acl::lint::Severity;
-use crate::acl::lint::is_failure;
-use crate::acl::lint::lint;
-use crate::acl::rule;
 use crate::auth::password::PasswordFile;
 use crate::auth::peer::PeerRule;
 use crate::auth::users::MAX_FILE_BYTES;
 use crate::auth::users::Stored;
 use crate::auth::users::Users;
+use crate::broker::acl_file::AclFile;
+use crate::broker::acl_file::LoadedRules;
 use crate::broker::authenticate::Credentials;
 use crate::broker::identity::Policy;
-use crate::config::settings::AclMode;
-use crate::config::settings::AclSource;
-use crate::config::settings::Authorization;
 use crate::config::settings::ClientTls;
-use crate::config::settings::DenyAction;
 use crate::config::settings::Link;
 use crate::config::settings::Listener;
 use crate::config::settings::ListenerTls;
-use crate::config::settings::Permission;
-use crate::config::settings::SHIPPED_ACL;
-use crate::config::settings::SecurityProfile;
 use crate::config::settings::Settings;
 use crate::config::settings::TlsVersions;
 use crate::config::settings::Verify;
@@ -103,86 +89,16 @@ impl Material {
 }
 
 fn policy(settings: &Settings, findings: &mut Findings) -> Option<Policy> {
-    let authorization = &settings.authorization;
-    let (name, text) = match &authorization.file {
-        AclSource::Embedded => ("acl.conf (built in)".to_owned(), SHIPPED_ACL.as_bytes().to_vec()),
-        AclSource::File(path) => {
-            let name = path.display().to_string();
-            match read_acl(path) {
-                Ok(text) => (name, text),
-                Err(error) => {
-                    findings.errors.push(format!("authorization.file: {name}: {error}"));
-                    return None;
-                }
-            }
+    match Arc::new(AclFile::of(settings)).load() {
+        Ok(LoadedRules { policy, warnings, notes }) => {
+            findings.warnings.extend(warnings);
+            findings.notes.extend(notes);
+            Some(policy)
         }
-    };
-    let rules = match RuleSet::compile(&text, &compile_options(authorization)) {
-        Ok(rules) => rules,
-        Err(diagnostics) => {
-            findings.errors.extend(diagnostics.iter().map(|diagnostic| diagnostic.render(&name)));
-            return None;
+        Err(errors) => {
+            findings.errors.extend(errors);
+            None
         }
-    };
-    let text = String::from_utf8_lossy(&text);
-    findings.warnings.extend(rules.warnings().iter().map(|warning| warning.render(&name)));
-    let found = lint(&rules, &text, &inventory(settings));
-    let (notes, faults): (Vec<_>, Vec<_>) =
-        found.iter().partition(|finding| finding.severity == Severity::Info);
-    findings.notes.extend(notes.iter().map(|finding| finding.render(&name)));
-    let faults = faults.iter().map(|finding| finding.render(&name));
-    // Only the hardened profile takes a file at its worst.
-    if authorization.security_profile == SecurityProfile::Hardened && is_failure(&found) {
-        findings.errors.extend(faults);
-        return None;
-    }
-    findings.warnings.extend(faults);
-    Some(Policy {
-        rules,
-        no_match: permission(authorization.no_match),
-        deny_action: authorization.deny_action,
-        generation: 0,
-    })
-}
-
-/// How the file is to be read.
-#[must_use]
-pub fn compile_options(authorization: &Authorization) -> CompileOptions {
-    CompileOptions {
-        mode: match authorization.mode {
-            AclMode::Strict => rule::Mode::Strict,
-            AclMode::Emqx => rule::Mode::Emqx,
-        },
-        security_profile: match authorization.security_profile {
-            SecurityProfile::Legacy => rule::SecurityProfile::Legacy,
-            SecurityProfile::Hardened => rule::SecurityProfile::Hardened,
-        },
-    }
-}
-
-fn permission(permission: Permission) -> rule::Permission {
-    match permission {
-        Permission::Allow => rule::Permission::Allow,
-        Permission::Deny => rule::Permission::Deny,
-    }
-}
-
-/// What the linter knows of the broker around the file.
-#[must_use]
-pub fn inventory(settings: &Settings) -> Inventory {
-    let link = |link: &Link| LinkInfo {
-        name: link.name.clone(),
-        clientid_prefix: link.peer.clientid.clone(),
-        username: link.peer.username.clone(),
-    };
-    let doors = settings.listeners.iter().filter(|listener| listener.role.accepts_links());
-    Inventory {
-        links: settings.cluster.links.iter().map(link).collect(),
-        no_match: permission(settings.authorization.no_match),
-        deny_disconnects: settings.authorization.deny_action == DenyAction::Disconnect,
-        link_listeners: doors.map(Listener::id).collect(),
-        listeners: settings.listeners.iter().map(Listener::id).collect(),
-        applications: Vec::new(),
     }
 }
 
@@ -308,7 +224,9 @@ fn versions(versions: TlsVersions) -> Vec<tls::TlsVersion> {
     list
 }
 
-fn peer_rule(link: &Link) -> PeerRule {
+/// How the peer of a link proves itself.
+#[must_use]
+pub fn peer_rule(link: &Link) -> PeerRule {
     PeerRule {
         cluster: link.name.clone(),
         clientid_prefix: link.peer.clientid.clone(),
@@ -319,15 +237,7 @@ fn peer_rule(link: &Link) -> PeerRule {
     }
 }
 
-/// Reads an ACL file, but no more of it than is refused for its length (`acl-language.md` section 1).
-///
-/// # Errors
-/// The system's reason, or that it is too long.
-pub fn read_acl(path: &Path) -> io::Result<Vec<u8>> {
-    read_bounded(path, FILE_BYTES_MAX)
-}
-
-fn read_bounded(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+pub(super) fn read_bounded(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > bytes_max {

@@ -4,6 +4,8 @@
 //! to an accepted CONNECT, `connection` drives it from there.
 
 pub mod accept;
+pub mod acl_file;
+pub mod acl_reload;
 mod admission;
 pub mod authenticate;
 pub mod banned;
@@ -15,6 +17,7 @@ pub mod data_dir;
 pub mod delayed;
 pub mod delivery;
 pub mod enhanced;
+pub mod explain;
 pub mod filters;
 pub mod flapping;
 pub mod forwarder;
@@ -40,6 +43,7 @@ pub mod routes;
 pub mod server;
 mod serving;
 pub mod sessions;
+pub mod shadow;
 pub mod shared;
 pub mod steer;
 pub mod sweeper;
@@ -280,11 +284,13 @@ impl Broker {
         Arc::clone(&self.policy.read())
     }
 
-    /// Swaps `known` for the ACL in force, if it is another by now.
-    pub(crate) fn follow_policy(&self, known: &mut Arc<Policy>) {
-        if known.generation != self.policy_generation.load(Ordering::Acquire) {
+    /// Swaps `known` for the ACL in force, if it is another by now. Whether it was.
+    pub(crate) fn follow_policy(&self, known: &mut Arc<Policy>) -> bool {
+        let swapped = known.generation != self.policy_generation.load(Ordering::Acquire);
+        if swapped {
             *known = self.policy();
         }
+        swapped
     }
 
     /// The limits in force.
@@ -299,12 +305,26 @@ impl Broker {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Swaps the ACL. Verdicts that connections remember are asked for again.
-    pub fn set_policy(&self, mut policy: Policy) {
+    /// Swaps the ACL. Verdicts that connections remember are asked for again. Rules on trial stay there, unless they
+    /// were compiled by other settings. The ACL before, and the generation of the new one.
+    pub fn set_policy(&self, mut policy: Policy) -> (Arc<Policy>, u64) {
         let mut current = self.policy.write();
-        policy.generation = current.generation + 1;
-        self.policy_generation.store(policy.generation, Ordering::Release);
-        *current = Arc::new(policy);
+        let alike = policy.file.options == current.file.options && policy.no_match == current.no_match;
+        policy.shadow = current.shadow.clone().filter(|_| alike);
+        self.put_policy(&mut current, policy)
+    }
+
+    /// The same, unless another ACL than the one of this generation is in force by now.
+    pub(crate) fn swap_policy(&self, policy: Policy, generation: u64) -> Option<u64> {
+        let mut current = self.policy.write();
+        (current.generation == generation).then(|| self.put_policy(&mut current, policy).1)
+    }
+
+    fn put_policy(&self, current: &mut Arc<Policy>, mut policy: Policy) -> (Arc<Policy>, u64) {
+        let generation = current.generation + 1;
+        policy.generation = generation;
+        self.policy_generation.store(generation, Ordering::Release);
+        (std::mem::replace(current, Arc::new(policy)), generation)
     }
 
     /// Swaps the limits. A session's queue and a connection's negotiated values stay as they are.
@@ -331,7 +351,7 @@ impl Broker {
     /// Everything as Prometheus text.
     #[must_use]
     pub fn render_metrics(&self, now: Now) -> String {
-        let (counts, retained) = (self.routes.counts(), self.retained.counts());
+        let (counts, retained, policy) = (self.routes.counts(), self.retained.counts(), self.policy());
         let (mut queued, mut in_flight) = (0, 0);
         for entry in &self.clients {
             let state = entry.value().lock();
@@ -349,7 +369,8 @@ impl Broker {
             queued_messages: queued,
             inflight_messages: in_flight,
             banned: self.banned.len() as u64,
-            acl_rules: self.policy().rules.len() as u64,
+            acl_rules: policy.rules.len() as u64,
+            acl_generation: policy.generation,
             io_busy_seconds: self.io_threads.iter().map(|thread| thread.busy().as_secs_f64()).collect(),
         })
     }

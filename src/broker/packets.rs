@@ -79,7 +79,7 @@ impl<'c, 'a> Turn<'c, 'a> {
     /// Begins.
     #[must_use]
     pub fn new(connection: &'c mut Connection, now: Now) -> Self {
-        connection.broker.follow_policy(&mut connection.policy);
+        connection.follow_policy();
         let (policy, limits) = (Arc::clone(&connection.policy), Arc::clone(&connection.limits));
         let overloaded =
             connection.broker.load.is_critical() && connection.publisher.identity.bound_to.is_none();

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use crate::acl::eval::Request;
 use crate::broker::Broker;
 use crate::broker::retained::Cursor;
 use crate::mqtt::packet::QoS;
@@ -53,6 +54,12 @@ impl Replay {
     #[must_use]
     pub fn filter(&self) -> &str {
         &self.filter
+    }
+
+    /// What the client asked for to get it.
+    #[must_use]
+    pub fn request(&self) -> Request<'_> {
+        Request::Subscribe { filter: &self.filter, qos: self.granted }
     }
 
     /// Looks up the next slice of the oldest subscription, if the last one is sent. Whether it did: then there may

@@ -16,16 +16,19 @@ use parking_lot::Mutex;
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
+use tokio::task;
 use tokio::task::JoinHandle;
 use tokio::task::JoinSet;
 use tokio::time;
 
+use crate::acl::difference::Difference;
 use crate::auth::CertificateUsername;
 use crate::auth::scram::DecoyKey;
 use crate::broker::Broker;
 use crate::broker::Limits;
 use crate::broker::accept;
 use crate::broker::accept::Endpoint;
+use crate::broker::acl_reload;
 use crate::broker::authenticate::Authentication;
 use crate::broker::data_dir::DataDir;
 use crate::broker::data_dir::DataDirError;
@@ -180,20 +183,26 @@ impl Server {
     }
 
     async fn try_reload(&mut self, settings: Settings) -> Result<Diff, ReloadError> {
-        let diff = config::diff(&self.settings, &settings);
+        let mut diff = config::diff(&self.settings, &settings);
         let mut restart: Vec<String> = diff.needs_restart().iter().map(ToString::to_string).collect();
         restart.extend(self.listeners_that_need_a_restart(&settings, &diff));
         if !restart.is_empty() {
             return Err(ReloadError::NeedsRestart(restart));
         }
-        let material = Material::load(&settings, clock::now()).map_err(ReloadError::Material)?;
+        // Off this thread, which serves clients: ten thousand rules take their time.
+        let (asked, now) = (settings.clone(), clock::now());
+        let material = task::spawn_blocking(move || Material::load(&asked, now))
+            .await
+            .unwrap_or_else(|_| Err(vec!["reading the files failed; the log says more".to_owned()]))
+            .map_err(ReloadError::Material)?;
         let opened = settings.listeners.iter().filter(|new| new.enable && !self.keeps(new));
         let bound = bind_all(opened, &self.descriptors)?;
         // From here on nothing fails.
         for warning in &material.warnings {
             tracing::warn!("{warning}");
         }
-        self.broker.set_policy(material.policy);
+        let rules = Arc::clone(&material.policy.rules);
+        let (before, generation) = self.broker.set_policy(material.policy);
         self.broker.authentication.set(material.credentials);
         self.broker.kick_unproven();
         self.broker.set_limits(Limits::new(&settings));
@@ -225,8 +234,19 @@ impl Server {
                 self.start_link(link.clone()).await;
             }
         }
-        self.broker.recheck_subscriptions().await;
         self.settings = settings;
+        let broker = Arc::clone(&self.broker);
+        let compared = task::spawn_blocking(move || {
+            let difference = Difference::between(&before.rules, &rules);
+            acl_reload::log_difference(&difference, generation);
+            broker.recheck_subscriptions();
+            difference
+        });
+        // It is in force already; a panic is logged by the runtime.
+        let difference = compared.await.unwrap_or_default();
+        if !difference.is_empty() {
+            diff.rules = difference.lines;
+        }
         Ok(diff)
     }
 

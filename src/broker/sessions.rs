@@ -29,6 +29,7 @@ use crate::metrics::labels::DropReason;
 use crate::mqtt::packet::QoS;
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::topic::ParsedFilter;
+use crate::net::clock;
 use crate::session::Attachment;
 use crate::session::Due;
 use crate::session::Ending;
@@ -114,7 +115,7 @@ impl Broker {
         attachment: Attachment,
         now: Now,
     ) -> Result<Attached, Attachment> {
-        let (result, will, bell) = {
+        let (result, will, bell, other_rights) = {
             let mut state = client.lock();
             if state.over {
                 return Err(attachment);
@@ -132,6 +133,7 @@ impl Broker {
                 return Err(attachment);
             }
             let bell = state.bell();
+            let other_rights = !state.identity.has_rights_of(identity);
             state.epoch += 1;
             state.kicked = None;
             state.identity = Arc::clone(identity);
@@ -141,12 +143,16 @@ impl Broker {
             self.schedule(client, &mut state, now);
             // [MQTT-3.2.2-3]
             let attached = Attached { client: Arc::clone(client), epoch: state.epoch, session_present: true };
-            (attached, will, bell)
+            (attached, will, bell, other_rights)
         };
         if let Some(bell) = bell {
             bell.ring();
         }
         self.publish_will(will, now);
+        if other_rights {
+            // What was granted to it at another address, or with another certificate, may not be granted here.
+            self.recheck(client, &self.policy());
+        }
         Ok(result)
     }
 
@@ -360,18 +366,17 @@ impl Broker {
     }
 
     /// Asks the ACL about every subscription again, after it was swapped (`acl-language.md` section 4, B8): what is
-    /// denied now is removed, and its client disconnected if `deny_action` says so. One client at a time, so that
-    /// others get their turns.
-    pub(super) async fn recheck_subscriptions(&self) {
+    /// denied now is removed, with what waits for it, and its client disconnected if `deny_action` says so. How many
+    /// were removed. It takes its time and is called off the threads that serve clients; it holds the lock of one
+    /// client at a time, and asks no rule under it.
+    pub(super) fn recheck_subscriptions(&self) -> usize {
         let policy = self.policy();
         let clients: Vec<Arc<Client>> = self.clients.iter().map(|entry| Arc::clone(entry.value())).collect();
-        for client in clients {
-            self.recheck(&client, &policy);
-            task::yield_now().await;
-        }
+        clients.iter().map(|client| self.recheck(client, &policy)).sum()
     }
 
-    fn recheck(&self, client: &Client, policy: &Policy) {
+    /// The same for one client.
+    fn recheck(&self, client: &Client, policy: &Policy) -> usize {
         let (epoch, identity, filters) = {
             let state = client.lock();
             let filters: Vec<(Box<str>, QoS)> = state
@@ -381,18 +386,39 @@ impl Broker {
                 .collect();
             (state.epoch, Arc::clone(&state.identity), filters)
         };
-        let mut removed = false;
-        for (filter, qos) in &filters {
-            let request = Request::Subscribe { filter, qos: *qos };
+        let mut removed = Vec::new();
+        for (filter, qos) in filters {
+            let request = Request::Subscribe { filter: &filter, qos };
             let Err(denied) = policy.authorize(&identity, &request) else { continue };
-            let Ok(parsed) = ParsedFilter::parse(filter) else { continue };
-            if self.unsubscribe(client, epoch, &parsed, filter) {
-                self.log_denied(&identity, "subscribe", filter, denied);
-                removed = true;
+            let Ok(parsed) = ParsedFilter::parse(&filter) else { continue };
+            if self.unsubscribe(client, epoch, &parsed, &filter) {
+                self.log_denied(&identity, "subscribe", &filter, denied);
+                removed.push(filter);
             }
         }
-        if removed && policy.deny_action == DenyAction::Disconnect {
+        if !removed.is_empty() {
+            self.withhold(client, epoch, &removed);
+        }
+        let cut_off = !removed.is_empty() && policy.deny_action == DenyAction::Disconnect;
+        if cut_off || lost_its_link(&identity, policy) {
             client.kick(ReasonCode::NotAuthorized);
+        }
+        removed.len()
+    }
+
+    /// Takes from a client what it is owed only by subscriptions that it has no right to any more. What came by a Shared
+    /// Subscription goes to another member.
+    fn withhold(&self, client: &Client, epoch: u64, removed: &[Box<str>]) {
+        let withheld = {
+            let mut state = client.lock();
+            if state.over || state.epoch != epoch {
+                return;
+            }
+            state.session.withhold(removed)
+        };
+        self.metrics.broker.messages_dropped[DropReason::Acl].add(withheld.dropped);
+        if !withheld.orphans.is_empty() {
+            self.pass_on(&withheld.orphans, clock::now());
         }
     }
 
@@ -493,4 +519,14 @@ impl Broker {
             state.sweep_at = NonZeroU64::new(self.sweeper.insert(at, now, Arc::downgrade(client)));
         }
     }
+}
+
+/// Whether a peer's connection may do nothing of what it is for (`acl-language.md` section 4).
+fn lost_its_link(identity: &Identity, policy: &Policy) -> bool {
+    let Some(cluster) = &identity.bound_to else { return false };
+    ["msg", "route"].iter().all(|kind| {
+        let topic = format!("$LINK/cluster/{kind}/{cluster}");
+        let request = Request::Publish { topic: &topic, qos: QoS::AtLeastOnce, retain: false };
+        policy.authorize(identity, &request).is_err()
+    })
 }

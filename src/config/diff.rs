@@ -74,6 +74,8 @@ pub struct Diff {
     pub authorization: bool,
     /// `[log]` differs.
     pub log: bool,
+    /// How the rules of the ACL file differ, one line each: known to who has read both files.
+    pub rules: Vec<String>,
 }
 
 impl Diff {
@@ -108,6 +110,7 @@ pub fn diff(old: &Settings, new: &Settings) -> Diff {
         authentication: touches("authentication."),
         authorization: touches("authorization."),
         log: touches("log."),
+        rules: Vec::new(),
         changes,
     }
 }

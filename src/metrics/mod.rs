@@ -66,6 +66,8 @@ pub struct ScrapeGauges<'a> {
     pub inflight_messages: u64,
     /// Rules of the authorisation file in force.
     pub acl_rules: u64,
+    /// How often the rules were swapped.
+    pub acl_generation: u64,
     /// How long each thread for input and output has worked, in seconds.
     pub io_busy_seconds: Vec<f64>,
     /// Bans in force.
@@ -279,6 +281,11 @@ fn collect_scraped(gauges: &ScrapeGauges<'_>, out: &mut Families) {
     );
     gauge("banned", "Bans in force.", gauges.banned);
     gauge("acl_rules", "Rules of the authorisation file in force.", gauges.acl_rules);
+    gauge(
+        "acl_generation",
+        "How often the rules in force were swapped since the start.",
+        gauges.acl_generation,
+    );
     out.threads(
         "io_busy_seconds_total",
         "How long each thread for input and output has worked.",

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use crate::mqtt::packet::PacketId;
 use crate::mqtt::packet::SubscriptionOptions;
 use crate::mqtt::reason::ReasonCode;
+use crate::mqtt::topic;
 use crate::session::connect::NEVER_EXPIRES;
 use crate::session::connect::WillRequest;
 use crate::session::frames::Run;
@@ -71,6 +72,15 @@ pub enum Ending {
     Normal,
     /// Anything else: the Will is due (`[MQTT-3.1.2-8]`).
     WithWill,
+}
+
+/// What a client is not to get any more.
+#[derive(Debug)]
+pub struct Withheld {
+    /// What other members of Shared Subscriptions may be given.
+    pub orphans: Vec<Owed>,
+    /// Messages that are gone.
+    pub dropped: u64,
 }
 
 /// What a driver has to do after a connection ended or time passed.
@@ -250,6 +260,26 @@ impl Session {
     /// What other members of Shared Subscriptions may be given now that this session ends.
     pub fn take_shared(&mut self) -> Vec<Owed> {
         self.outbound.take_shared()
+    }
+
+    /// After an operator took the right to the subscriptions `removed`, and they were: takes out what is owed to the
+    /// client by them and by no subscription that is left.
+    pub fn withhold(&mut self, removed: &[Box<str>]) -> Withheld {
+        let plain = |filter: &&str| !filter.starts_with("$share/");
+        let denied: Vec<&str> = removed.iter().map(AsRef::as_ref).filter(plain).collect();
+        let left: Vec<&str> = self.subscriptions.iter().map(|(filter, _)| filter).filter(plain).collect();
+        let is_denied = |owed: &Owed| match &owed.shared {
+            Some(whole) => removed.contains(&**whole),
+            None => {
+                let name = owed.message.view().topic;
+                let matches = |filter: &&str| topic::matches(filter, name);
+                denied.iter().any(matches) && !left.iter().any(matches)
+            }
+        };
+        let withheld = self.outbound.withhold(is_denied);
+        let (orphans, own): (Vec<Owed>, Vec<Owed>) =
+            withheld.into_iter().partition(|owed| owed.shared.is_some());
+        Withheld { orphans, dropped: own.len() as u64 }
     }
 
     /// The session is taken away for good, whatever its expiry says: a Clean Start, an operator. Its delayed

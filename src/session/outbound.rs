@@ -449,8 +449,27 @@ impl Outbound {
                 shared.extend(in_flight.owed.take());
             }
         }
-        shared.append(&mut self.queue.take_shared());
+        shared.append(&mut self.queue.take(|owed| owed.shared.is_some()));
         shared
+    }
+
+    /// Takes out what the client may not have any more, oldest first: what waits, and what was sent on an earlier
+    /// connection and would be sent again on this one or the next. What this connection was sent cannot be taken back.
+    pub fn withhold(&mut self, denied: impl Fn(&Owed) -> bool) -> Vec<Owed> {
+        let mut ended = Vec::new();
+        for slot in self.sent_slots..self.ring.slots() {
+            let Some((id, in_flight)) = self.ring.at_mut(slot) else { continue };
+            if in_flight.owed.as_ref().is_some_and(&denied) {
+                ended.extend(in_flight.owed.take().map(|owed| (id, owed)));
+            }
+        }
+        let mut withheld = Vec::with_capacity(ended.len());
+        for (id, owed) in ended {
+            self.finish(id, |_| true);
+            withheld.push(owed);
+        }
+        withheld.append(&mut self.queue.take(denied));
+        withheld
     }
 
     /// Forgets everything owed: the session ended.

@@ -202,17 +202,16 @@ impl Queue {
         (before - self.owed.len()) as u64
     }
 
-    /// Takes out what Shared Subscriptions gave, oldest first.
-    pub fn take_shared(&mut self) -> Vec<Owed> {
-        if self.owed.iter().all(|owed| owed.shared.is_none()) {
+    /// Takes out what is `wanted`, oldest first.
+    pub fn take(&mut self, wanted: impl Fn(&Owed) -> bool) -> Vec<Owed> {
+        if !self.owed.iter().any(&wanted) {
             return Vec::new();
         }
-        let (shared, own): (Vec<Owed>, _) =
-            std::mem::take(&mut self.owed).into_iter().partition(|owed| owed.shared.is_some());
-        self.owed = VecDeque::from(own);
+        let (taken, left): (Vec<Owed>, _) = std::mem::take(&mut self.owed).into_iter().partition(wanted);
+        self.owed = VecDeque::from(left);
         self.bytes = self.owed.iter().map(|owed| owed.message.len()).sum();
         self.qos0 = self.owed.iter().filter(|owed| owed.qos == QoS::AtMostOnce).count();
-        shared
+        taken
     }
 
     /// Empties the queue.

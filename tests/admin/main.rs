@@ -6,6 +6,7 @@
 #[allow(dead_code, reason = "shared with the tests of the broker")]
 mod harness;
 
+mod acl;
 mod commands;
 mod contract;
 mod descriptors;

@@ -31,6 +31,7 @@ mod publish;
 mod rates;
 mod reload;
 mod retained;
+mod revoked;
 mod scram;
 mod session;
 mod shared;

@@ -12,3 +12,4 @@ mod outage;
 mod pair;
 mod processes;
 mod proxy;
+mod revoked;

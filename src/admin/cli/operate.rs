@@ -30,7 +30,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    fn remote(self) -> Remote {
+    pub(super) fn remote(self) -> Remote {
         match (self.url, self.key) {
             (Some(url), Some(key)) => Remote::Http(url, key),
             _ => Remote::Data(self.data),

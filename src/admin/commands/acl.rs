@@ -1,33 +1,244 @@
-//! `tombolo acl check`: the errors of an ACL file, or what is legal in it but surely not meant.
+//! `tombolo acl`: a file on its own, or the rules of a running broker.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+use serde_json::json;
 
 use super::Exit;
 use super::Failure;
-use crate::acl::compile::CompileOptions;
+use super::settings;
 use crate::acl::diagnostic::Diagnostic;
+use crate::acl::eval::Request;
 use crate::acl::eval::RuleSet;
-use crate::acl::lint::Inventory;
-use crate::acl::lint::is_failure;
-use crate::acl::lint::lint;
-use crate::broker::material;
+use crate::acl::matrix;
+use crate::admin::output;
+use crate::admin::output::Format;
+use crate::admin::remote::Remote;
+use crate::admin::rules;
+use crate::auth::certificate;
+use crate::auth::peer::PeerRule;
+use crate::broker::acl_file::AclFile;
+use crate::broker::acl_file::read_acl;
+use crate::broker::explain::Described;
+use crate::broker::identity::Policy;
+use crate::broker::material::peer_rule;
+use crate::mqtt::topic;
 
-/// Checks a file on its own: exit 2 for errors, and for findings above "info".
-pub fn acl_check(file: &Path) -> Result<(), Failure> {
+/// A client as the command line describes it.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Client Identifier.
+    pub client_id: String,
+    /// User Name.
+    pub username: Option<String>,
+    /// Address.
+    pub peer_host: Option<IpAddr>,
+    /// `type:name`.
+    pub listener: Option<String>,
+    /// Common name of the certificate.
+    pub common_name: Option<String>,
+    /// SHA-256 of the certificate, in hexadecimal.
+    pub fingerprint: Option<String>,
+    /// Attributes.
+    pub attributes: BTreeMap<String, String>,
+    /// Skips the rules.
+    pub is_superuser: bool,
+}
+
+/// The settings an ACL file is for; without a configuration nothing is known of links and listeners.
+fn surroundings(config: Option<&Path>) -> Result<(AclFile, Vec<PeerRule>), Failure> {
+    let Some(config) = config else { return Ok((AclFile::default(), Vec::new())) };
+    let settings = settings(Some(config))?;
+    Ok((AclFile::of(&settings), settings.cluster.links.iter().map(peer_rule).collect()))
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    read_acl(file).map_err(|error| {
+        let diagnostic = Diagnostic::unreadable(&error.to_string());
+        Failure::new(Exit::Usage, diagnostic.render(&file.display().to_string()))
+    })
+}
+
+/// A file that is sound enough to be asked.
+fn compiled(file: &Path, config: Option<&Path>) -> Result<(Policy, Vec<PeerRule>), Failure> {
+    let (surroundings, peers) = surroundings(config)?;
     let name = file.display().to_string();
-    let invalid = |lines: Vec<String>| Failure::new(Exit::Usage, lines.join("\n"));
-    let text = material::read_acl(file)
-        .map_err(|error| invalid(vec![Diagnostic::unreadable(&error.to_string()).render(&name)]))?;
-    let rules = RuleSet::compile(&text, &CompileOptions::default())
-        .map_err(|errors| invalid(errors.iter().map(|error| error.render(&name)).collect()))?;
-    let findings = lint(&rules, &String::from_utf8_lossy(&text), &Inventory::default());
-    let lines: Vec<String> = findings.iter().map(|finding| finding.render(&name)).collect();
-    if is_failure(&findings) {
-        return Err(invalid(lines));
+    let rules = RuleSet::compile(read(file)?, &surroundings.options).map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(|error| error.render(&name)).collect();
+        Failure::new(Exit::Usage, lines.join("\n"))
+    })?;
+    Ok((Policy::new(rules, Arc::new(surroundings)), peers))
+}
+
+/// `acl check`: exit 2 for errors, and for findings above "info".
+pub fn acl_check(file: &Path, config: Option<&Path>, format: Format) -> Result<(), Failure> {
+    let (surroundings, _) = surroundings(config)?;
+    let name = file.display().to_string();
+    let checked = rules::check(&name, &read(file)?, &surroundings.options, &surroundings.inventory);
+    let valid = checked["valid"] == true;
+    if format != Format::Table {
+        output::print(&output::record(format, &checked))?;
+        return if valid {
+            Ok(())
+        } else {
+            Err(Failure::new(Exit::Usage, format!("{name}: not as it should be")))
+        };
     }
-    lines.iter().for_each(|line| println!("{line}"));
-    println!("{name}: {} rules, nothing to find fault with", rules.len());
-    Ok(())
+    let lines = rules::check_lines(&checked);
+    if !valid {
+        return Err(Failure::new(Exit::Usage, lines.join("\n")));
+    }
+    let found: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    output::print(&format!("{found}{name}: {} rules, nothing to find fault with\n", checked["rules"]))
+}
+
+/// `acl explain` by a file.
+pub fn acl_explain_by(
+    file: &Path,
+    config: Option<&Path>,
+    question: &Question,
+    request: &Request<'_>,
+    format: Format,
+) -> Result<(), Failure> {
+    let wrong = |error: topic::TopicError| Failure::new(Exit::Usage, format!("{}: {error}", request.topic()));
+    match request {
+        Request::Publish { topic, .. } => topic::check_name(topic),
+        Request::Subscribe { filter, .. } => topic::check_filter(filter),
+    }
+    .map_err(wrong)?;
+    let (policy, peers) = compiled(file, config)?;
+    let fingerprint = question.fingerprint.as_deref().map(certificate::parse_fingerprint).transpose();
+    let described = Described {
+        client_id: question.client_id.clone(),
+        username: question.username.clone(),
+        peer_host: question.peer_host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        listener: question.listener.clone().unwrap_or_else(|| "tcp:default".to_owned()),
+        common_name: question.common_name.clone(),
+        fingerprint: fingerprint.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?,
+        attributes: question.attributes.clone(),
+        is_superuser: question.is_superuser,
+    };
+    let explained = policy.explain_described(&described, &peers, request);
+    tell(&rules::explained(&question.client_id, request, &explained), format)
+}
+
+/// `acl explain` by a running broker.
+pub fn acl_explain(
+    remote: &Remote,
+    question: &Question,
+    request: &Request<'_>,
+    format: Format,
+) -> Result<(), Failure> {
+    let mut body = match *request {
+        Request::Publish { topic, qos, retain } => {
+            json!({"action": "publish", "topic": topic, "qos": qos as u8, "retain": retain})
+        }
+        Request::Subscribe { filter, qos } => {
+            json!({"action": "subscribe", "topic": filter, "qos": qos as u8})
+        }
+    };
+    body["clientid"] = json!(question.client_id);
+    let texts = [
+        ("username", question.username.clone()),
+        ("peerhost", question.peer_host.map(|address| address.to_string())),
+        ("listener", question.listener.clone()),
+        ("common_name", question.common_name.clone()),
+        ("fingerprint", question.fingerprint.clone()),
+    ];
+    for (field, text) in texts {
+        if let Some(text) = text {
+            body[field] = json!(text);
+        }
+    }
+    if !question.attributes.is_empty() {
+        body["client_attrs"] = json!(question.attributes);
+    }
+    if question.is_superuser {
+        body["is_superuser"] = json!(true);
+    }
+    tell(&remote.send("POST", "/api/v5/acl/explain", &body)?, format)
+}
+
+/// Prints a verdict; a denial is exit 3.
+fn tell(explained: &Value, format: Format) -> Result<(), Failure> {
+    let text = match format {
+        Format::Table => rules::explanation_text(explained),
+        _ => output::record(format, explained),
+    };
+    output::print(&text)?;
+    if explained["permission"] == "allow" {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Denied, "denied"))
+}
+
+/// `acl matrix` of a file.
+pub fn acl_matrix_of(file: &Path, config: Option<&Path>, format: Format) -> Result<(), Failure> {
+    let (policy, _) = compiled(file, config)?;
+    let rows = rules::matrix(&matrix::matrix(&policy.rules, &policy.file.inventory));
+    output::print(&output::list(format, rules::MATRIX_COLUMNS, &rows))
+}
+
+/// `acl matrix` of a running broker.
+pub fn acl_matrix(remote: &Remote, format: Format) -> Result<(), Failure> {
+    let answer = remote.request("GET", "/api/v5/acl/matrix")?;
+    let rows = answer["data"].as_array().cloned().unwrap_or_default();
+    output::print(&output::list(format, rules::MATRIX_COLUMNS, &rows))
+}
+
+/// `acl reload`
+pub fn acl_reload(remote: &Remote, format: Format) -> Result<(), Failure> {
+    tell_reload(&remote.request("POST", "/api/v5/acl/reload")?, format)
+}
+
+fn tell_reload(reloaded: &Value, format: Format) -> Result<(), Failure> {
+    output::print(&match format {
+        Format::Table => rules::reloaded_text(reloaded),
+        _ => output::record(format, reloaded),
+    })
+}
+
+/// `acl reload --shadow`
+pub fn acl_try(remote: &Remote, file: &Path) -> Result<(), Failure> {
+    let name = file.display().to_string();
+    let text = String::from_utf8(read(file)?)
+        .map_err(|error| Failure::new(Exit::Usage, format!("{name}: not UTF-8: {error}")))?;
+    let answer = remote.send("POST", "/api/v5/acl/shadow", &json!({"name": name, "text": text}))?;
+    let warnings = answer["warnings"].as_array().into_iter().flatten();
+    let warnings: String = warnings.map(|line| format!("warning: {}\n", output::shown(line))).collect();
+    output::print(&format!(
+        "{warnings}{name}: on trial; `tombolo acl shadow show` tells what it would change\n"
+    ))
+}
+
+/// `acl shadow show`
+pub fn acl_tried(remote: &Remote, format: Format) -> Result<(), Failure> {
+    let shadow = remote.request("GET", "/api/v5/acl/shadow")?;
+    let text = match format {
+        Format::Json | Format::Yaml => output::record(format, &shadow),
+        Format::Table | Format::Csv | Format::Compact => {
+            let rows = shadow["changes"].as_array().cloned().unwrap_or_default();
+            output::list(format, rules::SHADOW_COLUMNS, &rows)
+        }
+    };
+    let told = |field: &str| output::shown(&shadow[field]);
+    let summary = format!("{} since {}: {} verdicts compared\n", told("name"), told("since"), told("asked"));
+    output::print(&if format == Format::Table { summary + &text } else { text })
+}
+
+/// `acl shadow apply`
+pub fn acl_apply(remote: &Remote, format: Format) -> Result<(), Failure> {
+    tell_reload(&remote.request("POST", "/api/v5/acl/shadow/apply")?, format)
+}
+
+/// `acl shadow drop`
+pub fn acl_drop(remote: &Remote) -> Result<(), Failure> {
+    remote.request("DELETE", "/api/v5/acl/shadow").map(|_| ())
 }
 
 #[cfg(test)]
@@ -38,7 +249,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("acl.conf");
         std::fs::write(&file, text).unwrap();
-        acl_check(&file)
+        acl_check(&file, None, Format::Table)
     }
 
     #[test]
@@ -50,7 +261,7 @@ mod tests {
         let failure = check("{deny, all, all, [\"$LINK/#\"]}.\n{alow, all}.\n").unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
         assert!(failure.message.contains("acl.conf:2:2: "), "{failure}");
-        let failure = acl_check(Path::new("/nonexistent/acl.conf")).unwrap_err();
+        let failure = acl_check(Path::new("/nonexistent/acl.conf"), None, Format::Json).unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
     }
 

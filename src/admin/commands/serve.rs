@@ -120,7 +120,8 @@ async fn try_reload(node: &mut Node, path: Option<&Path>, logging: &Logging) -> 
     {
         tracing::error!("{error}");
     }
-    Ok(diff.changes.iter().map(ToString::to_string).collect())
+    let rules = diff.rules.iter().map(|line| format!("ACL {line}"));
+    Ok(diff.changes.iter().map(ToString::to_string).chain(rules).collect())
 }
 
 enum Event {

@@ -43,6 +43,8 @@ fn document() -> Value {
                 "Unsubscribe": unsubscribe(),
                 "Unsubscribes": list_of("Unsubscribe"),
                 "Ban": ban(),
+                "AclText": acl_text(),
+                "AclQuestion": acl_question(),
                 "ClientIds": {"type": "array", "items": {"type": "string"}},
             },
         },
@@ -116,6 +118,39 @@ fn parameters_of(path: &str) -> impl Iterator<Item = &str> {
 fn problem() -> Value {
     let text = json!({"type": "string"});
     json!({"type": "object", "required": ["code", "message"], "properties": {"code": text, "message": text}})
+}
+
+fn acl_text() -> Value {
+    let text = json!({"type": "string"});
+    json!({
+        "type": "object",
+        "required": ["text"],
+        "additionalProperties": false,
+        "properties": {"text": text, "name": text},
+    })
+}
+
+fn acl_question() -> Value {
+    let (text, flag) = (json!({"type": "string"}), json!({"type": "boolean", "default": false}));
+    json!({
+        "type": "object",
+        "required": ["clientid", "action", "topic"],
+        "additionalProperties": false,
+        "properties": {
+            "clientid": text,
+            "action": {"enum": ["publish", "subscribe"]},
+            "topic": text,
+            "qos": {"enum": [0, 1, 2], "default": 0},
+            "retain": flag,
+            "username": text,
+            "peerhost": text,
+            "listener": text,
+            "common_name": text,
+            "fingerprint": text,
+            "client_attrs": {"type": "object", "additionalProperties": text},
+            "is_superuser": flag,
+        },
+    })
 }
 
 fn ban() -> Value {

@@ -5,6 +5,7 @@ use super::Action;
 use super::Method;
 use super::PAGING;
 use super::Route;
+use super::acl;
 use super::banned;
 use super::clients;
 use super::messages;
@@ -233,6 +234,78 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
         about: "Lift a ban",
         answers: GONE,
         action: Action::Now(banned::delete),
+        ..GET
+    },
+    Route {
+        method: Method::Post,
+        path: "/api/v5/acl/check",
+        about: "Errors of an ACL file, and what is legal in it but surely not meant",
+        body: Some("AclText"),
+        action: Action::Aside(acl::check),
+        ..GET
+    },
+    Route {
+        method: Method::Post,
+        path: "/api/v5/acl/explain",
+        about: "Whether a client may do something, and why: a client that is there, or one that is described",
+        body: Some("AclQuestion"),
+        action: Action::Aside(acl::explain),
+        ..GET
+    },
+    Route {
+        path: "/api/v5/acl/matrix",
+        about: "Who may do what under `$LINK/`",
+        action: Action::Aside(acl::matrix),
+        ..GET
+    },
+    Route {
+        method: Method::Post,
+        path: "/api/v5/acl/reload",
+        about: "Read the ACL file again: its rules take effect, or those in force stay",
+        answers: &[(200, "What changed"), (400, "Why nothing did"), (409, "Another reload came in between")],
+        action: Action::Aside(acl::reload),
+        ..GET
+    },
+    Route {
+        path: "/api/v5/acl/shadow",
+        about: "Which verdicts the rules on trial would change",
+        answers: FOUND,
+        action: Action::Aside(acl::shadow),
+        ..GET
+    },
+    Route {
+        method: Method::Post,
+        path: "/api/v5/acl/shadow",
+        about: "Ask other rules beside those in force, and count the verdicts that would change",
+        body: Some("AclText"),
+        answers: &[
+            (200, "They are on trial, with these warnings"),
+            (400, "What is wrong with them"),
+            (409, "A reload came in between"),
+        ],
+        action: Action::Aside(acl::start_shadow),
+        ..GET
+    },
+    Route {
+        method: Method::Delete,
+        path: "/api/v5/acl/shadow",
+        about: "End the trial",
+        answers: &[(204, "Done"), (404, "There is none"), (409, "A reload came in between")],
+        action: Action::Aside(acl::drop_shadow),
+        ..GET
+    },
+    Route {
+        method: Method::Post,
+        path: "/api/v5/acl/shadow/apply",
+        about: "Write the rules on trial into the ACL file, and put them in force",
+        answers: &[
+            (200, "What changed"),
+            (400, "Why nothing did"),
+            (404, "There is none"),
+            (409, "The rules in force are built in, or a reload came in between"),
+            (500, "The file could not be written"),
+        ],
+        action: Action::Aside(acl::apply_shadow),
         ..GET
     },
     Route {

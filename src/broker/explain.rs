@@ -1,0 +1,191 @@
+//! Why a client may or may not do something, from its connection to the rule: who it is taken for, what confinement says,
+//! then the file. For operators; nothing here decides, each step asks what decides.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::acl::confine::Confined;
+use crate::acl::confine::ListenerRole;
+use crate::acl::confine::confine;
+use crate::acl::eval::DecidedBy;
+use crate::acl::eval::Request;
+use crate::acl::explain;
+use crate::acl::explain::Explanation;
+use crate::acl::rule::Permission;
+use crate::auth::certificate::CertificateFacts;
+use crate::auth::peer;
+use crate::auth::peer::Binding;
+use crate::auth::peer::ConnectFacts;
+use crate::auth::peer::PeerRule;
+use crate::broker::accept::attributes;
+use crate::broker::identity::Identity;
+use crate::broker::identity::Policy;
+use crate::broker::identity::Proof;
+use crate::mqtt::packet::Version;
+use crate::net::address::PeerAddr;
+
+/// A connection as an operator describes it.
+#[derive(Debug, Clone)]
+pub struct Described {
+    /// Client Identifier.
+    pub client_id: String,
+    /// User Name, taken for proved.
+    pub username: Option<String>,
+    /// Remote address.
+    pub peer_host: IpAddr,
+    /// `type:name`.
+    pub listener: String,
+    /// Common name of a certificate, taken for verified.
+    pub common_name: Option<String>,
+    /// SHA-256 of the certificate.
+    pub fingerprint: Option<[u8; 32]>,
+    /// Attributes beside those that a link gets.
+    pub attributes: BTreeMap<String, String>,
+    /// Skips the rules of the file.
+    pub is_superuser: bool,
+}
+
+/// A verdict, step by step.
+#[derive(Debug, Clone)]
+pub struct Explained {
+    /// What stands in front of the file, in order: name and what it says.
+    pub chain: Vec<(&'static str, String)>,
+    /// Why the connection would not come about, or why confinement refuses.
+    pub refused: Option<String>,
+    /// What the file says, whether or not it is asked.
+    pub file: Explanation,
+    /// Allowed or not.
+    pub permission: Permission,
+}
+
+impl Explained {
+    /// What decided, in words.
+    #[must_use]
+    pub fn by(&self) -> String {
+        match (&self.refused, self.file.verdict.by) {
+            (Some(refused), _) => refused.clone(),
+            (None, DecidedBy::NoMatch) => "no rule matches: no_match".to_owned(),
+            (None, by) => by.to_string(),
+        }
+    }
+}
+
+impl Described {
+    /// The connection that this would make, and how it is bound to a peer; the reason if it would be refused.
+    fn identity(&self, policy: &Policy, peers: &[PeerRule]) -> (Identity, String, Option<String>) {
+        // A listener that is not known: as links connect, so that their rules can be tried without a configuration.
+        let role = policy.file.roles.get(&self.listener).copied().unwrap_or(ListenerRole::Any);
+        let certificate = self.certificate();
+        let facts = ConnectFacts {
+            client_id: &self.client_id,
+            username: self.username.as_deref(),
+            password_verified: self.username.is_some(),
+            certificate: certificate.as_ref(),
+            role: match role {
+                ListenerRole::Client => peer::ListenerRole::Client,
+                ListenerRole::Link => peer::ListenerRole::Link,
+                ListenerRole::Any => peer::ListenerRole::Any,
+            },
+            loopback: self.peer_host.to_canonical().is_loopback(),
+        };
+        let (bound_to, told, refused) = match peer::bind(peers, &facts) {
+            Binding::Ordinary => (None, "an application, bound to no peer".to_owned(), None),
+            Binding::Peer(rule) => {
+                let told = format!(
+                    "peer `{}`, by the prefix `{}` and its proof",
+                    rule.cluster, rule.clientid_prefix
+                );
+                (Some(Arc::from(rule.cluster.as_str())), told, None)
+            }
+            Binding::Refused(refusal) => {
+                let told = format!("refused at CONNECT: {refusal}");
+                (None, told.clone(), Some(told))
+            }
+        };
+        let mut all = attributes(bound_to.as_deref()).unwrap_or_default();
+        all.extend(self.attributes.clone());
+        let identity = Identity {
+            client_id: self.client_id.as_str().into(),
+            username: self.username.as_deref().map(Arc::from),
+            peer: PeerAddr::Ip(SocketAddr::new(self.peer_host, 0)),
+            listener: self.listener.as_str().into(),
+            role,
+            common_name: self.common_name.as_deref().map(Box::from),
+            attributes: Some(all),
+            is_superuser: self.is_superuser,
+            bound_to,
+            version: Version::V5,
+            is_bridge: false,
+            by_scram: false,
+            connected_unix_ms: 0,
+            keep_alive_seconds: 0,
+            clean_start: true,
+            proof: Proof::default(),
+        };
+        (identity, told, refused)
+    }
+
+    fn certificate(&self) -> Option<CertificateFacts> {
+        (self.common_name.is_some() || self.fingerprint.is_some()).then(|| CertificateFacts {
+            der_sha256: self.fingerprint.unwrap_or_default(),
+            common_name: self.common_name.clone(),
+            subject: String::new(),
+            not_after_unix: i64::MAX,
+            chain_verified: true,
+        })
+    }
+}
+
+impl Policy {
+    /// Explains what a connection that is described may do, where these rules for peers hold.
+    #[must_use]
+    pub fn explain_described(
+        &self,
+        described: &Described,
+        peers: &[PeerRule],
+        request: &Request<'_>,
+    ) -> Explained {
+        let (identity, told, refused) = described.identity(self, peers);
+        self.explained(&identity, told, refused, request)
+    }
+
+    /// Explains what this client may do.
+    #[must_use]
+    pub fn explain(&self, identity: &Identity, request: &Request<'_>) -> Explained {
+        let told = identity.bound_to.as_ref().map_or_else(
+            || "an application, bound to no peer".to_owned(),
+            |cluster| format!("peer `{cluster}`, as it proved at CONNECT"),
+        );
+        self.explained(identity, told, None, request)
+    }
+
+    fn explained(
+        &self,
+        identity: &Identity,
+        binding: String,
+        refused: Option<String>,
+        request: &Request<'_>,
+    ) -> Explained {
+        let role = match (self.file.roles.contains_key(&*identity.listener), identity.role) {
+            (false, _) => "is not in the configuration; taken for one of role any",
+            (true, ListenerRole::Client) => "is of role client",
+            (true, ListenerRole::Link) => "is of role link",
+            (true, ListenerRole::Any) => "is of role any",
+        };
+        let confined = confine(identity.bound_to.as_deref(), identity.role, request).err();
+        let chain = vec![
+            ("listener", format!("{} {role}", identity.listener)),
+            ("binding", binding),
+            (
+                "confinement",
+                confined.map_or_else(|| "lets it pass".to_owned(), |why: Confined| why.to_string()),
+            ),
+        ];
+        let file = explain::explain(&self.rules, &identity.subject(), request, self.no_match);
+        let refused = refused.or_else(|| confined.map(|why| format!("confinement: {why}")));
+        let permission = if refused.is_some() { Permission::Deny } else { file.verdict.permission };
+        Explained { chain, refused, file, permission }
+    }
+}
