@@ -166,7 +166,7 @@ pub(super) fn log_difference(difference: &Difference, generation: u64) {
 fn replace_file(path: &Path, text: &[u8]) -> io::Result<()> {
     // A link stays one: what it leads to is replaced.
     let path = fs::canonicalize(path)?;
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = folder.join(format!(".{name}.{}.tmp", std::process::id()));
     let written = fs::metadata(&path).and_then(|metadata| {

@@ -42,7 +42,7 @@ pub enum AclCommand {
     #[command(
         after_help = "Example:\n  tombolo acl explain acl/acl.conf --clientid sensor-1 --publish plant/1/state"
     )]
-    Explain(Explain),
+    Explain(Box<Explain>),
     /// Show who may do what under $LINK/: each peer on the topics of each cluster
     ///
     /// By a file, or without one by the rules of a running broker.
@@ -185,7 +185,7 @@ pub fn acl(command: AclCommand) -> Result<(), Failure> {
         AclCommand::Check { file, config, shown } => {
             commands::acl_check(&file, config.as_deref(), shown.format)
         }
-        AclCommand::Explain(asked) => explain(asked),
+        AclCommand::Explain(asked) => explain(*asked),
         AclCommand::Matrix { file: Some(file), config, shown, .. } => {
             commands::acl_matrix_of(&file, config.as_deref(), shown.format)
         }
