@@ -328,7 +328,7 @@ fn rules() -> impl Strategy<Value = Vec<RuleModel>> {
 
 /// Files on both sides of the length from which rules are found by their names and topics.
 fn long_rules() -> impl Strategy<Value = Vec<RuleModel>> {
-    prop_oneof![2 => rules(), 5 => prop::collection::vec(rule(), 6..16)]
+    prop_oneof![2 => rules(), 5 => prop::collection::vec(rule(), 7..12)]
 }
 
 fn client() -> impl Strategy<Value = Client> {
