@@ -1,7 +1,7 @@
 //! First match wins: (client, action, topic) to a verdict and the rule that decided (`acl-language.md` section 3).
 //!
 //! A check allocates nothing; of a large file it asks only the rules that its names and topic lead to
-//! ([`crate::acl::index`]). Not here: the confinement of links ([`mod@crate::acl::confine`]), which the broker asks
+//! (`index.rs`). Not here: the confinement of links ([`mod@crate::acl::confine`]), which the broker asks
 //! first, and the publish cache, which is the broker's.
 
 use std::collections::BTreeMap;
