@@ -79,7 +79,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let bound = listener.local_addr()?;
-    serve(listener, router(state, Some(bound)), shutdown).await
+    serve(listener, Some(bound), state, shutdown).await
 }
 
 /// The same on the admin socket, to whoever the file's permissions let in.
@@ -92,12 +92,18 @@ pub async fn run_socket(
     state: HttpState,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    serve(listener, router(state, None), shutdown).await
+    serve(listener, None, state, shutdown).await
 }
 
-async fn serve<L: Listener<Io: Unpin, Addr: std::fmt::Debug>>(
+/// The same on whatever connections come from, which need not be sockets. `bound` is the address that they were made to;
+/// without one nobody needs a key.
+///
+/// # Errors
+/// If the listener fails.
+pub async fn serve<L: Listener<Io: Unpin, Addr: std::fmt::Debug>>(
     listener: L,
-    router: Router,
+    bound: Option<SocketAddr>,
+    state: HttpState,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let (stopped, stop) = oneshot::channel::<()>();
@@ -106,8 +112,8 @@ async fn serve<L: Listener<Io: Unpin, Addr: std::fmt::Debug>>(
         let _ = stop.await;
         tokio::time::sleep(STOP_LIMIT).await;
     };
-    let serving =
-        axum::serve(socket::BoundedListener::new(listener), router).with_graceful_shutdown(async move {
+    let serving = axum::serve(socket::BoundedListener::new(listener), router(state, bound))
+        .with_graceful_shutdown(async move {
             shutdown.await;
             drop(stopped);
         });

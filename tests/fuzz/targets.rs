@@ -1,17 +1,33 @@
 //! What is tried with any bytes, one function for each parser. The fuzzer (`src/main.rs`) and the replay of seeds and
 //! mutations in `cargo test` (`main.rs`) call the same ones. A target that finds fault panics.
 
+use std::future;
 use std::hint::black_box;
+use std::net::Ipv4Addr;
+use std::path::Path;
 use std::pin::Pin;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::LazyLock;
 use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
+use std::time::Duration;
 
+use axum::serve::Listener;
 use rapidhash::quality::RandomState;
 use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
+use tokio::io::AsyncWriteExt;
+use tokio::io::DuplexStream;
 use tokio::io::ReadBuf;
+use tokio::runtime;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time;
 
 use tombolo::acl::compile::CompileOptions;
 use tombolo::acl::eval::Request;
@@ -22,13 +38,23 @@ use tombolo::acl::lint::lint;
 use tombolo::acl::rule::Mode;
 use tombolo::acl::rule::Permission;
 use tombolo::admin::base64;
+use tombolo::admin::http;
+use tombolo::admin::keys::Keys;
+use tombolo::admin::rest::HttpState;
 use tombolo::auth::certificate;
 use tombolo::auth::certificate::CertificateFacts;
 use tombolo::auth::password::PasswordFile;
+use tombolo::auth::scram::DecoyKey;
+use tombolo::broker::Broker;
+use tombolo::broker::Limits;
+use tombolo::broker::authenticate::Authentication;
+use tombolo::broker::authenticate::Credentials;
+use tombolo::broker::identity::Policy;
 use tombolo::config;
 use tombolo::config::Environment;
 use tombolo::link::compress::INFLATED_BYTES_MAX;
 use tombolo::link::compress::Inflater;
+use tombolo::link::etf::Reader;
 use tombolo::link::message;
 use tombolo::link::payload;
 use tombolo::link::payload::Control;
@@ -41,6 +67,7 @@ use tombolo::mqtt::packet::Version;
 use tombolo::mqtt::topic;
 use tombolo::mqtt::topic::ParsedFilter;
 use tombolo::mqtt::trie::TopicTrie;
+use tombolo::net::clock;
 use tombolo::net::proxy;
 use tombolo::net::websocket;
 
@@ -48,15 +75,17 @@ use tombolo::net::websocket;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub(crate) const TARGETS: [Target; 10] = [
+pub(crate) const TARGETS: [Target; 12] = [
     ("acl", acl),
     ("base64", base64),
     ("certificate", certificate),
     ("config", config),
+    ("http", http),
     ("link", link),
     ("packet", packet),
     ("passwords", passwords),
     ("proxy", proxy),
+    ("terms", terms),
     ("topics", topics),
     ("websocket", websocket),
 ];
@@ -152,6 +181,109 @@ impl AsyncWrite for Said<'_> {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Poll::Ready(Ok(()))
     }
+}
+
+/// What somebody without a key says to the HTTP port: the connection ends, and each answer is a status that is not our fault.
+pub(crate) fn http(input: &[u8]) {
+    static PORT: LazyLock<HttpPort> = LazyLock::new(HttpPort::open);
+    let answers = PORT.answers(input);
+    assert!(answers.is_empty() || answers.starts_with(b"HTTP/1."), "{}", String::from_utf8_lossy(&answers));
+    let text = String::from_utf8_lossy(&answers);
+    for answer in text.split("HTTP/1.").skip(1) {
+        let status = answer.split(' ').nth(1).unwrap_or_default();
+        assert!(status < "500" || status == "505", "HTTP/1.{answer}");
+    }
+}
+
+/// The HTTP server of a broker that nobody is connected to, without a socket.
+struct HttpPort {
+    runtime: Runtime,
+    connections: UnboundedSender<DuplexStream>,
+}
+
+impl HttpPort {
+    fn open() -> Self {
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build();
+        let runtime = runtime.expect("a runtime");
+        let (connections, accepted) = mpsc::unbounded_channel();
+        let bound = (Ipv4Addr::LOCALHOST, 18083).into();
+        runtime.spawn(http::serve(Connections(accepted), Some(bound), http_state(), future::pending()));
+        Self { runtime, connections }
+    }
+
+    /// Says everything at once and takes what comes until the other side closes.
+    fn answers(&self, input: &[u8]) -> Vec<u8> {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        self.connections.send(far).expect("the server goes on");
+        let (mut read, mut write) = tokio::io::split(near);
+        let mut answers = Vec::new();
+        let talk = async {
+            let say = async {
+                // It may be closed before everything is said.
+                let _ = write.write_all(input).await;
+                let _ = write.shutdown().await;
+            };
+            tokio::join!(say, async { drop(read.read_to_end(&mut answers).await) })
+        };
+        self.runtime.block_on(async { time::timeout(Duration::from_secs(20), talk).await.expect("it ends") });
+        answers
+    }
+}
+
+/// Connections as they are made.
+struct Connections(UnboundedReceiver<DuplexStream>);
+
+impl Listener for Connections {
+    type Io = DuplexStream;
+    type Addr = ();
+
+    async fn accept(&mut self) -> (DuplexStream, ()) {
+        match self.0.recv().await {
+            Some(stream) => (stream, ()),
+            None => future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn http_state() -> HttpState {
+    let settings = config::parse("fuzz.toml", "[cluster]\nname = \"A\"\n", &Environment::default());
+    let settings = settings.expect("a cluster's name suffices");
+    let rules = RuleSet::compile("", &CompileOptions::default()).expect("no rules are rules");
+    let policy = Policy::new(rules, Arc::default());
+    let authentication = Authentication::new(Credentials::default(), DecoyKey::new([0; 32]));
+    HttpState {
+        broker: Broker::new(policy, authentication, Limits::new(&settings), Box::default(), clock::now()),
+        render_metrics: Arc::new(|| "# HELP a b\n".to_owned()),
+        readiness: Arc::new(|| Ok(())),
+        node: "tombolo@127.0.0.1".to_owned(),
+        metrics_open: true,
+        allowed_hosts: vec!["broker.example".to_owned()],
+        keys: Arc::new(Keys::of(Path::new("/nonexistent"))),
+        reloads: None,
+    }
+}
+
+/// An external term without its version byte, skipped whole and read from its head: both end at the same place.
+pub(crate) fn terms(input: &[u8]) {
+    let mut skipping = Reader::new(input);
+    let skipped = skipping.skip();
+    let mut reading = Reader::new(input);
+    let read = reading.head().and_then(|head| reading.skip_rest(head));
+    assert_eq!((read, reading), (skipped, skipping));
+    if skipped.is_ok() {
+        let whole = Reader::new(input).term().expect("it was skipped");
+        assert!(!whole.rest().is_empty(), "a term has bytes");
+        assert_eq!(whole.rest(), &input[..input.len() - skipping.rest().len()]);
+    }
+    for bytes in [Reader::new(input).binary(), Reader::new(input).atom()] {
+        assert!(bytes.map_or(0, <[u8]>::len) < input.len().max(1));
+    }
+    let _ = black_box(Reader::new(input).text());
+    let _ = black_box((Reader::new(input).integer(), Reader::new(input).map()));
 }
 
 /// A payload on a `$LINK` topic: an external term, inflated within the limit, as each of the things it may be.
