@@ -311,6 +311,11 @@ impl<D: Clone> RouteTable<D> {
         routed
     }
 
+    /// Lets go of remembered targets that are no longer right, a share of them at each call.
+    pub fn drop_stale(&self, share: usize) {
+        self.cache.drop_stale(&self.generations, share);
+    }
+
     /// Whether targets found at this moment are still right.
     #[must_use]
     pub fn is_current(&self, stamp: Stamp) -> bool {

@@ -1,6 +1,6 @@
-//! Time for all clients: keep alive, delayed wills, the end of sessions, expired retained messages, delayed
-//! publishes, `$SYS/` topics. One timer
-//! for the whole broker and a table by second, instead of a timer for each connection.
+//! Time for all clients: keep alive, delayed wills, the end of sessions, expired retained messages, remembered targets that
+//! are no longer right, delayed publishes, `$SYS/` topics. One timer for the whole broker and a table by second, instead of
+//! a timer for each connection.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,9 +17,11 @@ use crate::time::Now;
 
 /// How often due clients are looked at: the resolution of every interval, all of which are whole seconds.
 const TICK: Duration = Duration::from_millis(500);
-/// A client is looked at again after this long at the latest, so that the table holds nothing of a client
-/// that is long gone, however far its deadline was.
-const HORIZON_MS: u64 = 120_000;
+/// A client is looked at again after this long at the latest, so that the table holds nothing of a client that is long
+/// gone, however far its deadline was: half a kilobyte of each that came within this time.
+const HORIZON_MS: u64 = 30_000;
+/// Ticks in which all remembered targets are looked through.
+const TICKS_PER_ROUND: usize = 20;
 /// Retained messages looked at per tick.
 const RETAINED_PER_TICK: usize = 1_000;
 
@@ -58,6 +60,7 @@ pub async fn run(broker: Arc<Broker>) {
         for client in broker.sweeper.take_due(now).iter().filter_map(Weak::upgrade) {
             broker.handle_timeout(&client, now);
         }
+        broker.routes.drop_stale(TICKS_PER_ROUND);
         broker.retained.expire(now.mono_ms, RETAINED_PER_TICK);
         broker.banned.expire(now);
         broker.flapping.expire(&broker.limits().flapping, now);

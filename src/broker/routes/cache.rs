@@ -88,6 +88,17 @@ impl<D> Set<D> {
         Some(std::mem::replace(&mut self.ways[at], way))
     }
 
+    /// Takes out what is no longer current. The clock begins anew.
+    fn take_stale(&mut self, generations: &Generations, stale: &mut Vec<Way<D>>) {
+        for at in (0..self.ways.len()).rev() {
+            if !generations.is_current(self.ways[at].routed.stamp) {
+                stale.push(self.ways.swap_remove(at));
+                self.tags[at] = self.tags[self.ways.len()];
+                self.used = 0;
+            }
+        }
+    }
+
     fn victim(&mut self) -> usize {
         loop {
             self.hand = (self.hand + 1) % WAYS as u8;
@@ -106,6 +117,8 @@ pub(super) struct RouteCache<D> {
     bytes: AtomicUsize,
     /// The next set to empty when the cache is above its bytes.
     sweep: AtomicUsize,
+    /// The next set to look through for entries that are no longer current.
+    stale: AtomicUsize,
     bytes_max: usize,
 }
 
@@ -116,7 +129,14 @@ impl<D> RouteCache<D> {
 
     fn bounded(hasher: RandomState, sets: usize, bytes_max: usize) -> Self {
         let sets = (0..sets).map(|_| Mutex::new(Set::new())).collect();
-        Self { hasher, sets, bytes: AtomicUsize::new(0), sweep: AtomicUsize::new(0), bytes_max }
+        Self {
+            hasher,
+            sets,
+            bytes: AtomicUsize::new(0),
+            sweep: AtomicUsize::new(0),
+            stale: AtomicUsize::new(0),
+            bytes_max,
+        }
     }
 
     /// The seeded hash of a name, for the other calls.
@@ -159,6 +179,17 @@ impl<D> RouteCache<D> {
         if let Some(before) = before {
             self.bytes.fetch_sub(before.bytes(), Ordering::Relaxed);
         }
+    }
+
+    /// Lets go of what is no longer current in the next sets, a share of all of them: it names clients, whose memory would
+    /// stay for as long as nobody asks for the same name.
+    pub(super) fn drop_stale(&self, generations: &Generations, share: usize) {
+        let mut stale = Vec::new();
+        for _ in 0..self.sets.len().div_ceil(share) {
+            let at = self.stale.fetch_add(1, Ordering::Relaxed) % self.sets.len();
+            self.sets[at].lock().take_stale(generations, &mut stale);
+        }
+        self.bytes.fetch_sub(stale.iter().map(Way::bytes).sum(), Ordering::Relaxed);
     }
 
     /// Empties sets in turn until there is room again, a few at most.
@@ -222,6 +253,21 @@ mod tests {
         insert(&cache, "a/b", &generations);
         assert!(knows(&cache, "a/b", &generations));
         assert_eq!(cached(&cache), 1, "the stale entry was replaced");
+    }
+
+    #[test]
+    fn what_is_no_longer_current_is_let_go() {
+        let generations = Generations::new(RandomState::new());
+        let cache = RouteCache::bounded(RandomState::new(), 4, 1 << 20);
+        let names: Vec<String> = (0..20).map(|n| format!("{n}/b")).collect();
+        names.iter().for_each(|name| insert(&cache, name, &generations));
+        (0..10).for_each(|n| generations.bump(&format!("{n}/+")));
+        let current: Vec<bool> = names.iter().map(|name| knows(&cache, name, &generations)).collect();
+        assert!(current.contains(&true) && current.contains(&false));
+        (0..2).for_each(|_| cache.drop_stale(&generations, 2));
+        assert_eq!(cached(&cache), current.iter().filter(|current| **current).count());
+        assert_eq!(current, names.iter().map(|name| knows(&cache, name, &generations)).collect::<Vec<_>>());
+        assert_eq!(cache.bytes.load(Ordering::Relaxed), counted(&cache));
     }
 
     #[test]
