@@ -16,8 +16,8 @@ use crate::harness::Setup;
 use crate::harness::hello;
 use crate::harness::id;
 use crate::harness::message;
+use crate::input::inputs;
 use crate::process::Process;
-use crate::random::inputs;
 
 /// What a warm-up may still bring: pages of code, and buffers of the size of a burst.
 const SLACK_KIB: i64 = 2 * 1024;

@@ -10,10 +10,12 @@ mod claims;
 mod classes;
 mod files;
 mod floods;
+mod half_open;
 #[path = "../broker/harness.rs"]
 #[allow(dead_code, reason = "shared with the tests of the broker")]
 mod harness;
 mod idle;
+mod input;
 #[path = "../fuzz/mutate.rs"]
 mod mutate;
 mod names;
