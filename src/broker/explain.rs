@@ -22,8 +22,6 @@ use crate::auth::peer::PeerRule;
 use crate::broker::accept::attributes;
 use crate::broker::identity::Identity;
 use crate::broker::identity::Policy;
-use crate::broker::identity::Proof;
-use crate::mqtt::packet::Version;
 use crate::net::address::PeerAddr;
 
 /// A connection as an operator describes it.
@@ -106,23 +104,14 @@ impl Described {
         };
         let mut all = attributes(bound_to.as_deref()).unwrap_or_default();
         all.extend(self.attributes.clone());
+        let peer = PeerAddr::Ip(SocketAddr::new(self.peer_host, 0));
         let identity = Identity {
-            client_id: self.client_id.as_str().into(),
             username: self.username.as_deref().map(Arc::from),
-            peer: PeerAddr::Ip(SocketAddr::new(self.peer_host, 0)),
-            listener: self.listener.as_str().into(),
-            role,
             common_name: self.common_name.as_deref().map(Box::from),
             attributes: Some(all),
             is_superuser: self.is_superuser,
             bound_to,
-            version: Version::V5,
-            is_bridge: false,
-            by_scram: false,
-            connected_unix_ms: 0,
-            keep_alive_seconds: 0,
-            clean_start: true,
-            proof: Proof::default(),
+            ..Identity::plain(self.client_id.as_str().into(), peer, self.listener.as_str().into(), role)
         };
         (identity, told, refused)
     }

@@ -63,6 +63,31 @@ pub struct Identity {
     pub proof: Proof,
 }
 
+impl Identity {
+    /// Of this client and no more: an application without a name or a certificate, by MQTT 5.0, which has proved nothing.
+    #[must_use]
+    pub fn plain(client_id: Arc<str>, peer: PeerAddr, listener: Arc<str>, role: ListenerRole) -> Self {
+        Self {
+            client_id,
+            username: None,
+            peer,
+            listener,
+            role,
+            common_name: None,
+            attributes: None,
+            is_superuser: false,
+            bound_to: None,
+            version: Version::V5,
+            is_bridge: false,
+            by_scram: false,
+            connected_unix_ms: 0,
+            keep_alive_seconds: 0,
+            clean_start: true,
+            proof: Proof::default(),
+        }
+    }
+}
+
 /// What a connection showed at CONNECT.
 #[derive(Debug, Clone, Default)]
 pub struct Proof {

@@ -14,10 +14,8 @@ use crate::broker::counts::Counts;
 use crate::broker::delivery::Reached;
 use crate::broker::delivery::Source;
 use crate::broker::identity::Identity;
-use crate::broker::identity::Proof;
 use crate::broker::retained::Cursor;
 use crate::broker::shared::ClientKey;
-use crate::mqtt::packet::Version;
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::topic;
 use crate::mqtt::topic::TopicError;
@@ -317,22 +315,6 @@ fn subscriptions(client: &Client) -> Vec<SubscriptionView> {
 
 /// Whom links and receivers take for the publisher.
 fn operator() -> Identity {
-    Identity {
-        client_id: Arc::from(OPERATOR),
-        username: None,
-        peer: PeerAddr::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
-        listener: Arc::from(OPERATOR),
-        role: ListenerRole::Client,
-        common_name: None,
-        attributes: None,
-        is_superuser: false,
-        bound_to: None,
-        version: Version::V5,
-        is_bridge: false,
-        by_scram: false,
-        connected_unix_ms: 0,
-        keep_alive_seconds: 0,
-        clean_start: true,
-        proof: Proof::default(),
-    }
+    let peer = PeerAddr::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    Identity::plain(Arc::from(OPERATOR), peer, Arc::from(OPERATOR), ListenerRole::Client)
 }

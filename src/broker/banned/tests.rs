@@ -2,8 +2,6 @@ use std::sync::Arc;
 
 use super::*;
 use crate::acl::confine::ListenerRole;
-use crate::broker::identity::Proof;
-use crate::mqtt::packet::Version;
 use crate::net::address::PeerAddr;
 
 const NOW: Now = Now { mono_ms: 0, unix_ms: 1_000_000 };
@@ -17,24 +15,9 @@ fn subject<'a>(client_id: &'a str, username: Option<&'a str>, host: &str) -> Sub
 }
 
 fn identity(client_id: &str, username: Option<&str>, peer: &str) -> Identity {
-    Identity {
-        client_id: client_id.into(),
-        username: username.map(Arc::from),
-        peer: PeerAddr::Ip(peer.parse().unwrap()),
-        listener: Arc::from("tcp:default"),
-        role: ListenerRole::Client,
-        common_name: None,
-        attributes: None,
-        is_superuser: false,
-        bound_to: None,
-        version: Version::V5,
-        is_bridge: false,
-        by_scram: false,
-        connected_unix_ms: 0,
-        keep_alive_seconds: 0,
-        clean_start: true,
-        proof: Proof::default(),
-    }
+    let peer = PeerAddr::Ip(peer.parse().unwrap());
+    let plain = Identity::plain(client_id.into(), peer, Arc::from("tcp:default"), ListenerRole::Client);
+    Identity { username: username.map(Arc::from), ..plain }
 }
 
 #[test]

@@ -5,7 +5,6 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::acl::confine::ListenerRole;
 use crate::broker::forwarder::driver::Patience;
-use crate::broker::identity::Proof;
 use crate::broker::link_client::Lost;
 use crate::broker::link_client::tests::Peer;
 use crate::broker::link_client::tests::Seen;
@@ -29,24 +28,9 @@ use crate::net::clock;
 use crate::session::message::Expiry;
 
 fn identity() -> Identity {
-    Identity {
-        client_id: "publisher".into(),
-        username: Some("user".into()),
-        peer: PeerAddr::Ip("192.0.2.1:4321".parse().unwrap()),
-        listener: "tcp:default".into(),
-        role: ListenerRole::Client,
-        common_name: None,
-        attributes: None,
-        is_superuser: false,
-        bound_to: None,
-        version: Version::V311,
-        is_bridge: false,
-        by_scram: false,
-        connected_unix_ms: 0,
-        keep_alive_seconds: 0,
-        clean_start: true,
-        proof: Proof::default(),
-    }
+    let peer = PeerAddr::Ip("192.0.2.1:4321".parse().unwrap());
+    let plain = Identity::plain("publisher".into(), peer, "tcp:default".into(), ListenerRole::Client);
+    Identity { username: Some("user".into()), version: Version::V311, ..plain }
 }
 
 fn publication<'a>(topic: &'a str, payload: &'a [u8], qos: QoS) -> Publication<'a> {
