@@ -16,6 +16,7 @@ use crate::admin::cli::acl::AclCommand;
 use crate::admin::cli::operate::AuthCommand;
 use crate::admin::cli::operate::BannedCommand;
 use crate::admin::cli::operate::ClientCommand;
+use crate::admin::cli::operate::Events;
 use crate::admin::cli::operate::RetainedCommand;
 use crate::admin::cli::operate::Status;
 use crate::admin::cli::operate::SubscriptionCommand;
@@ -110,6 +111,12 @@ pub enum Command {
     /// faster than this is read, events are lost and their number is shown.
     #[command(after_help = "Example:\n  tombolo trace --client sensor-1 --for 30s")]
     Trace(Trace),
+    /// Show security events: logins, refusals, lock-outs, reloads, revocations, what administrators did
+    ///
+    /// Shows those that the broker remembers, oldest first: the last 2048 logins, and as many others. Older ones are in
+    /// security.jsonl in the data directory.
+    #[command(after_help = "Example:\n  tombolo events --since 1h --event authn_login_fail --follow")]
+    Events(Events),
     /// Say who may operate a broker
     #[command(after_help = "Example:\n  tombolo auth key create grafana")]
     Auth {
@@ -216,6 +223,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Retained { command } => operate::retained(command),
         Command::Status(status) => operate::status(status),
         Command::Trace(trace) => operate::trace(trace),
+        Command::Events(events) => operate::events(events),
         Command::Auth { command } => operate::auth(command),
         Command::Completions { shell } => commands::completions(Cli::command(), shell),
         Command::Man { out } => commands::man(Cli::command(), out.as_deref()),

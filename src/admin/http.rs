@@ -51,6 +51,9 @@ use crate::admin::rest::Problem;
 use crate::admin::rest::ROUTES;
 use crate::admin::rest::ReloadRequests;
 use crate::admin::rest::Route;
+use crate::broker::events::event::SecurityEvent;
+use crate::broker::events::event::What;
+use crate::net::clock;
 
 mod lines;
 pub mod query;
@@ -168,6 +171,31 @@ async fn dispatch(
     request: Request,
 ) -> Outcome {
     shared.admit(route.access, request.headers())?;
+    // Before the body is read: a change that was asked for wrongly was asked for.
+    let act = route.act.map(|act| (act, shared.caller(request.headers()), request.uri().path().to_owned()));
+    let outcome = perform(route, &shared, path, request).await;
+    if let Some((act, caller, path)) = act {
+        let result = match &outcome {
+            Ok(_) => "done",
+            Err(problem) => &problem.message,
+        };
+        let what = What::Admin { act };
+        let event = SecurityEvent { identity: Some(&caller), ..SecurityEvent::new(what, "") };
+        let description = format!("{path}: {result}");
+        shared
+            .state
+            .broker
+            .security_event(&SecurityEvent { description: &description, ..event }, clock::now());
+    }
+    outcome
+}
+
+async fn perform(
+    route: &'static Route,
+    shared: &Shared,
+    path: Result<RawPathParams, RawPathParamsRejection>,
+    request: Request,
+) -> Outcome {
     let path = path.map_err(|_| Problem::bad_request("the path is not percent-encoded UTF-8"))?;
     let mut items = path.iter().map(|(_, value)| value.to_owned());
     let (item, second) = (items.next().unwrap_or_default(), items.next().unwrap_or_default());
@@ -178,13 +206,14 @@ async fn dispatch(
     }
     let body = if route.body.is_some() { read_json(request.into_body()).await? } else { Value::Null };
     let call = Call { item, second, query, body };
+    let state = shared.state.clone();
     match route.action {
-        Action::Now(handler) => handler(&shared.state, &call),
-        Action::Aside(handler) => tokio::task::spawn_blocking(move || handler(&shared.state, &call))
+        Action::Now(handler) => handler(&state, &call),
+        Action::Aside(handler) => tokio::task::spawn_blocking(move || handler(&state, &call))
             .await
             .unwrap_or_else(|_| Err(internal("the request failed; the log says more"))),
-        Action::Reload => reload(shared.state.reloads.as_ref()).await,
-        Action::Follow(handler) => handler(&shared.state, &call).map(Answer::Lines),
+        Action::Reload => reload(state.reloads.as_ref()).await,
+        Action::Follow(handler) => handler(&state, &call).map(Answer::Lines),
     }
 }
 
@@ -267,8 +296,22 @@ impl Shared {
         if !headers.contains_key(header::AUTHORIZATION) {
             return refused("UNAUTHORIZED", "an API key is needed: see `tombolo auth key create`");
         }
-        let known = credentials(headers).is_some_and(|(id, secret)| self.state.keys.verify(&id, &secret));
-        if known { Ok(()) } else { refused("BAD_API_KEY_OR_SECRET", "no such API key, or not its secret") }
+        let claimed = credentials(headers);
+        if claimed.as_ref().is_some_and(|(id, secret)| self.state.keys.verify(id, secret)) {
+            return Ok(());
+        }
+        let event = SecurityEvent {
+            identity: claimed.as_ref().map(|(id, _)| id.as_str()),
+            ..SecurityEvent::new(What::LoginFail { method: "api_key" }, "no such API key, or not its secret")
+        };
+        self.state.broker.security_event(&event, clock::now());
+        refused("BAD_API_KEY_OR_SECRET", "no such API key, or not its secret")
+    }
+
+    /// The API key that was verified, or the admin socket.
+    fn caller(&self, headers: &HeaderMap) -> String {
+        let key = self.bound.and_then(|_| credentials(headers)).map(|(id, _)| format!("api_key {id}"));
+        key.unwrap_or_else(|| "admin socket".to_owned())
     }
 
     fn is_ours(&self, request: &Request) -> bool {

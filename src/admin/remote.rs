@@ -157,7 +157,7 @@ impl Remote {
             }
             line.clear();
         }
-        Err(Failure::new(Exit::Other, "the broker ended the trace: it stops"))
+        Err(Failure::new(Exit::Other, "the broker ended it: it stops"))
     }
 
     fn head(&self, method: &str, path: &str) -> String {

@@ -16,12 +16,13 @@ use tokio::sync::oneshot;
 use crate::admin::http::query::Query;
 use crate::admin::keys::Keys;
 use crate::broker::Broker;
+use crate::broker::feeds::LineReader;
 use crate::broker::inspect::Page;
-use crate::broker::trace::TraceReader;
 
 mod acl;
 mod banned;
 mod clients;
+mod events;
 mod messages;
 mod openapi;
 mod pages;
@@ -101,7 +102,7 @@ pub(super) enum Action {
     /// A reload of the configuration.
     Reload,
     /// Lines that come as they are made, until either side ends.
-    Follow(fn(&HttpState, &Call) -> Result<TraceReader, Problem>),
+    Follow(fn(&HttpState, &Call) -> Result<LineReader, Problem>),
 }
 
 /// One route.
@@ -111,6 +112,8 @@ pub(super) struct Route {
     pub(super) path: &'static str,
     pub(super) access: Access,
     pub(super) about: &'static str,
+    /// How the security event log names it, if it changes anything.
+    pub(super) act: Option<&'static str>,
     pub(super) query: &'static [&'static [Parameter]],
     /// Name of the body's schema in the OpenAPI document.
     pub(super) body: Option<&'static str>,
@@ -151,7 +154,7 @@ pub(super) enum Answer {
     /// 204.
     Nothing,
     /// 200 with lines of JSON as they come.
-    Lines(TraceReader),
+    Lines(LineReader),
 }
 
 /// A request that was not carried out: `{"code", "message"}`.

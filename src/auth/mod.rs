@@ -143,6 +143,20 @@ impl DenyReason {
     }
 }
 
+impl DenyReason {
+    /// What did not hold, as security events name it.
+    #[must_use]
+    pub fn method(self) -> &'static str {
+        match self {
+            Self::Anonymous => "anonymous",
+            Self::BadCredentials | Self::IncompleteCredentials => "password",
+            Self::CertificateUsername | Self::CertificateUnverified | Self::UsernameMismatch => "certificate",
+            Self::Enhanced => "scram",
+            Self::Peer => "link",
+        }
+    }
+}
+
 impl fmt::Display for DenyReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

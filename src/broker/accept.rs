@@ -29,17 +29,19 @@ use crate::broker::enhanced;
 use crate::broker::enhanced::Desk;
 use crate::broker::enhanced::Enhanced;
 use crate::broker::enhanced::Verified;
+use crate::broker::events::event::What;
 use crate::broker::identity::Identity;
 use crate::broker::identity::Proof;
-use crate::broker::linger::linger;
 use crate::broker::link_ingress::LinkIngress;
 use crate::broker::reasons;
 use crate::broker::reasons::ReasonStrings;
+use crate::broker::refusal;
+use crate::broker::refusal::Refused;
+use crate::broker::refusal::connack;
 use crate::broker::serving::Serving;
 use crate::broker::sessions::Attached;
 use crate::broker::threads::Mailbox;
 use crate::broker::throttle::Throttle;
-use crate::broker::trace::event::Party;
 use crate::config::settings::ListenerKind;
 use crate::config::settings::Network;
 use crate::config::settings::RateLimits;
@@ -50,14 +52,9 @@ use crate::metrics::labels::RejectReason;
 use crate::mqtt::decode;
 use crate::mqtt::decode::DecodeLimits;
 use crate::mqtt::decode::Decoded;
-use crate::mqtt::encode;
 use crate::mqtt::error::DecodeError;
-use crate::mqtt::error::DecodeErrorKind;
-use crate::mqtt::packet::ConnAck;
 use crate::mqtt::packet::Connect;
 use crate::mqtt::packet::Packet;
-use crate::mqtt::packet::Version;
-use crate::mqtt::property::Properties;
 use crate::mqtt::reason::ReasonCode;
 use crate::net::address::PeerAddr;
 use crate::net::admission::Place;
@@ -111,25 +108,6 @@ pub struct Endpoint {
     pub tls: Option<Arc<ServerTls>>,
 }
 
-/// Why a connection did not become a client's.
-enum Refused {
-    /// Not a word of MQTT yet.
-    Handshake(HandshakeError),
-    /// The transport ended, or CONNECT did not come in time.
-    Silent(Transport, RejectReason),
-    /// The first packet was no acceptable CONNECT.
-    Decode(Transport, DecodeError),
-    /// CONNECT was understood and refused.
-    Connect {
-        transport: Transport,
-        answer: Vec<u8>,
-        reason: ReasonCode,
-        label: RejectReason,
-        client_id: Box<str>,
-        username: Option<Box<str>>,
-    },
-}
-
 /// Serves one connection to its end, on the thread that has this mailbox if there is more than one. No `async fn`,
 /// which would keep the room of its arguments until then.
 pub fn serve(
@@ -155,7 +133,7 @@ async fn become_client(
         match open(&broker, &endpoint, stream, peer, &places, home).await {
             Ok(client) => Some(client),
             Err(refused) => {
-                refuse(&broker, &endpoint, peer, refused).await;
+                refusal::answer(&broker, &endpoint, peer, refused).await;
                 None
             }
         }
@@ -239,7 +217,7 @@ async fn open(
     let ingress =
         identity.bound_to.as_deref().and_then(|cluster| LinkIngress::new(broker, cluster)).map(Box::new);
     let Some(attached) = attach(broker, &identity, &negotiated, &granted) else {
-        log_foreign_session(&identity);
+        refusal::note_foreign_session(broker, &identity);
         return Err(refuse(transport, (ReasonCode::NotAuthorized, RejectReason::NotAuthorized)));
     };
     if broker.is_stopping() {
@@ -257,7 +235,9 @@ async fn open(
         session_present = attached.session_present,
         "client connected"
     );
-    broker.trace_connect(&identity, clock::now());
+    let now = clock::now();
+    broker.trace_connect(&identity, now);
+    broker.security_event(&identity.event(What::LoginSuccess), now);
     let greeting = greets(&negotiated, attached.session_present);
     broker.metrics.broker.packets_sent[PacketType::ConnAck].inc();
     let quota = ingress.as_ref().and_then(|ingress| ingress.quota());
@@ -441,7 +421,7 @@ async fn admit(
     let (username, is_superuser) = match auth::decide(&authenticator, &binding, &shown) {
         Outcome::Allow { username, is_superuser } => (username, is_superuser),
         Outcome::Deny(reason) => {
-            log_refusal(broker, endpoint, peer, asked, reason, &binding);
+            refusal::note(broker, endpoint, peer, asked, reason, &binding);
             return Err((ReasonCode::NotAuthorized, RejectReason::NotAuthorized));
         }
     };
@@ -482,52 +462,10 @@ async fn admit(
     Ok((negotiated, Arc::new(identity)))
 }
 
-/// Somebody else's session: to take it over would be to get that client's messages.
-fn log_foreign_session(identity: &Identity) {
-    tracing::warn!(
-        event = "session_of_another",
-        client_id = &*identity.client_id,
-        username = identity.username.as_deref(),
-        peer = %identity.peer,
-        listener = &*identity.listener,
-        "connection refused: the session belongs to another user"
-    );
-}
-
 /// `link_id` is ours to set and nobody else's (`authn-tls.md` section 2).
 #[expect(clippy::box_collection, reason = "a pointer where there is none")]
 pub(super) fn attributes(bound_to: Option<&str>) -> Option<Box<BTreeMap<String, String>>> {
     Some(Box::new(BTreeMap::from([("link_id".to_owned(), bound_to?.to_owned())])))
-}
-
-fn log_refusal(
-    broker: &Broker,
-    endpoint: &Endpoint,
-    peer: PeerAddr,
-    asked: &Connect<'_>,
-    reason: auth::DenyReason,
-    binding: &Binding<'_>,
-) {
-    broker.metrics.broker.authentication_failures[reason].inc();
-    let detail = if let Binding::Refused(refusal) = binding {
-        broker.metrics.broker.peer_refusals[*refusal].inc();
-        refusal.name()
-    } else {
-        reason.name()
-    };
-    let event = match binding {
-        Binding::Refused(refusal) if refusal.is_forgery() => "link_forgery_attempt",
-        _ => "authn_login_fail",
-    };
-    tracing::warn!(
-        event,
-        client_id = ?asked.client_id,
-        username = ?asked.username,
-        %peer,
-        listener = &*endpoint.id,
-        reason = detail,
-        "connection refused"
-    );
 }
 
 fn attach(
@@ -567,84 +505,6 @@ fn greeting(
         enhanced::put_properties(&proved.data, &mut properties);
     }
     connack(negotiated.version, session_present, ReasonCode::Success, properties.as_properties())
-}
-
-fn connack(
-    version: Version,
-    session_present: bool,
-    reason: ReasonCode,
-    properties: Properties<'_>,
-) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let packet = Packet::ConnAck(ConnAck { session_present, reason, properties });
-    if let Err(error) = encode::encode(&packet, version, &mut bytes) {
-        tracing::error!(%error, %reason, "a CONNACK could not be encoded");
-    }
-    bytes
-}
-
-/// Tells the client as far as its protocol allows, counts it, and closes (`[MQTT-3.2.2-7]`). What came behind the
-/// CONNECT is never looked at (`[MQTT-3.1.4-6]`).
-async fn refuse(broker: &Broker, endpoint: &Endpoint, peer: PeerAddr, refused: Refused) {
-    let listener = &*endpoint.id;
-    let rejected = &broker.metrics.broker.connections_rejected;
-    let told = |client_id: &str, username: Option<&str>, reason: RejectReason, code| {
-        let party = Party { client_id, username, peer };
-        broker.trace_refused(party, listener, reason.name(), code, clock::now());
-    };
-    match refused {
-        Refused::Handshake(error) => {
-            rejected[error.reject_reason()].inc();
-            told("", None, error.reject_reason(), None);
-            tracing::warn!(%peer, listener, "connection refused: {error}");
-        }
-        Refused::Silent(transport, label) => {
-            rejected[label].inc();
-            told("", None, label, None);
-            tracing::debug!(%peer, listener, reason = label.name(), "connection closed before its CONNECT");
-            drop(transport);
-        }
-        Refused::Decode(transport, error) => {
-            rejected[decode_label(&error)].inc();
-            told("", None, decode_label(&error), Some(error.reason_code()));
-            tracing::warn!(%peer, listener, "connection refused: {error}");
-            say_no(broker, transport, answer_to_malformed(&error)).await;
-        }
-        Refused::Connect { transport, answer, reason, label, client_id, username } => {
-            rejected[label].inc();
-            told(&client_id, username.as_deref(), label, Some(reason));
-            tracing::info!(%peer, listener, %reason, cause = label.name(), "CONNECT refused");
-            say_no(broker, transport, answer).await;
-        }
-    }
-}
-
-/// The CONNACK for a CONNECT that could not be read to its end. One that is no MQTT at all gets none (section
-/// 4.13.1); neither does a fault that 3.x has no return code for: there the connection just ends.
-fn answer_to_malformed(error: &DecodeError) -> Vec<u8> {
-    let reason = error.reason_code();
-    match error.version {
-        Some(version) if version == Version::V5 || reason.connack_return_code().is_some() => {
-            connack(version, false, reason, Properties::EMPTY)
-        }
-        _ => Vec::new(),
-    }
-}
-
-async fn say_no(broker: &Broker, transport: Transport, answer: Vec<u8>) {
-    if !answer.is_empty() {
-        broker.metrics.broker.packets_sent[PacketType::ConnAck].inc();
-        broker.metrics.broker.bytes_sent.add(answer.len() as u64);
-    }
-    linger(transport, answer).await;
-}
-
-fn decode_label(error: &DecodeError) -> RejectReason {
-    match error.kind {
-        DecodeErrorKind::UnsupportedVersion => RejectReason::UnsupportedVersion,
-        DecodeErrorKind::ClientIdentifier => RejectReason::ClientIdentifier,
-        _ => RejectReason::MalformedConnect,
-    }
 }
 
 fn reject_label(refusal: Refusal) -> RejectReason {

@@ -13,9 +13,11 @@ use std::sync::Arc;
 use crate::acl::difference::Difference;
 use crate::broker::Broker;
 use crate::broker::acl_file::LoadedRules;
+use crate::broker::events::event::What;
 use crate::broker::identity::Policy;
 use crate::broker::shadow::Shadow;
 use crate::metrics::labels::Outcome;
+use crate::net::clock;
 use crate::time::Now;
 
 /// Swaps that may come between the reading of a file and its own before that is given up.
@@ -145,10 +147,18 @@ impl Broker {
         Err(AclReloadError::Busy)
     }
 
-    fn counted<T>(&self, reload: impl FnOnce() -> Result<T, AclReloadError>) -> Result<T, AclReloadError> {
+    fn counted(
+        &self,
+        reload: impl FnOnce() -> Result<AclReloaded, AclReloadError>,
+    ) -> Result<AclReloaded, AclReloadError> {
         let result = reload();
         let outcome = if result.is_ok() { Outcome::Ok } else { Outcome::Error };
         self.metrics.broker.acl_reloads[outcome].inc();
+        let text = match &result {
+            Ok(reloaded) => reloaded.difference.to_string(),
+            Err(error) => error.to_string(),
+        };
+        self.security_note(What::AclReload { taken: result.is_ok() }, &text, clock::now());
         if let Err(error) = &result {
             tracing::error!("ACL reload refused, the rules in force stay: {error}");
         }

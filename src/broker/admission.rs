@@ -4,6 +4,8 @@
 use crate::broker::Broker;
 use crate::broker::banned::Subject;
 use crate::broker::close::Close;
+use crate::broker::events::event::SecurityEvent;
+use crate::broker::events::event::What;
 use crate::broker::flapping;
 use crate::broker::flapping::Noted;
 use crate::broker::identity::Identity;
@@ -67,6 +69,9 @@ impl Broker {
             Noted::Flapping => {
                 self.metrics.broker.flapping_bans.inc();
                 self.banned.ban_flapping(identity, now, policy.ban_time);
+                let text = format!("for {:?}: it came and went too often", policy.ban_time);
+                let event = identity.event(What::Ban);
+                self.security_event(&SecurityEvent { description: &text, ..event }, now);
                 tracing::warn!(
                     event = "flapping",
                     client_id = &*identity.client_id,

@@ -18,6 +18,8 @@ use crate::broker::Broker;
 use crate::broker::accept::Endpoint;
 use crate::broker::authenticate::Credentials;
 use crate::broker::close::Close;
+use crate::broker::events::event::SecurityEvent;
+use crate::broker::events::event::What;
 use crate::broker::packets::Turn;
 use crate::config::settings::Role;
 use crate::metrics::labels::PacketType as Label;
@@ -34,6 +36,7 @@ use crate::mqtt::property::PropertiesBuf;
 use crate::mqtt::property::Property;
 use crate::mqtt::reason::ReasonCode;
 use crate::net::address::PeerAddr;
+use crate::net::clock;
 use crate::net::transport::Transport;
 
 /// The largest packet read between CONNECT and CONNACK: the longest SCRAM message and its frame.
@@ -142,6 +145,15 @@ pub fn unproved(
         Failed::Refused(refusal, user) => (refusal, user),
     };
     broker.metrics.broker.authentication_failures[DenyReason::Enhanced].inc();
+    let text = refusal.to_string();
+    let event = SecurityEvent {
+        identity: user.as_deref().or(asked.username),
+        source: Some(peer),
+        client_id: Some(asked.client_id),
+        listener: Some(&endpoint.id),
+        ..SecurityEvent::new(What::LoginFail { method: "scram" }, &text)
+    };
+    broker.security_event(&event, clock::now());
     tracing::warn!(
         event = "authn_login_fail",
         client_id = ?asked.client_id,
@@ -286,6 +298,9 @@ impl Turn<'_, '_> {
     fn not_again(&self, why: &str) -> Close {
         let connection = &*self.connection;
         connection.broker.metrics.broker.authentication_failures[DenyReason::Enhanced].inc();
+        let event = connection.publisher.identity.event(What::LoginFail { method: "scram" });
+        let text = format!("re-authentication failed: {why}");
+        connection.broker.security_event(&SecurityEvent { description: &text, ..event }, clock::now());
         tracing::warn!(
             event = "authn_again_fail",
             client_id = &*connection.client.id,

@@ -19,6 +19,8 @@ use crate::auth::peer::Binding;
 use crate::auth::peer::ConnectFacts;
 use crate::auth::peer::PeerRule;
 use crate::broker::acl_file::AclFile;
+use crate::broker::events::event::SecurityEvent;
+use crate::broker::events::event::What;
 use crate::broker::shadow::Shadow;
 use crate::config::settings::DenyAction;
 use crate::metrics::labels::AclReason;
@@ -137,6 +139,32 @@ impl Identity {
         }
     }
 
+    /// How it proved who it is, for the security event log.
+    #[must_use]
+    pub fn proved_by(&self) -> &'static str {
+        match (self.by_scram, self.proof.password_verified, self.proof.certificate.is_some()) {
+            (true, ..) => "scram",
+            (false, true, true) => "certificate+password",
+            (false, true, false) => "password",
+            (false, false, true) => "certificate",
+            (false, false, false) => "anonymous",
+        }
+    }
+
+    /// A security event that is about this client. A linked cluster goes by its name.
+    #[must_use]
+    pub fn event<'a>(&'a self, what: What<'a>) -> SecurityEvent<'a> {
+        SecurityEvent {
+            what,
+            identity: self.bound_to.as_deref().or(self.username.as_deref()),
+            method: Some(self.proved_by()),
+            source: Some(self.peer),
+            client_id: Some(&self.client_id),
+            listener: Some(&self.listener),
+            description: "",
+        }
+    }
+
     /// Whether the rules and confinement see the same in both.
     #[must_use]
     pub fn has_rights_of(&self, other: &Self) -> bool {
@@ -204,6 +232,12 @@ impl Denied {
             Self::Rule { .. } => AclReason::Rule,
             Self::NoMatch => AclReason::NoMatch,
         }
+    }
+
+    /// Whether somebody acted as a linked cluster, or one left its own ground.
+    #[must_use]
+    pub fn is_forgery(self) -> bool {
+        matches!(self, Self::Confined(confined) if !matches!(confined, Confined::System | Confined::Filter))
     }
 
     /// The name in logs.

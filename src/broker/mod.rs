@@ -17,7 +17,9 @@ pub mod data_dir;
 pub mod delayed;
 pub mod delivery;
 pub mod enhanced;
+pub mod events;
 pub mod explain;
+pub mod feeds;
 pub mod filters;
 pub mod flapping;
 pub mod forwarder;
@@ -37,6 +39,7 @@ pub mod packets;
 mod present;
 pub mod publish;
 pub mod reasons;
+mod refusal;
 pub mod replay;
 pub mod retained;
 pub mod routes;
@@ -65,6 +68,9 @@ use crate::broker::authenticate::Authentication;
 use crate::broker::banned::Banned;
 use crate::broker::client::Client;
 use crate::broker::delayed::DelayedMessages;
+use crate::broker::events::SecurityLog;
+use crate::broker::events::event::SecurityEvent;
+use crate::broker::events::event::What;
 use crate::broker::filters::Exclusive;
 use crate::broker::flapping::Flapping;
 use crate::broker::identity::Denied;
@@ -87,6 +93,7 @@ use crate::metrics::Metrics;
 use crate::metrics::ScrapeGauges;
 use crate::metrics::labels::AclAction;
 use crate::mqtt::packet::Version;
+use crate::net::clock;
 use crate::session::Bounds;
 use crate::session::connect::ServerLimits;
 use crate::session::inbound::InboundLimits;
@@ -221,7 +228,9 @@ pub struct Broker {
     /// Everything that is counted.
     pub metrics: Arc<Metrics>,
     /// What operators follow.
-    pub traces: Arc<Traces>,
+    pub traces: Traces,
+    /// Who came in, who was refused, what administrators did.
+    pub events: SecurityLog,
     /// How clients prove who they are.
     pub authentication: Authentication,
     /// Who is kept out.
@@ -259,7 +268,8 @@ impl Broker {
             retained: RetainedStore::new(RETAINED_MAX),
             links: Links::default(),
             metrics: Arc::new(Metrics::new(now)),
-            traces: Arc::default(),
+            traces: Traces::default(),
+            events: SecurityLog::default(),
             authentication,
             banned: Banned::default(),
             load: Load::default(),
@@ -345,6 +355,15 @@ impl Broker {
             topic,
             reason = denied.name(),
             "not authorized: {denied}"
+        );
+        let (what, description) = if denied.is_forgery() {
+            (What::LinkForgery, format!("{action} {topic}: {denied}"))
+        } else {
+            (What::AuthzFail { action, topic }, denied.to_string())
+        };
+        self.security_event(
+            &SecurityEvent { description: &description, ..identity.event(what) },
+            clock::now(),
         );
     }
 

@@ -32,6 +32,8 @@ use crate::broker::acl_reload;
 use crate::broker::authenticate::Authentication;
 use crate::broker::data_dir::DataDir;
 use crate::broker::data_dir::DataDirError;
+use crate::broker::events::event::What;
+use crate::broker::events::file;
 use crate::broker::links::Links;
 use crate::broker::material::Material;
 use crate::broker::meter;
@@ -110,6 +112,8 @@ pub struct Server {
     threads: Arc<IoThreads>,
     /// The sweeper and the meter.
     timers: [JoinHandle<()>; 2],
+    /// What writes the security events to their file.
+    security_file: Option<JoinHandle<()>>,
     _data: DataDir,
 }
 
@@ -136,14 +140,23 @@ impl Server {
         let broker = Broker::new(material.policy, authentication, limits, io_threads, now);
         let timers =
             [tokio::spawn(sweeper::run(Arc::clone(&broker))), tokio::spawn(meter::run(Arc::clone(&broker)))];
+        let log = &settings.log;
+        let security_file = if log.security_file {
+            file::start(&broker, &settings.data.dir, log.security_file_max_bytes)
+        } else {
+            None
+        };
+        let listeners = BTreeMap::new();
         let mut server =
-            Self { broker, settings, listeners: BTreeMap::new(), descriptors, threads, timers, _data: data };
+            Self { broker, settings, listeners, descriptors, threads, timers, security_file, _data: data };
         for link in server.settings.cluster.links.clone() {
             server.start_link(link).await;
         }
         for (listener, socket) in bound {
             server.open(&listener, socket, material.tls.get(&listener.id()).cloned());
         }
+        let version = concat!("tombolo ", env!("CARGO_PKG_VERSION"));
+        server.broker.security_note(What::Startup, version, clock::now());
         Ok(server)
     }
 
@@ -176,6 +189,11 @@ impl Server {
         let result = self.try_reload(settings).await;
         let outcome = if result.is_ok() { Outcome::Ok } else { Outcome::Error };
         self.broker.metrics.broker.config_reloads[outcome].inc();
+        let text = match &result {
+            Ok(diff) => diff.changes.iter().map(|change| change.key.as_str()).collect::<Vec<_>>().join(", "),
+            Err(error) => error.to_string(),
+        };
+        self.broker.security_note(What::ConfigReload { taken: result.is_ok() }, &text, clock::now());
         if matches!(result, Ok(_) | Err(ReloadError::Material(_))) {
             self.broker.metrics.broker.acl_reloads[outcome].inc();
         }
@@ -346,6 +364,12 @@ impl Server {
         while closing.join_next().await.is_some() {}
         Links::stop_all(&self.broker).await;
         self.timers.iter().for_each(JoinHandle::abort);
+        self.broker.security_note(What::Shutdown, "", clock::now());
+        self.broker.events.close();
+        if let Some(writing) = self.security_file.take() {
+            // It ends once it has written what there is; a panic there is logged by the runtime.
+            let _ = writing.await;
+        }
         tracing::info!("stopped");
     }
 }

@@ -18,6 +18,8 @@ use crate::broker::delayed;
 use crate::broker::delayed::Delay;
 use crate::broker::delayed::Waiting;
 use crate::broker::delivery::Source;
+use crate::broker::events::event::SecurityEvent;
+use crate::broker::events::event::What;
 use crate::broker::filters::AskedFilter;
 use crate::broker::identity::Identity;
 use crate::broker::identity::Policy;
@@ -461,7 +463,15 @@ impl Broker {
     /// Closes the connections that by the rules for peers in force now are not what they were let in as.
     pub(super) fn kick_unproven(&self) {
         let credentials = self.authentication.credentials();
-        self.kick_where(ReasonCode::NotAuthorized, |identity| !identity.still_holds(&credentials.peers));
+        let kicked =
+            self.kick_where(ReasonCode::NotAuthorized, |identity| !identity.still_holds(&credentials.peers));
+        for identity in kicked {
+            let description = "what it proved does not make it what it was any more";
+            self.security_event(
+                &SecurityEvent { description, ..identity.event(What::Revoked) },
+                clock::now(),
+            );
+        }
     }
 
     /// Bans whom `ban` names and closes their connections. The ban as it stands in the table.
@@ -472,17 +482,23 @@ impl Broker {
         let (ban, fits) = self.banned.insert(ban, now)?;
         // DISCONNECT has no code for a ban (table 3-10).
         self.kick_where(ReasonCode::AdministrativeAction, |identity| fits.fits(&Subject::of(identity)));
+        let text = format!("{} {:?} by {:?}: {:?}", ban.kind.name(), ban.who, ban.by, ban.reason);
+        self.security_note(What::Ban, &text, now);
         Ok(ban)
     }
 
-    fn kick_where(&self, reason: ReasonCode, which: impl Fn(&Identity) -> bool) {
+    /// Closes the connections of some clients, and says whose.
+    fn kick_where(&self, reason: ReasonCode, which: impl Fn(&Identity) -> bool) -> Vec<Arc<Identity>> {
+        let mut kicked = Vec::new();
         let clients: Vec<Arc<Client>> = self.clients.iter().map(|entry| Arc::clone(entry.value())).collect();
         for client in clients {
-            let chosen = which(&client.lock().identity);
-            if chosen {
+            let identity = Arc::clone(&client.lock().identity);
+            if which(&identity) {
                 client.kick(reason);
+                kicked.push(identity);
             }
         }
+        kicked
     }
 
     /// Time has passed for one client.

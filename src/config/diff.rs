@@ -9,7 +9,7 @@ use super::flat::flatten;
 use super::settings::Settings;
 
 /// Keys that are read once, at the start.
-const NEEDS_RESTART: [&str; 8] = [
+const NEEDS_RESTART: [&str; 10] = [
     "cluster.name",
     "cluster.node",
     "data.dir",
@@ -18,6 +18,8 @@ const NEEDS_RESTART: [&str; 8] = [
     "io.threads",
     "io.placement",
     "log.format",
+    "log.security_file",
+    "log.security_file_max_bytes",
 ];
 
 /// One setting that is not what it was; secrets are masked.

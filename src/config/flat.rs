@@ -342,9 +342,11 @@ impl Flat {
         let Http { bind, metrics_auth } = http;
         self.put("http.bind", bind);
         self.put("http.metrics_auth", metrics_auth);
-        let Log { level, format } = log;
+        let Log { level, format, security_file, security_file_max_bytes } = log;
         self.put("log.level", level);
         self.put("log.format", format);
+        self.put("log.security_file", security_file);
+        self.put("log.security_file_max_bytes", security_file_max_bytes);
     }
 }
 

@@ -308,6 +308,12 @@ fn log(section: Section<'_>) -> Log {
     let log = Log {
         level: section.or("level", "info".to_owned(), level),
         format: section.or("format", LogFormat::Text, parse::one_of(&format)),
+        security_file: section.or("security_file", true, parse::boolean),
+        security_file_max_bytes: section.or(
+            "security_file_max_bytes",
+            64 << 20,
+            parse::size(64 << 10..=1 << 40),
+        ),
     };
     section.finish();
     log

@@ -424,6 +424,10 @@ pub struct Log {
     pub level: String,
     /// How a line is written.
     pub format: LogFormat,
+    /// Whether security events are written to a file in the data directory.
+    pub security_file: bool,
+    /// Bytes of that file and those it was before, together.
+    pub security_file_max_bytes: u64,
 }
 
 /// How a log line is written.

@@ -498,3 +498,45 @@ impl From<ingress::DropReason> for LinkDropReason {
         }
     }
 }
+
+label! {
+    /// What a security event is about; the names follow OWASP's vocabulary (`authn-tls.md` section 5).
+    SecurityEvent as "event" {
+        /// The broker is up.
+        Startup = "sys_startup",
+        /// The broker stops.
+        Shutdown = "sys_shutdown",
+        /// Security events do not reach their file.
+        MonitorDisabled = "sys_monitor_disabled",
+        /// They do again.
+        MonitorEnabled = "sys_monitor_enabled",
+        /// A configuration was put in force.
+        ConfigReload = "sys_config_reload",
+        /// One was refused.
+        ConfigReloadFail = "sys_config_reload_fail",
+        /// An ACL file was put in force.
+        AclReload = "sys_acl_reload",
+        /// One was refused.
+        AclReloadFail = "sys_acl_reload_fail",
+        /// Somebody came in.
+        LoginSuccess = "authn_login_success",
+        /// Somebody did not prove who they are.
+        LoginFail = "authn_login_fail",
+        /// A name is locked after too many failures.
+        Lockout = "authn_lockout",
+        /// It is not any more.
+        Unlock = "authn_unlock",
+        /// A connected client's proof stopped to hold.
+        Revoked = "authn_revoked",
+        /// Somebody is kept out from now on.
+        Ban = "authn_ban",
+        /// A session belongs to another user.
+        SessionOfAnother = "authn_session_of_another",
+        /// The ACL said no.
+        AuthzFail = "authz_fail",
+        /// Somebody acts as a link, or a link leaves its ground.
+        LinkForgery = "link_forgery_attempt",
+        /// An administrator changed something.
+        Admin = "authz_admin",
+    }
+}

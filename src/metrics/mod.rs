@@ -27,6 +27,7 @@ use crate::metrics::labels::ReconnectReason;
 use crate::metrics::labels::RejectReason;
 use crate::metrics::labels::RouteKind;
 use crate::metrics::labels::RouteOp;
+use crate::metrics::labels::SecurityEvent;
 use crate::metrics::labels::SlowReason;
 use crate::metrics::labels::ThrottleReason;
 use crate::metrics::series::Counter;
@@ -143,6 +144,12 @@ families! {
             "authentication_failures_total", "Clients refused by authentication, by reason.";
         peer_refusals: CounterSet<Refusal, { Refusal::ALL.len() }> =
             "peer_refusals_total", "Connections refused because they acted as a peer cluster without its full proof, by reason.";
+        security_events: CounterSet<SecurityEvent, { SecurityEvent::COUNT }> =
+            "security_events_total", "Security events, those that were left out of the log included, by name.";
+        security_events_suppressed: Counter =
+            "security_events_suppressed_total", "Refusals left out of the security event log because their source had too many.";
+        security_events_unwritten: Counter =
+            "security_events_unwritten_total", "Security events that could not be written to their file.";
         acl_denied: CounterSet<(AclAction, AclReason), { AclAction::COUNT * AclReason::COUNT }> =
             "acl_denied_total", "Publishes and subscriptions denied, by what denied them.";
         acl_reloads: CounterSet<Outcome, { Outcome::COUNT }> =

@@ -26,7 +26,7 @@ pub fn raise_limit() -> Option<u64> {
 }
 
 /// What all listeners together may take, one permit for a connection: the limit less a reserve, which grows by
-/// `for_others`. Under a low limit the reserve is a quarter of it.
+/// `for_others`. Under a low limit the reserve is a third of it.
 #[must_use]
 pub fn for_clients(for_others: usize) -> Arc<Semaphore> {
     let limit = rustix::process::getrlimit(Resource::Nofile).current;
@@ -35,7 +35,7 @@ pub fn for_clients(for_others: usize) -> Arc<Semaphore> {
 }
 
 fn share(limit: usize, for_others: usize) -> usize {
-    let reserve = RESERVED.saturating_add(for_others).min(limit / 4);
+    let reserve = RESERVED.saturating_add(for_others).min(limit / 3);
     (limit - reserve).min(Semaphore::MAX_PERMITS)
 }
 
@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn clients_leave_a_reserve() {
         for (limit, for_links, expected) in
-            [(20_000, 0, 19_936), (20_000, 900, 19_036), (1_024, 900, 768), (64, 0, 48), (0, 0, 0)]
+            [(20_000, 0, 19_936), (20_000, 900, 19_036), (1_024, 900, 683), (64, 0, 43), (0, 0, 0)]
         {
             assert_eq!(share(limit, for_links), expected, "{limit}, {for_links}");
         }

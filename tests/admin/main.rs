@@ -10,6 +10,7 @@ mod acl;
 mod commands;
 mod contract;
 mod descriptors;
+mod events;
 mod node;
 mod rest;
 mod systemd;

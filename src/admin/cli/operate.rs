@@ -255,6 +255,29 @@ pub struct Trace {
     pub broker: Broker,
 }
 
+/// `events`
+#[derive(Debug, Args)]
+pub struct Events {
+    /// Which type: security is the one there is
+    #[arg(long = "type", value_name = "TYPE")]
+    pub kind: Option<String>,
+    /// Not those longer ago than this, such as 1h, or before this moment
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Only those of this name, such as authn_login_fail
+    #[arg(long, value_name = "NAME")]
+    pub event: Option<String>,
+    /// Go on with those that come, until Ctrl-C
+    #[arg(long)]
+    pub follow: bool,
+    /// How to print them
+    #[arg(long, value_enum, default_value_t = Lines::Text)]
+    pub format: Lines,
+    /// Which broker.
+    #[command(flatten)]
+    pub broker: Broker,
+}
+
 /// How events are printed, one on each line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Lines {
@@ -368,6 +391,13 @@ pub fn trace(trace: Trace) -> Result<(), Failure> {
     let Trace { client, topic, address, link, time, format, broker } = trace;
     let conditions = [("clientid", client), ("topic", topic), ("ip_address", address), ("link", link)];
     commands::trace(broker.remote(), &conditions, time, format)
+}
+
+/// Runs `events`.
+pub fn events(events: Events) -> Result<(), Failure> {
+    let Events { kind, since, event, follow, format, broker } = events;
+    let conditions = [("type", kind), ("since", since), ("event", event)];
+    commands::events(broker.remote(), &conditions, follow, format)
 }
 
 /// Runs `auth …`.

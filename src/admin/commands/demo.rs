@@ -32,7 +32,12 @@ const LINK_WAIT: Duration = Duration::from_secs(10);
 
 /// Runs two linked clusters on loopback until Ctrl-C, and leaves nothing behind.
 pub fn demo() -> Result<(), Failure> {
-    let log = Log { level: "warn".to_owned(), format: LogFormat::Text };
+    let log = Log {
+        level: "warn".to_owned(),
+        format: LogFormat::Text,
+        security_file: false,
+        security_file_max_bytes: 0,
+    };
     let logging = logging::start(&log).map_err(failed)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(run(&logging))

@@ -19,11 +19,13 @@ use crate::admin::logging::Logging;
 use crate::admin::node::Node;
 use crate::admin::rest::Reloaded;
 use crate::admin::systemd::ServiceManager;
+use crate::broker::events::event::What;
 use crate::broker::threads::BLOCKING_THREADS;
 use crate::config;
 use crate::config::Environment;
 use crate::config::Settings;
 use crate::metrics::labels::Outcome;
+use crate::net::clock;
 use crate::net::descriptors;
 
 /// A stop that takes longer is ended (`interface.md` section 5).
@@ -107,8 +109,11 @@ async fn reload(node: &mut Node, path: Option<&Path>, logging: &Logging) -> Relo
 async fn try_reload(node: &mut Node, path: Option<&Path>, logging: &Logging) -> Reloaded {
     let settings = config::load(path, &Environment::of_process()).map_err(|errors| {
         // What follows counts itself.
-        node.server().broker().metrics.broker.config_reloads[Outcome::Error].inc();
-        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        let broker = node.server().broker();
+        broker.metrics.broker.config_reloads[Outcome::Error].inc();
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        broker.security_note(What::ConfigReload { taken: false }, &errors.join("\n"), clock::now());
+        errors
     })?;
     let log = settings.log.clone();
     let diff = node

@@ -29,6 +29,19 @@ pub fn trace(
     let query: Vec<String> =
         conditions.map(|(name, value)| format!("{name}={}", percent_encode(value))).collect();
     let path = format!("/api/v5/trace/stream?{}", query.join("&"));
+    follow(remote, path, limit, move |line| match format {
+        Lines::Json => output::print(&format!("{line}\n")),
+        Lines::Text => output::print(&text(line)),
+    })
+}
+
+/// Prints lines as they come, until Ctrl-C or for a time.
+pub(super) fn follow(
+    remote: Remote,
+    path: String,
+    limit: Option<Duration>,
+    print: impl Fn(&str) -> Result<(), Failure> + Send + 'static,
+) -> Result<(), Failure> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -37,12 +50,7 @@ pub fn trace(
         // Before there is anything to interrupt.
         let mut interrupt = unix::signal(SignalKind::interrupt())
             .map_err(|error| Failure::new(Exit::Other, format!("signals: {error}")))?;
-        let reading = task::spawn_blocking(move || {
-            remote.follow(&path, |line| match format {
-                Lines::Json => output::print(&format!("{line}\n")),
-                Lines::Text => output::print(&text(line)),
-            })
-        });
+        let reading = task::spawn_blocking(move || remote.follow(&path, print));
         let limit = async {
             match limit {
                 Some(limit) => time::sleep(limit).await,

@@ -12,18 +12,18 @@ use futures_core::Stream;
 use tokio::time::Instant;
 use tokio::time::Sleep;
 
-use crate::broker::trace::TraceReader;
+use crate::broker::feeds::LineReader;
 
 /// How long there may be nothing to say.
 const SILENCE: Duration = Duration::from_secs(15);
 
 pub(super) struct Lines {
-    reader: TraceReader,
+    reader: LineReader,
     silence: Pin<Box<Sleep>>,
 }
 
 impl Lines {
-    pub(super) fn new(reader: TraceReader) -> Self {
+    pub(super) fn new(reader: LineReader) -> Self {
         // The first empty line goes out at once, and with it the head of the answer: who asked knows that it runs.
         Self { reader, silence: Box::pin(tokio::time::sleep(Duration::ZERO)) }
     }

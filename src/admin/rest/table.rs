@@ -8,6 +8,7 @@ use super::Route;
 use super::acl;
 use super::banned;
 use super::clients;
+use super::events;
 use super::messages;
 use super::openapi;
 use super::pages;
@@ -20,6 +21,7 @@ const GET: Route = Route {
     path: "",
     access: Access::Key,
     about: "",
+    act: None,
     query: &[],
     body: None,
     answers: &[(200, "What was asked for")],
@@ -89,6 +91,7 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
     Route {
         method: Method::Delete,
         path: "/api/v5/clients/{clientid}",
+        act: Some("client_kick"),
         about: "Disconnect a client and end its session",
         answers: GONE,
         action: Action::Now(clients::kick),
@@ -104,6 +107,7 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/clients/kickout/bulk",
+        act: Some("client_kick"),
         about: "Disconnect clients and end their sessions",
         body: Some("ClientIds"),
         answers: &[(204, "Done")],
@@ -113,6 +117,7 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/clients/{clientid}/subscribe",
+        act: Some("client_subscribe"),
         about: "Subscribe a client; the ACL is not asked, `$LINK/` is refused",
         body: Some("Subscribe"),
         answers: FOUND,
@@ -122,6 +127,7 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/clients/{clientid}/subscribe/bulk",
+        act: Some("client_subscribe"),
         about: "Subscribe a client to several filters, up to the first that is refused",
         body: Some("Subscribes"),
         answers: FOUND,
@@ -131,6 +137,7 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/clients/{clientid}/unsubscribe",
+        act: Some("client_unsubscribe"),
         about: "End a subscription of a client",
         body: Some("Unsubscribe"),
         answers: GONE,
@@ -140,6 +147,7 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/clients/{clientid}/unsubscribe/bulk",
+        act: Some("client_unsubscribe"),
         about: "End several subscriptions of a client",
         body: Some("Unsubscribes"),
         answers: GONE,
@@ -163,6 +171,7 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/publish",
+        act: Some("publish"),
         about: "Publish a message; the ACL is not asked, `$LINK/` and `$SYS` are refused",
         body: Some("Publish"),
         answers: &[(200, "Somebody got it"), (202, "Nobody subscribes"), (503, "A store or a spool is full")],
@@ -172,6 +181,7 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/publish/bulk",
+        act: Some("publish"),
         about: "Publish messages, all or none of which are taken for such",
         body: Some("Publishes"),
         answers: &[
@@ -199,6 +209,7 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
     Route {
         method: Method::Delete,
         path: "/api/v5/mqtt/retainer/message/{topic}",
+        act: Some("retained_delete"),
         about: "Delete a retained message",
         answers: GONE,
         action: Action::Now(messages::delete),
@@ -214,6 +225,7 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/banned",
+        act: Some("ban_create"),
         about: "Ban clients and disconnect those who are connected",
         body: Some("Ban"),
         answers: &[(200, "The ban"), (400, "It names nobody, or there is one already")],
@@ -223,6 +235,7 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
     Route {
         method: Method::Delete,
         path: "/api/v5/banned",
+        act: Some("ban_clear"),
         about: "Lift all bans",
         answers: &[(204, "Done")],
         action: Action::Now(banned::clear),
@@ -231,6 +244,7 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
     Route {
         method: Method::Delete,
         path: "/api/v5/banned/{as}/{who}",
+        act: Some("ban_delete"),
         about: "Lift a ban",
         answers: GONE,
         action: Action::Now(banned::delete),
@@ -261,6 +275,7 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/acl/reload",
+        act: Some("acl_reload"),
         about: "Read the ACL file again: its rules take effect, or those in force stay",
         answers: &[(200, "What changed"), (400, "Why nothing did"), (409, "Another reload came in between")],
         action: Action::Aside(acl::reload),
@@ -276,6 +291,7 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/acl/shadow",
+        act: Some("acl_shadow_start"),
         about: "Ask other rules beside those in force, and count the verdicts that would change",
         body: Some("AclText"),
         answers: &[
@@ -289,6 +305,7 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
     Route {
         method: Method::Delete,
         path: "/api/v5/acl/shadow",
+        act: Some("acl_shadow_drop"),
         about: "End the trial",
         answers: &[(204, "Done"), (404, "There is none"), (409, "A reload came in between")],
         action: Action::Aside(acl::drop_shadow),
@@ -297,6 +314,7 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/acl/shadow/apply",
+        act: Some("acl_shadow_apply"),
         about: "Write the rules on trial into the ACL file, and put them in force",
         answers: &[
             (200, "What changed"),
@@ -323,6 +341,21 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
         ..GET
     },
     Route {
+        path: "/api/v5/events",
+        about: "Security events that are remembered, oldest first: logins, refusals, reloads, what administrators did",
+        query: &[events::EVENT_FILTERS, PAGING],
+        action: Action::Aside(events::list),
+        ..GET
+    },
+    Route {
+        path: "/api/v5/events/stream",
+        about: "The same and all that follow, one JSON object per line; empty lines say that nothing happened",
+        query: &[events::EVENT_FILTERS],
+        answers: &[(200, "Events, until either side closes"), (503, "As many read them as there may be")],
+        action: Action::Follow(events::follow),
+        ..GET
+    },
+    Route {
         path: "/api/v5/trace/stream",
         about: "What happens from now on, one JSON object per line; empty lines say that nothing did",
         query: &[trace::TRACE_FILTERS],
@@ -333,6 +366,7 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/config/reload",
+        act: Some("config_reload"),
         about: "Read the configuration again: all of it takes effect, or nothing",
         answers: &[
             (200, "What changed"),

@@ -7,8 +7,8 @@ use super::Call;
 use super::HttpState;
 use super::Parameter;
 use super::Problem;
-use crate::broker::trace::TRACES_MAX;
-use crate::broker::trace::TraceReader;
+use crate::broker::feeds::LineReader;
+use crate::broker::feeds::READERS_MAX;
 use crate::broker::trace::event::Filter;
 
 /// What a trace shows: events that meet every condition.
@@ -32,12 +32,12 @@ pub(super) const TRACE_FILTERS: &[Parameter] = &[
 ];
 
 /// `GET trace/stream`
-pub(super) fn follow(state: &HttpState, call: &Call) -> Result<TraceReader, Problem> {
+pub(super) fn follow(state: &HttpState, call: &Call) -> Result<LineReader, Problem> {
     let wanted = |name| call.query.value(name);
     let filter = Filter::parse(wanted("clientid"), wanted("topic"), wanted("ip_address"), wanted("link"));
     let filter = filter.map_err(|error| Problem::bad_request(error.to_string()))?;
     state.broker.traces.start(filter).ok_or_else(|| {
-        let message = format!("{TRACES_MAX} traces run already, which is as many as there may be");
+        let message = format!("{READERS_MAX} traces run already, which is as many as there may be");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", message)
     })
 }

@@ -1,0 +1,287 @@
+//! One security event: what happened, by whom, from where, in one schema. Values only: no I/O, no locks.
+//!
+//! Names follow OWASP's vocabulary for security logs, as LXD's do (`authn-tls.md` section 5). An event names people,
+//! clients, addresses, topics and reasons. It never holds a payload, a password, a token or a key.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::metrics::labels::SecurityEvent as Name;
+use crate::net::address::PeerAddr;
+use crate::time;
+
+/// How much it matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it should be.
+    Info,
+    /// Somebody was refused.
+    Warning,
+    /// Somebody acts as another, or nobody watches any more.
+    Critical,
+}
+
+/// What happened, with what belongs into its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What<'a> {
+    /// The broker is up.
+    Startup,
+    /// The broker stops.
+    Shutdown,
+    /// This log does not reach its file any more.
+    MonitorDisabled,
+    /// It does again.
+    MonitorEnabled,
+    /// A configuration was put in force, or refused.
+    ConfigReload {
+        /// Which of the two.
+        taken: bool,
+    },
+    /// The same of an ACL file.
+    AclReload {
+        /// Which of the two.
+        taken: bool,
+    },
+    /// Somebody proved who they are and came in.
+    LoginSuccess,
+    /// Somebody did not.
+    LoginFail {
+        /// What did not hold: `tls`, `password`, `certificate`, `scram`, `jwt`, `http`, `api_key`, `banned`…
+        method: &'static str,
+    },
+    /// A name is locked after too many failures.
+    Lockout,
+    /// It is not any more.
+    Unlock,
+    /// A connected client's proof stopped to hold: its certificate, its binding, its token.
+    Revoked,
+    /// Somebody is kept out from now on.
+    Ban,
+    /// A session belongs to another user than the one who asks for it.
+    SessionOfAnother,
+    /// The ACL said no.
+    AuthzFail {
+        /// `publish` or `subscribe`.
+        action: &'a str,
+        /// What it was about.
+        topic: &'a str,
+    },
+    /// Somebody acts as a linked cluster that they are not, or a linked cluster leaves its own ground.
+    LinkForgery,
+    /// An administrator changed something, or tried to.
+    Admin {
+        /// The operation, such as `client_kick`.
+        act: &'static str,
+    },
+}
+
+impl What<'_> {
+    /// The name without what varies.
+    #[must_use]
+    pub fn name(&self) -> Name {
+        match self {
+            Self::Startup => Name::Startup,
+            Self::Shutdown => Name::Shutdown,
+            Self::MonitorDisabled => Name::MonitorDisabled,
+            Self::MonitorEnabled => Name::MonitorEnabled,
+            Self::ConfigReload { taken: true } => Name::ConfigReload,
+            Self::ConfigReload { taken: false } => Name::ConfigReloadFail,
+            Self::AclReload { taken: true } => Name::AclReload,
+            Self::AclReload { taken: false } => Name::AclReloadFail,
+            Self::LoginSuccess => Name::LoginSuccess,
+            Self::LoginFail { .. } => Name::LoginFail,
+            Self::Lockout => Name::Lockout,
+            Self::Unlock => Name::Unlock,
+            Self::Revoked => Name::Revoked,
+            Self::Ban => Name::Ban,
+            Self::SessionOfAnother => Name::SessionOfAnother,
+            Self::AuthzFail { .. } => Name::AuthzFail,
+            Self::LinkForgery => Name::LinkForgery,
+            Self::Admin { .. } => Name::Admin,
+        }
+    }
+
+    /// How much it matters.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        match self {
+            Self::Startup
+            | Self::Shutdown
+            | Self::MonitorEnabled
+            | Self::ConfigReload { taken: true }
+            | Self::AclReload { taken: true }
+            | Self::LoginSuccess
+            | Self::Unlock
+            | Self::Admin { .. } => Level::Info,
+            Self::LinkForgery | Self::MonitorDisabled | Self::Lockout => Level::Critical,
+            _ => Level::Warning,
+        }
+    }
+
+    /// Whether a stranger can bring it about as often as they like.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::LoginFail { .. } | Self::SessionOfAnother | Self::AuthzFail { .. } | Self::LinkForgery
+        )
+    }
+
+    fn full_name(&self) -> Cow<'static, str> {
+        let name = self.name().name();
+        match self {
+            Self::LoginFail { method } => format!("{name}:{method}").into(),
+            Self::AuthzFail { action, topic } => format!("{name}:{action}:{topic}").into(),
+            Self::Admin { act } => format!("{name}:{act}").into(),
+            _ => name.into(),
+        }
+    }
+}
+
+/// One event; what does not apply is absent.
+#[derive(Debug, Clone, Copy)]
+pub struct SecurityEvent<'a> {
+    /// What happened.
+    pub what: What<'a>,
+    /// Who: a user name, a linked cluster, an API key's identifier.
+    pub identity: Option<&'a str>,
+    /// How they proved it, or tried to.
+    pub method: Option<&'a str>,
+    /// From where.
+    pub source: Option<PeerAddr>,
+    /// Client Identifier.
+    pub client_id: Option<&'a str>,
+    /// Listener.
+    pub listener: Option<&'a str>,
+    /// The rest, for people.
+    pub description: &'a str,
+}
+
+impl<'a> SecurityEvent<'a> {
+    /// Of this and no more.
+    #[must_use]
+    pub fn new(what: What<'a>, description: &'a str) -> Self {
+        Self {
+            what,
+            identity: None,
+            method: None,
+            source: None,
+            client_id: None,
+            listener: None,
+            description,
+        }
+    }
+
+    /// As one line of JSON. `suppressed` refusals of the same source were left out before it.
+    #[must_use]
+    pub fn line(&self, unix_ms: u64, suppressed: u64) -> String {
+        let shown = Shown {
+            time: time::rfc3339(unix_ms),
+            kind: "security",
+            level: self.what.level(),
+            event: self.what.full_name(),
+            identity: self.identity,
+            method: self.method,
+            source: self.source.map(|source| source.to_string()),
+            clientid: self.client_id,
+            listener: self.listener,
+            suppressed: (suppressed > 0).then_some(suppressed),
+            description: self.description,
+        };
+        // Strings and numbers: there is nothing that could not be written.
+        let mut line = harmless(serde_json::to_string(&shown).unwrap_or_default());
+        line.push('\n');
+        line
+    }
+}
+
+/// The fields of a line, in their order.
+#[derive(Serialize)]
+struct Shown<'a> {
+    time: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    level: Level,
+    event: Cow<'static, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clientid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listener: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suppressed: Option<u64>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    description: &'a str,
+}
+
+/// JSON leaves DEL, C1 controls, line separators and marks of direction as they are; a terminal or a viewer does not. In
+/// JSON they can stand in strings only, where an escape means the same.
+fn harmless(json: String) -> String {
+    if json.bytes().all(|byte| byte < 0x7f) || !json.contains(is_harmful) {
+        return json;
+    }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for character in json.chars() {
+        if is_harmful(character) {
+            // All of them are in the Basic Multilingual Plane. Writing to a string does not fail.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(character));
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
+}
+
+fn is_harmful(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{061c}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line_of_one_schema() {
+        let event = SecurityEvent {
+            identity: Some("ada"),
+            source: Some(PeerAddr::Ip("10.0.0.7:4711".parse().unwrap())),
+            client_id: Some("sensor-1"),
+            listener: Some("ssl:field"),
+            ..SecurityEvent::new(What::LoginFail { method: "password" }, "bad_credentials")
+        };
+        assert_eq!(
+            event.line(0, 3),
+            "{\"time\":\"1970-01-01T00:00:00.000Z\",\"type\":\"security\",\"level\":\"warning\",\
+             \"event\":\"authn_login_fail:password\",\"identity\":\"ada\",\"source\":\"10.0.0.7:4711\",\
+             \"clientid\":\"sensor-1\",\"listener\":\"ssl:field\",\"suppressed\":3,\
+             \"description\":\"bad_credentials\"}\n"
+        );
+    }
+
+    #[test]
+    fn what_a_client_chose_can_neither_break_a_line_nor_turn_it_round() {
+        let topic = "a\nb\u{7f}\u{9b}\u{202e}\u{2028}\u{feff}é\"";
+        let line = SecurityEvent::new(What::AuthzFail { action: "publish", topic }, "").line(0, 0);
+        assert_eq!(line.matches('\n').count(), 1);
+        assert!(line.contains(r#""authz_fail:publish:a\nb\u007f\u009b\u202e\u2028\ufeffé\"""#), "{line}");
+        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(read["event"], format!("authz_fail:publish:{topic}"));
+    }
+}
