@@ -1,8 +1,5 @@
 //! What is allowed but weak: said at every start and by `tombolo check` (`interface.md` sections 2 and 6).
 
-use super::settings::AclMode;
-use super::settings::Permission;
-use super::settings::SecurityProfile;
 use super::settings::Settings;
 use super::settings::Verify;
 
@@ -42,28 +39,6 @@ pub fn warnings(settings: &Settings) -> Vec<String> {
         }
         if link.peer.allow_unauthenticated {
             lines.push(format!("cluster.links[{name}].peer.allow_unauthenticated: {name} proves nothing"));
-        }
-    }
-    lines
-}
-
-/// What `tombolo check --hardened` refuses beside the [`warnings`]: defaults that serve old clients.
-#[must_use]
-pub fn weaknesses(settings: &Settings) -> Vec<String> {
-    let mut lines = Vec::new();
-    if settings.authorization.security_profile != SecurityProfile::Hardened {
-        lines.push("authorization.security_profile: not \"hardened\"".to_owned());
-    }
-    if settings.authorization.mode != AclMode::Strict {
-        lines.push("authorization.mode: not \"strict\"".to_owned());
-    }
-    if settings.authorization.no_match != Permission::Deny {
-        lines.push("authorization.no_match: not \"deny\"".to_owned());
-    }
-    for listener in settings.listeners.iter().filter(|listener| listener.enable) {
-        let old = listener.ssl.as_ref().is_some_and(|ssl| ssl.versions.tls12);
-        if old {
-            lines.push(format!("listeners[{}].ssl.versions: more than tlsv1.3", listener.id()));
         }
     }
     lines

@@ -11,6 +11,7 @@ mod commands;
 mod contract;
 mod descriptors;
 mod events;
+mod hardened;
 mod node;
 mod rest;
 mod systemd;

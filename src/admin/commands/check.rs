@@ -7,13 +7,18 @@ use super::Failure;
 use super::settings;
 use crate::broker::material::Material;
 use crate::config;
+use crate::config::Point;
+use crate::config::Settings;
 use crate::net::clock;
 
-/// Checks a configuration and every file it names, with the code that `serve` starts with; `hardened` turns
-/// warnings into errors.
+/// The line of the chapter on security that the files answer for.
+const FILES: &str = "Certificates, keys, the password file and the ACL file are as they should be.";
+
+/// Checks a configuration and every file it names, with the code that `serve` starts with. `hardened` confirms each line
+/// of the README's chapter on security, and takes every warning for an error.
 pub fn check(path: Option<&Path>, hardened: bool) -> Result<(), Failure> {
     let settings = settings(path)?;
-    let (mut errors, mut warnings) = (Vec::new(), config::warnings(&settings));
+    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
     match Material::load(&settings, clock::now()) {
         Ok(material) => {
             material.notes.iter().for_each(|line| println!("note: {line}"));
@@ -22,10 +27,9 @@ pub fn check(path: Option<&Path>, hardened: bool) -> Result<(), Failure> {
         Err(found) => errors.extend(found),
     }
     if hardened {
-        errors.append(&mut warnings);
-        errors.extend(config::weaknesses(&settings));
+        return confirm(&settings, errors.into_iter().chain(warnings).collect());
     }
-    for line in &warnings {
+    for line in config::warnings(&settings).iter().chain(&warnings) {
         println!("warning: {line}");
     }
     if !errors.is_empty() {
@@ -34,4 +38,20 @@ pub fn check(path: Option<&Path>, hardened: bool) -> Result<(), Failure> {
     let (listeners, links) = (settings.listeners.len(), settings.cluster.links.len());
     println!("ok: cluster {}, listeners: {listeners}, links: {links}", settings.cluster.name);
     Ok(())
+}
+
+/// Prints each line of the chapter with what breaks it.
+fn confirm(settings: &Settings, of_files: Vec<String>) -> Result<(), Failure> {
+    let mut points = config::hardened(settings);
+    points.push(Point { about: FILES, broken: of_files });
+    for (number, point) in (1..).zip(&points) {
+        println!("{:4} {number:2}. {}", if point.broken.is_empty() { "ok" } else { "NO" }, point.about);
+        for line in point.broken.iter().flat_map(|text| text.lines()) {
+            println!("         {line}");
+        }
+    }
+    match points.iter().filter(|point| !point.broken.is_empty()).count() {
+        0 => Ok(()),
+        broken => Err(Failure::new(Exit::Usage, format!("not hardened: {broken} of {} lines", points.len()))),
+    }
 }
