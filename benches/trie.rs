@@ -136,17 +136,22 @@ impl Retainable for Message {
     fn deadline_ms(&self) -> Option<u64> {
         None
     }
+
+    fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 fn retained(size: usize) {
     let message = |n: usize| Message(format!("site/{}/{n}/state", scattered(n, size)).into());
     let messages: Vec<Message> = (0..size).map(message).collect();
     let again: Vec<Message> = (0..size).map(message).collect();
+    let source = Arc::new(());
     let store = RetainedStore::new(RetainedLimits { messages_max: usize::MAX, bytes_max: usize::MAX });
     let before = resident();
-    let nanos = timed(size, |n| _ = black_box(store.insert(messages[n].clone())));
+    let nanos = timed(size, |n| _ = black_box(store.insert(messages[n].clone(), Some(&source))));
     print(size, "retained: new, without the message", nanos, Some(resident() - before));
-    let nanos = timed(size, |n| _ = black_box(store.insert(again[n].clone())));
+    let nanos = timed(size, |n| _ = black_box(store.insert(again[n].clone(), Some(&source))));
     print(size, "retained: replaced", nanos, None);
     let nanos = timed(size, |n| drop(black_box(store.get(messages[n].topic(), 0))));
     print(size, "retained: by name", nanos, None);

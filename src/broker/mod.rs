@@ -215,6 +215,10 @@ impl retained::Retainable for Message {
     fn deadline_ms(&self) -> Option<u64> {
         self.expiry().map(Expiry::deadline_mono_ms)
     }
+
+    fn is_same(&self, other: &Self) -> bool {
+        Self::is_same(self, other)
+    }
 }
 
 /// One broker: everything its drivers share.
@@ -222,7 +226,7 @@ pub struct Broker {
     /// Who subscribes to what.
     pub routes: Routes,
     /// Retained messages.
-    pub retained: RetainedStore<Message>,
+    pub retained: RetainedStore<Message, Identity>,
     /// Linked clusters.
     pub links: Links,
     /// Everything that is counted.
@@ -385,6 +389,7 @@ impl Broker {
             shared_subscriptions: counts.shared_subscriptions as u64,
             retained_messages: retained.messages as u64,
             retained_bytes: retained.bytes as u64,
+            retained_withheld: retained.withheld as u64,
             queued_messages: queued,
             inflight_messages: in_flight,
             banned: self.banned.len() as u64,

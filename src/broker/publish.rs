@@ -330,20 +330,25 @@ impl Broker {
     /// Stores the retained messages of a run (`[MQTT-3.3.1-5]`), removes what an empty payload removes
     /// (`[MQTT-3.3.1-6]`), and leaves the others alone (`[MQTT-3.3.1-8]`). For each message whether that worked; empty
     /// when none is retained.
-    pub(super) fn retain_run(&self, run: &mut Run<'_, '_>) -> Vec<bool> {
+    pub(super) fn retain_run(&self, run: &mut Run<'_, '_>, publisher: &Arc<Identity>) -> Vec<bool> {
         if run.publications().iter().all(|publication| !publication.retain) {
             return Vec::new();
         }
         (0..run.publications().len())
             .map(|index| {
                 let publication = run.publications()[index];
-                !publication.retain || self.retain(&publication, || run.keep(index))
+                !publication.retain || self.retain(&publication, Some(publisher), || run.keep(index))
             })
             .collect()
     }
 
     /// Stores or removes one retained message. Whether that worked.
-    pub(super) fn retain(&self, publication: &Publication<'_>, keep: impl FnOnce() -> Message) -> bool {
+    pub(super) fn retain(
+        &self,
+        publication: &Publication<'_>,
+        publisher: Option<&Arc<Identity>>,
+        keep: impl FnOnce() -> Message,
+    ) -> bool {
         if publication.payload.is_empty() {
             // [MQTT-3.3.1-7]: it removes, and is not stored itself.
             self.retained.remove(publication.topic);
@@ -353,7 +358,7 @@ impl Broker {
             self.metrics.broker.messages_dropped[DropReason::RetainedFull].inc();
             return false;
         }
-        let stored = self.retained.insert(keep());
+        let stored = self.retained.insert(keep(), publisher);
         if let Err(full) = &stored {
             self.metrics.broker.messages_dropped[DropReason::RetainedFull].inc();
             tracing::warn!(topic = publication.topic, "retained message not stored: {full}");

@@ -32,8 +32,9 @@ pub struct Replay {
 }
 
 fn is_current(broker: &Broker, owed: &Owed, now: Now) -> bool {
-    let held = broker.retained.get(owed.message.view().topic, now.mono_ms);
-    held.is_some_and(|held| held.is_same(&owed.message))
+    let topic = owed.message.view().topic;
+    let held = broker.retained.get(topic, now.mono_ms);
+    held.is_some_and(|held| held.is_same(&owed.message)) && !broker.retained.is_withheld(topic)
 }
 
 impl Replay {
@@ -104,7 +105,8 @@ impl Replay {
     fn look_up(&mut self, broker: &Broker, now: Now) -> bool {
         let Some(cursor) = self.cursor.take() else { return false };
         let (granted, id) = (self.granted, self.subscription_id);
-        let found = broker.retained.matching(&self.filter, cursor, SLICE, now.mono_ms);
+        let mut found = broker.retained.matching(&self.filter, cursor, SLICE, now.mono_ms);
+        broker.retained.leave_out_withheld(&mut found.messages);
         self.slice.extend(found.messages.iter().map(|message| outbound::owe_retained(message, granted, id)));
         self.cursor = found.next;
         self.waited = false;

@@ -2,6 +2,9 @@
 //! through a hash map and by wildcard through the order of the names. That order is what lets a `#` be answered
 //! in slices (`performance.md` 5.1 rule 12): where to go on is a name, right whatever came or went meanwhile.
 //! It does not decide what is retained: an empty payload removes (`[MQTT-3.3.1-6]`) by the caller's call.
+//!
+//! Each message is held with its publisher. When the rules change, what a publisher may not publish any more is withheld
+//! ([`RetainedStore::recheck`]), as mosquitto's `check_retain_source` has it, and given again if that is taken back.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -10,16 +13,21 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::hash::Hasher;
 use std::ops::Bound;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use parking_lot::RwLock;
 use rapidhash::quality::RandomState;
 
 use crate::broker::retained::seek::Step;
 use crate::broker::retained::seek::literal_prefix;
 use crate::broker::retained::seek::step;
+use crate::broker::retained::sources::NOBODY;
+use crate::broker::retained::sources::Sources;
 use crate::mqtt::topic;
 
 mod seek;
+mod sources;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +45,8 @@ pub trait Retainable: Clone {
     /// The end of its Message Expiry Interval, on the clock that the store's calls are given; always the same for the
     /// same message.
     fn deadline_ms(&self) -> Option<u64>;
+    /// Whether both are the same message, not only equal ones.
+    fn is_same(&self, other: &Self) -> bool;
 }
 
 /// Bounds of the store.
@@ -75,6 +85,8 @@ pub struct RetainedCounts {
     pub messages: usize,
     /// The sum of [`Retainable::bytes`].
     pub bytes: usize,
+    /// Messages that are withheld: their publishers may not publish them any more.
+    pub withheld: usize,
 }
 
 /// Where an answer to a filter goes on.
@@ -93,77 +105,84 @@ pub struct Slice<M> {
     pub next: Option<Cursor>,
 }
 
-/// A message that stands for its own name in a set, so that the name is held once. Nothing else is beside it: each
-/// message is in two sets.
-struct Held<M>(M);
+/// A message that stands for its own name in a set, so that the name is held once. Each message is in two sets; one of
+/// them has the number of its publisher beside it.
+struct Held<M, X = ()>(M, X);
 
-impl<M: Retainable> Borrow<str> for Held<M> {
+impl<M: Retainable, X> Borrow<str> for Held<M, X> {
     fn borrow(&self) -> &str {
         self.0.topic()
     }
 }
 
-impl<M: Retainable> PartialEq for Held<M> {
+impl<M: Retainable, X> PartialEq for Held<M, X> {
     fn eq(&self, other: &Self) -> bool {
         self.0.topic() == other.0.topic()
     }
 }
 
-impl<M: Retainable> Eq for Held<M> {}
+impl<M: Retainable, X> Eq for Held<M, X> {}
 
-impl<M: Retainable> PartialOrd for Held<M> {
+impl<M: Retainable, X> PartialOrd for Held<M, X> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl<M: Retainable> Ord for Held<M> {
+impl<M: Retainable, X> Ord for Held<M, X> {
     fn cmp(&self, other: &Self) -> Ordering {
         self.0.topic().cmp(other.0.topic())
     }
 }
 
-impl<M: Retainable> Hash for Held<M> {
+impl<M: Retainable, X> Hash for Held<M, X> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.topic().hash(state);
     }
 }
 
-impl<M: Retainable> Held<M> {
+impl<M: Retainable, X> Held<M, X> {
     fn at(&self, now_ms: u64) -> Option<M> {
         self.0.deadline_ms().is_none_or(|deadline_ms| deadline_ms > now_ms).then(|| self.0.clone())
     }
 }
 
-struct Inner<M> {
+struct Inner<M, S> {
     by_name: HashSet<Held<M>, RandomState>,
-    in_order: BTreeSet<Held<M>>,
+    in_order: BTreeSet<Held<M, u32>>,
+    sources: Sources<S>,
+    /// Names of messages that their publishers may not publish any more.
+    withheld: HashSet<Box<str>, RandomState>,
     /// Only the messages that expire.
     by_deadline: BTreeSet<(u64, Held<M>)>,
     bytes: usize,
 }
 
-/// The retained messages.
-pub struct RetainedStore<M> {
-    inner: RwLock<Inner<M>>,
+/// The retained messages, each with its publisher, an `S`.
+pub struct RetainedStore<M, S> {
+    inner: RwLock<Inner<M, S>>,
     limits: RetainedLimits,
+    /// One recheck at a time: the last one decides.
+    rechecking: Mutex<()>,
 }
 
-impl<M: Retainable> RetainedStore<M> {
+impl<M: Retainable, S> RetainedStore<M, S> {
     /// An empty store, its hash seeded at random.
     #[must_use]
     pub fn new(limits: RetainedLimits) -> Self {
         let inner = Inner {
             by_name: HashSet::with_hasher(RandomState::new()),
             in_order: BTreeSet::new(),
+            sources: Sources::default(),
+            withheld: HashSet::with_hasher(RandomState::new()),
             by_deadline: BTreeSet::new(),
             bytes: 0,
         };
-        Self { inner: RwLock::new(inner), limits }
+        Self { inner: RwLock::new(inner), limits, rechecking: Mutex::default() }
     }
 
-    /// Retains a message in the place of the one of its name (`[MQTT-3.3.1-5]`).
-    pub fn insert(&self, message: M) -> Result<Inserted, RetainedFull> {
+    /// Retains a message in the place of the one of its name (`[MQTT-3.3.1-5]`). `source` published it, and may.
+    pub fn insert(&self, message: M, source: Option<&Arc<S>>) -> Result<Inserted, RetainedFull> {
         let mut inner = self.inner.write();
         let before = inner.by_name.get(message.topic()).map(|before| before.0.bytes());
         if before.is_none() && inner.by_name.len() >= self.limits.messages_max {
@@ -173,10 +192,14 @@ impl<M: Retainable> RetainedStore<M> {
         if bytes > self.limits.bytes_max {
             return Err(RetainedFull::Bytes);
         }
-        inner.in_order.replace(Held(message.clone()));
-        let expiring = message.deadline_ms().map(|deadline_ms| (deadline_ms, Held(message.clone())));
+        inner.withheld.remove(message.topic());
+        let number = inner.sources.hold(source);
+        if let Some(before) = inner.in_order.replace(Held(message.clone(), number)) {
+            inner.sources.release(before.1);
+        }
+        let expiring = message.deadline_ms().map(|deadline_ms| (deadline_ms, Held(message.clone(), ())));
         // The former deadline goes first: it may be the same.
-        if let Some(before) = inner.by_name.replace(Held(message)) {
+        if let Some(before) = inner.by_name.replace(Held(message, ())) {
             inner.forget_deadline(before);
         }
         inner.by_deadline.extend(expiring);
@@ -220,6 +243,42 @@ impl<M: Retainable> RetainedStore<M> {
         Slice { messages, next }
     }
 
+    /// Leaves out of `messages`, which were found here, what is withheld. Whoever gets messages is not an operator calls it.
+    pub fn leave_out_withheld(&self, messages: &mut Vec<M>) {
+        let inner = self.inner.read();
+        if !inner.withheld.is_empty() {
+            messages.retain(|message| !inner.withheld.contains(message.topic()));
+        }
+    }
+
+    /// Whether the message of this Topic Name is withheld.
+    #[must_use]
+    pub fn is_withheld(&self, name: &str) -> bool {
+        self.inner.read().withheld.contains(name)
+    }
+
+    /// Asks `may` about every message that has a publisher; those it says no to are withheld until the next time. How
+    /// many they are. `rules` makes it, once nobody else is at it. Nothing is locked while it is asked.
+    pub fn recheck<F: Fn(&S, &M) -> bool>(&self, rules: impl FnOnce() -> F) -> usize {
+        let _alone = self.rechecking.lock();
+        let may = rules();
+        let (mut from, mut denied) = (Some(String::new()), Vec::new());
+        while let Some(name) = from {
+            let (some, next) = self.inner.read().with_sources(&name);
+            denied.extend(some.into_iter().filter(|(message, source)| !may(source, message)));
+            from = next;
+        }
+        let mut inner = self.inner.write();
+        let held =
+            |message: &M| inner.by_name.get(message.topic()).is_some_and(|held| held.0.is_same(message));
+        let names =
+            denied.iter().filter(|(message, _)| held(message)).map(|(message, _)| message.topic().into());
+        let withheld: Vec<Box<str>> = names.collect();
+        inner.withheld.clear();
+        inner.withheld.extend(withheld);
+        inner.withheld.len()
+    }
+
     /// Takes out messages whose deadline has come, at most `budget`; how many there were.
     pub fn expire(&self, now_ms: u64, budget: usize) -> usize {
         let mut inner = self.inner.write();
@@ -235,14 +294,18 @@ impl<M: Retainable> RetainedStore<M> {
     #[must_use]
     pub fn counts(&self) -> RetainedCounts {
         let inner = self.inner.read();
-        RetainedCounts { messages: inner.by_name.len(), bytes: inner.bytes }
+        let (messages, withheld) = (inner.by_name.len(), inner.withheld.len());
+        RetainedCounts { messages, bytes: inner.bytes, withheld }
     }
 }
 
-impl<M: Retainable> Inner<M> {
+impl<M: Retainable, S> Inner<M, S> {
     fn remove(&mut self, name: &str) -> Option<M> {
         let held = self.by_name.take(name)?;
-        self.in_order.remove(name);
+        if let Some(in_order) = self.in_order.take(name) {
+            self.sources.release(in_order.1);
+        }
+        self.withheld.remove(name);
         self.bytes -= held.0.bytes();
         let message = held.0.clone();
         self.forget_deadline(held);
@@ -253,6 +316,15 @@ impl<M: Retainable> Inner<M> {
         if let Some(deadline_ms) = held.0.deadline_ms() {
             self.by_deadline.remove(&(deadline_ms, held));
         }
+    }
+
+    /// The next messages that have publishers, with these, and where to go on.
+    fn with_sources(&self, from: &str) -> (Vec<(M, Arc<S>)>, Option<String>) {
+        let mut names = self.in_order.range::<str, _>((Bound::Included(from), Bound::Unbounded));
+        let some = names.by_ref().take(NAMES_PER_SLICE).filter(|held| held.1 != NOBODY);
+        let some = some.filter_map(|held| Some((held.0.clone(), Arc::clone(self.sources.get(held.1)?))));
+        let some = some.collect();
+        (some, names.next().map(|held| held.0.topic().to_owned()))
     }
 
     fn slice(&self, filter: &str, mut from: String, messages_max: usize, now_ms: u64) -> Slice<M> {

@@ -276,7 +276,7 @@ impl Broker {
         }
         // [MQTT-3.1.2-14], [MQTT-3.1.2-15]
         if view.retain {
-            self.retain(view, || Message::keep(view));
+            self.retain(view, Some(identity), || Message::keep(view));
         }
         self.publish_one(view, Source::Client(identity, key), now);
     }
@@ -373,8 +373,30 @@ impl Broker {
     /// client at a time, and asks no rule under it.
     pub(super) fn recheck_subscriptions(&self) -> usize {
         let policy = self.policy();
+        self.recheck_retained();
         let clients: Vec<Arc<Client>> = self.clients.iter().map(|entry| Arc::clone(entry.value())).collect();
         clients.iter().map(|client| self.recheck(client, &policy)).sum()
+    }
+
+    /// Withholds retained messages that their publishers may not publish any more, wills and delayed ones included, and
+    /// gives again those that they may.
+    fn recheck_retained(&self) {
+        let before = self.retained.counts().withheld;
+        let withheld = self.retained.recheck(|| {
+            let policy = self.policy();
+            move |publisher: &Identity, message: &Message| {
+                let view = message.view();
+                let request = Request::Publish { topic: view.topic, qos: view.qos, retain: true };
+                policy.authorize(publisher, &request).is_ok()
+            }
+        });
+        if withheld != before {
+            tracing::warn!(
+                withheld,
+                before,
+                "retained messages withheld: their publishers may not publish them any more"
+            );
+        }
     }
 
     /// The same for one client.

@@ -61,6 +61,8 @@ pub struct ScrapeGauges<'a> {
     pub retained_messages: u64,
     /// Bytes of their topics and payloads.
     pub retained_bytes: u64,
+    /// Retained messages that are withheld because their publishers lost the right to their topics.
+    pub retained_withheld: u64,
     /// Messages waiting in Session queues.
     pub queued_messages: u64,
     /// Messages sent and not yet acknowledged.
@@ -279,6 +281,11 @@ fn collect_scraped(gauges: &ScrapeGauges<'_>, out: &mut Families) {
     gauge("subscriptions", "Subscriptions, shared ones included.", gauges.subscriptions);
     gauge("shared_subscriptions", "Shared Subscriptions.", gauges.shared_subscriptions);
     gauge("retained_messages", "Retained Messages.", gauges.retained_messages);
+    gauge(
+        "retained_withheld_messages",
+        "Retained Messages that are withheld because their publishers may not publish them any more.",
+        gauges.retained_withheld,
+    );
     gauge("retained_bytes", "Bytes of the Retained Messages' topics and payloads.", gauges.retained_bytes);
     gauge("queued_messages", "Application Messages waiting in Session queues.", gauges.queued_messages);
     gauge(

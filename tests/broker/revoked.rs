@@ -50,6 +50,30 @@ async fn retained_messages_under_way_stop() {
 }
 
 #[tokio::test]
+async fn retained_messages_of_who_may_not_publish_them_any_more_are_withheld() {
+    let mut broker = broker().await;
+    for id in ["ada", "eve"] {
+        let mut publisher = broker.join(Version::V5, id).await;
+        let topic = format!("state/{id}");
+        publisher.publish_as(Publish { retain: true, qos: Q1, ..message(&topic, b"x") }).await;
+        publisher.vanish().await;
+    }
+    deny(&mut broker, "{clientid, \"eve\"}, publish, all").await;
+    broker.until_metric("tombolo_retained_withheld_messages", 1).await;
+    let mut reader = broker.join(Version::V5, "r").await;
+    reader.subscribe("state/#", Q1).await;
+    assert_eq!(reader.take().await.topic, "state/ada");
+    reader.quiet().await;
+    reader.subscribe("state/eve", Q1).await;
+    reader.quiet().await;
+    // Nothing is lost: when the rule goes, it is there again.
+    broker.reload(|setup| setup.acl("{allow, all}.")).await.unwrap();
+    reader.subscribe("state/eve", Q1).await;
+    assert_eq!(reader.take().await.topic, "state/eve");
+    assert_eq!(broker.metric("tombolo_retained_withheld_messages"), 0);
+}
+
+#[tokio::test]
 async fn queued_messages_are_withheld_and_those_of_other_subscriptions_are_not() {
     let mut broker = broker().await;
     let mut publisher = broker.join(Version::V5, "p").await;

@@ -21,6 +21,10 @@ impl Retainable for Message {
     fn deadline_ms(&self) -> Option<u64> {
         self.2
     }
+
+    fn is_same(&self, other: &Self) -> bool {
+        Self::ptr_eq(self, other)
+    }
 }
 
 fn message(name: &str, bytes: usize) -> Message {
@@ -31,11 +35,11 @@ fn expiring(name: &str, bytes: usize, deadline_ms: Option<u64>) -> Message {
     Arc::new((name.to_owned(), bytes, deadline_ms))
 }
 
-fn store(messages_max: usize, bytes_max: usize) -> RetainedStore<Message> {
+fn store(messages_max: usize, bytes_max: usize) -> RetainedStore<Message, &'static str> {
     RetainedStore::new(RetainedLimits { messages_max, bytes_max })
 }
 
-fn all(store: &RetainedStore<Message>, filter: &str, count: usize, now_ms: u64) -> Vec<String> {
+fn all(store: &RetainedStore<Message, &'static str>, filter: &str, count: usize, now_ms: u64) -> Vec<String> {
     let (mut cursor, mut names) = (Some(Cursor::default()), Vec::new());
     while let Some(from) = cursor {
         let slice = store.matching(filter, from, count, now_ms);
@@ -49,11 +53,11 @@ fn all(store: &RetainedStore<Message>, filter: &str, count: usize, now_ms: u64) 
 #[test]
 fn one_message_per_name() {
     let store = store(10, 100);
-    assert_eq!(store.insert(message("a", 1)), Ok(Inserted::New));
-    assert_eq!(store.insert(message("a", 2)), Ok(Inserted::Replaced));
+    assert_eq!(store.insert(message("a", 1), None), Ok(Inserted::New));
+    assert_eq!(store.insert(message("a", 2), None), Ok(Inserted::Replaced));
     assert_eq!(store.get("a", 0), Some(message("a", 2)));
     assert_eq!(store.matching("#", Cursor::default(), 9, 0).messages, [message("a", 2)]);
-    assert_eq!(store.counts(), RetainedCounts { messages: 1, bytes: 2 });
+    assert_eq!(store.counts(), RetainedCounts { messages: 1, bytes: 2, withheld: 0 });
     assert_eq!(store.remove("a"), Some(message("a", 2)));
     assert_eq!(store.remove("a"), None);
     assert_eq!(store.counts(), RetainedCounts::default());
@@ -62,28 +66,28 @@ fn one_message_per_name() {
 #[test]
 fn a_full_store_refuses_and_keeps_what_it_has() {
     let store = store(2, 10);
-    store.insert(message("a", 4)).unwrap();
-    assert_eq!(store.insert(message("b", 7)), Err(RetainedFull::Bytes));
-    store.insert(message("b", 4)).unwrap();
-    assert_eq!(store.insert(message("c", 0)), Err(RetainedFull::Messages));
-    assert_eq!(store.insert(message("b", 7)), Err(RetainedFull::Bytes));
+    store.insert(message("a", 4), None).unwrap();
+    assert_eq!(store.insert(message("b", 7), None), Err(RetainedFull::Bytes));
+    store.insert(message("b", 4), None).unwrap();
+    assert_eq!(store.insert(message("c", 0), None), Err(RetainedFull::Messages));
+    assert_eq!(store.insert(message("b", 7), None), Err(RetainedFull::Bytes));
     assert_eq!(store.get("b", 0), Some(message("b", 4)));
-    assert_eq!(store.insert(message("b", 6)), Ok(Inserted::Replaced));
-    assert_eq!(store.counts(), RetainedCounts { messages: 2, bytes: 10 });
+    assert_eq!(store.insert(message("b", 6), None), Ok(Inserted::Replaced));
+    assert_eq!(store.counts(), RetainedCounts { messages: 2, bytes: 10, withheld: 0 });
 }
 
 #[test]
 fn a_message_ends_with_its_deadline() {
     let store = store(10, 100);
-    store.insert(expiring("a", 1, Some(10))).unwrap();
-    store.insert(expiring("b", 1, Some(20))).unwrap();
-    store.insert(message("c", 1)).unwrap();
+    store.insert(expiring("a", 1, Some(10)), None).unwrap();
+    store.insert(expiring("b", 1, Some(20)), None).unwrap();
+    store.insert(message("c", 1), None).unwrap();
     assert_eq!(all(&store, "+", 9, 9), ["a", "b", "c"]);
     assert_eq!(all(&store, "+", 9, 10), ["b", "c"]);
     assert_eq!(store.get("a", 10), None);
     // A new message of the name has its own deadline, later or none.
-    store.insert(expiring("a", 2, Some(30))).unwrap();
-    store.insert(message("b", 2)).unwrap();
+    store.insert(expiring("a", 2, Some(30)), None).unwrap();
+    store.insert(message("b", 2), None).unwrap();
     assert_eq!(store.expire(29, 9), 0);
     assert_eq!(store.expire(30, 9), 1);
     assert_eq!(store.expire(u64::MAX - 1, 9), 0);
@@ -94,18 +98,18 @@ fn a_message_ends_with_its_deadline() {
 fn a_sweep_keeps_to_its_budget() {
     let store = store(1_000, 1_000);
     for n in 0..100 {
-        store.insert(expiring(&n.to_string(), 1, Some(n))).unwrap();
+        store.insert(expiring(&n.to_string(), 1, Some(n)), None).unwrap();
     }
     assert_eq!(store.expire(49, 30), 30);
     assert_eq!(store.expire(49, 30), 20);
-    assert_eq!(store.counts(), RetainedCounts { messages: 50, bytes: 50 });
+    assert_eq!(store.counts(), RetainedCounts { messages: 50, bytes: 50, withheld: 0 });
 }
 
 #[test]
 fn names_of_the_same_deadline_replace_each_other() {
     let store = store(10, 100);
-    store.insert(expiring("a", 1, Some(5))).unwrap();
-    store.insert(expiring("a", 2, Some(5))).unwrap();
+    store.insert(expiring("a", 1, Some(5)), None).unwrap();
+    store.insert(expiring("a", 2, Some(5)), None).unwrap();
     assert_eq!(store.expire(5, 9), 1);
     assert_eq!(store.counts(), RetainedCounts::default());
 }
@@ -115,8 +119,8 @@ fn names_of_the_same_deadline_replace_each_other() {
 fn a_walk_in_slices_survives_changes() {
     let store = store(100_000, usize::MAX);
     for n in 0..2_000 {
-        store.insert(message(&format!("stay/{n:04}"), 1)).unwrap();
-        store.insert(message(&format!("stay/{n:04}/go"), 1)).unwrap();
+        store.insert(message(&format!("stay/{n:04}"), 1), None).unwrap();
+        store.insert(message(&format!("stay/{n:04}/go"), 1), None).unwrap();
     }
     let (mut cursor, mut stayed, mut round) = (Some(Cursor::default()), Vec::new(), 0);
     while let Some(from) = cursor {
@@ -124,7 +128,7 @@ fn a_walk_in_slices_survives_changes() {
         stayed.extend(slice.messages.iter().filter(|m| m.topic().len() == 9).map(|m| m.topic().to_owned()));
         cursor = slice.next;
         store.remove(&format!("stay/{:04}/go", round * 13 % 2_000));
-        store.insert(message(&format!("stay/{:04}+new", round * 7 % 2_000), 1)).unwrap();
+        store.insert(message(&format!("stay/{:04}+new", round * 7 % 2_000), 1), None).unwrap();
         round += 1;
     }
     assert_eq!(stayed, (0..2_000).map(|n| format!("stay/{n:04}")).collect::<Vec<_>>());
@@ -135,7 +139,7 @@ fn a_walk_in_slices_survives_changes() {
 fn a_slice_is_bounded_when_nothing_matches() {
     let store = store(100_000, usize::MAX);
     for n in 0..10_000 {
-        store.insert(message(&format!("a{n}"), 1)).unwrap();
+        store.insert(message(&format!("a{n}"), 1), None).unwrap();
     }
     let slice = store.matching("+/none", Cursor::default(), 10, 0);
     assert!(slice.messages.is_empty());
@@ -149,7 +153,7 @@ fn what_cannot_match_is_passed_over() {
     let store = store(100_000, usize::MAX);
     for n in 0..100 {
         for m in 0..200 {
-            store.insert(message(&format!("{n:03}/x/{m:03}"), 1)).unwrap();
+            store.insert(message(&format!("{n:03}/x/{m:03}"), 1), None).unwrap();
         }
     }
     let mut slices = 0;
@@ -204,7 +208,7 @@ proptest! {
         let store = store(1_000, usize::MAX);
         let mut model: BTreeMap<String, Option<u64>> = names;
         for (name, deadline_ms) in &model {
-            store.insert(expiring(name, 1, *deadline_ms)).unwrap();
+            store.insert(expiring(name, 1, *deadline_ms), None).unwrap();
         }
         for which in removed {
             if model.is_empty() {
@@ -243,4 +247,66 @@ proptest! {
             }
         }
     }
+}
+
+/// What `source` may: messages whose names begin with its own.
+fn own(source: &&'static str, message: &Message) -> bool {
+    message.topic().starts_with(source)
+}
+
+fn given(store: &RetainedStore<Message, &'static str>) -> Vec<String> {
+    let mut messages = store.matching("#", Cursor::default(), 9, 0).messages;
+    store.leave_out_withheld(&mut messages);
+    messages.iter().map(|message| message.topic().to_owned()).collect()
+}
+
+#[test]
+fn what_its_publisher_may_not_publish_any_more_is_withheld_until_it_may() {
+    let store = store(10, 100);
+    let (ada, eve) = (Arc::new("a"), Arc::new("e"));
+    for (name, source) in [("a/1", Some(&ada)), ("a/2", Some(&eve)), ("b", None), ("e", Some(&eve))] {
+        store.insert(message(name, 1), source).unwrap();
+    }
+    assert_eq!(store.recheck(|| own), 1);
+    assert_eq!((given(&store), store.counts().withheld), (vec!["a/1".into(), "b".into(), "e".into()], 1));
+    assert!(store.is_withheld("a/2") && store.get("a/2", 0).is_some(), "operators find it");
+    assert_eq!(store.recheck(|| |_: &&str, _: &Message| true), 0);
+    assert_eq!(given(&store).len(), 4);
+}
+
+#[test]
+fn a_message_that_takes_the_place_of_a_withheld_one_is_not_withheld() {
+    let store = store(10, 100);
+    let eve = Arc::new("e");
+    store.insert(message("a", 1), Some(&eve)).unwrap();
+    store.insert(message("b", 1), Some(&eve)).unwrap();
+    assert_eq!(store.recheck(|| own), 2);
+    store.insert(message("a", 2), Some(&Arc::new("a"))).unwrap();
+    store.remove("b");
+    store.insert(message("b", 2), None).unwrap();
+    assert_eq!((given(&store), store.counts().withheld), (vec!["a".into(), "b".into()], 0));
+    assert_eq!(Arc::strong_count(&eve), 1, "nothing of it is held");
+}
+
+#[test]
+fn a_message_replaced_while_the_rules_are_asked_is_not_withheld() {
+    let store = store(10, 100);
+    store.insert(message("a", 1), Some(&Arc::new("e"))).unwrap();
+    let withheld = store.recheck(|| {
+        |_: &&str, _: &Message| {
+            store.insert(message("a", 2), Some(&Arc::new("a"))).unwrap();
+            false
+        }
+    });
+    assert_eq!((withheld, given(&store)), (0, vec!["a".into()]));
+}
+
+#[test]
+fn every_message_is_asked_about_however_many_there_are() {
+    let store = store(5_000, 5_000);
+    let sources = [Arc::new("0"), Arc::new("1")];
+    for n in 0..4_000 {
+        store.insert(message(&format!("{}/{n}", n % 2), 1), Some(&sources[n / 2 % 2])).unwrap();
+    }
+    assert_eq!(store.recheck(|| own), 2_000);
 }
