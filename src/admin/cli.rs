@@ -13,6 +13,7 @@ use clap::ValueEnum;
 use clap_complete::Shell;
 
 use crate::admin::cli::acl::AclCommand;
+use crate::admin::cli::link::LinkCommand;
 use crate::admin::cli::operate::AuthCommand;
 use crate::admin::cli::operate::BannedCommand;
 use crate::admin::cli::operate::ClientCommand;
@@ -26,6 +27,7 @@ use crate::admin::commands::Exit;
 use crate::admin::commands::Failure;
 
 pub mod acl;
+pub mod link;
 pub mod operate;
 
 /// An MQTT broker with cluster linking.
@@ -101,6 +103,12 @@ pub enum Command {
         /// What to do with them.
         #[command(subcommand)]
         command: RetainedCommand,
+    },
+    /// Look at links to other clusters
+    Link {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: LinkCommand,
     },
     /// Show how a running broker does
     #[command(after_help = "Example:\n  tombolo status --format json")]
@@ -222,6 +230,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Subscription { command } => operate::subscription(command),
         Command::Retained { command } => operate::retained(command),
         Command::Status(status) => operate::status(status),
+        Command::Link { command } => link::link(command),
         Command::Trace(trace) => operate::trace(trace),
         Command::Events(events) => operate::events(events),
         Command::Auth { command } => operate::auth(command),

@@ -23,6 +23,7 @@ mod acl;
 mod banned;
 mod clients;
 mod events;
+mod links;
 mod messages;
 mod openapi;
 mod pages;

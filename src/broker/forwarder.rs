@@ -19,6 +19,7 @@ use crate::broker::delivery::Reached;
 use crate::broker::delivery::Source;
 use crate::broker::forwarder::ledger::Ledger;
 use crate::broker::identity::Identity;
+use crate::broker::link_inspect::LaneView;
 use crate::config::settings;
 use crate::config::settings::Export;
 use crate::link::compress::COMPRESS_BYTES_MIN;
@@ -249,7 +250,27 @@ impl Forwarder {
         }
     }
 
-    fn exports(&self, name: &str) -> bool {
+    /// What an operator sees of the lanes, in their order.
+    #[must_use]
+    pub fn view(&self, now: Now) -> Vec<LaneView> {
+        let view = |lane: &Mutex<LaneState>| {
+            let lane = &lane.lock().lane;
+            LaneView {
+                connected: lane.is_connected(),
+                queued: lane.queued(),
+                in_flight: lane.in_flight(),
+                bytes: lane.bytes(),
+                oldest_age_ms: lane.oldest_age_ms(now),
+                counters: *lane.counters(),
+                unaccounted: lane.unaccounted(),
+            }
+        };
+        self.lanes.iter().map(view).collect()
+    }
+
+    /// Whether the peer may have messages to this topic.
+    #[must_use]
+    pub fn exports(&self, name: &str) -> bool {
         match &self.export {
             _ if name::is_reserved(name) => false,
             Export::Entitled => true,

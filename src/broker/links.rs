@@ -96,6 +96,8 @@ pub struct Link {
     paused_until_ms: AtomicU64,
     /// How long the last pause was.
     pause_ms: AtomicU64,
+    /// What went wrong last, since the peer last accepted us.
+    pub trouble: Mutex<Option<String>>,
     /// There are changes of the peer's routes which the table does not have yet.
     behind: Notify,
     /// Its routes are void.
@@ -131,6 +133,12 @@ impl Link {
     pub fn paused_for_ms(&self, now: Now) -> Option<u64> {
         let until = self.paused_until_ms.load(Ordering::Relaxed);
         until.checked_sub(now.mono_ms).filter(|left| *left > 0)
+    }
+
+    /// Connections of the peer to us.
+    #[must_use]
+    pub fn connections_in(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// The peer's cluster name.
@@ -416,6 +424,7 @@ impl Links {
             quota: Limiter::new(settings.quota.rates, clock::now())
                 .map(|limiter| Arc::new(Mutex::new(limiter))),
             connections: old.map(|old| Arc::clone(&old.connections)).unwrap_or_default(),
+            trouble: Mutex::default(),
             behind: Notify::new(),
             stopped: AtomicBool::new(false),
             tasks: Mutex::default(),

@@ -31,6 +31,7 @@ pub mod linger;
 pub mod link;
 pub mod link_client;
 pub mod link_ingress;
+pub mod link_inspect;
 pub mod links;
 pub mod material;
 pub mod meter;

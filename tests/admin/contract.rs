@@ -188,8 +188,11 @@ async fn every_promised_status_is_given_and_no_other() {
     // Where a body is expected another type is refused.
     let mut promised = BTreeSet::new();
     for (template, methods) in asked.docs["paths"].as_object().unwrap().clone() {
-        if ["/api/v5/banned", "/api/v5/acl", "/api/v5/events"].iter().any(|part| template.starts_with(part)) {
-            continue; // looked at in `rest.rs`, `acl.rs` and `events.rs` beside this file
+        if ["/api/v5/banned", "/api/v5/acl", "/api/v5/events", "/api/v5/cluster"]
+            .iter()
+            .any(|part| template.starts_with(part))
+        {
+            continue; // looked at in `rest.rs`, `acl.rs`, `events.rs` and `links.rs` beside this file
         }
         for (method, operation) in methods.as_object().unwrap() {
             let method = method.to_uppercase();

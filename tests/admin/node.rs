@@ -47,7 +47,10 @@ pub(crate) async fn start() -> Running {
 }
 
 pub(crate) async fn start_with(change: impl FnOnce(&mut Settings)) -> Running {
-    let setup = Setup::new();
+    start_as(Setup::new(), change).await
+}
+
+pub(crate) async fn start_as(setup: Setup, change: impl FnOnce(&mut Settings)) -> Running {
     let mut settings = setup.settings();
     settings.http.bind = "127.0.0.1:0".parse().unwrap();
     change(&mut settings);

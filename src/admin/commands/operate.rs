@@ -133,7 +133,7 @@ pub fn status(remote: &Remote, format: Format) -> Result<(), Failure> {
 }
 
 /// The path of one item; an empty name would be another path.
-fn item(path: &str, name: &str) -> Result<String, Failure> {
+pub(super) fn item(path: &str, name: &str) -> Result<String, Failure> {
     if name.is_empty() {
         return Err(Failure::new(Exit::Usage, "the name is empty"));
     }
@@ -141,7 +141,11 @@ fn item(path: &str, name: &str) -> Result<String, Failure> {
 }
 
 /// Every page of a list. What comes and goes in between may be missed or listed twice.
-fn all(remote: &Remote, path: &str, filters: &[(&str, Option<&str>)]) -> Result<Vec<Value>, Failure> {
+pub(super) fn all(
+    remote: &Remote,
+    path: &str,
+    filters: &[(&str, Option<&str>)],
+) -> Result<Vec<Value>, Failure> {
     let filters = filters.iter().filter_map(|(name, value)| Some((name, (*value)?)));
     let filters: String = filters.map(|(name, value)| format!("&{name}={}", percent_encode(value))).collect();
     let mut rows = Vec::new();

@@ -9,6 +9,7 @@ use super::acl;
 use super::banned;
 use super::clients;
 use super::events;
+use super::links;
 use super::messages;
 use super::openapi;
 use super::pages;
@@ -338,6 +339,56 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
         about: "What was counted since the start",
         query: &[statistics::AGGREGATE],
         action: Action::Now(statistics::metrics),
+        ..GET
+    },
+    Route {
+        path: "/api/v5/cluster/links",
+        about: "Links: how they are configured, and how they are",
+        action: Action::Now(links::list),
+        ..GET
+    },
+    Route {
+        path: "/api/v5/cluster/links/link/{name}",
+        about: "One link",
+        answers: FOUND,
+        action: Action::Now(links::show),
+        ..GET
+    },
+    Route {
+        path: "/api/v5/cluster/links/link/{name}/metrics",
+        about: "What was forwarded over it",
+        answers: FOUND,
+        action: Action::Now(links::metrics),
+        ..GET
+    },
+    Route {
+        path: "/api/v5/cluster/links/link/{name}/routes",
+        about: "Routes: what the peer wants of us, or we of it",
+        query: &[links::ROUTE_FILTERS, PAGING],
+        answers: FOUND,
+        action: Action::Aside(links::routes),
+        ..GET
+    },
+    Route {
+        path: "/api/v5/cluster/links/link/{name}/spool",
+        about: "What waits for the peer, lane by lane",
+        answers: FOUND,
+        action: Action::Now(links::spool),
+        ..GET
+    },
+    Route {
+        path: "/api/v5/cluster/links/link/{name}/ledger",
+        about: "Where every message for the peer went",
+        answers: FOUND,
+        action: Action::Now(links::ledger),
+        ..GET
+    },
+    Route {
+        path: "/api/v5/cluster/links/link/{name}/explain",
+        about: "Why a topic does or does not cross the link, either way",
+        query: &[links::EXPLAIN],
+        answers: FOUND,
+        action: Action::Aside(links::explain),
         ..GET
     },
     Route {

@@ -318,6 +318,9 @@ impl Driver {
                 }
                 Output::StateChanged(State::Disconnected) => self.disconnected(now),
                 Output::StateChanged(state) => {
+                    if state == State::Online {
+                        *self.link.trouble.lock() = None;
+                    }
                     self.report.entered(state, self.link.peer(), &self.link.metrics);
                 }
             }
@@ -331,6 +334,7 @@ impl Driver {
         let trouble = self.trouble.take().or_else(|| problem.map(Trouble::from));
         let pause_ms = self.replicator.poll_timeout().map_or(0, |due| due.saturating_sub(now.mono_ms));
         if let Some(trouble) = trouble {
+            *self.link.trouble.lock() = Some(trouble.text.clone());
             self.report.failed(trouble, pause_ms, self.link.peer(), &self.link.metrics);
         }
     }

@@ -1,0 +1,171 @@
+//! `link …`: what a running broker says of its links.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+use serde_json::json;
+
+use super::Exit;
+use super::Failure;
+use super::operate::all;
+use super::operate::item;
+use crate::admin::http::query::percent_encode;
+use crate::admin::output;
+use crate::admin::output::Column;
+use crate::admin::output::Format;
+use crate::admin::remote::Remote;
+
+const LINK_COLUMNS: &[Column] = &[
+    ("NAME", "name"),
+    ("STATE", "state"),
+    ("SERVER", "server"),
+    ("IN", "connections_in"),
+    ("OUT", "connections_out"),
+    ("ROUTES IN", "routes_in"),
+    ("SPOOL", "spool_messages"),
+    ("REASON", "reason"),
+];
+const ROUTE_COLUMNS: &[Column] = &[("FILTER", "filter"), ("SHARE GROUP", "share_group")];
+const LANE_COLUMNS: &[Column] = &[
+    ("LANE", "lane"),
+    ("CONNECTED", "connected"),
+    ("QUEUED", "queued"),
+    ("IN FLIGHT", "inflight"),
+    ("BYTES", "bytes"),
+    ("OLDEST MS", "oldest_age_ms"),
+];
+/// What `info` shows of a link; `show` shows the rest.
+const INFO: [&str; 8] = [
+    "name",
+    "state",
+    "reason",
+    "connections_in",
+    "connections_out",
+    "routes_in",
+    "spool_messages",
+    "last_success",
+];
+
+fn path(name: &str) -> Result<String, Failure> {
+    item("/api/v5/cluster/links/link", name)
+}
+
+/// `link list`
+pub fn link_list(remote: &Remote, format: Format) -> Result<(), Failure> {
+    let links = remote.request("GET", "/api/v5/cluster/links")?;
+    output::print(&output::list(format, LINK_COLUMNS, links.as_array().map_or(&[], Vec::as_slice)))
+}
+
+/// `link show`: its configuration.
+pub fn link_show(remote: &Remote, format: Format, name: &str) -> Result<(), Failure> {
+    let mut link = remote.request("GET", &path(name)?)?;
+    if let Value::Object(fields) = &mut link {
+        let of_status = |key: &str| key != "name" && INFO.contains(&key) || key.ends_with("status");
+        fields.retain(|key, value| !of_status(key) && !value.is_null());
+    }
+    output::print(&output::record(format, &link))
+}
+
+/// `link info`: its state and what it has done.
+pub fn link_info(remote: &Remote, format: Format, name: &str) -> Result<(), Failure> {
+    let link = remote.request("GET", &path(name)?)?;
+    let metrics = remote.request("GET", &format!("{}/metrics", path(name)?))?;
+    let mut info = json!({});
+    for field in INFO.iter().filter(|field| !link[**field].is_null()) {
+        info[*field] = link[*field].clone();
+    }
+    info["forwarding"] = metrics["metrics"]["forwarding"].clone();
+    output::print(&output::record(format, &info))
+}
+
+/// `link routes`
+pub fn link_routes(remote: &Remote, format: Format, name: &str, direction: &str) -> Result<(), Failure> {
+    let rows = all(remote, &format!("{}/routes", path(name)?), &[("direction", Some(direction))])?;
+    output::print(&output::list(format, ROUTE_COLUMNS, &rows))
+}
+
+/// `link spool`
+pub fn link_spool(remote: &Remote, format: Format, name: &str) -> Result<(), Failure> {
+    let spool = remote.request("GET", &format!("{}/spool", path(name)?))?;
+    let lanes = spool["lanes"].as_array().map_or(&[][..], Vec::as_slice);
+    output::print(&match format {
+        Format::Json | Format::Yaml => output::record(format, &spool),
+        _ => output::list(format, LANE_COLUMNS, lanes),
+    })
+}
+
+/// `link ledger`
+pub fn link_ledger(remote: &Remote, format: Format, name: &str) -> Result<(), Failure> {
+    let ledger = remote.request("GET", &format!("{}/ledger", path(name)?))?;
+    output::print(&output::record(format, &ledger))
+}
+
+/// `link explain`: of one link, or of all.
+pub fn link_explain(
+    remote: &Remote,
+    json: bool,
+    topic: &str,
+    from: Option<&str>,
+    peer: Option<&str>,
+) -> Result<(), Failure> {
+    let links = match peer {
+        Some(peer) => vec![peer.to_owned()],
+        None => {
+            let links = remote.request("GET", "/api/v5/cluster/links")?;
+            let names = links.as_array().into_iter().flatten();
+            names.filter_map(|link| link["name"].as_str().map(str::to_owned)).collect()
+        }
+    };
+    if links.is_empty() {
+        return Err(Failure::new(Exit::NotFound, "this broker has no links"));
+    }
+    let from = from.map_or_else(String::new, |from| format!("&from={}", percent_encode(from)));
+    for link in links {
+        let query = format!("topic={}{from}", percent_encode(topic));
+        let answer = remote.request("GET", &format!("{}/explain?{query}", path(&link)?))?;
+        output::print(&if json { format!("{answer}\n") } else { explained(&answer) })?;
+    }
+    Ok(())
+}
+
+/// For people: a block for each way, the first "no" in its last line.
+fn explained(answer: &Value) -> String {
+    let link = output::shown(&answer["link"]);
+    let mut out = String::new();
+    for way in answer["ways"].as_array().into_iter().flatten() {
+        let topic = output::shown(&answer["topic"]);
+        // Writing to a string does not fail.
+        let _ = match way["direction"].as_str() {
+            Some("out") => writeln!(out, "{topic} published here, to {link}"),
+            _ => writeln!(out, "{topic} published at {link}, to here"),
+        };
+        for step in way["steps"].as_array().into_iter().flatten() {
+            let passes = if step["passes"] == true { "yes" } else { "no" };
+            let (name, why) = (output::shown(&step["step"]), output::shown(&step["because"]));
+            let _ = writeln!(out, "  {passes:4} {name:8} {why}");
+        }
+        let _ = match way["stopped_by"].as_str() {
+            None => writeln!(out, "  => crosses"),
+            Some(why) => writeln!(out, "  => does not cross: {}", output::shown(&Value::from(why))),
+        };
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_no_is_the_last_line() {
+        let step = |name: &str, passes: bool| json!({"step": name, "passes": passes, "because": "because"});
+        let answer = json!({"link": "B", "topic": "a/1", "ways": [
+            {"direction": "out", "stopped_by": null, "steps": [step("export", true)]},
+            {"direction": "in", "stopped_by": "routes: because", "steps": [step("routes", false)]},
+        ]});
+        let lines = explained(&answer);
+        let expected = "a/1 published here, to B\n  yes  export   because\n  => crosses\n\
+                        a/1 published at B, to here\n  no   routes   because\n  => does not cross: routes: because\n";
+        assert_eq!(lines, expected);
+    }
+}

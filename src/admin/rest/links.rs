@@ -1,0 +1,303 @@
+//! Links: EMQX's paths and shapes (`link-protocol.md` 7.3), and beside them what EMQX does not show: routes, lanes, the
+//! ledger, and why a topic does or does not cross.
+
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+
+use super::Answer;
+use super::Call;
+use super::HttpState;
+use super::Outcome;
+use super::Paging;
+use super::Parameter;
+use super::Problem;
+use crate::acl::eval::Request;
+use crate::broker::explain::Explained;
+use crate::broker::link_inspect::LaneView;
+use crate::broker::link_inspect::Way;
+use crate::broker::links::Link;
+use crate::config::settings;
+use crate::config::settings::Export;
+use crate::config::settings::OnFull;
+use crate::config::settings::Verify;
+use crate::link::ingress::DropReason;
+use crate::metrics::labels::Direction;
+use crate::metrics::labels::LinkDropReason;
+use crate::metrics::labels::LinkState;
+use crate::mqtt::packet::QoS;
+use crate::mqtt::topic;
+use crate::net::clock;
+
+/// Which routes.
+pub(super) const ROUTE_FILTERS: &[Parameter] = &[
+    Parameter {
+        name: "direction",
+        kind: "string",
+        about: "`in`, what the peer wants of us, the default; `out`, what we want of it",
+    },
+    Parameter {
+        name: "match_topic",
+        kind: "string",
+        about: "Filters that have a topic in common with this one",
+    },
+];
+
+/// What is explained.
+pub(super) const EXPLAIN: &[Parameter] = &[
+    Parameter { name: "topic", kind: "string", about: "The Topic Name of a message" },
+    Parameter {
+        name: "from",
+        kind: "string",
+        about: "The client that publishes it here, connected or not: what the ACL says is shown then",
+    },
+];
+
+fn find(state: &HttpState, call: &Call) -> Result<Arc<Link>, Problem> {
+    state
+        .broker
+        .links
+        .get(&call.item)
+        .ok_or_else(|| Problem::not_found(format!("{}: no such link", call.item)))
+}
+
+/// `GET cluster/links`
+pub(super) fn list(state: &HttpState, _call: &Call) -> Outcome {
+    let links = state.broker.links.all();
+    Ok(Answer::Json(links.iter().map(|link| shown(state, link)).collect()))
+}
+
+/// `GET cluster/links/link/{name}`
+pub(super) fn show(state: &HttpState, call: &Call) -> Outcome {
+    Ok(Answer::Json(shown(state, &*find(state, call)?)))
+}
+
+/// `GET cluster/links/link/{name}/metrics`
+pub(super) fn metrics(state: &HttpState, call: &Call) -> Outcome {
+    let link = find(state, call)?;
+    let of_link = &link.metrics;
+    let count = |gauge: i64| u64::try_from(gauge).unwrap_or(0);
+    let sent: u64 = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]
+        .into_iter()
+        .map(|qos| of_link.messages[(Direction::Out, qos)].value())
+        .sum();
+    let dropped = |reason| of_link.messages_dropped[(Direction::Out, reason)].value();
+    let failed = dropped(LinkDropReason::PeerRefused);
+    let all_dropped: u64 = LinkDropReason::ALL.iter().map(|reason| dropped(*reason)).sum();
+    let (queuing, inflight) = (count(of_link.spool_messages.value()), count(of_link.inflight.value()));
+    let metrics = json!({
+        "router": {"routes": link.routes.lock().len()},
+        "forwarding": {
+            "matched": sent + all_dropped + queuing + inflight,
+            "success": sent,
+            "failed": failed,
+            "dropped": all_dropped - failed,
+            "retried": of_link.retries.value(),
+            "queuing": queuing,
+            "inflight": inflight,
+        },
+    });
+    let node = json!([{"node": state.node, "metrics": metrics}]);
+    Ok(Answer::Json(json!({"metrics": metrics, "node_metrics": node})))
+}
+
+/// `GET cluster/links/link/{name}/routes`
+pub(super) fn routes(state: &HttpState, call: &Call) -> Outcome {
+    let (link, paging) = (find(state, call)?, Paging::of(call)?);
+    let part = call.query.value("match_topic").unwrap_or("#");
+    topic::check_filter(part).map_err(|error| Problem::bad_request(format!("match_topic: {error}")))?;
+    // `#` has no topic in common with what begins with `$`, and who names nothing wants to see everything.
+    let wanted = |filter: &str| part == "#" || topic::intersects(part, filter);
+    match call.query.value("direction") {
+        None | Some("in") => {
+            let page = link.list_remote_routes(paging.window(), wanted);
+            Ok(paging.wrap(&page, |filter| json!({"filter": filter, "direction": "in"})))
+        }
+        Some("out") => {
+            let page = state.broker.list_own_routes(&link, paging.window(), wanted);
+            Ok(paging.wrap(&page, |(filter, share)| {
+                let mut route = json!({"filter": filter, "direction": "out"});
+                if let Some(share) = share {
+                    route["share_group"] = json!(share);
+                }
+                route
+            }))
+        }
+        Some(_) => Err(Problem::bad_request("direction: in or out")),
+    }
+}
+
+/// `GET cluster/links/link/{name}/spool`
+pub(super) fn spool(state: &HttpState, call: &Call) -> Outcome {
+    let link = find(state, call)?;
+    let lane = |(number, lane): (usize, &LaneView)| {
+        json!({
+            "lane": number,
+            "connected": lane.connected,
+            "queued": lane.queued,
+            "inflight": lane.in_flight,
+            "bytes": lane.bytes,
+            "oldest_age_ms": lane.oldest_age_ms,
+        })
+    };
+    let lanes = link.forwarder.view(clock::now());
+    let lanes: Vec<Value> = lanes.iter().enumerate().map(lane).collect();
+    let spool = link.settings.spool;
+    Ok(Answer::Json(json!({
+        "messages": link.metrics.spool_messages.value(),
+        "bytes": link.metrics.spool_bytes.value(),
+        "max_bytes": spool.max_bytes,
+        "on_full": on_full(spool.on_full),
+        "lanes": lanes,
+    })))
+}
+
+/// `GET cluster/links/link/{name}/ledger`: since the link was made, as configured now.
+pub(super) fn ledger(state: &HttpState, call: &Call) -> Outcome {
+    let link = find(state, call)?;
+    let lanes = link.forwarder.view(clock::now());
+    let sum = |count: fn(&LaneView) -> u64| lanes.iter().map(count).sum::<u64>();
+    let dropped: Map<String, Value> = DropReason::ALL
+        .into_iter()
+        .map(|reason| {
+            let count: u64 = lanes.iter().map(|lane| lane.counters.dropped[reason.index()]).sum();
+            (LinkDropReason::from(reason).name().to_owned(), json!(count))
+        })
+        .filter(|(_, count)| *count != 0)
+        .collect();
+    Ok(Answer::Json(json!({
+        "accepted": sum(|lane| lane.counters.pushed),
+        "acknowledged": sum(|lane| lane.counters.acked),
+        "sent_qos0": sum(|lane| lane.counters.fired),
+        "resent": sum(|lane| lane.counters.resent),
+        "refused_by_peer": sum(|lane| lane.counters.failed),
+        "queued": sum(|lane| lane.queued as u64),
+        "inflight": sum(|lane| lane.in_flight as u64),
+        "dropped": dropped,
+        "unaccounted": lanes.iter().map(|lane| lane.unaccounted).sum::<i64>(),
+    })))
+}
+
+/// `GET cluster/links/link/{name}/explain`
+pub(super) fn explain(state: &HttpState, call: &Call) -> Outcome {
+    let link = find(state, call)?;
+    let name = call.query.value("topic").ok_or_else(|| Problem::bad_request("topic: missing"))?;
+    topic::check_name(name).map_err(|error| Problem::bad_request(format!("topic: {error}")))?;
+    let acl = call.query.value("from").map(|client| acl(state, client, name));
+    let way = |way, word| {
+        let steps = state.broker.explain_link(&link, way, name, acl.as_ref());
+        let stopped = steps.iter().find(|step| !step.passes);
+        let why = stopped.map(|step| format!("{}: {}", step.name, step.text));
+        let steps: Vec<Value> = steps
+            .iter()
+            .map(|step| json!({"step": step.name, "passes": step.passes, "because": step.text}))
+            .collect();
+        json!({"direction": word, "crosses": why.is_none(), "stopped_by": why, "steps": steps})
+    };
+    let (there, here) = (way(Way::Out, "out"), way(Way::In, "in"));
+    Ok(Answer::Json(
+        json!({"link": link.peer(), "topic": name, "from": call.query.value("from"), "ways": [there, here]}),
+    ))
+}
+
+/// What the rules say of a message of this client, as it is connected or, if it is not, by its Client Identifier alone.
+fn acl(state: &HttpState, client: &str, name: &str) -> Explained {
+    let policy = state.broker.policy();
+    let request = Request::Publish { topic: name, qos: QoS::AtLeastOnce, retain: false };
+    if let Some(view) = state.broker.client(client) {
+        return policy.explain(&view.identity, &request);
+    }
+    let described = crate::broker::explain::Described {
+        client_id: client.to_owned(),
+        username: None,
+        peer_host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        listener: "tcp:default".to_owned(),
+        common_name: None,
+        fingerprint: None,
+        attributes: std::collections::BTreeMap::new(),
+        is_superuser: false,
+    };
+    policy.explain_described(&described, &state.broker.authentication.credentials().peers, &request)
+}
+
+/// EMQX's link object: the configuration with its defaults, secrets masked, and the status; ours beside it.
+fn shown(state: &HttpState, link: &Link) -> Value {
+    let mut object = configured(&link.settings);
+    let (now, status) = (link.state(), status(link.state()));
+    let mut node = json!({"node": state.node, "status": status});
+    object["status"] = json!(status);
+    object["state"] = json!(now.name());
+    if let Some(why) = link.trouble() {
+        node["reason"] = json!(why);
+        object["reason"] = json!(why);
+    }
+    object["node_status"] = json!([node]);
+    object["connections_in"] = json!(link.connections_in());
+    object["connections_out"] = json!(link.metrics.connections[Direction::Out].value());
+    object["routes_in"] = json!(link.routes.lock().len());
+    object["spool_messages"] = json!(link.metrics.spool_messages.value());
+    let last = link.metrics.last_success.ms();
+    object["last_success"] = if last == 0 { Value::Null } else { json!(crate::time::rfc3339(last)) };
+    object
+}
+
+/// EMQX's words. Routes are replicated and accepted, or it is not connected.
+fn status(state: LinkState) -> &'static str {
+    match state {
+        LinkState::Active => "connected",
+        LinkState::Connecting => "connecting",
+        _ => "disconnected",
+    }
+}
+
+fn configured(link: &settings::Link) -> Value {
+    let servers: Vec<String> = link.servers.iter().map(ToString::to_string).collect();
+    let hidden = link.password.as_ref().map(|_| "******");
+    let ssl = match &link.ssl {
+        None => json!({"enable": false}),
+        Some(ssl) => json!({
+            "enable": true,
+            "cacertfile": ssl.cacertfile,
+            "certfile": ssl.certfile,
+            "keyfile": ssl.keyfile,
+            "verify": if ssl.verify == Verify::Peer { "verify_peer" } else { "verify_none" },
+            "server_name_indication": ssl.server_name,
+        }),
+    };
+    let export = match &link.export {
+        Export::Entitled => Value::Null,
+        Export::Only(filters) => json!(filters),
+    };
+    let spool = link.spool;
+    json!({
+        "name": link.name,
+        "enable": link.enable,
+        "server": servers.join(","),
+        "clientid": link.clientid,
+        "username": link.username,
+        "password": hidden,
+        "topics": link.topics,
+        "export": export,
+        "pool_size": link.pool_size,
+        "max_inflight": link.max_inflight,
+        "ssl": ssl,
+        "quota": {
+            "connections": link.quota.connections,
+            "actors": link.quota.actors,
+            "routes": link.quota.routes,
+        },
+        "spool": {"max_bytes": spool.max_bytes, "on_full": on_full(spool.on_full), "qos0": spool.qos0},
+    })
+}
+
+fn on_full(policy: OnFull) -> &'static str {
+    match policy {
+        OnFull::DropOldest => "drop_oldest",
+        OnFull::DropNew => "drop_new",
+        OnFull::Refuse => "refuse",
+    }
+}
