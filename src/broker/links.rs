@@ -59,6 +59,8 @@ const CHANGES_PER_TURN: usize = 1024;
 const CHANGES_MADE_MAX: usize = 64 * 1024;
 /// Changes that may wait; what is more is done at once.
 const CHANGES_MAX: usize = 2 * remote_routes::ROUTES_MAX;
+/// How near to `spool.max_age` a message is taken for as old as that.
+const STALE_MARGIN_MS: u128 = 2_000;
 /// How often expired actors of a peer are looked for.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -198,12 +200,32 @@ impl Link {
         self.metrics.routes[(Direction::In, RouteKind::Plain)].set(count);
     }
 
-    /// Removes the routes of the peer's actors that have been silent for too long. Whether changes are left.
+    /// Makes the routes of the peer's actors stale that have been silent for too long, and removes those that have been
+    /// stale for too long or fill the spool. Whether changes are left.
     pub fn collect(&self, table: &Routes, now: Now) -> bool {
+        let has_had_enough = self.spool_is_used_up(now);
         let mut routes = self.routes.lock();
         routes.collect(now);
+        if has_had_enough && !routes.is_settled() {
+            tracing::warn!(
+                peer = self.peer(),
+                "the spool is used up: what the peer wanted before it fell silent is not kept for it any more"
+            );
+            routes.drop_stale();
+        }
         self.apply_changes(&mut routes, 0, table);
         routes.changes() > 0
+    }
+
+    /// Whether the spool is all but full, or something in it is about as old as it may get.
+    fn spool_is_used_up(&self, now: Now) -> bool {
+        let spool = self.settings.spool;
+        let bytes = u64::try_from(self.metrics.spool_bytes.value()).unwrap_or(0);
+        let is_old = |age: Duration| {
+            let oldest = self.forwarder.view(now).iter().filter_map(|lane| lane.oldest_age_ms).max();
+            oldest.is_some_and(|oldest| u128::from(oldest) + STALE_MARGIN_MS >= age.as_millis())
+        };
+        bytes >= spool.max_bytes - spool.max_bytes / 20 || spool.max_age.is_some_and(is_old)
     }
 
     /// Takes over what the peer told `old`, the link before a change of its configuration: as long as the peer's

@@ -3,15 +3,21 @@
 //!
 //! One value per link. A route is a row (filter, id) with one bit per actor, as in EMQX; it vanishes with its
 //! last bit, and a filter is wanted while it has a row.
+//!
+//! Unlike in EMQX nobody's routes go while it cannot say what it wants. Those of an actor that fell silent, or that begins
+//! a new life, are *stale*: they stay wanted until the actor has told all routes of its new life, so that what matches
+//! them waits in the spool meanwhile. A peer that is there and of which one actor stays silent has lost that one: its
+//! stale routes go after [`ACTOR_TTL_MS`] as in EMQX.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
 
-use smallvec::SmallVec;
-
 use crate::link::name;
 use crate::link::payload::RouteOp;
 use crate::link::payload::RouteOps;
+use crate::link::remote_routes::rows::RowId;
+use crate::link::remote_routes::rows::Rows;
+use crate::link::remote_routes::rows::row_bytes;
 use crate::mqtt::topic;
 use crate::time::Now;
 
@@ -19,12 +25,15 @@ use crate::time::Now;
 pub const ACTOR_TTL_MS: u64 = 30_000;
 /// How many actors one peer may have: one per node of it and one for its persistent sessions.
 pub const ACTORS_MAX: usize = 64;
+/// Lanes of a peer: the bits of a row.
+const LANES: u32 = 64;
 /// How many routes one peer may have, unless its quota says otherwise.
 pub const ROUTES_MAX: usize = 1_000_000;
 /// How many bytes of filters and ids one peer may have.
 pub const ROUTE_BYTES_MAX: usize = 512 * 1024 * 1024;
-/// Up to here the rows of a filter are a plain list.
-const ROWS_LISTED_MAX: usize = 8;
+/// How long no batch of routes must have come after a heartbeat for a bootstrap to be over. A sender beats once it is
+/// through, but perhaps also in between.
+pub const SETTLE_MS: u64 = 1_000;
 
 /// What a peer is granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,74 +84,33 @@ struct Actor {
     lane: u32,
     expires_ms: u64,
     rows: usize,
+    /// It has not told all its routes yet.
+    bootstrap: Option<Bootstrap>,
 }
 
-/// A route id; `None` stands for one that equals the filter, which is the common case.
-type RowId = Option<Box<[u8]>>;
+/// A life that has just begun.
+#[derive(Debug, Clone, Copy)]
+struct Bootstrap {
+    /// It has sent a heartbeat.
+    has_beaten: bool,
+    /// When it last told something.
+    told_ms: u64,
+}
 
-/// The rows of one filter, by id, each with the lanes of its actors.
+impl Bootstrap {
+    /// When it is over, if nothing more comes.
+    fn over_ms(self) -> Option<u64> {
+        self.has_beaten.then(|| self.told_ms.saturating_add(SETTLE_MS))
+    }
+}
+
+/// Routes of a former life of an actor, or of one that is silent.
 #[derive(Debug)]
-enum Rows {
-    Few(SmallVec<[(RowId, u64); 1]>),
-    Many(HashMap<RowId, u64>),
-}
-
-impl Rows {
-    fn lanes_mut(&mut self, id: &RowId) -> Option<&mut u64> {
-        match self {
-            Self::Few(rows) => rows.iter_mut().find(|(other, _)| other == id).map(|(_, lanes)| lanes),
-            Self::Many(rows) => rows.get_mut(id),
-        }
-    }
-
-    fn insert(&mut self, id: RowId, lanes: u64) {
-        match self {
-            Self::Few(rows) if rows.len() < ROWS_LISTED_MAX => rows.push((id, lanes)),
-            Self::Few(rows) => {
-                let mut map: HashMap<_, _> = rows.drain(..).collect();
-                map.insert(id, lanes);
-                *self = Self::Many(map);
-            }
-            Self::Many(rows) => drop(rows.insert(id, lanes)),
-        }
-    }
-
-    fn remove(&mut self, id: &RowId) {
-        match self {
-            Self::Few(rows) => rows.retain(|(other, _)| other != id),
-            Self::Many(rows) => drop(rows.remove(id)),
-        }
-    }
-
-    /// Clears a lane everywhere; returns how many rows went and their ids' bytes.
-    fn clear(&mut self, bit: u64, filter_bytes: usize) -> (usize, usize) {
-        let (mut gone, mut bytes) = (0, 0);
-        let mut keep = |id: &RowId, lanes: &mut u64| {
-            let had = *lanes & bit != 0;
-            *lanes &= !bit;
-            if had && *lanes == 0 {
-                gone += 1;
-                bytes += row_bytes(filter_bytes, id);
-            }
-            *lanes != 0
-        };
-        match self {
-            Self::Few(rows) => rows.retain(|(id, lanes)| keep(id, lanes)),
-            Self::Many(rows) => rows.retain(|id, lanes| keep(id, lanes)),
-        }
-        (gone, bytes)
-    }
-
-    fn is_empty(&self) -> bool {
-        match self {
-            Self::Few(rows) => rows.is_empty(),
-            Self::Many(rows) => rows.is_empty(),
-        }
-    }
-}
-
-fn row_bytes(filter_bytes: usize, id: &RowId) -> usize {
-    filter_bytes + id.as_ref().map_or(0, |id| id.len())
+struct Stale {
+    name: Box<str>,
+    lane: u32,
+    /// When they go, unless the actor comes back; only while others of the peer are there.
+    until_ms: Option<u64>,
 }
 
 /// See the module.
@@ -150,6 +118,8 @@ fn row_bytes(filter_bytes: usize, id: &RowId) -> usize {
 pub struct RemoteRoutes {
     limits: RouteLimits,
     actors: HashMap<Box<str>, Actor>,
+    /// The oldest first.
+    stale: VecDeque<Stale>,
     filters: HashMap<Box<str>, Rows>,
     rows: usize,
     bytes: usize,
@@ -178,12 +148,15 @@ impl RemoteRoutes {
                 actor.expires_ms = expires_ms;
                 return Ok(false);
             }
-            self.remove_actor(name);
+            self.retire(name, now);
         }
-        let free = (0..64).find(|lane| self.actors.values().all(|actor| actor.lane != *lane));
-        let lane =
-            free.filter(|_| self.actors.len() < self.limits.actors).ok_or(RouteError::TooManyActors)?;
-        self.actors.insert(name.into(), Actor { incarnation, lane, expires_ms, rows: 0 });
+        if self.actors.len() >= self.limits.actors {
+            return Err(RouteError::TooManyActors);
+        }
+        let bootstrap = Some(Bootstrap { has_beaten: false, told_ms: now.mono_ms });
+        let lane = self.free_lane();
+        self.actors.insert(name.into(), Actor { incarnation, lane, expires_ms, rows: 0, bootstrap });
+        self.date_stale(now);
         Ok(true)
     }
 
@@ -191,7 +164,11 @@ impl RemoteRoutes {
     pub fn heartbeat(&mut self, now: Now, name: &str, incarnation: u64) -> Result<(), RouteError> {
         self.collect(now);
         let actor = self.actors.get_mut(name).filter(|actor| actor.incarnation == incarnation);
-        actor.ok_or(RouteError::UnknownActor)?.expires_ms = now.mono_ms.saturating_add(ACTOR_TTL_MS);
+        let actor = actor.ok_or(RouteError::UnknownActor)?;
+        actor.expires_ms = now.mono_ms.saturating_add(ACTOR_TTL_MS);
+        if let Some(bootstrap) = &mut actor.bootstrap {
+            bootstrap.has_beaten = true;
+        }
         Ok(())
     }
 
@@ -208,7 +185,11 @@ impl RemoteRoutes {
         self.collect(now);
         let actor = self.actors.get(name).filter(|actor| actor.incarnation == incarnation);
         let bit = 1_u64 << actor.ok_or(RouteError::UnknownActor)?.lane;
-        self.check_quota(ops)?;
+        if self.check_quota(ops).is_err() {
+            // What it wants now comes before what it wanted in a former life.
+            self.drop_stale();
+            self.check_quota(ops)?;
+        }
         let mut difference = 0_isize;
         for op in ops {
             let Some(filter) = acceptable(op.topic) else {
@@ -219,6 +200,9 @@ impl RemoteRoutes {
         }
         if let Some(actor) = self.actors.get_mut(name) {
             actor.rows = actor.rows.saturating_add_signed(difference);
+            if let Some(bootstrap) = &mut actor.bootstrap {
+                bootstrap.told_ms = now.mono_ms;
+            }
         }
         Ok(())
     }
@@ -235,11 +219,7 @@ impl RemoteRoutes {
         for op in ops.filter(|op| !op.delete) {
             let Some(filter) = acceptable(op.topic) else { continue };
             let id = row_id(&op);
-            let known = match self.filters.get(filter) {
-                Some(Rows::Few(known)) => known.iter().any(|(other, _)| *other == id),
-                Some(Rows::Many(known)) => known.contains_key(&id),
-                None => false,
-            };
+            let known = self.filters.get(filter).is_some_and(|known| known.holds(&id));
             if !known {
                 rows += 1;
                 bytes += row_bytes(filter.len(), &id);
@@ -258,7 +238,7 @@ impl RemoteRoutes {
             Some(rows) => rows,
             None => {
                 self.changes.push_back(RouteChange::Appeared(filter.into()));
-                self.filters.entry(filter.into()).or_insert_with(|| Rows::Few(SmallVec::new()))
+                self.filters.entry(filter.into()).or_default()
             }
         };
         if let Some(lanes) = rows.lanes_mut(&id) {
@@ -291,10 +271,44 @@ impl RemoteRoutes {
         1
     }
 
-    /// Removes an actor and its bit from every row.
-    fn remove_actor(&mut self, name: &str) {
-        let Some(actor) = self.actors.remove(name).filter(|actor| actor.rows > 0) else { return };
-        let bit = 1_u64 << actor.lane;
+    /// A lane that nobody has. There are more of them than actors; the oldest stale routes give way.
+    fn free_lane(&mut self) -> u32 {
+        loop {
+            let is_free = |lane: &u32| {
+                self.actors.values().all(|actor| actor.lane != *lane)
+                    && self.stale.iter().all(|stale| stale.lane != *lane)
+            };
+            if let Some(lane) = (0..LANES).find(is_free) {
+                return lane;
+            }
+            // There is one: there are no more actors than lanes, and one more is about to come.
+            let Some(oldest) = self.stale.pop_front() else { return 0 };
+            self.clear_lane(oldest.lane);
+        }
+    }
+
+    /// An actor falls silent or dies: its routes are stale from now on.
+    fn retire(&mut self, name: &str, now: Now) {
+        if let Some((name, actor)) = self.actors.remove_entry(name)
+            && actor.rows > 0
+        {
+            self.stale.push_back(Stale { name, lane: actor.lane, until_ms: None });
+        }
+        self.date_stale(now);
+    }
+
+    /// While somebody of the peer is there, who stays silent is given so long; while nobody is, all the time there is.
+    fn date_stale(&mut self, now: Now) {
+        let until_ms = now.mono_ms.saturating_add(ACTOR_TTL_MS);
+        let alone = self.actors.is_empty();
+        for stale in &mut self.stale {
+            stale.until_ms = if alone { None } else { Some(stale.until_ms.unwrap_or(until_ms)) };
+        }
+    }
+
+    /// Removes a lane from every row.
+    fn clear_lane(&mut self, lane: u32) {
+        let bit = 1_u64 << lane;
         let emptied = self.filters.extract_if(|filter, rows| {
             let (gone, bytes) = rows.clear(bit, filter.len());
             self.rows -= gone;
@@ -304,11 +318,45 @@ impl RemoteRoutes {
         self.changes.extend(emptied.map(|(filter, _)| RouteChange::Vanished(filter)));
     }
 
-    /// Removes the actors that have been silent for too long. Call it at [`Self::poll_timeout`].
+    /// Removes the stale routes that `which` chooses.
+    fn drop_stale_if(&mut self, which: impl Fn(&Stale) -> bool) {
+        let all = std::mem::take(&mut self.stale);
+        let (gone, kept): (VecDeque<Stale>, VecDeque<Stale>) = all.into_iter().partition(which);
+        self.stale = kept;
+        for stale in gone {
+            self.clear_lane(stale.lane);
+        }
+    }
+
+    /// Removes all stale routes: what they cost has become too much.
+    pub fn drop_stale(&mut self) {
+        self.drop_stale_if(|_| true);
+    }
+
+    /// Whether the peer has said all that it wants: nothing is stale. Until then it gets nothing, so that nothing reaches
+    /// a peer that does not know yet to whom it should go.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.stale.is_empty()
+    }
+
+    /// Lets actors fall silent that have not been heard of for too long, ends bootstraps, and removes what is stale by
+    /// then. Call it at [`Self::poll_timeout`].
     pub fn collect(&mut self, now: Now) {
         if self.poll_timeout().is_none_or(|due| now.mono_ms < due) {
             return;
         }
+        let is_due = |due: Option<u64>| due.is_some_and(|due| due <= now.mono_ms);
+        let settled: Vec<Box<str>> = self
+            .actors
+            .iter_mut()
+            .filter(|(_, actor)| is_due(actor.bootstrap.and_then(Bootstrap::over_ms)))
+            .map(|(name, actor)| {
+                actor.bootstrap = None;
+                name.clone()
+            })
+            .collect();
+        self.drop_stale_if(|stale| settled.contains(&stale.name));
         let expired: Vec<Box<str>> = self
             .actors
             .iter()
@@ -316,8 +364,9 @@ impl RemoteRoutes {
             .map(|(name, _)| name.clone())
             .collect();
         for name in expired {
-            self.remove_actor(&name);
+            self.retire(&name, now);
         }
+        self.drop_stale_if(|stale| is_due(stale.until_ms));
     }
 
     /// Changes what the peer is granted, unless it has more than that already; whether it was changed.
@@ -340,15 +389,21 @@ impl RemoteRoutes {
     /// Forgets everything: the link is gone.
     pub fn clear(&mut self) {
         self.actors.clear();
+        self.stale.clear();
         (self.rows, self.bytes) = (0, 0);
         let filters = std::mem::take(&mut self.filters);
         self.changes.extend(filters.into_keys().map(RouteChange::Vanished));
     }
 
-    /// When the next actor expires, in monotonic milliseconds.
+    /// When something is due, in monotonic milliseconds: an actor expires, a bootstrap is over, stale routes go.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
-        self.actors.values().map(|actor| actor.expires_ms).min()
+        let of_actor = |actor: &Actor| {
+            let over = actor.bootstrap.and_then(Bootstrap::over_ms);
+            over.map_or(actor.expires_ms, |over| over.min(actor.expires_ms))
+        };
+        let of_stale = self.stale.iter().filter_map(|stale| stale.until_ms);
+        self.actors.values().map(of_actor).chain(of_stale).min()
     }
 
     /// The changes since the last call, in order. Drain after every other call.
@@ -412,5 +467,6 @@ fn acceptable(topic: &[u8]) -> Option<&str> {
     (topic::check_filter(filter).is_ok() && !name::is_reserved(filter)).then_some(filter)
 }
 
+mod rows;
 #[cfg(test)]
 mod tests;

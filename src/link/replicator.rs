@@ -432,6 +432,9 @@ impl Replicator {
             self.backoff.succeeded();
             self.problem = None;
             self.enter(State::Online);
+            // It tells the peer that this was all: what we wanted in a former life can go.
+            self.heartbeat_ms = now.mono_ms + HEARTBEAT_MS;
+            self.beat();
         }
         if self.pending.is_waiting() {
             let mut batch = RouteBatch::new(&self.config.actor, self.incarnation);

@@ -367,15 +367,16 @@ fn add_routes(link: &Link, table: &Routes, now: Now, filters: &[String]) {
 }
 
 #[test]
-fn routes_of_silent_actors_and_of_stopped_links_leave_the_table() {
+fn routes_of_silent_actors_stay_until_the_spool_is_full_and_those_of_stopped_links_go() {
     let table = Routes::new();
     let now = Now { mono_ms: 1_000, unix_ms: 1_000 };
     let silent = link(settings(Vec::new()));
     add_route(&silent, &table, now);
-    silent.collect(&table, now.plus_ms(remote_routes::ACTOR_TTL_MS - 1));
-    assert_eq!(table.counts().link_routes, 1);
     silent.collect(&table, now.plus_ms(remote_routes::ACTOR_TTL_MS));
-    assert_eq!(table.counts().link_routes, 0);
+    assert_eq!((table.counts().link_routes, silent.routes.lock().is_settled()), (1, false));
+    silent.metrics.spool_bytes.set(silent.settings.spool.max_bytes as i64);
+    silent.collect(&table, now.plus_ms(remote_routes::ACTOR_TTL_MS));
+    assert_eq!((table.counts().link_routes, silent.routes.lock().is_settled()), (0, true));
 
     let stopped = link(settings(Vec::new()));
     add_route(&stopped, &table, now);
@@ -407,11 +408,14 @@ fn a_large_peer_comes_and_goes_in_small_turns() {
     assert_eq!(count(), COUNT);
     assert!(!successor.collect(&table, now));
 
-    let expired = now.plus_ms(remote_routes::ACTOR_TTL_MS);
+    // The peer's actor begins anew and wants nothing.
+    successor.routes.lock().actor_init(now, "b@host", 2).unwrap();
+    successor.routes.lock().heartbeat(now, "b@host", 2).unwrap();
+    let settled = now.plus_ms(remote_routes::SETTLE_MS);
     let mut left = COUNT;
     while left > 0 {
         left -= CHANGES_PER_TURN;
-        assert_eq!((successor.collect(&table, expired), count()), (left > 0, left));
+        assert_eq!((successor.collect(&table, settled), count()), (left > 0, left));
     }
 }
 

@@ -58,9 +58,102 @@ fn the_stored_record_decides_about_an_init() {
     assert_eq!(routes.actor_init(at(1), "n1", 99), Err(RouteError::OutdatedIncarnation));
     assert_eq!(changes(&mut routes), [""; 0]);
     assert_eq!(routes.actor_init(at(2), "n1", 101), Ok(true));
-    assert_eq!(changes(&mut routes), ["-a"]);
     assert_eq!(update(&mut routes, at(2), "n1", 100, &[(false, "a", "a")]), Err(RouteError::UnknownActor));
-    assert_eq!((routes.len(), routes.bytes()), (0, 0));
+    assert!(!routes.is_settled());
+    routes.heartbeat(at(3), "n1", 101).unwrap();
+    routes.collect(at(2 + SETTLE_MS));
+    assert_eq!(changes(&mut routes), ["-a"]);
+    assert_eq!((routes.len(), routes.bytes(), routes.is_settled()), (0, 0, true));
+}
+
+/// An actor with these routes.
+fn begin(routes: &mut RemoteRoutes, now: u64, actor: &str, incarnation: u64, filters: &[&str]) {
+    assert_eq!(routes.actor_init(at(now), actor, incarnation), Ok(true));
+    let items: Vec<(bool, &str, &str)> = filters.iter().map(|filter| (false, *filter, *filter)).collect();
+    update(routes, at(now), actor, incarnation, &items).unwrap();
+}
+
+#[test]
+fn a_peer_that_is_away_goes_on_wanting_what_it_wanted() {
+    let mut routes = RemoteRoutes::new(RouteLimits::default());
+    begin(&mut routes, 0, "n1", 1, &["a", "b"]);
+    routes.heartbeat(at(0), "n1", 1).unwrap();
+    routes.collect(at(SETTLE_MS));
+    assert_eq!((changes(&mut routes), routes.is_settled()), (vec!["+a".into(), "+b".into()], true));
+    let hours = 3_600_000;
+    routes.collect(at(hours));
+    assert_eq!((changes(&mut routes), routes.is_settled()), (vec![], false));
+    assert_eq!(routes.poll_timeout(), None, "for as long as it takes");
+    // It comes back and wants something else; until it has said so, both count.
+    begin(&mut routes, hours, "n1", 1, &["b", "c"]);
+    assert_eq!(changes(&mut routes), ["+c"]);
+    routes.collect(at(hours + 20_000));
+    assert!(!routes.is_settled(), "without a heartbeat it may have more to say");
+    update(&mut routes, at(hours + 20_000), "n1", 1, &[(false, "d", "d")]).unwrap();
+    routes.heartbeat(at(hours + 20_000), "n1", 1).unwrap();
+    routes.collect(at(hours + 20_000 + SETTLE_MS - 1));
+    assert_eq!(changes(&mut routes), ["+d"]);
+    routes.collect(at(hours + 20_000 + SETTLE_MS));
+    assert_eq!((changes(&mut routes), routes.is_settled()), (vec!["-a".into()], true));
+    assert_eq!(routes.len(), 3);
+}
+
+#[test]
+fn a_batch_after_a_heartbeat_prolongs_a_bootstrap() {
+    let mut routes = RemoteRoutes::new(RouteLimits::default());
+    begin(&mut routes, 0, "n1", 1, &["a"]);
+    begin(&mut routes, 1, "n1", 2, &["b"]);
+    routes.heartbeat(at(1), "n1", 2).unwrap();
+    update(&mut routes, at(900), "n1", 2, &[(false, "c", "c")]).unwrap();
+    routes.collect(at(SETTLE_MS + 1));
+    assert!(!routes.is_settled());
+    routes.collect(at(900 + SETTLE_MS));
+    assert!(routes.is_settled());
+}
+
+#[test]
+fn an_actor_that_the_rest_of_its_peer_has_lost_loses_its_routes() {
+    let mut routes = RemoteRoutes::new(RouteLimits::default());
+    begin(&mut routes, 0, "n1", 1, &["a"]);
+    begin(&mut routes, 0, "n2", 1, &["b"]);
+    // All are silent, then one comes back: the other gets as long as an actor has without a heartbeat.
+    routes.collect(at(100_000));
+    begin(&mut routes, 200_000, "n2", 2, &["b"]);
+    for now in [210_000, 220_000] {
+        routes.heartbeat(at(now), "n2", 2).unwrap();
+    }
+    routes.collect(at(200_000 + ACTOR_TTL_MS - 1));
+    assert_eq!(changes(&mut routes), ["+a", "+b"]);
+    routes.collect(at(200_000 + ACTOR_TTL_MS));
+    assert_eq!((changes(&mut routes), routes.is_settled()), (vec!["-a".into()], true));
+}
+
+#[test]
+fn stale_routes_give_way_to_the_quota_and_to_whoever_has_had_enough() {
+    let mut routes = RemoteRoutes::new(RouteLimits { actors: 2, routes: 3, bytes: 100 });
+    begin(&mut routes, 0, "n1", 1, &["a", "b"]);
+    begin(&mut routes, 1, "n1", 2, &["b", "c"]);
+    assert_eq!((routes.len(), routes.is_settled()), (3, false));
+    update(&mut routes, at(2), "n1", 2, &[(false, "d", "d")]).unwrap();
+    assert_eq!((routes.len(), routes.is_settled()), (3, true));
+    begin(&mut routes, 3, "n1", 3, &["b"]);
+    routes.drop_stale();
+    changes(&mut routes);
+    assert_eq!(routes.filters().collect::<Vec<_>>(), ["b"]);
+}
+
+#[test]
+fn an_actor_that_begins_anew_again_and_again_has_a_lane_each_time() {
+    let mut routes = RemoteRoutes::new(RouteLimits::default());
+    for incarnation in 1..=200 {
+        begin(&mut routes, 0, "n1", incarnation, &[&format!("t{incarnation}"), "same"]);
+    }
+    assert!(routes.stale.len() < LANES as usize);
+    routes.heartbeat(at(0), "n1", 200).unwrap();
+    routes.collect(at(SETTLE_MS));
+    let mut filters: Vec<&str> = routes.filters().collect();
+    filters.sort_unstable();
+    assert_eq!((filters, routes.is_settled()), (vec!["same", "t200"], true));
 }
 
 #[test]
@@ -94,9 +187,12 @@ fn a_silent_actor_loses_its_routes_only() {
     routes.collect(at(ACTOR_TTL_MS - 1));
     assert_eq!(changes(&mut routes), ["+a", "+b"]);
     routes.collect(at(ACTOR_TTL_MS));
+    assert_eq!(changes(&mut routes), [""; 0]);
+    routes.heartbeat(at(40_000), "n2", 1).unwrap();
+    routes.collect(at(2 * ACTOR_TTL_MS));
     assert_eq!(changes(&mut routes), ["-a"]);
     assert_eq!(routes.heartbeat(at(ACTOR_TTL_MS), "n1", 1), Err(RouteError::UnknownActor));
-    assert_eq!(routes.actor_init(at(ACTOR_TTL_MS), "n1", 1), Ok(true), "it must bootstrap again");
+    assert_eq!(routes.actor_init(at(2 * ACTOR_TTL_MS), "n1", 1), Ok(true), "it must bootstrap again");
 }
 
 #[test]
@@ -152,24 +248,69 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Per actor: incarnation, expiry, rows.
-type Model = BTreeMap<u8, (u64, u64, BTreeSet<(String, String)>)>;
+type RowSet = BTreeSet<(String, String)>;
+
+/// An actor of the naive model.
+struct Alive {
+    incarnation: u64,
+    expires: u64,
+    rows: RowSet,
+    /// Whether it has beaten and when it last told something, while it bootstraps.
+    bootstrap: Option<(bool, u64)>,
+}
+
+#[derive(Default)]
+struct Model {
+    alive: BTreeMap<u8, Alive>,
+    /// Whose, which, and until when.
+    stale: Vec<(u8, RowSet, Option<u64>)>,
+}
+
+impl Model {
+    fn retire(&mut self, actor: u8, now: u64) {
+        let rows = self.alive.remove(&actor).unwrap().rows;
+        if !rows.is_empty() {
+            self.stale.push((actor, rows, None));
+        }
+        self.date(now);
+    }
+
+    fn date(&mut self, now: u64) {
+        for (_, _, until) in &mut self.stale {
+            *until = if self.alive.is_empty() { None } else { until.or(Some(now + ACTOR_TTL_MS)) };
+        }
+    }
+
+    fn collect(&mut self, now: u64) {
+        for (actor, alive) in &mut self.alive {
+            if alive.bootstrap.is_some_and(|(beaten, told)| beaten && told + SETTLE_MS <= now) {
+                alive.bootstrap = None;
+                self.stale.retain(|(name, ..)| name != actor);
+            }
+        }
+        let expired: Vec<u8> =
+            self.alive.iter().filter(|(_, alive)| alive.expires <= now).map(|(actor, _)| *actor).collect();
+        expired.into_iter().for_each(|actor| self.retire(actor, now));
+        self.stale.retain(|(_, _, until)| until.is_none_or(|until| until > now));
+    }
+}
 
 proptest! {
     #[test]
     fn routes_are_those_of_a_naive_model(steps in prop::collection::vec(step(), 1..60)) {
         let mut routes = RemoteRoutes::new(RouteLimits::default());
-        let mut model = Model::new();
+        let mut model = Model::default();
         let mut wanted = BTreeSet::new();
         let mut now = 0;
         for step in steps {
             if let Step::Pass(ms) = step {
                 now += ms;
             }
-            model.retain(|_, (_, expires, _)| *expires > now);
+            // Updates and inits look first, too.
+            model.collect(now);
             match step {
                 Step::Init(actor, incarnation) => {
-                    let known = model.get(&actor).map(|record| record.0);
+                    let known = model.alive.get(&actor).map(|alive| alive.incarnation);
                     let expected = match known {
                         Some(known) if incarnation < known => Err(RouteError::OutdatedIncarnation),
                         Some(known) => Ok(incarnation > known),
@@ -177,10 +318,16 @@ proptest! {
                     };
                     prop_assert_eq!(routes.actor_init(at(now), &actor.to_string(), incarnation), expected);
                     if expected == Ok(true) {
-                        model.insert(actor, (incarnation, 0, BTreeSet::new()));
+                        if known.is_some() {
+                            model.retire(actor, now);
+                        }
+                        let bootstrap = Some((false, now));
+                        let alive = Alive { incarnation, expires: 0, rows: RowSet::new(), bootstrap };
+                        model.alive.insert(actor, alive);
+                        model.date(now);
                     }
                     if expected.is_ok() {
-                        model.get_mut(&actor).unwrap().1 = now + ACTOR_TTL_MS;
+                        model.alive.get_mut(&actor).unwrap().expires = now + ACTOR_TTL_MS;
                     }
                 }
                 Step::Update(actor, items) => {
@@ -190,24 +337,26 @@ proptest! {
                         .collect();
                     let items: Vec<(bool, &str, &str)> =
                         items.iter().map(|(delete, topic, id)| (*delete, &**topic, &**id)).collect();
-                    let record = model.get_mut(&actor);
-                    let incarnation = record.as_ref().map_or(1, |record| record.0);
+                    let alive = model.alive.get_mut(&actor);
+                    let incarnation = alive.as_ref().map_or(1, |alive| alive.incarnation);
                     let result = update(&mut routes, at(now), &actor.to_string(), incarnation, &items);
-                    prop_assert_eq!(result.is_ok(), record.is_some());
-                    for (delete, topic, id) in items {
-                        let row = (topic.to_owned(), id.to_owned());
-                        if let Some((_, _, rows)) = model.get_mut(&actor) {
-                            if delete { rows.remove(&row); } else { rows.insert(row); }
+                    prop_assert_eq!(result.is_ok(), alive.is_some());
+                    if let Some(alive) = alive {
+                        for (delete, topic, id) in items {
+                            let row = (topic.to_owned(), id.to_owned());
+                            if delete { alive.rows.remove(&row); } else { alive.rows.insert(row); }
                         }
+                        alive.bootstrap = alive.bootstrap.map(|(beaten, _)| (beaten, now));
                     }
                 }
                 Step::Heartbeat(actor) => {
-                    let record = model.get_mut(&actor);
-                    let incarnation = record.as_ref().map_or(1, |record| record.0);
+                    let alive = model.alive.get_mut(&actor);
+                    let incarnation = alive.as_ref().map_or(1, |alive| alive.incarnation);
                     let result = routes.heartbeat(at(now), &actor.to_string(), incarnation);
-                    prop_assert_eq!(result.is_ok(), record.is_some());
-                    if let Some(record) = record {
-                        record.1 = now + ACTOR_TTL_MS;
+                    prop_assert_eq!(result.is_ok(), alive.is_some());
+                    if let Some(alive) = alive {
+                        alive.expires = now + ACTOR_TTL_MS;
+                        alive.bootstrap = alive.bootstrap.map(|(_, told)| (true, told));
                     }
                 }
                 Step::Pass(_) => routes.collect(at(now)),
@@ -218,13 +367,15 @@ proptest! {
                     RouteChange::Vanished(filter) => prop_assert!(wanted.remove(&*filter)),
                 }
             }
-            let rows: BTreeSet<&(String, String)> = model.values().flat_map(|record| &record.2).collect();
+            let alive = model.alive.values().flat_map(|alive| &alive.rows);
+            let stale = model.stale.iter().flat_map(|(_, rows, _)| rows);
+            let rows: BTreeSet<&(String, String)> = alive.chain(stale).collect();
             let filters: BTreeSet<String> = rows.iter().map(|row| row.0.clone()).collect();
             prop_assert_eq!(&wanted, &filters);
             prop_assert_eq!(routes.len(), rows.len());
-            prop_assert_eq!(routes.is_empty(), rows.is_empty());
+            prop_assert_eq!((routes.is_empty(), routes.is_settled()), (rows.is_empty(), model.stale.is_empty()));
             for (name, _, count) in routes.actors() {
-                prop_assert_eq!(count, model[&name.parse::<u8>().unwrap()].2.len());
+                prop_assert_eq!(count, model.alive[&name.parse::<u8>().unwrap()].rows.len());
             }
         }
         routes.clear();
