@@ -143,6 +143,16 @@ impl Link {
         self.connections.load(Ordering::Relaxed)
     }
 
+    /// Brings up to date what is only looked at for a scrape.
+    pub fn measure(&self, now: Now) {
+        self.metrics.spool_oldest_age.set_ms(self.oldest_age_ms(now).unwrap_or(0));
+    }
+
+    /// How long the oldest message that the peer has not acknowledged has been here.
+    fn oldest_age_ms(&self, now: Now) -> Option<u64> {
+        self.forwarder.view(now).iter().filter_map(|lane| lane.oldest_age_ms).max()
+    }
+
     /// The peer's cluster name.
     #[must_use]
     pub fn peer(&self) -> &str {
@@ -222,8 +232,8 @@ impl Link {
         let spool = self.settings.spool;
         let bytes = u64::try_from(self.metrics.spool_bytes.value()).unwrap_or(0);
         let is_old = |age: Duration| {
-            let oldest = self.forwarder.view(now).iter().filter_map(|lane| lane.oldest_age_ms).max();
-            oldest.is_some_and(|oldest| u128::from(oldest) + STALE_MARGIN_MS >= age.as_millis())
+            self.oldest_age_ms(now)
+                .is_some_and(|oldest| u128::from(oldest) + STALE_MARGIN_MS >= age.as_millis())
         };
         bytes >= spool.max_bytes - spool.max_bytes / 20 || spool.max_age.is_some_and(is_old)
     }
@@ -433,6 +443,9 @@ impl Links {
     ) -> Arc<Link> {
         let topics = LinkTopics::parse(&settings.topics).unwrap_or_default(); // the configuration has checked them
         let metrics = metrics.link(&settings.name);
+        metrics.spool_capacity.set(i64::try_from(settings.spool.max_bytes).unwrap_or(i64::MAX));
+        let window = settings.pool_size * usize::from(settings.max_inflight);
+        metrics.inflight_limit.set(i64::try_from(window).unwrap_or(i64::MAX));
         Arc::new(Link {
             id: old.map_or_else(|| LinkId(self.next_id.fetch_add(1, Ordering::Relaxed)), |old| old.id),
             forwarder: Forwarder::new(&settings, cluster, Arc::clone(&metrics)),

@@ -376,6 +376,7 @@ impl Broker {
     #[must_use]
     pub fn render_metrics(&self, now: Now) -> String {
         let (counts, retained, policy) = (self.routes.counts(), self.retained.counts(), self.policy());
+        self.links.all().iter().for_each(|link| link.measure(now));
         let (mut queued, mut in_flight) = (0, 0);
         for entry in &self.clients {
             let state = entry.value().lock();

@@ -185,6 +185,11 @@ families! {
             "link_pauses_total", "Times the peer was not read for a moment because a local client's queue was more than half full.";
         spool_messages: Gauge = "link_spool_messages", "Application Messages waiting for the peer.";
         spool_bytes: Gauge = "link_spool_bytes", "Bytes of the messages waiting for the peer.";
+        spool_capacity: Gauge = "link_spool_capacity_bytes", "Bytes that may wait for the peer: spool.max_bytes.";
+        spool_oldest_age: SecondsGauge =
+            "link_spool_oldest_age_seconds", "How long the oldest message that is not acknowledged has been here; 0 if there is none.";
+        inflight_limit: Gauge =
+            "link_inflight_limit", "Application Messages that may be sent and not yet acknowledged, over all connections.";
         inflight: Gauge = "link_inflight", "Application Messages sent to the peer and not yet acknowledged.";
         routes: GaugeSet<(Direction, RouteKind), { Direction::COUNT * RouteKind::COUNT }> =
             "link_routes", "Routes: in, what the peer wants of us; out, what we want of it.";

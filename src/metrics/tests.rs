@@ -149,3 +149,36 @@ fn a_packet_type_is_known_by_its_first_byte() {
     assert_eq!(PacketType::from(&crate::mqtt::packet::Packet::PingReq), PacketType::PingReq);
     assert_eq!(PacketType::of_first_byte(0xc0), Some(PacketType::PingReq));
 }
+
+/// `config/alerts.yml` names series that exist, with labels and values that they can have.
+#[test]
+fn the_alerting_rules_are_about_series_that_there_are() {
+    let rules = include_str!("../../config/alerts.yml");
+    let metrics = Metrics::new(Now::default());
+    let _link = metrics.link("B");
+    let scrape = scraped(&metrics);
+    let expressions: Vec<&str> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("expr: ")).collect();
+    assert!(expressions.len() > 8);
+    for expression in expressions {
+        for part in expression.split(PREFIX).skip(1) {
+            let end =
+                part.find(|letter: char| !letter.is_ascii_lowercase() && letter != '_').unwrap_or(part.len());
+            let (name, rest) = part.split_at(end);
+            let series: Vec<&String> = scrape
+                .samples
+                .keys()
+                .filter(|key| key.strip_prefix(PREFIX).is_some_and(|key| key.split('{').next() == Some(name)))
+                .collect();
+            assert!(!series.is_empty(), "{name}");
+            let Some((labels, _)) = rest.strip_prefix('{').and_then(|rest| rest.split_once('}')) else {
+                continue;
+            };
+            let (label, values) = labels.split_once('=').unwrap();
+            for value in values.trim_start_matches('~').trim_matches('"').split('|') {
+                let wanted = format!("{label}=\"{value}\"");
+                assert!(series.iter().any(|key| key.contains(&wanted)), "{name}: {wanted}");
+            }
+        }
+    }
+}
