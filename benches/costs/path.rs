@@ -140,6 +140,7 @@ impl Lab {
             connected_unix_ms: NOW.unix_ms,
             keep_alive_seconds: 0,
             clean_start: true,
+            expires_mono_ms: None,
             proof: Proof::default(),
         });
         let output = Output {

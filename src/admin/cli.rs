@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use clap::CommandFactory;
@@ -25,6 +26,8 @@ use crate::admin::cli::operate::Trace;
 use crate::admin::commands;
 use crate::admin::commands::Exit;
 use crate::admin::commands::Failure;
+use crate::auth::password::hashes::SaltPosition;
+use crate::auth::password::import::Made;
 
 pub mod acl;
 pub mod link;
@@ -165,9 +168,28 @@ pub struct Passwd {
     /// The password file; created with mode 0600 when it is not there
     pub file: PathBuf,
     /// The user
-    pub user: String,
+    #[arg(required_unless_present = "import")]
+    pub user: Option<String>,
+    /// Keep the password before good for this time beside the new one, such as 7d
+    #[arg(long, value_name = "TIME", value_parser = crate::config::duration)]
+    pub keep_old: Option<Duration>,
+    /// Import the users of EMQX's built-in database from CSV (user_id,password_hash,salt,is_superuser) or JSON
+    #[arg(long, value_name = "USERS", conflicts_with_all = ["user", "stdin", "delete", "hash", "keep_old"])]
+    pub import: Option<PathBuf>,
+    /// How the hashes to be imported were made
+    #[arg(long, value_enum, requires = "import", default_value_t = Algorithm::Sha256)]
+    pub algorithm: Algorithm,
+    /// Where the salt stood
+    #[arg(long, value_enum, requires = "import", default_value_t = Salt::Prefix)]
+    pub salt_position: Salt,
+    /// Iterations of pbkdf2
+    #[arg(long, requires = "import", default_value_t = 600_000)]
+    pub iterations: u32,
+    /// The file has passwords in the clear, in the column `password`; they are hashed at once
+    #[arg(long, requires = "import")]
+    pub plain: bool,
     /// Delete the user
-    #[arg(long, conflicts_with_all = ["stdin", "hash"])]
+    #[arg(long, conflicts_with_all = ["stdin", "hash", "keep_old"])]
     pub delete: bool,
     /// Read the password from standard input, without one trailing newline
     #[arg(long)]
@@ -175,6 +197,46 @@ pub struct Passwd {
     /// How to hash it
     #[arg(long, value_enum, default_value_t = Hash::Argon2id)]
     pub hash: Hash,
+}
+
+/// Hashes that are imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Algorithm {
+    /// One round, EMQX's default
+    Sha256,
+    /// One round
+    Sha512,
+    /// Cost 10 to 14
+    Bcrypt,
+    /// With SHA-256, 600,000 iterations or more
+    Pbkdf2,
+}
+
+/// Where a salt stood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Salt {
+    /// Before the password, EMQX's default
+    Prefix,
+    /// Behind it
+    Suffix,
+    /// Nowhere
+    Disable,
+}
+
+impl Passwd {
+    fn made(&self) -> Option<Made> {
+        let position = match self.salt_position {
+            Salt::Prefix => SaltPosition::Prefix,
+            Salt::Suffix => SaltPosition::Suffix,
+            Salt::Disable => SaltPosition::Disable,
+        };
+        (!self.plain).then_some(match self.algorithm {
+            Algorithm::Sha256 => Made::Sha256(position),
+            Algorithm::Sha512 => Made::Sha512(position),
+            Algorithm::Bcrypt => Made::Bcrypt,
+            Algorithm::Pbkdf2 => Made::Pbkdf2(self.iterations),
+        })
+    }
 }
 
 /// Password hashes that are written.
@@ -217,14 +279,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Demo => commands::demo(),
         Command::Check { config, hardened } => commands::check(config.config.as_deref(), hardened),
         Command::Acl { command } => acl::acl(command),
-        Command::Passwd(passwd) if passwd.delete => commands::passwd_delete(&passwd.file, &passwd.user),
-        Command::Passwd(passwd) => {
-            let (file, user, stdin) = (&passwd.file, &passwd.user, passwd.stdin);
-            match passwd.hash {
-                Hash::Argon2id => commands::passwd_set_argon2id(file, user, stdin),
-                Hash::ScramSha256 => commands::passwd_set_scram(file, user, stdin),
-            }
-        }
+        Command::Passwd(passwd) => run_passwd(&passwd),
         Command::Client { command } => operate::client(command),
         Command::Banned { command } => operate::banned(command),
         Command::Subscription { command } => operate::subscription(command),
@@ -236,6 +291,22 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Auth { command } => operate::auth(command),
         Command::Completions { shell } => commands::completions(Cli::command(), shell),
         Command::Man { out } => commands::man(Cli::command(), out.as_deref()),
+    }
+}
+
+fn run_passwd(passwd: &Passwd) -> Result<(), Failure> {
+    let file = &passwd.file;
+    if let Some(from) = &passwd.import {
+        return commands::passwd_import(file, from, passwd.made());
+    }
+    let user = passwd.user.as_deref().unwrap_or_default();
+    match passwd.hash {
+        _ if passwd.delete => commands::passwd_delete(file, user),
+        Hash::Argon2id => commands::passwd_set_argon2id(file, user, passwd.stdin, passwd.keep_old),
+        Hash::ScramSha256 if passwd.keep_old.is_some() => {
+            Err(Failure::new(Exit::Usage, "--keep-old is for argon2id: SCRAM users have one password"))
+        }
+        Hash::ScramSha256 => commands::passwd_set_scram(file, user, passwd.stdin),
     }
 }
 

@@ -33,6 +33,7 @@ pub use self::link::link_list;
 pub use self::link::link_routes;
 pub use self::link::link_show;
 pub use self::link::link_spool;
+pub use self::operate::auth_unlock;
 pub use self::operate::banned_create;
 pub use self::operate::banned_delete;
 pub use self::operate::banned_list;
@@ -46,6 +47,7 @@ pub use self::operate::subscription_list;
 pub use self::passwd::passwd_delete;
 pub use self::passwd::passwd_set_argon2id;
 pub use self::passwd::passwd_set_scram;
+pub use self::passwd_import::passwd_import;
 pub use self::serve::serve;
 pub use self::trace::trace;
 
@@ -58,6 +60,7 @@ mod key;
 mod link;
 mod operate;
 mod passwd;
+mod passwd_import;
 mod serve;
 mod trace;
 

@@ -20,6 +20,7 @@ use crate::broker::feeds::LineReader;
 use crate::broker::inspect::Page;
 
 mod acl;
+mod authentication;
 mod banned;
 mod clients;
 mod events;

@@ -1,13 +1,20 @@
-//! Who is this: password file, SCRAM, client certificates, and which peer cluster a connection is bound to
+//! Who is this: a chain of password files, tokens, call-outs, SCRAM and client certificates; which peer cluster a
+//! connection is bound to; and how often it may try
 //! (authn-tls.md section 2). Pure: the driver hashes passwords on a pool of its own and hands in the result.
 
 use std::fmt;
 
 use crate::auth::certificate::CertificateFacts;
 use crate::auth::certificate::fingerprint_hex;
+use crate::auth::chain::Answer;
+use crate::auth::chain::Grant;
 use crate::auth::peer::Binding;
 
+pub mod attempts;
+pub mod callout;
 pub mod certificate;
+pub mod chain;
+pub mod jwt;
 pub mod password;
 pub mod peer;
 pub mod scram;
@@ -34,6 +41,16 @@ impl CertificateUsername {
             Self::CommonName => certificate.common_name.clone(),
             Self::Subject => (!certificate.subject.is_empty()).then(|| certificate.subject.clone()),
             Self::Sha256 => Some(fingerprint_hex(&certificate.der_sha256)),
+        }
+    }
+
+    /// What a step of a chain answers that takes the username from the certificate: nothing to say without one.
+    #[must_use]
+    pub fn answer(self, certificate: Option<&CertificateFacts>, claimed: Option<&str>) -> Answer {
+        let (Some(certificate), true) = (certificate, self != Self::Disabled) else { return Answer::Next };
+        match by_certificate(self, certificate, claimed.filter(|name| !name.is_empty())) {
+            Outcome::Allow { username, .. } => Answer::Allow(Grant { username, ..Grant::default() }),
+            Outcome::Deny(reason) => Answer::Deny(reason),
         }
     }
 }
@@ -112,11 +129,21 @@ pub enum DenyReason {
     Enhanced,
     /// The connection acted as a peer cluster: see [`peer::Refusal`].
     Peer,
+    /// A token that is not valid.
+    Token,
+    /// A token that was valid.
+    TokenExpired,
+    /// An HTTP authenticator said no.
+    Backend,
+    /// A step of the chain failed, was too slow or panicked.
+    Unavailable,
+    /// It was not looked at: too many attempts failed before.
+    Held,
 }
 
 impl DenyReason {
     /// Every reason, in the order of the declaration.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 13] = [
         Self::Anonymous,
         Self::BadCredentials,
         Self::IncompleteCredentials,
@@ -125,7 +152,19 @@ impl DenyReason {
         Self::UsernameMismatch,
         Self::Enhanced,
         Self::Peer,
+        Self::Token,
+        Self::TokenExpired,
+        Self::Backend,
+        Self::Unavailable,
+        Self::Held,
     ];
+
+    /// Whether a secret that was shown may have been a guess, which counts ([`attempts`]). A failure of ours is none, and
+    /// neither is a token that was once right.
+    #[must_use]
+    pub fn is_guess(self) -> bool {
+        matches!(self, Self::BadCredentials | Self::Enhanced | Self::Token | Self::Backend | Self::Peer)
+    }
 
     /// The name in logs, events and metrics.
     #[must_use]
@@ -139,6 +178,11 @@ impl DenyReason {
             Self::UsernameMismatch => "username_mismatch",
             Self::Enhanced => "enhanced",
             Self::Peer => "peer",
+            Self::Token => "token",
+            Self::TokenExpired => "token_expired",
+            Self::Backend => "backend",
+            Self::Unavailable => "unavailable",
+            Self::Held => "held",
         }
     }
 }
@@ -153,6 +197,10 @@ impl DenyReason {
             Self::CertificateUsername | Self::CertificateUnverified | Self::UsernameMismatch => "certificate",
             Self::Enhanced => "scram",
             Self::Peer => "link",
+            Self::Token | Self::TokenExpired => "jwt",
+            Self::Backend => "http",
+            Self::Unavailable => "unavailable",
+            Self::Held => "held",
         }
     }
 }

@@ -1,23 +1,24 @@
 //! The password file: one `user:$argon2id$v=19$m=19456,t=2,p=1$salt$hash` a line, `#` comments (authn-tls.md
-//! section 2). Pure: hashing takes milliseconds and 19 MiB, so the driver runs [`PasswordFile::verify`] on a bounded
-//! pool of blocking threads. Plain text and other hashes are refused.
+//! section 2). Other hashes come in by import ([`hashes`]). While a password is changed, the one before stands behind the
+//! new one: `user:$argon2id$… until=1767225600 $argon2id$…`. Pure: hashing takes milliseconds and 19 MiB, so the driver
+//! runs [`PasswordFile::check`] on a bounded pool of blocking threads. Plain text is refused.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use argon2::Algorithm;
 use argon2::Argon2;
 use argon2::Block;
-use argon2::Params;
-use argon2::Version;
-use argon2::password_hash::PasswordHash;
 use argon2::password_hash::PasswordHasher;
 use argon2::password_hash::SaltString;
-use subtle::ConstantTimeEq;
 
-use crate::auth::users::SALT_BYTES;
+use crate::auth::password::hashes::Cost;
+use crate::auth::password::hashes::StoredHash;
 use crate::auth::users::Stored;
 use crate::auth::users::UserError;
 use crate::auth::users::Users;
+
+pub mod hashes;
+pub mod import;
 
 /// Longest password, in bytes: MQTT's Binary Data has no room for more (MQTT 5.0 section 1.5.6).
 pub const MAX_PASSWORD_BYTES: usize = 65_535;
@@ -30,125 +31,191 @@ pub const MAX_LANES: u32 = 8;
 /// Shortest and longest hash, in bytes.
 pub const HASH_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
 
-/// The salt of the hash that an unknown user's password is compared with; it is no secret.
-const DUMMY_SALT: &[u8; 16] = b"no such username";
-
 /// Scratch memory of verifications, 19 MiB for our own hashes. Whoever keeps it saves an allocation of that size
 /// for each login, which allocators give back late and once per thread.
 #[derive(Default)]
-pub struct HashMemory(Vec<Block>);
+pub struct HashMemory {
+    blocks: Vec<Block>,
+    /// What was computed so far, to be compared by tests.
+    computed: BTreeMap<Cost, usize>,
+}
 
 /// What was computed in it stays out of logs.
 impl fmt::Debug for HashMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HashMemory").field("blocks", &self.0.len()).finish()
+        f.debug_struct("HashMemory").field("blocks", &self.blocks.len()).finish()
     }
 }
 
-/// One argon2id hash, parsed and within bounds.
+/// What a user has: a password, and during a change of it another one that is still good.
 #[derive(Clone)]
-pub struct StoredHash {
+pub struct Account {
     text: String,
-    params: Params,
-    salt: Vec<u8>,
-    hash: Vec<u8>,
+    current: StoredHash,
+    /// The password before, and until when it is good, in seconds of the Unix clock.
+    old: Option<(StoredHash, u64)>,
 }
 
-/// Shows the parameters; salt and hash stay out of logs.
-impl fmt::Debug for StoredHash {
+/// Shows the parameters; salts and hashes stay out of logs.
+impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoredHash").field("params", &self.params).finish_non_exhaustive()
+        f.debug_struct("Account")
+            .field("current", &self.current)
+            .field("old", &self.old)
+            .finish_non_exhaustive()
     }
 }
 
-impl StoredHash {
-    /// Reads a PHC string.
-    ///
-    /// # Errors
-    /// If it is none, of another algorithm, or asks for more than the bounds above.
-    pub fn parse(text: &str) -> Result<Self, UserError> {
-        let phc = PasswordHash::new(text).map_err(|_| UserError::NotPhc)?;
-        if phc.algorithm != argon2::ARGON2ID_IDENT || phc.version != Some(u32::from(Version::V0x13)) {
-            return Err(UserError::Algorithm);
-        }
-        let params = Params::try_from(&phc).map_err(|_| UserError::Parameters)?;
-        let bounded = params.m_cost() <= MAX_MEMORY_KIB
-            && params.t_cost() <= MAX_PASSES
-            && params.p_cost() <= MAX_LANES
-            && params.keyid().is_empty()
-            && params.data().is_empty();
-        if !bounded {
-            return Err(UserError::Parameters);
-        }
-        let (Some(salt), Some(hash)) = (phc.salt, phc.hash) else { return Err(UserError::NotPhc) };
-        let mut buffer = [0; 64];
-        let salt = salt.decode_b64(&mut buffer).map_err(|_| UserError::NotPhc)?.to_vec();
-        if !SALT_BYTES.contains(&salt.len()) || !HASH_BYTES.contains(&hash.len()) {
-            return Err(UserError::Length);
-        }
-        Ok(Self { text: text.to_owned(), params, salt, hash: hash.as_bytes().to_vec() })
+impl From<StoredHash> for Account {
+    fn from(current: StoredHash) -> Self {
+        Self { text: current.text().to_owned(), current, old: None }
     }
+}
 
-    /// Whether `password` is the one. Takes as long for a wrong one; a hash that cannot be computed is a no.
+impl Account {
+    /// This password from now on, and the one of `before` until that second of the Unix clock.
     #[must_use]
-    pub fn verify(&self, password: &[u8], memory: &mut HashMemory) -> bool {
-        let mut computed = vec![0; self.hash.len()];
-        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, self.params.clone());
-        let needed = self.params.block_count();
-        if memory.0.len() < needed {
-            memory.0.resize(needed, Block::default());
-        }
-        let memory = &mut memory.0[..needed];
-        argon2.hash_password_into_with_memory(password, &self.salt, &mut computed, memory).is_ok()
-            && bool::from(computed.ct_eq(&self.hash))
+    pub fn replacing(self, before: Self, until_unix: u64) -> Self {
+        let text = format!("{} until={until_unix} {}", self.current.text(), before.current.text());
+        Self { text, current: self.current, old: Some((before.current, until_unix)) }
     }
 
-    fn cost(&self) -> u64 {
-        u64::from(self.params.m_cost()) * u64::from(self.params.t_cost())
+    /// With another hash of the same password.
+    fn rehashed(self, current: StoredHash) -> Self {
+        match self.old {
+            Some((old, until)) => Self::from(current).replacing(Self::from(old), until),
+            None => current.into(),
+        }
+    }
+
+    /// Whether a hash of it is one that is accepted only with `legacy_hashes`.
+    #[must_use]
+    pub fn is_legacy(&self) -> bool {
+        self.current.is_legacy() || self.old.as_ref().is_some_and(|(old, _)| old.is_legacy())
+    }
+
+    fn hashes(&self) -> impl Iterator<Item = &StoredHash> {
+        std::iter::once(&self.current).chain(self.old.iter().map(|(old, _)| old))
+    }
+
+    fn live(&self, now_unix: u64) -> impl Iterator<Item = &StoredHash> {
+        let old = self.old.iter().filter(move |(_, until)| now_unix < *until);
+        std::iter::once(&self.current).chain(old.map(|(old, _)| old))
     }
 }
 
-/// Users and the argon2id hashes of their passwords.
-pub type PasswordFile = Users<StoredHash>;
+/// Users and hashes of their passwords.
+pub type PasswordFile = Users<Account>;
 
-impl Stored for StoredHash {
-    /// What an unknown user's password is compared with: as costly as the costliest of the file.
-    type Strangers = Option<Self>;
+/// What an attempt has to cost: for each kind of hash, as many as any one user of the file has, and one to compute.
+pub type Budget = BTreeMap<Cost, (usize, StoredHash)>;
+
+/// Kinds of hashes in one file: an attempt costs one of each, or its time would tell who is a user.
+pub const KINDS_MAX: usize = 4;
+
+impl Stored for Account {
+    type Strangers = Budget;
 
     fn parse(text: &str) -> Result<Self, UserError> {
-        Self::parse(text)
+        let mut parts = text.split(' ');
+        let current = StoredHash::parse(parts.next().unwrap_or_default())?;
+        let account = Self::from(current);
+        let (until, old, end) = (parts.next(), parts.next(), parts.next());
+        match (until, old, end) {
+            (None, ..) => Ok(account),
+            (Some(until), Some(old), None) => {
+                let until = until.strip_prefix("until=").and_then(|seconds| seconds.parse().ok());
+                let until = until.ok_or(UserError::Overlap)?;
+                Ok(account.replacing(StoredHash::parse(old)?.into(), until))
+            }
+            _ => Err(UserError::Overlap),
+        }
     }
 
     fn text(&self) -> &str {
         &self.text
     }
 
-    fn teach(&self, dummy: &mut Option<Self>) {
-        if dummy.as_ref().is_none_or(|dummy| dummy.cost() < self.cost()) {
-            *dummy = Some(Self { salt: DUMMY_SALT.to_vec(), ..self.clone() });
+    fn teach(&self, budget: &mut Budget) -> Result<(), UserError> {
+        let mut needed: BTreeMap<Cost, (usize, &StoredHash)> = BTreeMap::new();
+        for hash in self.hashes().filter(|hash| !hash.is_legacy()) {
+            needed.entry(hash.cost()).or_insert((0, hash)).0 += 1;
         }
+        for (cost, (count, hash)) in needed {
+            if !budget.contains_key(&cost) && budget.len() >= KINDS_MAX {
+                return Err(UserError::Kinds);
+            }
+            let known = budget.entry(cost).or_insert_with(|| (0, hash.dummy()));
+            known.0 = known.0.max(count);
+        }
+        Ok(())
     }
 }
 
+/// What a file says of a User Name and Password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// They belong together.
+    Right {
+        /// By a hash that is to be replaced by a better one.
+        legacy: bool,
+    },
+    /// The user has another password.
+    Wrong,
+    /// There is no such user.
+    Nobody,
+}
+
 impl PasswordFile {
-    /// Whether `password` is `user`'s, computed in memory of its own.
+    /// Whether `password` is `user`'s at any time, computed in memory of its own.
     #[must_use]
     pub fn verify(&self, user: &str, password: &[u8]) -> bool {
-        self.verify_in(user, password, &mut HashMemory::default())
+        matches!(self.check(user, password, 0, &mut HashMemory::default()), Found::Right { .. })
     }
 
-    /// Whether `password` is `user`'s. An unknown user costs as much as a known one (authn-tls.md A2).
+    /// Whether `password` is `user`'s. Every attempt that fails computes the same hashes, whoever the user is, and
+    /// whether there is one (authn-tls.md A2).
     #[must_use]
-    pub fn verify_in(&self, user: &str, password: &[u8], memory: &mut HashMemory) -> bool {
-        match (self.lookup(user), &self.strangers) {
-            (Some(hash), _) => hash.verify(password, memory),
-            (None, Some(dummy)) => {
-                // The dummy carries another user's hash under another salt: nothing matches it, and whatever did
-                // would still not be let in.
-                let _ = std::hint::black_box(dummy.verify(password, memory));
-                false
+    pub fn check(&self, user: &str, password: &[u8], now_unix: u64, memory: &mut HashMemory) -> Found {
+        let mut spent: BTreeMap<Cost, usize> = BTreeMap::new();
+        let account = self.lookup(user);
+        for hash in account.into_iter().flat_map(|account| account.live(now_unix)) {
+            *spent.entry(hash.cost()).or_default() += 1;
+            if hash.verify(password, memory) {
+                return Found::Right { legacy: hash.is_legacy() };
             }
-            (None, None) => false,
+        }
+        self.spend(password, &spent, memory);
+        if account.is_some() { Found::Wrong } else { Found::Nobody }
+    }
+
+    /// Costs as much as an attempt that fails.
+    pub fn pretend(&self, password: &[u8], memory: &mut HashMemory) {
+        self.spend(password, &BTreeMap::new(), memory);
+    }
+
+    /// Computes what the budget has beyond what was spent. A dummy carries another user's hash under another salt: nothing
+    /// matches it, and whatever did would still not be let in.
+    fn spend(&self, password: &[u8], spent: &BTreeMap<Cost, usize>, memory: &mut HashMemory) {
+        for (cost, (count, dummy)) in &self.strangers {
+            for _ in spent.get(cost).copied().unwrap_or(0)..*count {
+                let _ = std::hint::black_box(dummy.verify(password, memory));
+            }
+        }
+    }
+
+    /// Somebody whose hash is accepted only with `legacy_hashes`.
+    #[must_use]
+    pub fn legacy_user(&self) -> Option<&str> {
+        self.iter().find(|(_, account)| account.is_legacy()).map(|(user, _)| user)
+    }
+
+    /// Replaces the hash of a user whose password is known now, unless it is another than `before` by now.
+    pub fn rehash(&mut self, user: &str, before: &str, new: StoredHash) {
+        let same = self.lookup(user).filter(|account| account.text() == before).cloned();
+        if let Some(account) = same {
+            // The name and the kind of hash were in the file before.
+            let _ = self.set(user, account.rehashed(new));
         }
     }
 }
@@ -157,7 +224,15 @@ impl PasswordFile {
 ///
 /// # Errors
 /// If the password is longer than a client can send.
-pub fn hash_password(password: &[u8], salt: &[u8; 16]) -> Result<StoredHash, UserError> {
+pub fn hash_password(password: &[u8], salt: &[u8; 16]) -> Result<Account, UserError> {
+    argon2id(password, salt).map(Account::from)
+}
+
+/// The same, as a bare hash.
+///
+/// # Errors
+/// If the password is longer than a client can send.
+pub fn argon2id(password: &[u8], salt: &[u8; 16]) -> Result<StoredHash, UserError> {
     if password.len() > MAX_PASSWORD_BYTES {
         return Err(UserError::PasswordTooLong);
     }

@@ -167,7 +167,9 @@ impl PeerRule {
         !self.clientid_prefix.is_empty() && client_id.starts_with(&self.clientid_prefix)
     }
 
-    fn asks_for_certificate(&self) -> bool {
+    /// Whether its certificate is part of its proof.
+    #[must_use]
+    pub fn asks_for_certificate(&self) -> bool {
         !self.cert_sha256.is_empty() || self.cert_cn.is_some()
     }
 

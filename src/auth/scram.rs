@@ -106,11 +106,12 @@ impl Stored for Credential {
         &self.text
     }
 
-    fn teach(&self, profiles: &mut Vec<Profile>) {
+    fn teach(&self, profiles: &mut Vec<Profile>) -> Result<(), UserError> {
         let profile = Profile { iterations: self.iterations, salt_bytes: self.salt.len() };
         if !profiles.contains(&profile) && profiles.len() < PROFILES_MAX {
             profiles.push(profile);
         }
+        Ok(())
     }
 
     fn check_username(user: &str) -> Result<(), UserError> {

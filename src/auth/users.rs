@@ -52,13 +52,31 @@ pub enum UserError {
     #[error("the hash is not a PHC string like `$argon2id$v=19$m=19456,t=2,p=1$salt$hash`")]
     NotPhc,
     /// Another algorithm or version.
-    #[error("only argon2id, version 19, is accepted")]
+    #[error("only argon2id, version 19, is accepted, or bcrypt and pbkdf2-sha256 from elsewhere")]
     Algorithm,
     /// Parameters out of bounds.
     #[error(
         "argon2id parameters out of bounds: m at most {MAX_MEMORY_KIB} and at least 8 per lane, t 1 to {MAX_PASSES}, p 1 to {MAX_LANES}"
     )]
     Parameters,
+    /// Not bcrypt as we take it.
+    #[error("bcrypt is like `$2b$10$...`, with a cost of 10 to 14")]
+    Bcrypt,
+    /// Not PBKDF2 as we take it.
+    #[error("PBKDF2 is like `$pbkdf2-sha256$i=600000$salt$hash`, with 600,000 to 10,000,000 iterations")]
+    Pbkdf2,
+    /// Not a legacy hash as we keep it.
+    #[error("a salted SHA hash is like `$emqx-sha256$prefix$salt$hash`")]
+    LegacyForm,
+    /// Not two passwords with an end of the old one.
+    #[error("expected one hash, or `NEW until=SECONDS OLD`")]
+    Overlap,
+    /// Above [`crate::auth::password::KINDS_MAX`].
+    #[error(
+        "more than {} kinds of hashes: an attempt has to cost one of each",
+        crate::auth::password::KINDS_MAX
+    )]
+    Kinds,
     /// Salt or hash of a length we do not accept.
     #[error("the salt must have 8 to 48 bytes and the hash 16 to 64")]
     Length,
@@ -98,7 +116,10 @@ pub trait Stored: Sized {
     fn text(&self) -> &str;
 
     /// Makes unknown users look like this one too.
-    fn teach(&self, strangers: &mut Self::Strangers);
+    ///
+    /// # Errors
+    /// If there would be too many kinds to look like.
+    fn teach(&self, strangers: &mut Self::Strangers) -> Result<(), UserError>;
 
     /// Whether a user of this kind may be called that; every name in a file has passed the check of names already.
     ///
@@ -185,6 +206,11 @@ impl<S: Stored> Users<S> {
         self.users.get(user)
     }
 
+    /// Every user, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &S)> {
+        self.users.iter().map(|(user, stored)| (user.as_str(), stored))
+    }
+
     /// Adds `user` at the end, or replaces the credential where the user is; says whether the user was there.
     ///
     /// # Errors
@@ -196,7 +222,7 @@ impl<S: Stored> Users<S> {
         if !existed && self.users.len() >= MAX_USERS {
             return Err(UserError::TooManyUsers);
         }
-        stored.teach(&mut self.strangers);
+        stored.teach(&mut self.strangers)?;
         self.users.insert(user.to_owned(), stored);
         if !existed {
             self.lines.push(Line::User(user.to_owned()));

@@ -1,8 +1,8 @@
 //! From an accepted TCP connection to an accepted CONNECT: TLS, WebSocket, CONNECT, who it is, which session.
 //! Everything here is bounded in time and bytes, because nobody has proved anything yet.
 
-use std::collections::BTreeMap;
 use std::future::Future;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,17 +11,11 @@ use tokio::net::TcpStream;
 use tokio::time;
 
 use crate::auth;
-use crate::auth::Authenticator;
 use crate::auth::CertificateUsername;
-use crate::auth::Outcome;
-use crate::auth::PasswordCheck;
 use crate::auth::certificate::CertificateFacts;
-use crate::auth::peer::Binding;
-use crate::auth::peer::ConnectFacts;
 use crate::broker::Broker;
 use crate::broker::Limits;
 use crate::broker::admission::Why;
-use crate::broker::authenticate::Line;
 use crate::broker::banned::Subject;
 use crate::broker::connection::Connection;
 use crate::broker::connection::Parts;
@@ -33,6 +27,10 @@ use crate::broker::events::event::What;
 use crate::broker::identity::Identity;
 use crate::broker::identity::Proof;
 use crate::broker::link_ingress::LinkIngress;
+use crate::broker::login;
+use crate::broker::login::Knock;
+use crate::broker::login::Login;
+use crate::broker::login::attributes;
 use crate::broker::reasons;
 use crate::broker::reasons::ReasonStrings;
 use crate::broker::refusal;
@@ -75,6 +73,7 @@ use crate::session::connect;
 use crate::session::connect::Negotiated;
 use crate::session::connect::Refusal;
 use crate::session::outbound::Output;
+use crate::time::Now;
 
 /// The largest CONNECT read from an application: four fields of 64 KiB and their properties.
 const CONNECT_BYTES_MAX: u32 = 512 * 1024;
@@ -180,7 +179,7 @@ async fn open(
         reason,
         label,
         client_id: asked.client_id.into(),
-        username: asked.username.map(Box::from),
+        username: login::shown_name(asked.username).map(Box::from),
     };
     let mut tail = bytes[length..].to_vec();
     let mut desk = Desk { transport: &mut transport, tail: &mut tail, until };
@@ -389,47 +388,18 @@ async fn admit(
         fingerprint: certificate.as_ref().map(|facts| facts.der_sha256),
     };
     broker.check_banned(&claimed, clock::now())?;
-    let credentials = broker.authentication.credentials();
-    let line = if endpoint.role == Role::Link { Line::Links } else { Line::Clients };
-    let checking = broker.authentication.check_password(&credentials, line, asked.username, asked.password);
-    let Ok(Ok(password)) = time::timeout(granted.idle_timeout, checking).await else {
-        return Err((ReasonCode::ServerBusy, RejectReason::Quota));
-    };
-    let facts = ConnectFacts {
+    let knock = Knock {
+        broker,
+        endpoint,
+        granted,
+        peer,
+        asked,
         client_id: &negotiated.client_id,
-        username: asked.username,
-        password_verified: password == PasswordCheck::Good,
         certificate: certificate.as_ref(),
-        role: auth_role(endpoint.role),
-        // Behind a proxy nobody is known to be on this machine.
-        loopback: endpoint.proxies.is_none() && peer.is_loopback(),
+        proved,
     };
-    let binding = auth::peer::bind(&credentials.peers, &facts);
-    let authenticator = Authenticator {
-        enable: endpoint.authn_enable,
-        allow_anonymous: credentials.allow_anonymous,
-        has_users: credentials.passwords.is_some() || credentials.scram.is_some(),
-        certificate_username: endpoint.certificate_username,
-    };
-    let shown = auth::Credentials {
-        username: asked.username,
-        has_password: asked.password.is_some(),
-        password,
-        enhanced: proved.map(|proved| &*proved.username),
-        certificate: certificate.as_ref(),
-    };
-    let (username, is_superuser) = match auth::decide(&authenticator, &binding, &shown) {
-        Outcome::Allow { username, is_superuser } => (username, is_superuser),
-        Outcome::Deny(reason) => {
-            refusal::note(broker, endpoint, peer, asked, reason, &binding);
-            return Err((ReasonCode::NotAuthorized, RejectReason::NotAuthorized));
-        }
-    };
-    let bound_to: Option<Arc<str>> = match binding {
-        Binding::Peer(rule) => Some(Arc::from(rule.cluster.as_str())),
-        Binding::Ordinary | Binding::Refused(_) => None,
-    };
-    let username: Option<Arc<str>> = username.map(Arc::from);
+    let Login { grant, is_superuser, bound_to, password_verified, mechanism } = knock.log_in().await?;
+    let username: Option<Arc<str>> = grant.username.map(Arc::from);
     // Mostly the same, and held once then.
     let sent =
         if asked.username == username.as_deref() { username.clone() } else { asked.username.map(Arc::from) };
@@ -443,7 +413,7 @@ async fn admit(
             .as_ref()
             .filter(|facts| facts.chain_verified)
             .and_then(|facts| facts.common_name.as_deref().map(Box::from)),
-        attributes: attributes(bound_to.as_deref()),
+        attributes: attributes(grant.attributes, bound_to.as_deref()),
         is_superuser,
         bound_to,
         version: asked.version,
@@ -452,20 +422,17 @@ async fn admit(
         connected_unix_ms: clock::now().unix_ms,
         keep_alive_seconds: negotiated.keep_alive_seconds,
         clean_start: asked.clean_start,
-        proof: Proof {
-            username: sent,
-            password_verified: password == PasswordCheck::Good,
-            certificate: certificate.map(Box::new),
-        },
+        expires_mono_ms: grant.expires_unix.and_then(|unix| expiry(unix, clock::now())),
+        proof: Proof { username: sent, password_verified, mechanism, certificate: certificate.map(Box::new) },
     };
     broker.check_admission(&identity, clock::now())?;
     Ok((negotiated, Arc::new(identity)))
 }
 
-/// `link_id` is ours to set and nobody else's (`authn-tls.md` section 2).
-#[expect(clippy::box_collection, reason = "a pointer where there is none")]
-pub(super) fn attributes(bound_to: Option<&str>) -> Option<Box<BTreeMap<String, String>>> {
-    Some(Box::new(BTreeMap::from([("link_id".to_owned(), bound_to?.to_owned())])))
+/// When a login ends that is valid until then, on the monotonic clock.
+fn expiry(unix: u64, now: Now) -> Option<NonZeroU64> {
+    let left_ms = unix.saturating_mul(1000).saturating_sub(now.unix_ms);
+    NonZeroU64::new(now.mono_ms.saturating_add(left_ms).max(1))
 }
 
 fn attach(
@@ -512,14 +479,6 @@ fn reject_label(refusal: Refusal) -> RejectReason {
         Refusal::ClientIdentifier => RejectReason::ClientIdentifier,
         Refusal::KeepAlive => RejectReason::KeepAlive,
         Refusal::Will(_) => RejectReason::NotSupported,
-    }
-}
-
-fn auth_role(role: Role) -> auth::peer::ListenerRole {
-    match role {
-        Role::Client => auth::peer::ListenerRole::Client,
-        Role::Link => auth::peer::ListenerRole::Link,
-        Role::Any => auth::peer::ListenerRole::Any,
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::time;
 use tokio::time::Instant;
 
 use crate::auth::DenyReason;
+use crate::auth::attempts::Source;
 use crate::auth::scram;
 use crate::auth::scram::Exchange;
 use crate::auth::scram::Refusal;
@@ -20,6 +21,7 @@ use crate::broker::authenticate::Credentials;
 use crate::broker::close::Close;
 use crate::broker::events::event::SecurityEvent;
 use crate::broker::events::event::What;
+use crate::broker::login::shown_name;
 use crate::broker::packets::Turn;
 use crate::config::settings::Role;
 use crate::metrics::labels::PacketType as Label;
@@ -145,26 +147,31 @@ pub fn unproved(
         Failed::Refused(refusal, user) => (refusal, user),
     };
     broker.metrics.broker.authentication_failures[DenyReason::Enhanced].inc();
+    let name = user.as_deref().or(asked.username);
+    broker.note_failure(Source::of(peer.ip()), name, clock::now());
     let text = refusal.to_string();
     let event = SecurityEvent {
-        identity: user.as_deref().or(asked.username),
+        identity: shown_name(name),
         source: Some(peer),
         client_id: Some(asked.client_id),
         listener: Some(&endpoint.id),
         ..SecurityEvent::new(What::LoginFail { method: "scram" }, &text)
     };
-    broker.security_event(&event, clock::now());
+    let label = (ReasonCode::NotAuthorized, RejectReason::NotAuthorized); // [MQTT-4.12.0-4]
+    if !broker.security_event(&event, clock::now()) {
+        return Ok(label);
+    }
     tracing::warn!(
         event = "authn_login_fail",
         client_id = ?asked.client_id,
-        username = ?user.as_deref().or(asked.username),
+        username = ?shown_name(name),
         method = scram::METHOD,
         %peer,
         listener = &*endpoint.id,
         reason = %refusal,
         "connection refused"
     );
-    Ok((ReasonCode::NotAuthorized, RejectReason::NotAuthorized)) // [MQTT-4.12.0-4]
+    Ok(label)
 }
 
 impl Desk<'_> {

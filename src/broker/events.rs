@@ -132,13 +132,15 @@ impl SecurityLog {
 }
 
 impl Broker {
-    /// Counts a security event and writes it down.
-    pub fn security_event(&self, event: &SecurityEvent<'_>, now: Now) {
+    /// Counts a security event and writes it down. Whether it was: not if it is one refusal too many of its source.
+    pub fn security_event(&self, event: &SecurityEvent<'_>, now: Now) -> bool {
         let metrics = &self.metrics.broker;
         metrics.security_events[event.what.name()].inc();
-        if !self.events.record(event, now) {
+        let written = self.events.record(event, now);
+        if !written {
             metrics.security_events_suppressed.inc();
         }
+        written
     }
 
     /// The same for what has no more to it than its name.

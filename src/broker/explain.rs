@@ -19,9 +19,9 @@ use crate::auth::peer;
 use crate::auth::peer::Binding;
 use crate::auth::peer::ConnectFacts;
 use crate::auth::peer::PeerRule;
-use crate::broker::accept::attributes;
 use crate::broker::identity::Identity;
 use crate::broker::identity::Policy;
+use crate::broker::login::attributes;
 use crate::net::address::PeerAddr;
 
 /// A connection as an operator describes it.
@@ -102,13 +102,12 @@ impl Described {
                 (None, told.clone(), Some(told))
             }
         };
-        let mut all = attributes(bound_to.as_deref()).unwrap_or_default();
-        all.extend(self.attributes.clone());
+        let attributes = attributes(self.attributes.clone(), bound_to.as_deref());
         let peer = PeerAddr::Ip(SocketAddr::new(self.peer_host, 0));
         let identity = Identity {
             username: self.username.as_deref().map(Arc::from),
             common_name: self.common_name.as_deref().map(Box::from),
-            attributes: Some(all),
+            attributes,
             is_superuser: self.is_superuser,
             bound_to,
             ..Identity::plain(self.client_id.as_str().into(), peer, self.listener.as_str().into(), role)

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use crate::acl::confine::Confined;
@@ -14,6 +15,7 @@ use crate::acl::eval::RuleSet;
 use crate::acl::eval::Subject;
 use crate::acl::rule::Permission;
 use crate::auth::certificate::CertificateFacts;
+use crate::auth::chain::Mechanism;
 use crate::auth::peer;
 use crate::auth::peer::Binding;
 use crate::auth::peer::ConnectFacts;
@@ -26,6 +28,7 @@ use crate::config::settings::DenyAction;
 use crate::metrics::labels::AclReason;
 use crate::mqtt::packet::Version;
 use crate::net::address::PeerAddr;
+use crate::time::Now;
 
 /// An authenticated client. Immutable: a new CONNECT makes a new one.
 #[derive(Debug, Clone)]
@@ -61,6 +64,8 @@ pub struct Identity {
     pub keep_alive_seconds: u16,
     /// Clean Start, or Clean Session.
     pub clean_start: bool,
+    /// When it is no longer who it is, by its token, on the monotonic clock: it is disconnected then.
+    pub expires_mono_ms: Option<NonZeroU64>,
     /// What it proved, to be looked at again when the rules for peers change.
     pub proof: Proof,
 }
@@ -85,6 +90,7 @@ impl Identity {
             connected_unix_ms: 0,
             keep_alive_seconds: 0,
             clean_start: true,
+            expires_mono_ms: None,
             proof: Proof::default(),
         }
     }
@@ -97,6 +103,8 @@ pub struct Proof {
     pub username: Option<Arc<str>>,
     /// Whether the Password belonged to it.
     pub password_verified: bool,
+    /// The step of the chain of authenticators that let it in; none where the chain was not asked.
+    pub mechanism: Option<Mechanism>,
     /// The client certificate whose key the TLS handshake proved.
     pub certificate: Option<Box<CertificateFacts>>,
 }
@@ -124,6 +132,12 @@ impl Identity {
         }
     }
 
+    /// Whether its token has expired.
+    #[must_use]
+    pub fn is_over(&self, now: Now) -> bool {
+        self.expires_mono_ms.is_some_and(|at| now.mono_ms >= at.get())
+    }
+
     /// What the rules see of it.
     #[must_use]
     pub fn subject(&self) -> Subject<'_> {
@@ -142,6 +156,9 @@ impl Identity {
     /// How it proved who it is, for the security event log.
     #[must_use]
     pub fn proved_by(&self) -> &'static str {
+        if let Some(mechanism) = self.proof.mechanism {
+            return mechanism.name();
+        }
         match (self.by_scram, self.proof.password_verified, self.proof.certificate.is_some()) {
             (true, ..) => "scram",
             (false, true, true) => "certificate+password",

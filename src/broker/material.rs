@@ -8,7 +8,6 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::auth::password::PasswordFile;
 use crate::auth::peer::PeerRule;
 use crate::auth::users::MAX_FILE_BYTES;
 use crate::auth::users::Stored;
@@ -29,6 +28,10 @@ use crate::net::tls::ClientTlsOptions;
 use crate::net::tls::ServerTls;
 use crate::net::tls::ServerTlsOptions;
 use crate::time::Now;
+
+mod chain;
+
+pub(super) use self::chain::certificate_part;
 
 /// What was read.
 #[derive(Debug)]
@@ -61,7 +64,7 @@ impl Material {
     pub fn load(settings: &Settings, now: Now) -> Result<Self, Vec<String>> {
         let mut findings = Findings::default();
         let policy = policy(settings, &mut findings);
-        let passwords = passwords(settings, &mut findings);
+        let chain = chain::load(settings, now, &mut findings);
         let scram = settings.authentication.scram_file();
         let scram = scram.and_then(|path| users("authentication.chain.password_file", path, &mut findings));
         let mut tls = BTreeMap::new();
@@ -77,7 +80,7 @@ impl Material {
             Some(policy) if findings.errors.is_empty() => {
                 let credentials = Credentials {
                     allow_anonymous: settings.authentication.allow_anonymous,
-                    passwords,
+                    chain,
                     scram,
                     peers: settings.cluster.links.iter().map(peer_rule).collect(),
                 };
@@ -102,15 +105,6 @@ fn policy(settings: &Settings, findings: &mut Findings) -> Option<Policy> {
     }
 }
 
-fn passwords(settings: &Settings, findings: &mut Findings) -> Option<PasswordFile> {
-    let path = settings.authentication.password_file.as_ref()?;
-    let passwords = users("authentication.password_file", path, findings)?;
-    for link in settings.cluster.links.iter().filter(|link| link.enable) {
-        warn_of_missing_password(link, &passwords, path, findings);
-    }
-    Some(passwords)
-}
-
 /// Reads a file of users, which `key` names.
 fn users<S: Stored>(key: &str, path: &Path, findings: &mut Findings) -> Option<Users<S>> {
     let shown = path.display();
@@ -128,18 +122,6 @@ fn users<S: Stored>(key: &str, path: &Path, findings: &mut Findings) -> Option<U
             findings.errors.push(format!("{shown}:{}:1: {}", error.line, error.error));
             None
         }
-    }
-}
-
-/// A peer that has to prove itself by name and password alone must have both.
-fn warn_of_missing_password(link: &Link, passwords: &PasswordFile, path: &Path, findings: &mut Findings) {
-    let by_certificate = !link.peer.cert_sha256.is_empty() || link.peer.cert_cn.is_some();
-    if let Some(user) = link.peer.username.as_deref()
-        && !by_certificate
-        && passwords.lookup(user).is_none()
-    {
-        let (name, shown) = (&link.name, path.display());
-        findings.warnings.push(format!("cluster.links[{name}].peer.username: {shown} has no `{user}`"));
     }
 }
 

@@ -9,6 +9,7 @@ pub mod acl_reload;
 mod admission;
 pub mod authenticate;
 pub mod banned;
+pub mod callout;
 pub mod client;
 pub mod close;
 pub mod connection;
@@ -26,6 +27,7 @@ pub mod forwarder;
 pub mod gathering;
 pub mod identity;
 pub mod inspect;
+pub mod jwks;
 pub mod lent;
 pub mod linger;
 pub mod link;
@@ -33,14 +35,17 @@ pub mod link_client;
 pub mod link_ingress;
 pub mod link_inspect;
 pub mod links;
+mod login;
 pub mod material;
 pub mod meter;
 pub mod overload;
 pub mod packets;
+pub mod password_book;
 mod present;
 pub mod publish;
 pub mod reasons;
 mod refusal;
+pub mod replace;
 pub mod replay;
 pub mod retained;
 pub mod routes;
@@ -63,8 +68,11 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use dashmap::DashMap;
+use parking_lot::Mutex;
 use parking_lot::RwLock;
 
+use crate::auth::attempts;
+use crate::auth::attempts::Attempts;
 use crate::broker::authenticate::Authentication;
 use crate::broker::banned::Banned;
 use crate::broker::client::Client;
@@ -141,6 +149,8 @@ pub struct Limits {
     pub overload: OverloadProtection,
     /// Who is banned for coming and going.
     pub flapping: FlappingDetect,
+    /// How many logins may fail.
+    pub attempts: attempts::Policy,
     max_awaiting_rel: usize,
     await_rel_timeout_ms: u64,
 }
@@ -186,6 +196,7 @@ impl Limits {
             send_timeout: mqtt.send_timeout,
             overload: settings.overload_protection.clone(),
             flapping: settings.flapping_detect,
+            attempts: attempts_policy(settings),
             max_awaiting_rel: mqtt.max_awaiting_rel,
             await_rel_timeout_ms: u64::try_from(mqtt.await_rel_timeout.as_millis()).unwrap_or(u64::MAX),
         }
@@ -201,6 +212,17 @@ impl Limits {
             awaiting_max: self.max_awaiting_rel.min(announced),
             awaiting_ms: self.await_rel_timeout_ms,
         }
+    }
+}
+
+fn attempts_policy(settings: &Settings) -> attempts::Policy {
+    let limits = &settings.authentication.attempts;
+    let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    attempts::Policy {
+        enable: limits.enable,
+        lockout_failures: limits.lockout_failures,
+        lockout_window_ms: ms(limits.lockout_window),
+        lockout_ms: ms(limits.lockout_time),
     }
 }
 
@@ -243,6 +265,8 @@ pub struct Broker {
     /// How near the broker is to what it can take.
     pub load: Load,
     flapping: Flapping,
+    /// Logins that failed. Locked once or twice for each CONNECT, for no message.
+    attempts: Mutex<Attempts>,
     clients: DashMap<Arc<str>, Arc<Client>>,
     /// To be read by a scrape; the server owns them.
     io_threads: Box<[IoThread]>,
@@ -279,6 +303,7 @@ impl Broker {
             banned: Banned::default(),
             load: Load::default(),
             flapping: Flapping::default(),
+            attempts: Mutex::default(),
             clients: DashMap::new(),
             io_threads,
             sweeper: Sweeper::default(),

@@ -1,13 +1,14 @@
 //! What becomes of a connection that is turned away: it is told as far as its protocol allows, counted, and written down.
 
 use crate::auth;
-use crate::auth::peer::Binding;
+use crate::auth::peer;
 use crate::broker::Broker;
 use crate::broker::accept::Endpoint;
 use crate::broker::events::event::SecurityEvent;
 use crate::broker::events::event::What;
 use crate::broker::identity::Identity;
 use crate::broker::linger::linger;
+use crate::broker::login::shown_name;
 use crate::broker::trace::event::Party;
 use crate::metrics::labels::PacketType;
 use crate::metrics::labels::RejectReason;
@@ -65,31 +66,33 @@ pub(super) fn note(
     peer: PeerAddr,
     asked: &Connect<'_>,
     reason: auth::DenyReason,
-    binding: &Binding<'_>,
+    refused_as_peer: Option<peer::Refusal>,
 ) {
     broker.metrics.broker.authentication_failures[reason].inc();
-    let detail = if let Binding::Refused(refusal) = binding {
-        broker.metrics.broker.peer_refusals[*refusal].inc();
+    let detail = if let Some(refusal) = refused_as_peer {
+        broker.metrics.broker.peer_refusals[refusal].inc();
         refusal.name()
     } else {
         reason.name()
     };
-    let what = match binding {
-        Binding::Refused(refusal) if refusal.is_forgery() => What::LinkForgery,
+    let what = match refused_as_peer {
+        Some(refusal) if refusal.is_forgery() => What::LinkForgery,
         _ => What::LoginFail { method: reason.method() },
     };
     let event = SecurityEvent {
-        identity: asked.username,
+        identity: shown_name(asked.username),
         source: Some(peer),
         client_id: Some(asked.client_id),
         listener: Some(&endpoint.id),
         ..SecurityEvent::new(what, detail)
     };
-    broker.security_event(&event, clock::now());
+    if !broker.security_event(&event, clock::now()) {
+        return; // One too many of its source, which is counted there.
+    }
     tracing::warn!(
         event = what.name().name(),
         client_id = ?asked.client_id,
-        username = ?asked.username,
+        username = ?shown_name(asked.username),
         %peer,
         listener = &*endpoint.id,
         reason = detail,

@@ -35,6 +35,7 @@ use crate::broker::data_dir::DataDirError;
 use crate::broker::events::event::What;
 use crate::broker::events::file;
 use crate::broker::links::Links;
+use crate::broker::material;
 use crate::broker::material::Material;
 use crate::broker::meter;
 use crate::broker::sweeper;
@@ -45,7 +46,6 @@ use crate::config::Diff;
 use crate::config::settings::Bind;
 use crate::config::settings::Link;
 use crate::config::settings::Listener;
-use crate::config::settings::PeerCertAs;
 use crate::config::settings::Settings;
 use crate::metrics::labels::Outcome;
 use crate::mqtt::reason::ReasonCode;
@@ -419,12 +419,9 @@ fn endpoint(listener: &Listener, tls: Option<Arc<ServerTls>>) -> Endpoint {
         kind: listener.kind,
         role: listener.role,
         authn_enable: listener.authn_enable,
-        certificate_username: match listener.ssl.as_ref().map(|ssl| ssl.peer_cert_as_username) {
-            None | Some(PeerCertAs::Disabled) => CertificateUsername::Disabled,
-            Some(PeerCertAs::Cn) => CertificateUsername::CommonName,
-            Some(PeerCertAs::Dn) => CertificateUsername::Subject,
-            Some(PeerCertAs::Sha256) => CertificateUsername::Sha256,
-        },
+        certificate_username: listener.ssl.as_ref().map_or(CertificateUsername::Disabled, |ssl| {
+            material::certificate_part(ssl.peer_cert_as_username)
+        }),
         proxies: listener.proxy_protocol.then(|| listener.proxy_trusted.clone()),
         limits: listener.limits,
         handshake_timeout: listener.ssl.as_ref().map_or(HANDSHAKE_TIMEOUT, |ssl| ssl.handshake_timeout),

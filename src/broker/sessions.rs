@@ -525,24 +525,32 @@ impl Broker {
 
     /// Time has passed for one client.
     pub(super) fn handle_timeout(&self, client: &Arc<Client>, now: Now) {
-        let (will, over, bell) = {
+        let (will, over, bell, expired) = {
             let mut state = client.lock();
             state.sweep_at = None;
             if state.over {
                 return;
             }
             let due = state.session.handle_timeout(now);
-            let mut bell = None;
+            let (mut bell, mut expired) = (None, None);
             if due.keep_alive_over {
                 state.kicked = Some(ReasonCode::KeepAliveTimeout);
                 bell = state.bell();
+            } else if state.session.is_connected() && state.identity.is_over(now) {
+                state.kicked = Some(ReasonCode::NotAuthorized);
+                bell = state.bell();
+                expired = Some(Arc::clone(&state.identity));
             } else {
                 self.schedule(client, &mut state, now);
             }
-            (DueWill::of(client, &state, due.will), due.session_over, bell)
+            (DueWill::of(client, &state, due.will), due.session_over, bell, expired)
         };
         if let Some(bell) = bell {
             bell.ring();
+        }
+        if let Some(identity) = expired {
+            let description = "its token has expired";
+            self.security_event(&SecurityEvent { description, ..identity.event(What::Revoked) }, now);
         }
         self.publish_will(will, now);
         if over {
@@ -552,7 +560,10 @@ impl Broker {
 
     /// Has the sweeper look at this client in time.
     fn schedule(&self, client: &Arc<Client>, state: &mut State, now: Now) {
-        let Some(at) = state.session.poll_timeout() else { return };
+        let connected = state.session.is_connected();
+        let expires = state.identity.expires_mono_ms.filter(|_| connected).map(NonZeroU64::get);
+        let due = [state.session.poll_timeout(), expires];
+        let Some(at) = due.into_iter().flatten().min() else { return };
         if state.sweep_at.is_none_or(|known| at < known.get()) {
             state.sweep_at = NonZeroU64::new(self.sweeper.insert(at, now, Arc::downgrade(client)));
         }

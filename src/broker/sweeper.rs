@@ -22,6 +22,8 @@ const TICK: Duration = Duration::from_millis(500);
 const HORIZON_MS: u64 = 30_000;
 /// Ticks in which all remembered targets are looked through.
 const TICKS_PER_ROUND: usize = 20;
+/// How often failed logins are looked through for those that are past.
+const ATTEMPTS_EVERY_MS: u64 = 30_000;
 /// Retained messages looked at per tick.
 const RETAINED_PER_TICK: usize = 1_000;
 
@@ -53,6 +55,7 @@ const TICK_MS: u64 = TICK.as_millis() as u64;
 pub async fn run(broker: Arc<Broker>) {
     let mut ticks = time::interval(TICK);
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    let mut attempts_due = 0;
     loop {
         ticks.tick().await;
         clock::refresh();
@@ -63,7 +66,13 @@ pub async fn run(broker: Arc<Broker>) {
         broker.routes.drop_stale(TICKS_PER_ROUND);
         broker.retained.expire(now.mono_ms, RETAINED_PER_TICK);
         broker.banned.expire(now);
-        broker.flapping.expire(&broker.limits().flapping, now);
+        let limits = broker.limits();
+        broker.flapping.expire(&limits.flapping, now);
+        if now.mono_ms >= attempts_due {
+            broker.attempts.lock().expire(&limits.attempts, now);
+            attempts_due = now.mono_ms + ATTEMPTS_EVERY_MS;
+        }
+        broker.fetch_keys(now);
         broker.publish_delayed(now).await;
         broker.publish_sys(now);
     }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::settings::AclSource;
+use super::settings::Attempts;
 use super::settings::Authentication;
 use super::settings::Authenticator;
 use super::settings::Authorization;
@@ -18,7 +19,11 @@ use super::settings::Data;
 use super::settings::Export;
 use super::settings::FlappingDetect;
 use super::settings::Http;
+use super::settings::HttpCallout;
+use super::settings::HttpTarget;
 use super::settings::Io;
+use super::settings::Jwt;
+use super::settings::JwtKeys;
 use super::settings::Link;
 use super::settings::Listener;
 use super::settings::ListenerTls;
@@ -319,14 +324,19 @@ impl Flat {
     }
 
     fn access(&mut self, authentication: &Authentication, authorization: &Authorization) {
-        let Authentication { allow_anonymous, password_file, chain } = authentication;
+        let Authentication { allow_anonymous, password_file, legacy_hashes, chain, attempts } =
+            authentication;
         self.put("authentication.allow_anonymous", allow_anonymous);
         self.path("authentication.password_file", password_file.as_deref());
-        for (index, Authenticator::Scram { password_file }) in chain.iter().enumerate() {
-            let key = format!("authentication.chain[{index}]");
-            self.text(&format!("{key}.mechanism"), "scram");
-            self.path(&format!("{key}.password_file"), Some(password_file));
+        self.put("authentication.legacy_hashes", legacy_hashes);
+        for (index, step) in chain.iter().enumerate() {
+            self.authenticator(&format!("authentication.chain[{index}]"), step);
         }
+        let Attempts { enable, lockout_failures, lockout_window, lockout_time } = attempts;
+        self.put("authentication.attempts.enable", enable);
+        self.put("authentication.attempts.lockout_failures", lockout_failures);
+        self.duration("authentication.attempts.lockout_window", Some(*lockout_window));
+        self.duration("authentication.attempts.lockout_time", Some(*lockout_time));
         let Authorization { file, no_match, deny_action, mode, security_profile } = authorization;
         match file {
             AclSource::Embedded => self.text("authorization.file", "as shipped"),
@@ -336,6 +346,56 @@ impl Flat {
         self.put("authorization.deny_action", deny_action);
         self.put("authorization.mode", mode);
         self.put("authorization.security_profile", security_profile);
+    }
+
+    fn authenticator(&mut self, key: &str, step: &Authenticator) {
+        self.text(&format!("{key}.mechanism"), step.mechanism());
+        match step {
+            Authenticator::Password { password_file, legacy_hashes } => {
+                self.path(&format!("{key}.password_file"), Some(password_file));
+                self.put(&format!("{key}.legacy_hashes"), legacy_hashes);
+            }
+            Authenticator::Scram { password_file } => {
+                self.path(&format!("{key}.password_file"), Some(password_file));
+            }
+            Authenticator::Certificate { username } => self.put(&format!("{key}.username"), username),
+            Authenticator::Jwt(jwt) => self.jwt(key, jwt),
+            Authenticator::Http(http) => {
+                let HttpCallout { target, authorization, max_concurrent } = &**http;
+                self.target(&format!("{key}.url"), key, target);
+                self.secret(&format!("{key}.authorization"), authorization.as_ref());
+                self.put(&format!("{key}.max_concurrent"), max_concurrent);
+            }
+        }
+    }
+
+    fn jwt(&mut self, key: &str, jwt: &Jwt) {
+        let Jwt { keys, from_username, username_claim, require_exp, leeway, verify_claims, .. } = jwt;
+        match keys {
+            JwtKeys::Secret { secret, is_base64 } => {
+                self.secret(&format!("{key}.secret"), Some(secret));
+                self.put(&format!("{key}.secret_base64_encoded"), is_base64);
+            }
+            JwtKeys::PublicKey(path) => self.path(&format!("{key}.public_key_file"), Some(path)),
+            JwtKeys::JwksFile(path) => self.path(&format!("{key}.jwks_file"), Some(path)),
+            JwtKeys::JwksUrl { target, refresh_interval } => {
+                self.target(&format!("{key}.endpoint"), key, target);
+                self.duration(&format!("{key}.refresh_interval"), Some(*refresh_interval));
+            }
+        }
+        self.text(&format!("{key}.from"), if *from_username { "username" } else { "password" });
+        self.put(&format!("{key}.username_claim"), username_claim);
+        self.put(&format!("{key}.require_exp"), require_exp);
+        self.duration(&format!("{key}.leeway"), Some(*leeway));
+        self.put(&format!("{key}.verify_claims"), verify_claims);
+        self.put(&format!("{key}.disconnect_after_expire"), jwt.disconnect_after_expire);
+    }
+
+    fn target(&mut self, url_key: &str, key: &str, target: &HttpTarget) {
+        let HttpTarget { url, server: _, path: _, cacertfile, timeout } = target;
+        self.text(url_key, url);
+        self.path(&format!("{key}.cacertfile"), cacertfile.as_deref());
+        self.duration(&format!("{key}.timeout"), Some(*timeout));
     }
 
     fn http_and_log(&mut self, http: &Http, log: &Log) {

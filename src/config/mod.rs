@@ -28,6 +28,7 @@ pub use self::units::duration;
 pub use self::units::network;
 pub use self::warnings::warnings;
 
+mod authentication;
 mod check;
 mod diff;
 mod document;

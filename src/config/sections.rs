@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::mqtt::packet::QoS;
 use crate::session::queue::WhenFull;
 
+use super::authentication;
 use super::document::Node;
 use super::links;
 use super::listeners;
@@ -18,8 +19,6 @@ use super::reader::Section;
 use super::reader::Wrong;
 use super::settings::AclMode;
 use super::settings::AclSource;
-use super::settings::Authentication;
-use super::settings::Authenticator;
 use super::settings::Authorization;
 use super::settings::Cluster;
 use super::settings::Data;
@@ -62,7 +61,7 @@ pub(super) fn settings(reading: &Reading<'_>, defaults: &Defaults<'_>) -> Settin
         mqtt: mqtt(root.section("mqtt")),
         overload_protection: protection::overload_protection(root.section("overload_protection")),
         flapping_detect: protection::flapping_detect(root.section("flapping_detect")),
-        authentication: authentication(root.section("authentication"), anonymous),
+        authentication: authentication::authentication(root.section("authentication"), anonymous),
         authorization: authorization(root.section("authorization")),
         http: http(root.section("http")),
         log: log(root.section("log")),
@@ -244,34 +243,6 @@ fn qos(node: &Node) -> Result<QoS, Wrong> {
 /// An integer whose range was checked, in the type of its setting.
 pub(super) fn narrow<T: TryFrom<u64>>(number: u64) -> Result<T, Wrong> {
     T::try_from(number).map_err(|_| format!("{number} is too large").into())
-}
-
-fn authentication(section: Section<'_>, anonymous: bool) -> Authentication {
-    let authentication = Authentication {
-        allow_anonymous: section.or("allow_anonymous", anonymous, parse::boolean),
-        password_file: section.optional("password_file", parse::path),
-        chain: chain(&section),
-    };
-    section.finish();
-    authentication
-}
-
-fn chain(section: &Section<'_>) -> Vec<Authenticator> {
-    let mechanisms = ["password", "certificate", "jwt", "http", "scram"].map(|word| (word, word == "scram"));
-    let mut chain = Vec::new();
-    for step in section.sections("chain") {
-        // The other keys of a step belong to its mechanism and are not looked at before that is built.
-        if step.required("mechanism", parse::one_of(&mechanisms)) != Some(true) {
-            continue;
-        }
-        if !chain.is_empty() {
-            step.reading().error(&step.path("mechanism"), "not supported yet: a second file of SCRAM users");
-        }
-        let password_file = step.required("password_file", parse::path);
-        chain.extend(password_file.map(|password_file| Authenticator::Scram { password_file }));
-        step.finish();
-    }
-    chain
 }
 
 fn authorization(section: Section<'_>) -> Authorization {

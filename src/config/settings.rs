@@ -5,13 +5,19 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::mqtt::packet::QoS;
 use crate::session::queue::WhenFull;
 
+pub use self::authentication::Attempts;
+pub use self::authentication::Authentication;
+pub use self::authentication::Authenticator;
+pub use self::authentication::HttpCallout;
+pub use self::authentication::HttpTarget;
+pub use self::authentication::Jwt;
+pub use self::authentication::JwtKeys;
 pub use self::link::ClientTls;
 pub use self::link::Export;
 pub use self::link::Link;
@@ -33,6 +39,7 @@ pub use self::tls::PeerCertAs;
 pub use self::tls::TlsVersions;
 pub use self::tls::Verify;
 
+mod authentication;
 mod link;
 mod network;
 mod protection;
@@ -314,35 +321,6 @@ pub enum SharedStrategy {
     HashClientId,
     /// By the Topic Name.
     HashTopic,
-}
-
-/// `[authentication]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Authentication {
-    /// Whether a client without credentials is accepted.
-    pub allow_anonymous: bool,
-    /// The password file.
-    pub password_file: Option<PathBuf>,
-    /// `[[authentication.chain]]`, in its order.
-    pub chain: Vec<Authenticator>,
-}
-
-/// One step of `[[authentication.chain]]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Authenticator {
-    /// Enhanced authentication with SCRAM-SHA-256.
-    Scram {
-        /// Users and their SCRAM credentials.
-        password_file: PathBuf,
-    },
-}
-
-impl Authentication {
-    /// The file of the `scram` step, if there is one.
-    #[must_use]
-    pub fn scram_file(&self) -> Option<&Path> {
-        self.chain.iter().map(|Authenticator::Scram { password_file }| password_file.as_path()).next()
-    }
 }
 
 /// `[authorization]`

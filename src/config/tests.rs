@@ -1,7 +1,5 @@
 //! The schema against `config/tombolo.toml`, variables, and arbitrary text.
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 
 use super::document::Document;
@@ -12,6 +10,13 @@ use super::settings::Bind;
 use super::*;
 
 const SHIPPED: &str = include_str!("../../config/tombolo.toml");
+
+/// Those that the shipped file refers to.
+const VARIABLES: &[(&str, &str)] = &[
+    ("LINK_B_PASSWORD", "x"),
+    ("JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+    ("AUTH_TOKEN", "Bearer x"),
+];
 
 fn environment(variables: &[(&str, &str)]) -> Environment {
     let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
@@ -37,7 +42,7 @@ fn the_shipped_file_is_the_built_in_default() {
 fn the_shipped_file_names_every_key() {
     let text = uncommented(true);
     let document = Document::parse("tombolo.toml", &text).unwrap();
-    let variables = BTreeMap::from([("LINK_B_PASSWORD".to_owned(), "x".to_owned())]);
+    let variables = environment(VARIABLES).variables;
     let reading = Reading::new(&document, &variables);
     settings(&reading, &Defaults { host_name: "vm", embedded: false });
     let known = reading.known();
@@ -45,7 +50,10 @@ fn the_shipped_file_names_every_key() {
         let links = |key: &str| key.replacen("cluster.links.", "cluster.links[0].", 1);
         match key.strip_prefix("listeners.") {
             Some(rest) => (0..2).map(|index| format!("listeners[{index}].{rest}")).collect(),
-            None => vec![links(&key.replacen("authentication.chain.", "authentication.chain[0].", 1))],
+            None => match key.strip_prefix("authentication.chain.") {
+                Some(rest) => (0..8).map(|index| format!("authentication.chain[{index}].{rest}")).collect(),
+                None => vec![links(key)],
+            },
         }
     };
     let missing: Vec<&String> =
@@ -60,7 +68,7 @@ fn the_shipped_file_names_every_key() {
 /// What is commented out names defaults too: leaving it away changes nothing.
 #[test]
 fn the_shipped_file_names_the_defaults_of_links_and_tls() {
-    let environment = environment(&[("LINK_B_PASSWORD", "x")]);
+    let environment = environment(VARIABLES);
     let minimal = r##"
         [cluster]
         name = "vm"
@@ -83,6 +91,30 @@ fn the_shipped_file_names_the_defaults_of_links_and_tls() {
         ssl = { certfile = "certs/server.pem", keyfile = "certs/server.key", cacertfile = "certs/ca.pem", crlfile = "certs/crl.pem" }
         [authentication]
         password_file = "config/passwd"
+        [[authentication.chain]]
+        mechanism = "certificate"
+        [[authentication.chain]]
+        mechanism = "password"
+        password_file = "config/more"
+        [[authentication.chain]]
+        mechanism = "jwt"
+        secret = "0123456789abcdef0123456789abcdef"
+        verify_claims = { aud = "tombolo", client = "${clientid}" }
+        [[authentication.chain]]
+        mechanism = "jwt"
+        public_key_file = "certs/jwt.pem"
+        [[authentication.chain]]
+        mechanism = "jwt"
+        jwks_file = "config/jwks.json"
+        [[authentication.chain]]
+        mechanism = "jwt"
+        endpoint = "https://id.example.net/keys"
+        cacertfile = "certs/id-ca.pem"
+        [[authentication.chain]]
+        mechanism = "http"
+        url = "https://auth.example.net/mqtt"
+        cacertfile = "certs/auth-ca.pem"
+        authorization = "Bearer x"
         [[authentication.chain]]
         mechanism = "scram"
         password_file = "config/scram"

@@ -47,7 +47,6 @@ const NOT_BUILT_YET: &[(&str, Only)] = &[
     ("mqtt.mqueue_default_priority", Only::Word("lowest")),
     ("mqtt.peer_cert_as_username", Only::Word("disabled")),
     ("mqtt.peer_cert_as_clientid", Only::Word("disabled")),
-    ("authentication.chain[].mechanism", Only::Word("scram")),
     ("cluster.links[].max_inflight", Only::Not("auto")),
     ("http.ssl", Only::Empty),
 ];

@@ -1,6 +1,7 @@
 //! The label values of every metric: small fixed sets, never a topic or a ClientID (interface.md section 4).
 
 use crate::auth::DenyReason;
+use crate::auth::attempts::Held;
 use crate::auth::peer::Refusal;
 use crate::link::ingress;
 use crate::metrics::series::Label;
@@ -346,6 +347,18 @@ impl Label for QoS {
 }
 
 impl Label for Refusal {
+    const COUNT: usize = Self::ALL.len();
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn pairs(index: usize, push: &mut dyn FnMut(&'static str, &'static str)) {
+        push("reason", Self::ALL[index].name());
+    }
+}
+
+impl Label for Held {
     const COUNT: usize = Self::ALL.len();
 
     fn index(self) -> usize {

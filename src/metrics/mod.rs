@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::auth::DenyReason;
+use crate::auth::attempts::Held;
 use crate::auth::peer::Refusal;
 use crate::metrics::labels::AclAction;
 use crate::metrics::labels::AclReason;
@@ -144,6 +145,14 @@ families! {
             "packets_sent_total", "Control Packets sent to clients, by type.";
         authentication_failures: CounterSet<DenyReason, { DenyReason::ALL.len() }> =
             "authentication_failures_total", "Clients refused by authentication, by reason.";
+        authentication_held: CounterSet<Held, { Held::ALL.len() }> =
+            "authentication_held_total", "Logins that were refused unverified because too many failed before, by what was counted.";
+        authentication_lockouts: Counter =
+            "authentication_lockouts_total", "Usernames locked out because too many logins failed with them.";
+        authentication_forgotten: Counter =
+            "authentication_attempts_forgotten_total", "Counts of failed logins that were forgotten to make room for others.";
+        jwks_fetches: CounterSet<Outcome, { Outcome::COUNT }> =
+            "jwks_fetches_total", "Fetches of the keys of tokens.";
         peer_refusals: CounterSet<Refusal, { Refusal::ALL.len() }> =
             "peer_refusals_total", "Connections refused because they acted as a peer cluster without its full proof, by reason.";
         security_events: CounterSet<SecurityEvent, { SecurityEvent::COUNT }> =

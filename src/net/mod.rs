@@ -8,6 +8,7 @@ pub mod clock;
 pub mod descriptors;
 pub mod dial;
 pub mod handshake;
+pub mod http_client;
 pub mod listener;
 pub mod memory;
 pub mod pem;

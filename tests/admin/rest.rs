@@ -7,6 +7,9 @@ use serde_json::json;
 use tombolo::admin::keys::Keys;
 use tombolo::admin::node::ADMIN_SOCKET;
 use tombolo::admin::node::Node;
+use tombolo::auth::password::PasswordFile;
+use tombolo::auth::password::hash_password;
+use tombolo::mqtt::packet::Connect;
 use tombolo::mqtt::packet::Publish;
 use tombolo::mqtt::packet::Version;
 
@@ -14,6 +17,7 @@ use crate::harness::Got;
 use crate::harness::Q0;
 use crate::harness::Q1;
 use crate::harness::Q2;
+use crate::harness::hello;
 use crate::harness::message;
 use crate::node::Answer;
 use crate::node::Running;
@@ -91,6 +95,31 @@ async fn a_deleted_key_is_refused_at_once() {
     Keys::of(&running.data()).delete(id).unwrap();
     let refused = running.ask("GET", "/api/v5/clients").await;
     assert_eq!((refused.0, &refused.json()["code"]), (401, &json!("BAD_API_KEY_OR_SECRET")));
+    running.node.stop().await;
+}
+
+#[tokio::test]
+async fn a_user_of_whom_too_many_logins_failed_is_unlocked() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("passwd");
+    let mut users = PasswordFile::default();
+    users.set("a/b", hash_password(b"secret", &[7; 16]).unwrap()).unwrap();
+    std::fs::write(&file, users.render()).unwrap();
+    let running = start_with(|settings| {
+        settings.authentication.password_file = Some(file);
+        settings.authentication.attempts.lockout_failures = 1;
+    })
+    .await;
+    let asked =
+        |password| Connect { username: Some("a/b"), password: Some(password), ..hello(Version::V5, "c") };
+    let path = "/api/v5/authentication/lockouts/a%2Fb";
+    assert_eq!(running.ask("DELETE", path).await.0, 404);
+    for password in [&b"wrong"[..], b"secret"] {
+        assert_eq!(running.join_as(&asked(password)).await.1, Got::ConnAck(false, 0x87));
+    }
+    assert_eq!(running.ask("DELETE", path).await.0, 204);
+    assert_eq!(running.join_as(&asked(b"secret")).await.1, Got::ConnAck(false, 0));
+    assert_eq!(running.ask("DELETE", path).await.0, 404);
     running.node.stop().await;
 }
 

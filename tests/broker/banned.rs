@@ -41,7 +41,7 @@ async fn answer(broker: &Running, asked: &Connect<'_>) -> Got {
 }
 
 /// A connection from another address of this machine.
-async fn open_from(broker: &Running, host: &str) -> Client {
+pub(crate) async fn open_from(broker: &Running, host: &str) -> Client {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::new(host.parse().unwrap(), 0)).unwrap();
     Client::over(socket.connect(broker.address("tcp:default")).await.unwrap())

@@ -24,6 +24,7 @@ mod limits;
 mod link_certificates;
 mod link_confinement;
 mod load;
+mod logins;
 mod metrics;
 mod older;
 mod proxy;

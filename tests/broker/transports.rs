@@ -57,8 +57,8 @@ pub(crate) struct Authority {
 
 /// A certificate and its key.
 pub(crate) struct Issued {
-    certfile: PathBuf,
-    keyfile: PathBuf,
+    pub(crate) certfile: PathBuf,
+    pub(crate) keyfile: PathBuf,
 }
 
 impl Authority {
@@ -87,7 +87,7 @@ impl Authority {
         Issued { certfile: path("pem"), keyfile: path("key") }
     }
 
-    fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 

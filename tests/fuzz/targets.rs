@@ -41,9 +41,16 @@ use tombolo::admin::base64;
 use tombolo::admin::http;
 use tombolo::admin::keys::Keys;
 use tombolo::admin::rest::HttpState;
+use tombolo::auth::callout;
 use tombolo::auth::certificate;
 use tombolo::auth::certificate::CertificateFacts;
+use tombolo::auth::chain::Answer;
+use tombolo::auth::jwt;
+use tombolo::auth::jwt::keys::KeySet;
 use tombolo::auth::password::PasswordFile;
+use tombolo::auth::password::hashes::SaltPosition;
+use tombolo::auth::password::import;
+use tombolo::auth::password::import::Made;
 use tombolo::auth::scram::DecoyKey;
 use tombolo::broker::Broker;
 use tombolo::broker::Limits;
@@ -75,17 +82,20 @@ use tombolo::net::websocket;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub(crate) const TARGETS: [Target; 12] = [
+pub(crate) const TARGETS: [Target; 15] = [
     ("acl", acl),
     ("base64", base64),
+    ("callouts", callouts),
     ("certificate", certificate),
     ("config", config),
     ("http", http),
+    ("imports", imports),
     ("link", link),
     ("packet", packet),
     ("passwords", passwords),
     ("proxy", proxy),
     ("terms", terms),
+    ("tokens", tokens),
     ("topics", topics),
     ("websocket", websocket),
 ];
@@ -439,5 +449,57 @@ pub(crate) fn base64(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     if let Some(bytes) = base64::decode(text) {
         assert_eq!(base64::encode(&bytes).trim_end_matches('='), text.trim_end_matches('='));
+    }
+}
+
+/// A token, a set of keys and a key in PEM: nothing is let in that nobody signed.
+pub(crate) fn tokens(input: &[u8]) {
+    static SECRET: LazyLock<KeySet> = LazyLock::new(|| {
+        KeySet::secret(b"a secret that no input of a fuzzer can know", false).expect("long enough")
+    });
+    let rules = jwt::Rules {
+        from: jwt::From::Password,
+        username_claim: "sub".to_owned(),
+        require_exp: false,
+        leeway_seconds: 0,
+        verify_claims: vec![("aud".to_owned(), "${username}${clientid}".to_owned())],
+        disconnect_after_expire: true,
+    };
+    let asked = jwt::Asked { username: None, password: Some(input), client_id: "c", now_unix: 0 };
+    let sets = [KeySet::json(input).ok(), KeySet::pem(input).ok()];
+    for keys in sets.iter().flatten().chain([&*SECRET]) {
+        assert!(!keys.is_empty());
+        let (answer, _) = jwt::answer(keys, &rules, &asked);
+        assert!(!matches!(answer, Answer::Allow(_)), "nobody signed it");
+    }
+    let _ = black_box(jwt::looks_like_a_token(input));
+}
+
+/// The answer of an HTTP authenticator, its status in the first byte: only 200 and 204 let in, and nobody as a link.
+pub(crate) fn callouts(input: &[u8]) {
+    let (Some(first), body) = (input.first(), input.get(1..).unwrap_or_default()) else { return };
+    let status = 200 + u16::from(*first);
+    if let Ok(reply) = callout::read(status, body, Some("u"), 1_000)
+        && let Answer::Allow(grant) = reply.answer
+    {
+        assert!(status == 200 || status == 204);
+        assert!(!grant.attributes.contains_key("link_id") && grant.expires_unix.is_none_or(|at| at > 1_000));
+    }
+}
+
+/// A file of users of EMQX: whatever is read of it can stand in a password file, or the file says why not.
+pub(crate) fn imports(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    for made in
+        [None, Some(Made::Sha256(SaltPosition::Prefix)), Some(Made::Bcrypt), Some(Made::Pbkdf2(600_000))]
+    {
+        let Ok(users) = import::read(text, made) else { continue };
+        let mut file = PasswordFile::default();
+        for user in users {
+            if let import::Imported::Hash(hash) = user.secret {
+                let _ = file.set(&user.name, hash.into());
+            }
+        }
+        passwords(file.render().as_bytes());
     }
 }

@@ -297,6 +297,15 @@ pub enum AuthCommand {
         #[command(subcommand)]
         command: KeyCommand,
     },
+    /// Let a user try to log in again of whom too many attempts failed
+    #[command(after_help = "Example:\n  tombolo auth unlock sensor-1")]
+    Unlock {
+        /// The user
+        username: String,
+        /// Which broker.
+        #[command(flatten)]
+        broker: Broker,
+    },
 }
 
 /// `auth key …`
@@ -402,7 +411,12 @@ pub fn events(events: Events) -> Result<(), Failure> {
 
 /// Runs `auth …`.
 pub fn auth(command: AuthCommand) -> Result<(), Failure> {
-    let AuthCommand::Key { command } = command;
+    let command = match command {
+        AuthCommand::Key { command } => command,
+        AuthCommand::Unlock { username, broker } => {
+            return commands::auth_unlock(&broker.remote(), &username);
+        }
+    };
     match command {
         KeyCommand::Create { name, data, shown } => commands::key_create(&data, &name, shown.format),
         KeyCommand::List { data, shown } => commands::key_list(&data, shown.format),

@@ -90,6 +90,11 @@ pub fn banned_delete(remote: &Remote, kind: &str, who: &str) -> Result<(), Failu
     remote.request("DELETE", &item(&format!("/api/v5/banned/{kind}"), who)?).map(|_| ())
 }
 
+/// `auth unlock`
+pub fn auth_unlock(remote: &Remote, username: &str) -> Result<(), Failure> {
+    remote.request("DELETE", &item("/api/v5/authentication/lockouts", username)?).map(|_| ())
+}
+
 /// `subscription list`
 pub fn subscription_list(
     remote: &Remote,

@@ -2,24 +2,25 @@
 //! that reads it sees the old or the new one.
 
 use std::fs::File;
-use std::fs::OpenOptions;
 use std::io;
 use std::io::BufRead;
 use std::io::IsTerminal;
 use std::io::Read;
-use std::io::Write;
 use std::path::Path;
-use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Exit;
 use super::Failure;
-use crate::auth::password::StoredHash;
+use crate::auth::password::Account;
+use crate::auth::password::PasswordFile;
 use crate::auth::password::hash_password;
 use crate::auth::scram;
 use crate::auth::scram::Credential;
 use crate::auth::users::Stored;
 use crate::auth::users::UserError;
 use crate::auth::users::Users;
+use crate::broker::replace;
+use crate::net::clock;
 
 /// What is read of standard input: more than the longest password.
 const INPUT_BYTES_MAX: u64 = 65_535 + 3;
@@ -30,9 +31,27 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 /// Makes what a file keeps of a password, with a random salt.
 type Hasher<S> = fn(&[u8], &[u8; 16]) -> Result<S, UserError>;
 
-/// Sets the password of `user` in a file of passwords, creating user and file as needed.
-pub fn passwd_set_argon2id(file: &Path, user: &str, stdin: bool) -> Result<(), Failure> {
-    passwd_set(file, user, stdin, hash_password)
+/// Sets the password of `user` in a file of passwords, creating user and file as needed. The one before stays good for
+/// that time beside the new one.
+pub fn passwd_set_argon2id(
+    file: &Path,
+    user: &str,
+    stdin: bool,
+    keep_old: Option<Duration>,
+) -> Result<(), Failure> {
+    let Some(keep_old) = keep_old else { return passwd_set(file, user, stdin, hash_password) };
+    let mut users: PasswordFile = read(file)?.unwrap_or_default();
+    let shown = file.display();
+    let none = || Failure::new(Exit::NotFound, format!("{shown}: no user `{}`", user.escape_debug()));
+    let old = users.lookup(user).cloned().ok_or_else(none)?;
+    let password = ask(user, stdin)?;
+    set(&mut users, user, &password, hash_password)?;
+    let until = clock::now().unix_ms / 1000 + keep_old.as_secs();
+    let new = users.lookup(user).cloned().ok_or_else(none)?;
+    users
+        .set(user, new.replacing(old, until))
+        .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    replace(file, &users.render())
 }
 
 /// Sets the password of `user` in a file of SCRAM credentials, creating user and file as needed.
@@ -46,9 +65,13 @@ fn scram_credential(password: &[u8], salt: &[u8; 16]) -> Result<Credential, User
 
 fn passwd_set<S: Stored>(file: &Path, user: &str, stdin: bool, hasher: Hasher<S>) -> Result<(), Failure> {
     let mut users = read(file)?.unwrap_or_default();
-    let password = if stdin { from_pipe(io::stdin().lock()) } else { from_terminal(user) }?;
+    let password = ask(user, stdin)?;
     set(&mut users, user, &password, hasher)?;
     replace(file, &users.render())
+}
+
+fn ask(user: &str, stdin: bool) -> Result<Vec<u8>, Failure> {
+    if stdin { from_pipe(io::stdin().lock()) } else { from_terminal(user) }
 }
 
 /// A line of either kind of file: whoever deletes a user need not say which it is.
@@ -58,7 +81,7 @@ impl Stored for Either {
     type Strangers = ();
 
     fn parse(text: &str) -> Result<Self, UserError> {
-        let password = StoredHash::parse(text).map(|_| ());
+        let password = Account::parse(text).map(|_| ());
         password.or_else(|error| Credential::parse(text).map(|_| ()).map_err(|_| error))?;
         Ok(Self(text.to_owned()))
     }
@@ -67,7 +90,9 @@ impl Stored for Either {
         &self.0
     }
 
-    fn teach(&self, (): &mut ()) {}
+    fn teach(&self, (): &mut ()) -> Result<(), UserError> {
+        Ok(())
+    }
 }
 
 /// Deletes `user`.
@@ -90,18 +115,24 @@ fn set<S: Stored>(
     if password.is_empty() {
         return Err(Failure::new(Exit::Usage, "the password is empty"));
     }
-    let mut salt = [0; 16];
-    rustls::crypto::ring::default_provider()
-        .secure_random
-        .fill(&mut salt)
-        .map_err(|_| Failure::new(Exit::Other, "the operating system gives no random numbers"))?;
+    let salt = salt()?;
     let invalid = |error| Failure::new(Exit::Usage, format!("{error}"));
     let stored = hasher(password, &salt).map_err(invalid)?;
     users.set(user, stored).map_err(invalid)?;
     Ok(())
 }
 
-fn read<S: Stored>(file: &Path) -> Result<Option<Users<S>>, Failure> {
+/// A fresh one.
+pub(super) fn salt() -> Result<[u8; 16], Failure> {
+    let mut salt = [0; 16];
+    rustls::crypto::ring::default_provider()
+        .secure_random
+        .fill(&mut salt)
+        .map_err(|_| Failure::new(Exit::Other, "the operating system gives no random numbers"))?;
+    Ok(salt)
+}
+
+pub(super) fn read<S: Stored>(file: &Path) -> Result<Option<Users<S>>, Failure> {
     let shown = file.display();
     let failed = |error: io::Error| Failure::new(Exit::Other, format!("{shown}: {error}"));
     let mut text = String::new();
@@ -146,57 +177,15 @@ fn from_terminal(user: &str) -> Result<Vec<u8>, Failure> {
     from_pipe(line.as_slice())
 }
 
-/// Writes `text` beside the file and renames it over it. Mode and owner of an existing file stay; a new one has
-/// mode 0600.
-fn replace(file: &Path, text: &str) -> Result<(), Failure> {
-    // A symbolic link stays, the file it points to is replaced.
-    let target = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
-    let beside = beside(&target);
-    let failed = |error: io::Error| Failure::new(Exit::Other, format!("{}: {error}", beside.display()));
-    let result = write_new(&beside, &target, text).and_then(|()| std::fs::rename(&beside, &target));
-    if let Err(error) = result {
-        let _ = std::fs::remove_file(&beside);
-        return Err(failed(error));
-    }
-    Ok(())
-}
-
-fn beside(target: &Path) -> PathBuf {
-    let mut name = target.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.new", std::process::id()));
-    target.with_file_name(name)
-}
-
-fn write_new(path: &Path, target: &Path, text: &str) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    file.write_all(text.as_bytes())?;
-    if let Ok(existing) = std::fs::metadata(target) {
-        #[cfg(unix)]
-        keep_owner(&file, &existing)?;
-        file.set_permissions(existing.permissions())?;
-    }
-    file.sync_all()
-}
-
-/// The broker may run as another user than the one who sets passwords.
-#[cfg(unix)]
-fn keep_owner(file: &File, existing: &std::fs::Metadata) -> io::Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    let new = file.metadata()?;
-    if (new.uid(), new.gid()) == (existing.uid(), existing.gid()) {
-        return Ok(());
-    }
-    std::os::unix::fs::fchown(file, Some(existing.uid()), Some(existing.gid()))
+/// Replaces the file as a whole.
+pub(super) fn replace(file: &Path, text: &str) -> Result<(), Failure> {
+    replace::replace(file, text)
+        .map_err(|(path, error)| Failure::new(Exit::Other, format!("{}: {error}", path.display())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::password::PasswordFile;
     use crate::auth::scram::ScramFile;
 
     fn mode(path: &Path) -> u32 {
@@ -251,8 +240,13 @@ mod tests {
         assert_eq!(mode(&path), 0o600);
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("u:$scram-sha-256$i=50000$"), "{text}");
-        let failure = read::<StoredHash>(&path).unwrap_err();
-        assert!(failure.message.ends_with(":1:1: only argon2id, version 19, is accepted"), "{failure}");
+        let failure = read::<Account>(&path).unwrap_err();
+        assert!(
+            failure.message.ends_with(
+                ":1:1: only argon2id, version 19, is accepted, or bcrypt and pbkdf2-sha256 from elsewhere"
+            ),
+            "{failure}"
+        );
         let odd = set(&mut users, "u", "p\u{e9}".as_bytes(), scram_credential).unwrap_err();
         assert_eq!(odd.exit, Exit::Usage);
         passwd_delete(&path, "u").unwrap();

@@ -6,6 +6,7 @@ use super::Method;
 use super::PAGING;
 use super::Route;
 use super::acl;
+use super::authentication;
 use super::banned;
 use super::clients;
 use super::events;
@@ -249,6 +250,15 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
         about: "Lift a ban",
         answers: GONE,
         action: Action::Now(banned::delete),
+        ..GET
+    },
+    Route {
+        method: Method::Delete,
+        path: "/api/v5/authentication/lockouts/{username}",
+        act: Some("auth_unlock"),
+        about: "Let a user try to log in again of whom too many attempts failed",
+        answers: GONE,
+        action: Action::Now(authentication::unlock),
         ..GET
     },
     Route {

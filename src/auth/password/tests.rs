@@ -1,3 +1,6 @@
+use argon2::Algorithm;
+use argon2::Params;
+use argon2::Version;
 use proptest::prelude::*;
 
 use super::*;
@@ -8,8 +11,12 @@ const CHEAP: &str = "$argon2id$v=19$m=64,t=1,p=1$";
 const SALT: &str = "c2FsdHNhbHRzYWx0c2FsdA";
 const HASH: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-fn cheap_hash(password: &[u8]) -> StoredHash {
-    let params = Params::new(64, 1, 1, None).unwrap();
+fn cheap_hash(password: &[u8]) -> Account {
+    argon2_hash(password, 64).into()
+}
+
+fn argon2_hash(password: &[u8], memory: u32) -> StoredHash {
+    let params = Params::new(memory, 1, 1, None).unwrap();
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     let salt = SaltString::encode_b64(b"saltsaltsaltsalt").unwrap();
     StoredHash::parse(&argon2.hash_password(password, &salt).unwrap().to_string()).unwrap()
@@ -53,17 +60,16 @@ fn passwords_are_bytes_without_normalisation() {
 
 #[test]
 fn our_own_hashes_have_the_documented_form_and_verify() {
-    let hash = hash_password(b"secret", &[1; 16]).unwrap();
-    assert!(hash.text.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", hash.text);
+    let hash = argon2id(b"secret", &[1; 16]).unwrap();
+    assert!(hash.text().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", hash.text());
     let mut memory = HashMemory::default();
     assert!(hash.verify(b"secret", &mut memory));
     assert!(!hash.verify(b"Secret", &mut memory));
     assert!(hash.verify(b"secret", &mut memory), "what the last one left changes nothing");
-    let small = StoredHash { params: Params::new(8, 1, 1, None).unwrap(), ..hash.clone() };
-    assert!(!small.verify(b"secret", &mut memory));
+    assert!(!argon2_hash(b"x", 8).verify(b"secret", &mut memory));
     assert!(hash.verify(b"secret", &mut memory));
-    assert_eq!(memory.0.len(), 19 * 1024, "as much as the largest needs");
-    assert_ne!(hash.text, hash_password(b"secret", &[2; 16]).unwrap().text);
+    assert_eq!(memory.blocks.len(), 19 * 1024, "as much as the largest needs");
+    assert_ne!(hash.text(), argon2id(b"secret", &[2; 16]).unwrap().text());
     let long = vec![0; MAX_PASSWORD_BYTES + 1];
     assert_eq!(hash_password(&long, &[1; 16]).map(|_| ()), Err(UserError::PasswordTooLong));
 }
@@ -77,13 +83,143 @@ fn a_hash_made_by_the_reference_program_verifies() {
     assert!(!file.verify("u", b"passwore"));
 }
 
+/// What an attempt computed.
+fn spent(file: &PasswordFile, user: &str, now_unix: u64) -> BTreeMap<Cost, usize> {
+    let mut memory = HashMemory::default();
+    let _ = file.check(user, b"wrong", now_unix, &mut memory);
+    memory.computed
+}
+
+/// A2: the same hashes for everybody, so that time says neither who is a user nor how its password is kept.
 #[test]
-fn an_unknown_user_costs_as_much_as_the_costliest() {
+fn every_attempt_that_fails_computes_the_same_whoever_the_user_is() {
     let mut file = PasswordFile::default();
-    file.set("cheap", cheap_hash(b"x")).unwrap();
-    file.set("dear", hash_password(b"x", &[1; 16]).unwrap()).unwrap();
-    file.set("other", cheap_hash(b"x")).unwrap();
-    assert_eq!(file.strangers.as_ref().map(|dummy| dummy.params.m_cost()), Some(19_456));
+    file.set("one", cheap_hash(b"x")).unwrap();
+    let only = spent(&file, "one", 0);
+    assert_eq!(only.values().collect::<Vec<_>>(), [&1], "one hash");
+    assert_eq!(spent(&file, "nobody", 0), only);
+    file.set("dearer", argon2_hash(b"x", 128).into()).unwrap();
+    file.set("changing", cheap_hash(b"new").replacing(cheap_hash(b"old"), 100)).unwrap();
+    let bcrypt = "$2b$10$N9qo8uLOickgx2ZMRZoMyecBPBZPbMY9K9Iy/VaK.7YTHTLYF41De";
+    file.set("bcrypt", Account::parse(bcrypt).unwrap()).unwrap();
+    let expected = spent(&file, "nobody", 0);
+    assert_eq!(expected.values().sum::<usize>(), 4, "two cheap ones, a dearer one, a bcrypt");
+    for user in ["one", "dearer", "changing", "bcrypt", ""] {
+        for now in [0, 100] {
+            assert_eq!(spent(&file, user, now), expected, "{user} at {now}");
+        }
+    }
+    let mut memory = HashMemory::default();
+    file.pretend(b"wrong", &mut memory);
+    assert_eq!(memory.computed, expected);
+}
+
+#[test]
+fn kinds_of_hashes_are_few_since_each_costs_every_attempt() {
+    let mut file = PasswordFile::default();
+    for memory in 1..=4u32 {
+        file.set(&memory.to_string(), argon2_hash(b"x", 64 * memory).into()).unwrap();
+    }
+    assert_eq!(file.set("5", argon2_hash(b"x", 1024).into()), Err(UserError::Kinds));
+    assert_eq!(file.set("6", argon2_hash(b"x", 64).into()), Ok(false));
+    assert!(file.lookup("5").is_none());
+}
+
+/// A11: the old password until its end, the new one at once.
+#[test]
+fn while_a_password_changes_both_are_good_and_then_the_new_one() {
+    let line = "u:".to_owned() + cheap_hash(b"new").replacing(cheap_hash(b"old"), 100).text();
+    let file = PasswordFile::parse(&line).unwrap();
+    assert_eq!(file.render().trim_end(), line);
+    let check = |password: &[u8], now| file.check("u", password, now, &mut HashMemory::default());
+    let right = Found::Right { legacy: false };
+    for now in [0, 99] {
+        assert_eq!((check(b"new", now), check(b"old", now)), (right, right));
+        assert_eq!(check(b"other", now), Found::Wrong);
+    }
+    assert_eq!((check(b"new", 100), check(b"old", 100)), (right, Found::Wrong));
+    let third = cheap_hash(b"third").replacing(file.lookup("u").unwrap().clone(), 200);
+    assert_eq!(third.hashes().count(), 2, "the oldest goes");
+    for text in ["until=5", "until=x $HASH", "until=5 $HASH more", "5 $HASH"] {
+        let hash = cheap_hash(b"x").text().to_owned();
+        let line = format!("u:{hash} {}", text.replace("$HASH", &hash));
+        assert_eq!(error(&line), (1, UserError::Overlap), "{line}");
+    }
+}
+
+#[test]
+fn hashes_made_elsewhere_verify() {
+    let table = [
+        // crypt(3)
+        ("$2b$10$N9qo8uLOickgx2ZMRZoMyecBPBZPbMY9K9Iy/VaK.7YTHTLYF41De", &b"secret"[..]),
+        ("$2y$10$abcdefghijklmnopqrstuuKayA8b5mr70hn7mjJcOjVoMMVthuYtu", b"abc123xyz"),
+        // bcrypt reads 72 bytes and no more.
+        ("$2a$10$abcdefghijklmnopqrstuuhBb/0dYbuuS1CS8hp30IXhlFBW2VAWG", &[b'x'; 100]),
+        // hashlib.pbkdf2_hmac
+        (
+            "$pbkdf2-sha256$i=600000$c29tZXNhbHRzb21lc2FsdA$ivf+fieW0XSkO4ug266G8XCK0Fb1q2B2QH0uwQrFHLw",
+            b"password",
+        ),
+    ];
+    for (text, password) in table {
+        let hash = StoredHash::parse(text).unwrap();
+        let mut memory = HashMemory::default();
+        assert!(hash.verify(password, &mut memory), "{text}");
+        assert!(!hash.verify(b"another", &mut memory), "{text}");
+        assert!(!hash.is_legacy());
+    }
+}
+
+#[test]
+fn hashes_that_are_guessed_fast_are_refused_or_legacy() {
+    use UserError::*;
+    let hash = |text: &str| StoredHash::parse(text).map(|_| ());
+    for (text, expected) in [
+        ("$2b$09$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy", Bcrypt),
+        ("$2b$15$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy", Bcrypt),
+        ("$2b$10$N9qo8uLOickgx2ZMRZoMye", Bcrypt),
+        ("$2b$10$", Bcrypt),
+        (
+            "$pbkdf2-sha256$i=599999$c29tZXNhbHRzb21lc2FsdA$ivf+fieW0XSkO4ug266G8XCK0Fb1q2B2QH0uwQrFHLw",
+            Pbkdf2,
+        ),
+        (
+            "$pbkdf2-sha256$i=10000001$c29tZXNhbHRzb21lc2FsdA$ivf+fieW0XSkO4ug266G8XCK0Fb1q2B2QH0uwQrFHLw",
+            Pbkdf2,
+        ),
+        ("$pbkdf2-sha256$i=600000$c2FsdA$ivf+fieW0XSkO4ug266G8XCK0Fb1q2B2QH0uwQrFHLw", Length),
+        ("$emqx-sha256$prefix$c2FsdA$AAAA", LegacyForm),
+        ("$emqx-md5$prefix$c2FsdA$AAAA", NotPhc),
+        ("$plain$secret", NotPhc),
+    ] {
+        assert!(hash(text).is_err(), "{text}");
+        if !matches!(expected, NotPhc) {
+            assert_eq!(hash(text), Err(expected), "{text}");
+        }
+    }
+    for (sha512, digest) in [(false, &ring::digest::SHA256), (true, &ring::digest::SHA512)] {
+        let of = |text: &[u8]| ring::digest::digest(digest, text).as_ref().to_vec();
+        for (position, text) in [
+            (hashes::SaltPosition::Prefix, "saltpw"),
+            (hashes::SaltPosition::Suffix, "pwsalt"),
+            (hashes::SaltPosition::Disable, "pw"),
+        ] {
+            let hash = StoredHash::legacy(sha512, position, b"salt", &of(text.as_bytes())).unwrap();
+            assert!(hash.is_legacy());
+            let mut file = PasswordFile::default();
+            file.set("u", hash.clone().into()).unwrap();
+            file.set("v", cheap_hash(b"x")).unwrap();
+            let mut file = PasswordFile::parse(&file.render()).unwrap();
+            assert_eq!(file.legacy_user(), Some("u"));
+            assert_eq!(file.check("u", b"pw", 0, &mut HashMemory::default()), Found::Right { legacy: true });
+            assert_eq!(file.check("u", b"pwx", 0, &mut HashMemory::default()), Found::Wrong);
+            file.rehash("u", "another text", argon2_hash(b"pw", 64));
+            assert_eq!(file.legacy_user(), Some("u"), "it was changed meanwhile");
+            file.rehash("u", hash.text(), argon2_hash(b"pw", 64));
+            assert_eq!(file.legacy_user(), None);
+            assert!(file.verify("u", b"pw"));
+        }
+    }
 }
 
 #[test]
@@ -98,7 +234,7 @@ fn bad_lines_are_refused_with_their_number() {
         (one_user("u:plain"), NotPhc),
         (one_user("u:$argon2id$v=19$m=64,t=1,p=1$"), NotPhc),
         (one_user(&format!("u:{CHEAP}{SALT}")), NotPhc),
-        (one_user("u:$2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy"), NotPhc),
+        (one_user("u:$2b$04$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy"), Bcrypt),
         (one_user(&format!("u:$argon2i$v=19$m=64,t=1,p=1${SALT}${HASH}")), Algorithm),
         (one_user(&format!("u:$argon2id$v=16$m=64,t=1,p=1${SALT}${HASH}")), Algorithm),
         (one_user(&format!("u:$argon2id$m=64,t=1,p=1${SALT}${HASH}")), Algorithm),

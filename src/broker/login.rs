@@ -1,0 +1,290 @@
+//! Who a CONNECT is from: peers by their binding first, then the chain of authenticators; and how often that may fail.
+//! Before any session is touched (`[MQTT-3.1.4-2]`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time;
+
+use crate::auth;
+use crate::auth::Authenticator;
+use crate::auth::CertificateUsername;
+use crate::auth::DenyReason;
+use crate::auth::Outcome;
+use crate::auth::PasswordCheck;
+use crate::auth::attempts::Held;
+use crate::auth::attempts::Source;
+use crate::auth::certificate::CertificateFacts;
+use crate::auth::chain::Grant;
+use crate::auth::chain::Mechanism;
+use crate::auth::peer::Binding;
+use crate::auth::peer::ConnectFacts;
+use crate::auth::peer::ListenerRole;
+use crate::broker::Broker;
+use crate::broker::Limits;
+use crate::broker::accept::Endpoint;
+use crate::broker::admission::Why;
+use crate::broker::authenticate::Asking;
+use crate::broker::authenticate::Credentials;
+use crate::broker::authenticate::Line;
+use crate::broker::authenticate::Stopped;
+use crate::broker::enhanced::Verified;
+use crate::broker::events::event::SecurityEvent;
+use crate::broker::events::event::What;
+use crate::broker::refusal;
+use crate::config::settings::Role;
+use crate::metrics::labels::RejectReason;
+use crate::mqtt::packet::Connect;
+use crate::mqtt::reason::ReasonCode;
+use crate::net::address::PeerAddr;
+use crate::net::clock;
+use crate::time::Now;
+
+/// How long whoever is locked out waits for its refusal.
+const LOCKOUT_DELAY: Duration = Duration::from_secs(1);
+const REFUSED: Why = (ReasonCode::NotAuthorized, RejectReason::NotAuthorized);
+const BUSY: Why = (ReasonCode::ServerBusy, RejectReason::Quota);
+
+/// A CONNECT that is to be answered.
+pub(super) struct Knock<'a> {
+    pub(super) broker: &'a Broker,
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) granted: &'a Limits,
+    pub(super) peer: PeerAddr,
+    pub(super) asked: &'a Connect<'a>,
+    pub(super) client_id: &'a str,
+    pub(super) certificate: Option<&'a CertificateFacts>,
+    pub(super) proved: Option<&'a Verified>,
+}
+
+/// Who it is.
+#[derive(Debug)]
+pub(super) struct Login {
+    pub(super) grant: Grant,
+    pub(super) is_superuser: bool,
+    pub(super) bound_to: Option<Arc<str>>,
+    pub(super) password_verified: bool,
+    /// Which step of the chain said so.
+    pub(super) mechanism: Option<Mechanism>,
+}
+
+/// How a login was decided.
+struct Decided {
+    outcome: Result<Login, DenyReason>,
+    refused_as_peer: Option<auth::peer::Refusal>,
+    /// Whether a secret was shown and looked at.
+    guess: bool,
+}
+
+impl Knock<'_> {
+    /// The name that attempts are counted by.
+    fn name(&self) -> Option<&str> {
+        let proved = self.proved.map(|proved| &*proved.username);
+        proved.or(self.asked.username).filter(|name| !name.is_empty())
+    }
+
+    fn facts(&self, password_verified: bool) -> ConnectFacts<'_> {
+        ConnectFacts {
+            client_id: self.client_id,
+            username: self.asked.username,
+            password_verified,
+            certificate: self.certificate,
+            role: auth_role(self.endpoint.role),
+            // Behind a proxy nobody is known to be on this machine.
+            loopback: self.endpoint.proxies.is_none() && self.peer.is_loopback(),
+        }
+    }
+
+    pub(super) async fn log_in(&self) -> Result<Login, Why> {
+        let broker = self.broker;
+        let credentials = broker.authentication.credentials();
+        // What it would be if its password were right. A certificate is no guess and is never held.
+        let by_certificate = match auth::peer::bind(&credentials.peers, &self.facts(true)) {
+            Binding::Peer(rule) => rule.asks_for_certificate(),
+            _ => false,
+        };
+        let source = Source::of(self.peer.ip());
+        let may = || by_certificate || broker.check_attempt(source, self.name(), clock::now()).is_ok();
+        if !by_certificate && let Err(held) = broker.check_attempt(source, self.name(), clock::now()) {
+            return Err(self.refuse_held(held).await);
+        }
+        let deciding = self.decide(&credentials, &may);
+        let decided = match time::timeout(self.granted.idle_timeout, deciding).await {
+            Ok(Ok(decided)) => decided,
+            Ok(Err(Stopped::Held)) => return Err(self.refuse_held(Held::User).await),
+            Ok(Err(Stopped::Busy | Stopped::Failed)) | Err(_) => return Err(BUSY),
+        };
+        match decided.outcome {
+            Ok(login) => {
+                if decided.guess
+                    && let Some(name) = &login.grant.username
+                {
+                    broker.note_login(source, name, clock::now());
+                }
+                Ok(login)
+            }
+            Err(reason) => {
+                if !by_certificate && decided.guess && reason.is_guess() {
+                    broker.note_failure(source, self.name(), clock::now());
+                }
+                self.log_refusal(reason, decided.refused_as_peer);
+                Err(REFUSED)
+            }
+        }
+    }
+
+    async fn decide(
+        &self,
+        credentials: &Arc<Credentials>,
+        still: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Decided, Stopped> {
+        let asking = Asking {
+            username: self.asked.username,
+            password: self.asked.password,
+            client_id: self.client_id,
+            host: self.peer.ip(),
+            listener: &self.endpoint.id,
+            certificate: self.certificate,
+            line: if self.endpoint.role == Role::Link { Line::Links } else { Line::Clients },
+            now: clock::now(),
+        };
+        let authentication = &self.broker.authentication;
+        let ordinary = auth::peer::bind(&credentials.peers, &self.facts(true)) == Binding::Ordinary;
+        let named =
+            self.certificate.is_some() && self.endpoint.certificate_username != CertificateUsername::Disabled;
+        let by_chain = ordinary && self.endpoint.authn_enable && !named && self.proved.is_none();
+        if by_chain && !credentials.chain.is_empty() {
+            let asked = authentication.ask_chain(credentials, &asking, still).await?;
+            let guess = asking.username.is_some() || asking.password.is_some();
+            let login = |(grant, mechanism)| Login {
+                grant,
+                is_superuser: false,
+                bound_to: None,
+                password_verified: mechanism == Mechanism::Password,
+                mechanism: Some(mechanism),
+            };
+            return Ok(Decided { outcome: asked.map(login), refused_as_peer: None, guess });
+        }
+        let password = match authentication.check_password(credentials, &asking, still).await {
+            Err(Stopped::Failed) => PasswordCheck::Bad,
+            checked => checked?,
+        };
+        Ok(self.by_binding(credentials, password))
+    }
+
+    /// Who is bound to a peer, who proved its name otherwise, and whoever is asked for nothing.
+    fn by_binding(&self, credentials: &Credentials, password: PasswordCheck) -> Decided {
+        let good = password == PasswordCheck::Good;
+        let binding = auth::peer::bind(&credentials.peers, &self.facts(good));
+        let authenticator = Authenticator {
+            enable: self.endpoint.authn_enable,
+            allow_anonymous: credentials.allow_anonymous,
+            has_users: !credentials.chain.is_empty(),
+            certificate_username: self.endpoint.certificate_username,
+        };
+        let shown = auth::Credentials {
+            username: self.asked.username,
+            has_password: self.asked.password.is_some(),
+            password,
+            enhanced: self.proved.map(|proved| &*proved.username),
+            certificate: self.certificate,
+        };
+        let (bound_to, refused_as_peer) = match binding {
+            Binding::Peer(rule) => (Some(Arc::from(rule.cluster.as_str())), None),
+            Binding::Ordinary => (None, None),
+            Binding::Refused(refusal) => (None, Some(refusal)),
+        };
+        let outcome = match auth::decide(&authenticator, &binding, &shown) {
+            Outcome::Allow { username, is_superuser } => Ok(Login {
+                grant: Grant { username, ..Grant::default() },
+                is_superuser,
+                bound_to,
+                password_verified: good,
+                mechanism: None,
+            }),
+            Outcome::Deny(_) if password == PasswordCheck::Bad && refused_as_peer.is_none() => {
+                Err(DenyReason::BadCredentials)
+            }
+            Outcome::Deny(reason) => Err(reason),
+        };
+        // Whoever has the right password and is refused for another reason guessed nothing.
+        let guess = match &outcome {
+            Ok(_) => good || self.proved.is_some(),
+            Err(_) => password == PasswordCheck::Bad,
+        };
+        Decided { outcome, refused_as_peer, guess }
+    }
+
+    /// Refuses what is not looked at, as a wrong password is.
+    async fn refuse_held(&self, held: Held) -> Why {
+        self.broker.metrics.broker.authentication_held[held].inc();
+        self.log_refusal(DenyReason::Held, None);
+        if held == Held::Lockout {
+            time::sleep(LOCKOUT_DELAY).await;
+        }
+        REFUSED
+    }
+
+    fn log_refusal(&self, reason: DenyReason, refused_as_peer: Option<auth::peer::Refusal>) {
+        refusal::note(self.broker, self.endpoint, self.peer, self.asked, reason, refused_as_peer);
+    }
+}
+
+/// The User Name, unless it is a token, which is as good as a password.
+pub(super) fn shown_name(username: Option<&str>) -> Option<&str> {
+    username.map(|name| if auth::jwt::looks_like_a_token(name.as_bytes()) { "a token" } else { name })
+}
+
+impl Broker {
+    /// Whether an attempt to log in may be verified.
+    pub(super) fn check_attempt(&self, source: Source, name: Option<&str>, now: Now) -> Result<(), Held> {
+        self.attempts.lock().check(&self.limits().attempts, source, name, now)
+    }
+
+    /// A login failed that may have been a guess.
+    pub(super) fn note_failure(&self, source: Source, name: Option<&str>, now: Now) {
+        let noted = self.attempts.lock().failed(&self.limits().attempts, source, name, now);
+        self.metrics.broker.authentication_forgotten.add(noted.evicted);
+        if noted.locked_out {
+            self.metrics.broker.authentication_lockouts.inc();
+            let text = "too many logins failed with this username: whoever failed has to wait";
+            let event =
+                SecurityEvent { identity: shown_name(name), ..SecurityEvent::new(What::Lockout, text) };
+            self.security_event(&event, now);
+            tracing::warn!(event = "authn_lockout", username = ?shown_name(name), "{text}");
+        }
+    }
+
+    fn note_login(&self, source: Source, name: &str, now: Now) {
+        self.attempts.lock().succeeded(&self.limits().attempts, source, name, now);
+    }
+
+    /// Ends whatever holds the logins of this user. Whether anything did.
+    pub fn unlock_user(&self, username: &str, now: Now) -> bool {
+        let unlocked = self.attempts.lock().unlock(username);
+        if unlocked {
+            let event = SecurityEvent { identity: Some(username), ..SecurityEvent::new(What::Unlock, "") };
+            self.security_event(&event, now);
+        }
+        unlocked
+    }
+}
+
+/// `link_id` is ours to set and nobody else's (`authn-tls.md` section 2).
+#[expect(clippy::box_collection, reason = "a pointer where there is none")]
+pub(super) fn attributes(
+    mut given: BTreeMap<String, String>,
+    bound_to: Option<&str>,
+) -> Option<Box<BTreeMap<String, String>>> {
+    given.extend(bound_to.map(|cluster| (auth::chain::RESERVED_ATTRIBUTE.to_owned(), cluster.to_owned())));
+    (!given.is_empty()).then(|| Box::new(given))
+}
+
+fn auth_role(role: Role) -> ListenerRole {
+    match role {
+        Role::Client => ListenerRole::Client,
+        Role::Link => ListenerRole::Link,
+        Role::Any => ListenerRole::Any,
+    }
+}
