@@ -21,6 +21,7 @@ use crate::auth::chain::Mechanism;
 use crate::auth::peer::Binding;
 use crate::auth::peer::ConnectFacts;
 use crate::auth::peer::ListenerRole;
+use crate::auth::peer::PeerRule;
 use crate::broker::Broker;
 use crate::broker::Limits;
 use crate::broker::accept::Endpoint;
@@ -116,6 +117,10 @@ impl Knock<'_> {
             Ok(Err(Stopped::Busy | Stopped::Failed)) | Err(_) => return Err(BUSY),
         };
         match decided.outcome {
+            Ok(login) if is_name_of_a_link(&credentials, &login) => {
+                self.log_refusal(DenyReason::Peer, Some(auth::peer::Refusal::ClientIdOutsidePrefix));
+                Err(REFUSED)
+            }
             Ok(login) => {
                 if decided.guess
                     && let Some(name) = &login.grant.username
@@ -229,6 +234,14 @@ impl Knock<'_> {
     fn log_refusal(&self, reason: DenyReason, refused_as_peer: Option<auth::peer::Refusal>) {
         refusal::note(self.broker, self.endpoint, self.peer, self.asked, reason, refused_as_peer);
     }
+}
+
+/// Whether a token, a certificate or an exchange gives an application the username of a link, which CONNECT did not name
+/// (A6): it belongs to that link alone.
+fn is_name_of_a_link(credentials: &Credentials, login: &Login) -> bool {
+    let name = login.grant.username.as_deref();
+    let is_its = |rule: &PeerRule| rule.username.is_some() && rule.username.as_deref() == name;
+    login.bound_to.is_none() && credentials.peers.iter().any(is_its)
 }
 
 /// The User Name, unless it is a token, which is as good as a password.

@@ -6,8 +6,10 @@ use std::net::IpAddr;
 
 use super::settings::AclMode;
 use super::settings::AclSource;
+use super::settings::Authenticator;
 use super::settings::Bind;
 use super::settings::Export;
+use super::settings::JwtKeys;
 use super::settings::Link;
 use super::settings::Listener;
 use super::settings::MemoryCeiling;
@@ -71,6 +73,14 @@ fn proof(settings: &Settings, broken: &mut Vec<String>) {
     if settings.authentication.allow_anonymous {
         broken.push("authentication.allow_anonymous: clients without credentials are allowed".to_owned());
     }
+    if !settings.authentication.attempts.enable {
+        broken.push("authentication.attempts.enable: passwords may be guessed without end".to_owned());
+    }
+    for (index, step) in settings.authentication.chain.iter().enumerate() {
+        if matches!(step, Authenticator::Jwt(jwt) if !jwt.require_exp) {
+            broken.push(format!("authentication.chain[{index}].require_exp: tokens are good for ever"));
+        }
+    }
     for (path, _) in listeners(settings).filter(|(_, listener)| !listener.authn_enable) {
         broken.push(format!("{path}.authn.enable: everybody is let in"));
     }
@@ -93,6 +103,19 @@ fn encryption(settings: &Settings, broken: &mut Vec<String>) {
     }
     for (path, _) in links(settings).filter(|(_, link)| goes_far(link) && link.ssl.is_none()) {
         broken.push(format!("{path}.ssl: plaintext towards the peer"));
+    }
+    for (index, step) in settings.authentication.chain.iter().enumerate() {
+        let target = match step {
+            Authenticator::Http(http) => &http.target,
+            Authenticator::Jwt(jwt) => match &jwt.keys {
+                JwtKeys::JwksUrl { target, .. } => target,
+                _ => continue,
+            },
+            _ => continue,
+        };
+        if target.cacertfile.is_none() && !target.server.is_loopback() {
+            broken.push(format!("authentication.chain[{index}]: plaintext towards {}", target.server));
+        }
     }
     let bind = settings.http.bind;
     if !bind.ip().to_canonical().is_loopback() {

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | A1, A2 | `auth::a_wrong_password_and_an_unknown_user_get_the_same_answer`; one cost: `auth::password::tests::every_attempt_that_fails_computes_the_same_whoever_the_user_is` in the library |
 //! | A3 | `auth::passwords_are_bytes_and_odd_ones_are_only_wrong` |
-//! | A4 to A6, A8 | `link_confinement::who_acts_as_a_peer_without_its_proof_is_refused_before_any_takeover`, `link_certificates::the_certificate_of_one_cluster_is_no_proof_for_another`; applications: `hostile::another_user_does_not_get_a_session` |
+//! | A4 to A6, A8 | `link_confinement::who_acts_as_a_peer_without_its_proof_is_refused_before_any_takeover`, `link_certificates::the_certificate_of_one_cluster_is_no_proof_for_another`; applications: `hostile::another_user_does_not_get_a_session`, [`no_step_gives_an_application_the_username_of_a_link`] |
 //! | A7 | the tables of `auth::peer::tests` in the library, `tests/config.rs` |
 //! | A9 | [`a_thousand_guesses_are_hardly_looked_at_and_the_link_stays`], [`a_name_is_locked_out_for_those_who_failed_only`] |
 //! | A10 | [`a_thousand_guesses_are_hardly_looked_at_and_the_link_stays`]; `auth::attempts::tests` in the library |
@@ -48,6 +48,7 @@ use crate::harness::Q1;
 use crate::harness::Running;
 use crate::harness::Setup;
 use crate::harness::hello;
+use crate::link_confinement::link_to;
 use crate::transports::Authority;
 use crate::transports::tls_client;
 
@@ -243,6 +244,20 @@ async fn a_token_says_who_it_is_and_what_attributes_it_has() {
         broker.server.broker().unlock_user(&text, clock::now());
     }
     broker.until_metric("tombolo_authentication_failures_total{reason=\"token_expired\"}", 1).await;
+}
+
+/// A6: the username of a link is that link's, whoever says otherwise.
+#[tokio::test]
+async fn no_step_gives_an_application_the_username_of_a_link() {
+    let broker = Setup::new().authentication(&jwt("")).links(&link_to("B")).start().await;
+    for user in [None, Some("clink-user:B")] {
+        let token = token(&json!({"sub": "clink-user:B", "exp": now() + 100}));
+        let (mut client, got) = log_in(&broker, user, Some(&token)).await;
+        assert_eq!(got, REFUSED);
+        assert_eq!(client.next().await, Got::Closed);
+    }
+    let refusals = "tombolo_peer_refusals_total{reason=\"client_id_outside_prefix\"}";
+    assert_eq!(broker.metric(refusals), 2);
 }
 
 #[tokio::test]

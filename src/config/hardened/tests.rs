@@ -27,12 +27,30 @@ fn the_chapter_has_these_lines_and_its_configuration_keeps_them() {
 /// What is changed in the chapter's configuration, which lines that breaks, and at what setting.
 #[test]
 fn each_weak_spot_breaks_its_line() {
-    let table: [(&str, &str, &[usize], &str); 19] = [
+    let table: [(&str, &str, &[usize], &str); 22] = [
         (
             "[authentication]",
             "[authentication]\nallow_anonymous = true",
             &[1],
             "authentication.allow_anonymous",
+        ),
+        (
+            "[authentication]",
+            "[authentication]\nattempts = {enable = false}",
+            &[1],
+            "authentication.attempts.enable",
+        ),
+        (
+            "[authorization]",
+            "[[authentication.chain]]\nmechanism = \"jwt\"\nrequire_exp = false\njwks_file = \"k\"\n[authorization]",
+            &[1],
+            "authentication.chain[0].require_exp",
+        ),
+        (
+            "[authorization]",
+            "[[authentication.chain]]\nmechanism = \"http\"\nallow_insecure = true\nurl = \"http://a\"\n[authorization]",
+            &[2],
+            "authentication.chain[0]: plaintext towards a:80",
         ),
         ("versions = [\"tlsv1.3\"]", "", &[2], "listeners[ssl:field].ssl.versions"),
         ("[authentication]", "[http]\nbind = \"192.0.2.1:1\"\n[authentication]", &[2], "http.bind"),
