@@ -126,7 +126,10 @@ fn forwarded(vectors: &Vectors, id: &str, check: impl FnOnce(Forwarded<'_>)) {
 fn messages_hold_what_the_terms_say() {
     let vectors = Vectors::load();
     forwarded(&vectors, "msg.qos1.props", |message| {
-        assert_eq!((message.qos, message.from, message.retain), (QoS::AtLeastOnce, Some("pub1"), false));
+        assert_eq!(
+            (message.qos, message.from, message.retain),
+            (QoS::AtLeastOnce, Some(&b"pub1"[..]), false)
+        );
         assert_eq!(message.timestamp_ms, 1_754_500_001_000);
         let properties = &message.properties;
         assert_eq!(properties.content_type, Some("text/plain"));
@@ -140,7 +143,7 @@ fn messages_hold_what_the_terms_say() {
             MessageProperties { user_properties: [("a", "b")].into_iter().collect(), ..Default::default() };
         assert_eq!(message.properties, expected, "Topic-Alias is left behind");
     });
-    forwarded(&vectors, "msg.v311.ipv6", |message| assert_eq!(message.username, Some("alice")));
+    forwarded(&vectors, "msg.v311.ipv6", |message| assert_eq!(message.username, Some(&b"alice"[..])));
     forwarded(&vectors, "msg.iodata", |message| assert_eq!(&*message.payload, b"abcdef"));
     forwarded(&vectors, "msg.payload.string", |message| assert_eq!(&*message.payload, b"abc"));
     forwarded(&vectors, "msg.retain", |message| assert!(message.retain));
@@ -266,8 +269,8 @@ fn our_messages_mean_what_emqx_messages_mean() {
                 &Outgoing {
                     id: theirs.id,
                     qos: theirs.qos,
-                    from: theirs.from,
-                    username: theirs.username,
+                    from: theirs.from.map(|name| std::str::from_utf8(name).unwrap()),
+                    username: theirs.username.map(|name| std::str::from_utf8(name).unwrap()),
                     peer: Some("[2001:db8::7]:40001".parse().unwrap()),
                     proto_ver: 5,
                     retain: theirs.retain,

@@ -8,6 +8,7 @@ use tombolo::link::lane::Lane;
 use tombolo::link::lane::LaneConfig;
 use tombolo::link::lane::SpoolBudget;
 use tombolo::link::message;
+use tombolo::link::message::Envelope;
 use tombolo::link::message::MessageProperties;
 use tombolo::link::message::Outgoing;
 use tombolo::link::payload;
@@ -68,7 +69,7 @@ pub(crate) fn outgoing(topic: &str) -> Outgoing<'_> {
         qos: QoS::AtLeastOnce,
         from: Some("machine-0007"),
         username: Some("machine"),
-        peer: "192.0.2.7:40000".parse().ok(),
+        peer: Some(([192, 0, 2, 7], 40_000).into()),
         proto_ver: 4,
         retain: false,
         topic,
@@ -78,12 +79,14 @@ pub(crate) fn outgoing(topic: &str) -> Outgoing<'_> {
     }
 }
 
+/// A run of one publisher.
 fn wrap() -> Box<dyn Body> {
-    let mut out = Vec::new();
+    let (mut out, mut envelope) = (Vec::new(), Envelope::default());
     Box::new(move || {
+        envelope.address(black_box(&outgoing(TOPIC)));
         for _ in 0..64 {
             out.clear();
-            message::put(&mut out, black_box(&outgoing(TOPIC)));
+            envelope.put(&mut out, black_box(&outgoing(TOPIC)));
         }
     })
 }
@@ -103,9 +106,11 @@ fn lane(qos: QoS) -> Box<dyn Body> {
     let config = LaneConfig { max_inflight: 64, ..LaneConfig::default() };
     let mut lane = Lane::new(config, SpoolBudget::new(1 << 30));
     lane.handle_connected(64, None);
+    let mut envelope = Envelope::default();
+    envelope.address(&outgoing(TOPIC));
     Box::new(move || {
         for _ in 0..64 {
-            lane.push(NOW, qos, |out| message::put(out, &outgoing(TOPIC)));
+            lane.push(NOW, qos, |out| envelope.put(out, &outgoing(TOPIC)));
         }
         let mut ids = [None; 64];
         for id in &mut ids {

@@ -31,6 +31,7 @@ use crate::link::lane::Pushed;
 use crate::link::lane::SpoolBudget;
 use crate::link::lane::lane_of;
 use crate::link::message;
+use crate::link::message::Envelope;
 use crate::link::message::MessageProperties;
 use crate::link::message::Outgoing;
 use crate::link::name;
@@ -54,6 +55,8 @@ struct LaneState {
     lane: Lane,
     /// zlib's memory, on first use.
     deflater: Option<Deflater>,
+    /// What the messages of a run have in common.
+    envelope: Envelope,
     ledger: Ledger,
     /// The driver, while it waits.
     waker: Option<Waker>,
@@ -83,14 +86,15 @@ impl LaneState {
         std::mem::replace(&mut self.lane, Lane::new(LaneConfig::default(), SpoolBudget::new(0)))
     }
 
+    /// Spools a message of the publisher to whom the envelope is made out.
     fn spool(&mut self, now: Now, publisher: u32, message: &Outgoing<'_>) -> Pushed {
         let mut raw = 0;
         // Compression costs the publisher's turn more than all else; it is worth that once the link is behind.
         let behind = self.lane.queued() > 0;
-        let deflater = &mut self.deflater;
+        let (envelope, deflater) = (&self.envelope, &mut self.deflater);
         let pushed = self.lane.push_from(publisher, now, message.qos, |out| {
             let start = out.len();
-            message::put(out, message);
+            envelope.put(out, message);
             raw = out.len() - start;
             if behind && raw >= COMPRESS_BYTES_MIN {
                 deflater.get_or_insert_with(Deflater::default).shrink(out, start, COMPRESS_BYTES_MIN);
@@ -135,6 +139,7 @@ impl Forwarder {
         let lane = || LaneState {
             lane: Lane::new(config.clone(), Arc::clone(&budget)),
             deflater: None,
+            envelope: Envelope::default(),
             ledger: Ledger::default(),
             waker: None,
             stop_ms: None,
@@ -173,7 +178,7 @@ impl Forwarder {
             return Reached::Nobody;
         };
         let mut sequence = self.sequence.fetch_add(publications.len() as u64, Ordering::Relaxed);
-        let mut taken = false;
+        let (mut taken, mut addressed) = (false, false);
         let mut state = lane.lock();
         if state.stop_ms.is_some() {
             return Reached::Nobody;
@@ -188,6 +193,9 @@ impl Forwarder {
                 self.metrics.messages_dropped[(Direction::Out, LinkDropReason::Expired)].inc();
                 continue;
             };
+            if !std::mem::replace(&mut addressed, true) {
+                state.envelope.address(&message);
+            }
             match state.spool(now, publisher, &message) {
                 Pushed::Refused => refused.push(index),
                 Pushed::Spooled | Pushed::Dropped(_) => taken = true,

@@ -323,8 +323,8 @@ pub fn put_atom(out: &mut Vec<u8>, name: &'static str) {
 /// Appends a binary.
 pub fn put_binary(out: &mut Vec<u8>, bytes: &[u8]) {
     debug_assert!(u32::try_from(bytes.len()).is_ok(), "no MQTT packet holds this much");
-    out.push(109);
-    out.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
+    let [a, b, c, d] = (bytes.len() as u32).to_be_bytes();
+    out.extend_from_slice(&[109, a, b, c, d]);
     out.extend_from_slice(bytes);
 }
 
@@ -336,10 +336,10 @@ pub fn put_integer(out: &mut Vec<u8>, value: u64) {
         out.push(98);
         out.extend_from_slice(&word.to_be_bytes());
     } else {
-        let digits = value.to_le_bytes();
-        let width = 8 - value.leading_zeros() as usize / 8;
-        out.extend_from_slice(&[110, width as u8, 0]);
-        out.extend_from_slice(&digits[..width]);
+        let unused = value.leading_zeros() as usize / 8;
+        let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
+        out.extend_from_slice(&[110, 8 - unused as u8, 0, a, b, c, d, e, f, g, h]);
+        out.truncate(out.len() - unused);
     }
 }
 

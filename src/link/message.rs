@@ -2,12 +2,11 @@
 //!
 //! Decoding borrows from the payload and checks what EMQX leaves unchecked: the topic is a Topic Name, the
 //! properties are ones MQTT can carry. Unknown flags, headers and everything in `extra` are skipped, among
-//! them `should_disconnect` and `allow_publish`, by which a peer could steer the publish path. Encoding
+//! them `should_disconnect` and `allow_publish`, by which a peer could steer the publish path. What looks as
+//! if we had sent it ourselves is read by its shape (`usual`), everything else term by term. Encoding (`put`)
 //! writes straight into the caller's buffer.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
-use std::net::SocketAddr;
 
 use smallvec::SmallVec;
 
@@ -18,6 +17,14 @@ use crate::link::etf::Reader;
 use crate::mqtt::packet::QoS;
 use crate::mqtt::topic;
 use crate::mqtt::topic::TopicError;
+
+pub use crate::link::message::put::Envelope;
+pub use crate::link::message::put::Outgoing;
+pub use crate::link::message::put::message_id;
+pub use crate::link::message::put::put;
+
+mod put;
+mod usual;
 
 /// How many User Properties a message may carry.
 pub const USER_PROPERTIES_MAX: u32 = 4_096;
@@ -71,10 +78,10 @@ pub struct Forwarded<'a> {
     pub id: [u8; 16],
     /// The QoS of the original publish, which the outer PUBLISH may lower.
     pub qos: QoS,
-    /// ClientID of the publisher, if it was a client.
-    pub from: Option<&'a str>,
-    /// User name of the publisher.
-    pub username: Option<&'a str>,
+    /// ClientID of the publisher, if it was a client: bytes that nothing here depends on, and nobody has checked.
+    pub from: Option<&'a [u8]>,
+    /// User name of the publisher, likewise.
+    pub username: Option<&'a [u8]>,
     /// The RETAIN flag of the original publish.
     pub retain: bool,
     /// A valid Topic Name. Whether the link covers it is [`crate::link::ingress`]'s question.
@@ -88,7 +95,18 @@ pub struct Forwarded<'a> {
 }
 
 /// Decodes a forwarded message. The reader is of [`crate::link::compress::Inflater::open`].
-pub fn parse(mut reader: Reader<'_>) -> Result<Forwarded<'_>, MessageError> {
+pub fn parse(reader: Reader<'_>) -> Result<Forwarded<'_>, MessageError> {
+    parse_after(reader, "")
+}
+
+/// The same behind a message with the topic `known`: if this one has that too, it may be given as the same string,
+/// and is not checked again.
+pub fn parse_after<'a>(reader: Reader<'a>, known: &'a str) -> Result<Forwarded<'a>, MessageError> {
+    usual::parse(reader.rest(), known).map_or_else(|| parse_any(reader), Ok)
+}
+
+/// Decodes a message of any shape.
+fn parse_any(mut reader: Reader<'_>) -> Result<Forwarded<'_>, MessageError> {
     if reader.head()? != Head::Tuple(10) || reader.head()? != Head::Atom(b"message") {
         return Err(MessageError::NotAMessage);
     }
@@ -96,7 +114,7 @@ pub fn parse(mut reader: Reader<'_>) -> Result<Forwarded<'_>, MessageError> {
     let qos = u8::try_from(reader.integer().map_err(field("qos"))?).ok().and_then(QoS::from_u8);
     let qos = qos.ok_or(MessageError::Field("qos"))?;
     let from = match reader.head()? {
-        Head::Binary(id) => std::str::from_utf8(id).ok(),
+        Head::Binary(id) => Some(id),
         Head::Atom(_) => None,
         _ => return Err(MessageError::Field("from")),
     };
@@ -148,7 +166,7 @@ fn parse_flags(reader: &mut Reader<'_>) -> Result<bool, MessageError> {
 
 #[derive(Default)]
 struct Headers<'a> {
-    username: Option<&'a str>,
+    username: Option<&'a [u8]>,
     properties: MessageProperties<'a>,
 }
 
@@ -164,7 +182,7 @@ fn parse_headers<'a>(reader: &mut Reader<'a>) -> Result<Headers<'a>, MessageErro
                 let value = reader.head()?;
                 reader.skip_rest(value)?;
                 if let Head::Binary(name) = value {
-                    headers.username = std::str::from_utf8(name).ok();
+                    headers.username = Some(name);
                 }
             }
             _ => reader.skip()?,
@@ -270,151 +288,6 @@ fn join_list(reader: &mut Reader<'_>, count: u32) -> Result<Vec<u8>, MessageErro
         }
     }
     Ok(joined)
-}
-
-/// A message on its way to a peer, borrowed from the broker.
-#[derive(Debug, Clone)]
-pub struct Outgoing<'a> {
-    /// See [`message_id`].
-    pub id: [u8; 16],
-    /// The QoS of the original publish.
-    pub qos: QoS,
-    /// ClientID of the publisher, if it is a client.
-    pub from: Option<&'a str>,
-    /// Its user name.
-    pub username: Option<&'a str>,
-    /// Its address; left out of the headers when unknown.
-    pub peer: Option<SocketAddr>,
-    /// 3, 4 or 5.
-    pub proto_ver: u8,
-    /// The RETAIN flag of the original publish.
-    pub retain: bool,
-    /// Topic Name.
-    pub topic: &'a str,
-    /// Application Message.
-    pub payload: &'a [u8],
-    /// When we received it: milliseconds since the epoch.
-    pub timestamp_ms: u64,
-    /// Its properties.
-    pub properties: MessageProperties<'a>,
-}
-
-/// Appends the payload of a forwarded message. Atoms are those every EMQX knows (`link-protocol.md` 3.3).
-pub fn put(out: &mut Vec<u8>, message: &Outgoing<'_>) {
-    out.reserve(320 + message.topic.len() + message.payload.len());
-    etf::put_version(out);
-    etf::put_tuple(out, 10);
-    etf::put_atom(out, "message");
-    etf::put_binary(out, &message.id);
-    etf::put_integer(out, message.qos as u64);
-    put_optional(out, message.from);
-    etf::put_map(out, 2);
-    etf::put_atom(out, "dup");
-    etf::put_atom(out, "false");
-    etf::put_atom(out, "retain");
-    etf::put_atom(out, if message.retain { "true" } else { "false" });
-    put_headers(out, message);
-    etf::put_binary(out, message.topic.as_bytes());
-    etf::put_binary(out, message.payload);
-    etf::put_integer(out, message.timestamp_ms);
-    etf::put_map(out, 0);
-}
-
-fn put_headers(out: &mut Vec<u8>, message: &Outgoing<'_>) {
-    etf::put_map(out, if message.peer.is_some() { 7 } else { 5 });
-    if let Some(peer) = message.peer {
-        etf::put_atom(out, "peername");
-        etf::put_tuple(out, 2);
-        put_address(out, peer.ip());
-        etf::put_integer(out, u64::from(peer.port()));
-        etf::put_atom(out, "peerhost");
-        put_address(out, peer.ip());
-    }
-    etf::put_atom(out, "protocol");
-    etf::put_atom(out, "mqtt");
-    etf::put_atom(out, "proto_ver");
-    etf::put_integer(out, u64::from(message.proto_ver));
-    etf::put_atom(out, "username");
-    put_optional(out, message.username);
-    etf::put_atom(out, "client_attrs");
-    etf::put_map(out, 0);
-    etf::put_atom(out, "properties");
-    put_properties(out, &message.properties);
-}
-
-fn put_optional(out: &mut Vec<u8>, text: Option<&str>) {
-    match text {
-        Some(text) => etf::put_binary(out, text.as_bytes()),
-        None => etf::put_atom(out, "undefined"),
-    }
-}
-
-fn put_address(out: &mut Vec<u8>, address: IpAddr) {
-    match address {
-        IpAddr::V4(address) => {
-            etf::put_tuple(out, 4);
-            for octet in address.octets() {
-                etf::put_integer(out, u64::from(octet));
-            }
-        }
-        IpAddr::V6(address) => {
-            etf::put_tuple(out, 8);
-            for segment in address.segments() {
-                etf::put_integer(out, u64::from(segment));
-            }
-        }
-    }
-}
-
-fn put_properties(out: &mut Vec<u8>, properties: &MessageProperties<'_>) {
-    let pairs = u32::from(properties.payload_format_indicator.is_some())
-        + u32::from(properties.message_expiry_interval.is_some())
-        + u32::from(properties.response_topic.is_some())
-        + u32::from(properties.correlation_data.is_some())
-        + u32::from(properties.content_type.is_some())
-        + u32::from(!properties.user_properties.is_empty());
-    etf::put_map(out, pairs);
-    if let Some(flag) = properties.payload_format_indicator {
-        etf::put_atom(out, "Payload-Format-Indicator");
-        etf::put_integer(out, u64::from(flag));
-    }
-    if let Some(seconds) = properties.message_expiry_interval {
-        etf::put_atom(out, "Message-Expiry-Interval");
-        etf::put_integer(out, u64::from(seconds));
-    }
-    if let Some(text) = properties.response_topic {
-        etf::put_atom(out, "Response-Topic");
-        etf::put_binary(out, text.as_bytes());
-    }
-    if let Some(data) = properties.correlation_data {
-        etf::put_atom(out, "Correlation-Data");
-        etf::put_binary(out, data);
-    }
-    if let Some(text) = properties.content_type {
-        etf::put_atom(out, "Content-Type");
-        etf::put_binary(out, text.as_bytes());
-    }
-    if !properties.user_properties.is_empty() {
-        etf::put_atom(out, "User-Property");
-        etf::put_list(out, properties.user_properties.len() as u32);
-        for (key, value) in &properties.user_properties {
-            etf::put_tuple(out, 2);
-            etf::put_binary(out, key.as_bytes());
-            etf::put_binary(out, value.as_bytes());
-        }
-        etf::put_nil(out);
-    }
-}
-
-/// A message id in EMQX's shape: microseconds since the epoch, 48 bits that tell the sending process, a
-/// sequence number. Unique as long as one `process` does not repeat a sequence within a microsecond.
-#[must_use]
-pub fn message_id(unix_us: u64, process: u64, sequence: u16) -> [u8; 16] {
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&unix_us.to_be_bytes());
-    id[8..14].copy_from_slice(&process.to_be_bytes()[2..]);
-    id[14..].copy_from_slice(&sequence.to_be_bytes());
-    id
 }
 
 #[cfg(test)]

@@ -285,7 +285,7 @@ fn a_message_keeps_what_mqtt_can_say_of_it() {
     let mut inflater = Inflater::default();
     let message = message::parse(inflater.open(&bytes).unwrap()).unwrap();
     assert_eq!((message.id, message.qos, message.retain), ([9; 16], QoS::ExactlyOnce, true));
-    assert_eq!((message.from, message.username), (Some("publisher"), Some("user")));
+    assert_eq!((message.from, message.username), (Some(&b"publisher"[..]), Some(&b"user"[..])));
     assert_eq!((message.topic, &*message.payload, message.timestamp_ms), ("t/1", &b"hello"[..], now.unix_ms));
     assert_eq!(message.properties.message_expiry_interval, Some(50));
     assert_eq!(message.properties.content_type, Some("text/plain"));

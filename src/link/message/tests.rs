@@ -1,5 +1,10 @@
 //! What a forwarded message may and may not hold.
 
+use std::net::IpAddr;
+use std::net::SocketAddr;
+
+use proptest::prelude::*;
+
 use super::*;
 
 fn decode(bytes: &[u8]) -> Result<String, MessageError> {
@@ -99,7 +104,152 @@ fn encoding_reserves_once() {
     );
     assert!(out.capacity() >= out.len() && out.len() < 320 + 3 + 64, "{}", out.len());
     let text = decode(&out).unwrap();
-    for part in ["ExactlyOnce", "retain: true", "Some(\"client-0001\")", "Some(\"user\")", "text/plain"] {
+    for part in ["ExactlyOnce", "retain: true", "text/plain"] {
         assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+fn text() -> impl Strategy<Value = String> {
+    "[a-zé/]{1,12}"
+}
+
+/// Message Expiry Interval, Content Type, Correlation Data and User Properties.
+type Properties4 = (u32, String, Vec<u8>, Vec<(String, String)>);
+
+fn properties() -> impl Strategy<Value = Option<Properties4>> {
+    prop::option::of((any::<u32>(), text(), any::<Vec<u8>>(), prop::collection::vec((text(), text()), 0..3)))
+}
+
+fn address() -> impl Strategy<Value = Option<SocketAddr>> {
+    let ip = prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u16; 8]>().prop_map(IpAddr::from)];
+    prop::option::of((ip, any::<u16>()).prop_map(SocketAddr::from))
+}
+
+prop_compose! {
+    /// A message as we send it, and whether its time is one of this century.
+    fn sent()(
+        (id, qos, from, username, peer) in
+            (any::<[u8; 16]>(), 0..3_u8, prop::option::of(text()), prop::option::of(text()), address()),
+        (proto_ver, retain, topic, payload) in (3..6_u8, any::<bool>(), text(), any::<Vec<u8>>()),
+        timestamp_ms in prop_oneof![1_u64 << 40..1 << 48, 0_u64..1 << 63],
+        properties in properties(),
+    ) -> (Vec<u8>, bool) {
+        let mut inner = MessageProperties::default();
+        if let Some((seconds, content_type, data, user)) = &properties {
+            inner.message_expiry_interval = Some(*seconds);
+            inner.content_type = Some(content_type);
+            inner.correlation_data = Some(data);
+            inner.user_properties = user.iter().map(|(key, value)| (&**key, &**value)).collect();
+        }
+        let message = Outgoing {
+            id,
+            qos: QoS::from_u8(qos).unwrap(),
+            from: from.as_deref(),
+            username: username.as_deref(),
+            peer,
+            proto_ver,
+            retain,
+            topic: &topic,
+            payload: &payload,
+            timestamp_ms,
+            properties: inner,
+        };
+        let mut out = Vec::new();
+        put(&mut out, &message);
+        (out, (1 << 40..1 << 48).contains(&timestamp_ms))
+    }
+}
+
+/// Changes of bytes: where (of 65,536 parts), how, and to what.
+fn changes() -> impl Strategy<Value = Vec<(u16, u8, u8)>> {
+    prop::collection::vec((any::<u16>(), 0..4_u8, any::<u8>()), 0..4)
+}
+
+fn change(bytes: &mut Vec<u8>, changes: &[(u16, u8, u8)]) {
+    for &(place, kind, byte) in changes {
+        let at = usize::from(place) * bytes.len() / 65_536;
+        match kind {
+            0 => bytes.insert(at, byte),
+            1 => drop(bytes.splice(at..(at + 1).min(bytes.len()), [])),
+            2 => bytes.iter_mut().skip(at).take(1).for_each(|changed| *changed ^= 1 << (byte % 8)),
+            _ => bytes.iter_mut().skip(at).take(1).for_each(|changed| *changed = byte),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// Whatever is done to a message, reading it by its shape takes nothing that the general reader does not take, and
+    /// reads it alike. Topics that are known make no difference to what is read.
+    #[test]
+    fn a_message_means_the_same_to_both_readers((sent, is_usual) in sent(), changes in changes()) {
+        let mut bytes = sent;
+        let general = |bytes: &[u8]| parse_any(Reader::new(&bytes[1..])).map(|message| format!("{message:?}"));
+        prop_assert!(general(&bytes).is_ok());
+        prop_assert_eq!(usual::parse(&bytes[1..], "").is_some(), is_usual, "our own shape");
+        change(&mut bytes, &changes);
+        prop_assume!(!bytes.is_empty());
+        for known in ["", "a", "aa/a"] {
+            let both = parse_after(Reader::new(&bytes[1..]), known).map(|message| format!("{message:?}"));
+            prop_assert_eq!(both, general(&bytes));
+        }
+    }
+}
+
+#[test]
+fn a_known_topic_is_given_back_and_says_nothing_about_others() {
+    let (mut one, mut other) = (Vec::new(), Vec::new());
+    let message = |topic| Outgoing {
+        id: [0; 16],
+        qos: QoS::AtMostOnce,
+        from: None,
+        username: None,
+        peer: None,
+        proto_ver: 4,
+        retain: false,
+        topic,
+        payload: b"",
+        timestamp_ms: 1_754_500_001_000,
+        properties: MessageProperties::default(),
+    };
+    put(&mut one, &message("t/1"));
+    put(&mut other, &message("t/+"));
+    let known = "t/1";
+    let parsed = parse_after(Reader::new(&one[1..]), known).unwrap();
+    assert!(std::ptr::eq(parsed.topic, known));
+    assert_eq!(parse_after(Reader::new(&other[1..]), known), Err(TopicError::Wildcard.into()));
+    let mut empty = Vec::new();
+    put(&mut empty, &message(""));
+    assert_eq!(parse_after(Reader::new(&empty[1..]), ""), Err(TopicError::Empty.into()));
+}
+
+#[test]
+fn an_envelope_is_addressed_again() {
+    let message = |from, retain, topic| Outgoing {
+        id: [9; 16],
+        qos: QoS::ExactlyOnce,
+        from: Some(from),
+        username: Some("user"),
+        peer: Some(SocketAddr::from(([10, 1, 2, 3], 99))),
+        proto_ver: 5,
+        retain,
+        topic,
+        payload: b"payload",
+        timestamp_ms: 1_754_500_001_000,
+        properties: MessageProperties::default(),
+    };
+    let (mut envelope, mut out) = (Envelope::default(), b"before".to_vec());
+    envelope.address(&message("first", false, "t"));
+    for (from, retain) in [("second", true), ("a longer third", false)] {
+        envelope.address(&message(from, !retain, "t"));
+        for topic in ["t/1", "t/2"] {
+            out.truncate(6);
+            envelope.put(&mut out, &message("not looked at", retain, topic));
+            let parsed = parse_any(Reader::new(&out[7..])).unwrap();
+            assert_eq!((parsed.from, parsed.username), (Some(from.as_bytes()), Some(&b"user"[..])));
+            assert_eq!((parsed.id, parsed.qos, parsed.retain), ([9; 16], QoS::ExactlyOnce, retain));
+            assert_eq!((parsed.topic, &*parsed.payload), (topic, &b"payload"[..]));
+        }
     }
 }
