@@ -23,7 +23,9 @@ use crate::metrics::labels::LinkState;
 use crate::metrics::labels::ReconnectReason;
 use crate::mqtt::decode::DecodeLimits;
 use crate::mqtt::decode::Decoded;
+use crate::mqtt::decode::PLAIN_ACK_BYTES;
 use crate::mqtt::decode::decode;
+use crate::mqtt::decode::plain_ack;
 use crate::mqtt::encode::encode;
 use crate::mqtt::encode::encode_ack;
 use crate::mqtt::error::DecodeError;
@@ -305,11 +307,19 @@ impl LinkClient {
         self.keep_alive.pinged = false;
         let limits = DecodeLimits { version: Some(Version::V5), max_packet_size: PACKET_BYTES_MAX };
         let mut used = 0;
-        while let Decoded::Packet { packet, len } = decode(&burst[used..], &limits)? {
+        loop {
+            let rest = &burst[used..];
+            // Of a connection with messages this is nearly everything that comes.
+            if let Some((PacketType::PubAck, packet_id)) = plain_ack(rest) {
+                used += PLAIN_ACK_BYTES;
+                let (reason, properties) = (ReasonCode::Success, Properties::EMPTY);
+                handle(Event::PubAck(Ack { packet_id, reason, properties }));
+                continue;
+            }
+            let Decoded::Packet { packet, len } = decode(rest, &limits)? else { return Ok(used) };
             used += len;
             self.dispatch(packet, handle)?;
         }
-        Ok(used)
     }
 
     fn dispatch(&mut self, packet: Packet<'_>, handle: &mut impl FnMut(Event<'_>)) -> Result<(), Lost> {
