@@ -71,7 +71,7 @@ impl Counts {
         });
         take(&mut self.denied, |count| broker.messages_dropped[DropReason::Acl].add(count));
         take(&mut self.tally.resent, |count| broker.packets_sent[PacketType::Publish].add(count));
-        for (index, qos) in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce].into_iter().enumerate() {
+        for (index, qos) in QoS::ALL.into_iter().enumerate() {
             take(&mut self.messages_received[index], |count| broker.messages_received[qos].add(count));
             take(&mut self.tally.sent[index], |count| {
                 broker.messages_sent[qos].add(count);

@@ -46,9 +46,12 @@ pub struct Gathering<'a> {
     publications: Vec<Publication<'a>>,
     answers: Vec<Answer>,
     pub(super) targets: Option<Arc<Targets>>,
-    /// The Topic Name of the last message where the burst has it, its QoS and its RETAIN. Another message that has the
+    /// The Topic Name of the last PUBLISH where the burst has it, its QoS and its RETAIN. Another one that has the
     /// same ones goes the same way without a question.
     last: (&'a str, QoS, bool),
+    /// The messages are those that a peer forwarded, inside of such PUBLISH packets; `last` stays when they are
+    /// delivered, as it does not speak of `targets`.
+    pub(super) forwarded: bool,
     /// Where in the burst the packets of the run stand, as long as they follow one another and go out as they came.
     packets: Option<Range<usize>>,
     packet_len_max: usize,
@@ -65,12 +68,22 @@ impl<'a> Gathering<'a> {
         (self.publications, self.answers)
     }
 
-    /// The Topic Name of the last message, or nothing.
+    /// The Topic Name of the last PUBLISH, or nothing.
     pub(super) fn topic(&self) -> &'a str {
         self.last.0
     }
 
-    /// Whether the message before had the same Topic Name, QoS and RETAIN.
+    /// The Topic Name of the last message that waits here, or nothing.
+    pub(super) fn topic_of_message(&self) -> &'a str {
+        self.publications.last().map_or("", |publication| publication.topic)
+    }
+
+    /// Notes what brought the last message.
+    pub(super) fn note_publish(&mut self, publish: &Publish<'a>) {
+        self.last = (publish.topic, publish.qos, publish.retain);
+    }
+
+    /// Whether the PUBLISH before had the same Topic Name, QoS and RETAIN.
     pub(super) fn repeats(&self, publish: &Publish<'_>) -> bool {
         let (topic, qos, retain) = self.last;
         !topic.is_empty()
@@ -115,8 +128,10 @@ impl<'a> Turn<'_, 'a> {
         };
         match (topic, properties) {
             (Cow::Borrowed(topic), Cow::Borrowed(properties)) => {
+                self.begin(false);
                 let unchanged = publish.qos == QoS::AtMostOnce && !publish.retain && of.topic_alias.is_none();
-                self.gather(Publication { topic, properties, ..rest }, publish.packet_id, other, unchanged);
+                let answer = publish.packet_id.map(|id| (publish.qos, id));
+                self.gather(Publication { topic, properties, ..rest }, answer, other, unchanged);
             }
             (topic, properties) => {
                 let targets = other.or_else(|| self.gathering.targets.clone());
@@ -141,7 +156,7 @@ impl<'a> Turn<'_, 'a> {
     }
 
     /// So many bytes that live as long as the burst.
-    fn room(&mut self, len: usize) -> Option<&'a mut [u8]> {
+    pub(super) fn room(&mut self, len: usize) -> Option<&'a mut [u8]> {
         if len > self.copies.len() {
             self.needs_copies = true;
             return None;
@@ -151,11 +166,19 @@ impl<'a> Turn<'_, 'a> {
         Some(room)
     }
 
+    /// Ends the run if it is of the other kind.
+    pub(super) fn begin(&mut self, forwarded: bool) {
+        if self.gathering.forwarded != forwarded {
+            self.flush();
+            self.gathering.forwarded = forwarded;
+        }
+    }
+
     /// Adds a message to the run, after delivering the run before it if that had other receivers.
-    fn gather(
+    pub(super) fn gather(
         &mut self,
         publication: Publication<'a>,
-        answer: Option<PacketId>,
+        answer: Option<(QoS, PacketId)>,
         other: Option<Arc<Targets>>,
         unchanged: bool,
     ) {
@@ -169,9 +192,9 @@ impl<'a> Turn<'_, 'a> {
         }
         let Self { gathering, at, .. } = self;
         gathering.note_packet(at, unchanged);
-        if let Some(id) = answer {
+        if let Some((qos, id)) = answer {
             let index = gathering.publications.len() as u32;
-            gathering.answers.push(Answer { index, qos: publication.qos, id });
+            gathering.answers.push(Answer { index, qos, id });
         }
         gathering.last = (publication.topic, publication.qos, publication.retain);
         gathering.publications.push(publication);
@@ -180,15 +203,25 @@ impl<'a> Turn<'_, 'a> {
     /// Delivers the run, in the order it came (`[MQTT-4.6.0-5]`), and acknowledges it.
     pub(super) fn flush(&mut self) {
         let Some(targets) = self.gathering.targets.take() else { return };
-        let version = self.connection.version;
-        let Gathering { publications, answers, packets, packet_len_max, .. } =
+        let Gathering { publications, answers, packets, packet_len_max, forwarded, last, .. } =
             std::mem::take(&mut self.gathering);
-        let received = packets.map(|packets| Received::new(&self.burst[packets], version, packet_len_max));
-        self.hand_over(&publications, &answers, &targets, received);
+        if forwarded {
+            let reached = self.deliver_forwarded(&publications, &targets);
+            self.acknowledge_all(&answers, reached.reason());
+        } else {
+            let version = self.connection.version;
+            let received =
+                packets.map(|packets| Received::new(&self.burst[packets], version, packet_len_max));
+            self.hand_over(&publications, &answers, &targets, received);
+        }
         let (mut publications, mut answers) = (publications, answers);
         publications.clear();
         answers.clear();
         self.gathering = Gathering::new(publications, answers);
+        if forwarded {
+            self.gathering.forwarded = true;
+            self.gathering.last = last;
+        }
     }
 
     fn hand_over(

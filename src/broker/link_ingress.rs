@@ -1,15 +1,21 @@
 //! What a linked cluster publishes to us under `$LINK/`: its routes, and messages for our clients. The
 //! connection is bound to its peer already, and confinement has seen the topic.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::broker::Broker;
+use crate::broker::Targets;
 use crate::broker::close::Close;
+use crate::broker::connection::Connection;
+use crate::broker::delivery::Reached;
 use crate::broker::delivery::Source;
+use crate::broker::lent::Scratch;
 use crate::broker::links::Link;
 use crate::broker::packets::Turn;
 use crate::broker::throttle::SharedLimiter;
 use crate::broker::topic_cache::TopicCache;
+use crate::link::compress;
 use crate::link::compress::Inflater;
 use crate::link::ingress;
 use crate::link::ingress::ControlDecision;
@@ -18,6 +24,8 @@ use crate::link::ingress::DropReason;
 use crate::link::ingress::IngressSession;
 use crate::link::ingress::MessageDecision;
 use crate::link::message::Forwarded;
+use crate::link::message::MessageError;
+use crate::link::message::MessageProperties;
 use crate::link::name::LinkTopic;
 use crate::link::remote_routes::RemoteRoutes;
 use crate::metrics::labels::ByteKind;
@@ -28,7 +36,6 @@ use crate::mqtt::property::PropertiesBuf;
 use crate::mqtt::property::Property;
 use crate::mqtt::reason::ReasonCode;
 use crate::session::frames::Run;
-use crate::session::frames::RunFrames;
 use crate::session::message::Expiry;
 use crate::session::message::Publication;
 use crate::time::Now;
@@ -39,11 +46,16 @@ pub struct LinkIngress {
     cluster: Box<str>,
     /// The link whose quota this connection counts against.
     entered: Arc<Link>,
+    /// The link as it is during this burst.
+    link: Option<Arc<Link>>,
     session: IngressSession,
     inflater: Inflater,
     cache: TopicCache,
-    frames: RunFrames,
     properties: PropertiesBuf,
+    /// Messages of this burst, by QoS.
+    messages: [u64; 3],
+    /// Payloads of this burst, in bytes.
+    bytes: u64,
 }
 
 impl LinkIngress {
@@ -57,17 +69,36 @@ impl LinkIngress {
         }
         Some(Self {
             cluster: cluster.into(),
+            link: Some(Arc::clone(&entered)),
             entered,
             session: IngressSession::default(),
             inflater: Inflater::default(),
             cache: TopicCache::default(),
-            frames: RunFrames::default(),
             properties: PropertiesBuf::new(),
+            messages: [0; 3],
+            bytes: 0,
         })
     }
-}
 
-impl LinkIngress {
+    /// Looks at the beginning of a burst which link there is by now.
+    pub(super) fn follow(&mut self, broker: &Broker) {
+        self.link = broker.links.get(&self.cluster);
+    }
+
+    /// Adds what the burst brought to the series of its link.
+    pub(super) fn report(&mut self) {
+        let (messages, bytes) = (std::mem::take(&mut self.messages), std::mem::take(&mut self.bytes));
+        let Some(link) = &self.link else { return };
+        for (qos, count) in QoS::ALL.into_iter().zip(messages) {
+            if count > 0 {
+                link.metrics.messages[(Direction::In, qos)].add(count);
+            }
+        }
+        if bytes > 0 {
+            link.metrics.bytes[(Direction::In, ByteKind::Wire)].add(bytes);
+        }
+    }
+
     /// How much longer the connection is not to be read, in milliseconds.
     #[must_use]
     pub fn paused_for_ms(&self, now: Now) -> Option<u64> {
@@ -90,25 +121,30 @@ impl Drop for LinkIngress {
 impl<'a> Turn<'_, 'a> {
     /// A PUBLISH of a bound connection on one of its own `$LINK` topics.
     pub(super) fn link_publish(&mut self, topic: &str, publish: &Publish<'a>) -> Result<(), Close> {
-        let Some(mut ingress) = self.connection.ingress.take() else {
+        if self.connection.ingress.is_none() {
             return Err(Close::Violation(
                 ReasonCode::QuotaExceeded,
                 "the peer has too many connections, or no link",
             ));
-        };
-        let link = self.connection.broker.links.get(&ingress.cluster);
-        let result = match LinkTopic::parse(topic) {
-            Some(LinkTopic::Route(_)) => self.control(&mut ingress, link.as_deref(), publish),
+        }
+        match LinkTopic::parse(topic) {
+            Some(LinkTopic::Route(_)) => {
+                self.flush();
+                let Some(mut ingress) = self.connection.ingress.take() else { return Ok(()) };
+                let link = ingress.link.clone();
+                let result = self.control(&mut ingress, link.as_deref(), publish);
+                self.connection.ingress = Some(ingress);
+                result
+            }
             Some(LinkTopic::Message(_)) => {
-                self.forwarded(&mut ingress, link.as_deref(), publish);
+                self.begin(true);
+                self.forwarded(publish);
                 Ok(())
             }
             Some(LinkTopic::Response { .. }) | None => {
                 Err(Close::Violation(ReasonCode::TopicNameInvalid, "not a topic that a link publishes to"))
             }
-        };
-        self.connection.ingress = Some(ingress);
-        result
+        }
     }
 
     fn control(
@@ -181,46 +217,126 @@ impl<'a> Turn<'_, 'a> {
         Ok(())
     }
 
-    /// A forwarded message: to local subscribers only, acknowledged with whether there were any.
-    fn forwarded(&mut self, ingress: &mut LinkIngress, link: Option<&Link>, publish: &Publish<'_>) {
-        let LinkIngress { cluster, entered, inflater, cache, frames, properties, .. } = ingress;
-        let view = link.map(Link::view);
-        let decision = ingress::message(view.as_ref(), inflater, self.now, publish.payload);
-        let code = match &decision {
-            MessageDecision::Deliver(message) => {
-                let publication = publication(message, properties, self.now);
-                let connection = &mut *self.connection;
-                let routes = &connection.broker.routes;
-                let targets = cache.with(publication.topic, 0, routes, |entry| Arc::clone(entry.targets()));
-                let one = [publication];
-                let mut run = Run::new(&one, frames, self.now);
-                let tally = &mut connection.lent.counts().tally;
-                let reached = connection.broker.deliver(
-                    &mut run,
-                    &targets,
-                    Source::Link(cluster),
-                    self.now,
-                    tally,
-                    &mut Vec::new(),
-                );
-                if std::mem::take(&mut tally.pressed) || connection.broker.load.is_critical() {
-                    entered.pause(self.now);
+    /// A forwarded message: to local subscribers only, acknowledged with whether there were any. It joins the run of
+    /// those before it; what is compressed has no place to stay until then and goes alone.
+    pub(super) fn forwarded(&mut self, publish: &Publish<'a>) {
+        let known = self.gathering.topic_of_message();
+        let Some(ingress) = &mut self.connection.ingress else { return };
+        ingress.bytes += publish.payload.len() as u64;
+        if compress::is_compressed(publish.payload) {
+            self.inflate(publish);
+        } else {
+            let view = ingress.link.as_deref().map(Link::view);
+            match ingress::plain_message(view.as_ref(), self.now, publish.payload, known) {
+                MessageDecision::Deliver(message) => self.gather_forwarded(publish, &message, known),
+                MessageDecision::Drop { reason, code, error } => {
+                    self.drop_forwarded(publish, reason, code, error);
                 }
-                if let Some(link) = link {
-                    link.metrics.messages[(Direction::In, one[0].qos)].inc();
-                }
-                reached.reason().as_u8()
             }
-            MessageDecision::Drop { reason, code, error } => {
-                count_dropped(link, *reason);
-                let peer = self.connection.publisher.identity.bound_to.as_deref();
-                tracing::debug!(peer, reason = reason.as_str(), ?error, "message from a link dropped");
-                *code
-            }
-        };
-        if let Some(link) = link {
-            link.metrics.bytes[(Direction::In, ByteKind::Wire)].add(publish.payload.len() as u64);
         }
+        self.gathering.note_publish(publish);
+    }
+
+    fn gather_forwarded(&mut self, publish: &Publish<'a>, message: &Forwarded<'a>, known: &str) {
+        let Some(properties) = self.properties(&message.properties) else {
+            return self.deliver_one(publish, message);
+        };
+        let Cow::Borrowed(payload) = message.payload else { return self.deliver_one(publish, message) };
+        let Connection { ingress: Some(ingress), broker, .. } = &mut *self.connection else { return };
+        let present = self.gathering.targets.as_ref();
+        let other = if present.is_some() && std::ptr::eq(message.topic, known) {
+            None
+        } else {
+            ingress.cache.with(message.topic, 0, &broker.routes, |entry| entry.targets_unless(present))
+        };
+        let publication = publication(message, payload, properties, self.now);
+        self.gather(publication, publish.packet_id.map(|id| (publish.qos, id)), other, false);
+    }
+
+    /// The properties as they are passed on, where they live as long as the burst, if there is room for them.
+    fn properties(&mut self, inner: &MessageProperties<'_>) -> Option<&'a [u8]> {
+        let mut encoded = std::mem::take(&mut self.connection.ingress.as_mut()?.properties);
+        encode(inner, &mut encoded);
+        let bytes = encoded.as_properties().as_bytes();
+        let copied = if bytes.is_empty() {
+            Some(&[][..])
+        } else {
+            self.room(bytes.len()).map(|room| {
+                room.copy_from_slice(bytes);
+                &*room
+            })
+        };
+        self.connection.ingress.as_mut()?.properties = encoded;
+        copied
+    }
+
+    fn inflate(&mut self, publish: &Publish<'a>) {
+        let Some(ingress) = &mut self.connection.ingress else { return };
+        let mut inflater = std::mem::take(&mut ingress.inflater);
+        let view = ingress.link.as_deref().map(Link::view);
+        match ingress::message(view.as_ref(), &mut inflater, self.now, publish.payload) {
+            MessageDecision::Deliver(message) => self.deliver_one(publish, &message),
+            MessageDecision::Drop { reason, code, error } => {
+                self.drop_forwarded(publish, reason, code, error);
+            }
+        }
+        if let Some(ingress) = &mut self.connection.ingress {
+            ingress.inflater = inflater;
+        }
+    }
+
+    /// Delivers a message that has no place to stay, behind those that came before it.
+    fn deliver_one(&mut self, publish: &Publish<'_>, message: &Forwarded<'_>) {
+        self.flush();
+        let Connection { ingress: Some(ingress), broker, .. } = &mut *self.connection else { return };
+        let routes = &broker.routes;
+        let targets = ingress.cache.with(message.topic, 0, routes, |entry| Arc::clone(entry.targets()));
+        let mut properties = std::mem::take(&mut ingress.properties);
+        encode(&message.properties, &mut properties);
+        let encoded = properties.as_properties().as_bytes();
+        let one = [publication(message, &message.payload, encoded, self.now)];
+        let reached = self.deliver_forwarded(&one, &targets);
+        if let Some(ingress) = &mut self.connection.ingress {
+            ingress.properties = properties;
+        }
+        self.acknowledge_link(publish, reached.reason().as_u8());
+    }
+
+    /// Delivers a run of a peer's messages.
+    pub(super) fn deliver_forwarded(
+        &mut self,
+        publications: &[Publication<'_>],
+        targets: &Targets,
+    ) -> Reached {
+        let Connection { ingress: Some(ingress), broker, lent, .. } = &mut *self.connection else {
+            return Reached::Nobody;
+        };
+        for publication in publications {
+            ingress.messages[publication.qos as usize] += 1;
+        }
+        let Scratch { counts, frames, .. } = lent.scratch();
+        let (source, tally) = (Source::Link(&ingress.cluster), &mut counts.tally);
+        let mut run = Run::new(publications, frames, self.now);
+        let reached = broker.deliver(&mut run, targets, source, self.now, tally, &mut Vec::new());
+        if std::mem::take(&mut tally.pressed) || broker.load.is_critical() {
+            ingress.entered.pause(self.now);
+        }
+        reached
+    }
+
+    fn drop_forwarded(
+        &mut self,
+        publish: &Publish<'_>,
+        reason: DropReason,
+        code: u8,
+        error: Option<MessageError>,
+    ) {
+        let peer = self.connection.publisher.identity.bound_to.as_deref();
+        tracing::debug!(peer, reason = reason.as_str(), ?error, "message from a link dropped");
+        if let Some(link) = self.connection.ingress.as_ref().and_then(|ingress| ingress.link.as_ref()) {
+            link.metrics.messages_dropped[(Direction::In, reason.into())].inc();
+        }
+        self.flush();
         self.acknowledge_link(publish, code);
     }
 
@@ -237,19 +353,8 @@ impl<'a> Turn<'_, 'a> {
     }
 }
 
-fn count_dropped(link: Option<&Link>, reason: DropReason) {
-    if let Some(link) = link {
-        link.metrics.messages_dropped[(Direction::In, reason.into())].inc();
-    }
-}
-
-/// The inner message as an ordinary one. Its age counts against its Message Expiry Interval.
-fn publication<'a>(
-    message: &'a Forwarded<'_>,
-    properties: &'a mut PropertiesBuf,
-    now: Now,
-) -> Publication<'a> {
-    let inner = &message.properties;
+/// The properties of an ordinary message, without its Message Expiry Interval.
+fn encode(inner: &MessageProperties<'_>, properties: &mut PropertiesBuf) {
     properties.clear();
     if let Some(indicator) = inner.payload_format_indicator {
         properties.push(Property::PayloadFormatIndicator(indicator));
@@ -266,17 +371,26 @@ fn publication<'a>(
     for (key, value) in &inner.user_properties {
         properties.push(Property::UserProperty(key, value));
     }
+}
+
+/// The inner message as an ordinary one. Its age counts against its Message Expiry Interval.
+fn publication<'p, 'm: 'p>(
+    message: &Forwarded<'m>,
+    payload: &'p [u8],
+    properties: &'p [u8],
+    now: Now,
+) -> Publication<'p> {
     let age_ms = now.unix_ms.saturating_sub(message.timestamp_ms);
+    let expiry = message.properties.message_expiry_interval.map(|interval_seconds| Expiry {
+        interval_seconds: interval_seconds.saturating_sub(u32::try_from(age_ms / 1000).unwrap_or(u32::MAX)),
+        received_mono_ms: now.mono_ms,
+    });
     Publication {
         topic: message.topic,
-        properties: properties.as_properties().as_bytes(),
-        payload: &message.payload,
+        properties,
+        payload,
         qos: message.qos,
         retain: message.retain,
-        expiry: inner.message_expiry_interval.map(|interval_seconds| Expiry {
-            interval_seconds: interval_seconds
-                .saturating_sub(u32::try_from(age_ms / 1000).unwrap_or(u32::MAX)),
-            received_mono_ms: now.mono_ms,
-        }),
+        expiry,
     }
 }

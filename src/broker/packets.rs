@@ -80,6 +80,9 @@ impl<'c, 'a> Turn<'c, 'a> {
     #[must_use]
     pub fn new(connection: &'c mut Connection, now: Now) -> Self {
         connection.follow_policy();
+        if let Some(ingress) = &mut connection.ingress {
+            ingress.follow(&connection.broker);
+        }
         let (policy, limits) = (Arc::clone(&connection.policy), Arc::clone(&connection.limits));
         let overloaded =
             connection.broker.load.is_critical() && connection.publisher.identity.bound_to.is_none();
@@ -123,6 +126,9 @@ impl<'c, 'a> Turn<'c, 'a> {
         let Turn { received, needs_copies, gathering, .. } = turn;
         let (publications, answers) = gathering.into_parts();
         let publications = lent::emptied(publications);
+        if let Some(ingress) = &mut connection.ingress {
+            ingress.report();
+        }
         let scratch = connection.lent.scratch();
         scratch.counts.received_publishes(received);
         if needs_copies && copies.is_empty() {

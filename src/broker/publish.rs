@@ -100,7 +100,12 @@ impl<'a> Turn<'_, 'a> {
         if of.is_text && self.limits.check_payload_format && std::str::from_utf8(publish.payload).is_err() {
             return self.refuse_format(&publish);
         }
-        if !repeats {
+        if repeats {
+            if self.gathering.forwarded {
+                self.forwarded(&publish);
+                return Ok(());
+            }
+        } else {
             if topic.starts_with(delayed::PREFIX) {
                 self.delay(&topic, &publish);
                 return Ok(());
@@ -171,7 +176,8 @@ impl<'a> Turn<'_, 'a> {
     }
 
     /// Asks the ACL and the route table, or remembers what they said. A denial is logged and counted when it
-    /// is found, and counted as a dropped message each time. No targets stand for those of the present run.
+    /// is found, and counted as a dropped message each time. No targets stand for those of the present run, unless that
+    /// is of a peer.
     fn authorize_and_route(
         &mut self,
         topic: &str,
@@ -180,7 +186,7 @@ impl<'a> Turn<'_, 'a> {
     ) -> Result<Result<Option<Arc<Targets>>, Denied>, Close> {
         let Connection { publisher, broker, .. } = &mut *self.connection;
         let Publisher { identity, cache, .. } = publisher;
-        let known = self.gathering.targets.as_ref();
+        let known = self.gathering.targets.as_ref().filter(|_| !self.gathering.forwarded);
         cache.with(topic, self.policy.generation, &broker.routes, |entry| {
             if entry.too_many_levels(self.limits.max_topic_levels) {
                 let text = "a Topic Name with too many levels";

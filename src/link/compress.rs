@@ -23,6 +23,20 @@ pub const COMPRESS_BYTES_MIN: usize = 512;
 /// Buffers larger than this are given back after use.
 const BUFFER_BYTES_KEPT: usize = 64 * 1024;
 
+/// Whether [`Inflater::open`] would have to inflate the payload.
+#[must_use]
+pub fn is_compressed(payload: &[u8]) -> bool {
+    payload.starts_with(&[etf::VERSION, etf::COMPRESSED])
+}
+
+/// Takes the version byte off a payload that is not compressed.
+pub fn open_plain(payload: &[u8]) -> Result<Reader<'_>, EtfError> {
+    match payload {
+        [etf::VERSION, term @ ..] => Ok(Reader::new(term)),
+        _ => Err(EtfError::Version),
+    }
+}
+
 /// Opens payloads, inflating them where needed.
 pub struct Inflater {
     state: Option<Decompress>,
@@ -57,8 +71,7 @@ impl Inflater {
                 Ok(Reader::new(&self.plain))
             }
             [etf::VERSION, etf::COMPRESSED, ..] => Err(EtfError::Truncated),
-            [etf::VERSION, term @ ..] => Ok(Reader::new(term)),
-            _ => Err(EtfError::Version),
+            plain => open_plain(plain),
         }
     }
 

@@ -7,7 +7,10 @@
 
 use std::borrow::Cow;
 
+use crate::link::compress;
 use crate::link::compress::Inflater;
+use crate::link::etf::EtfError;
+use crate::link::etf::Reader;
 use crate::link::message;
 use crate::link::message::Forwarded;
 use crate::link::message::MessageError;
@@ -310,18 +313,44 @@ pub fn message<'a>(
     now: Now,
     payload: &'a [u8],
 ) -> MessageDecision<'a> {
-    let Some(link) = link.filter(|link| link.enabled) else {
-        return dropped(DropReason::Filter, NO_MATCHING_SUBSCRIBERS, None);
-    };
-    let mut forwarded = match inflater.open(payload).map_err(Into::into).and_then(message::parse) {
+    let Some(link) = link.filter(|link| link.enabled) else { return unwanted() };
+    decide(link, now, inflater.open(payload), "")
+}
+
+/// The same about one that is not compressed ([`compress::is_compressed`]). One with the topic `known`, of a message
+/// that the link was just found to want, is not asked about again; it may be given as the same string.
+pub fn plain_message<'a>(
+    link: Option<&LinkView<'_>>,
+    now: Now,
+    payload: &'a [u8],
+    known: &'a str,
+) -> MessageDecision<'a> {
+    let Some(link) = link.filter(|link| link.enabled) else { return unwanted() };
+    decide(link, now, compress::open_plain(payload), known)
+}
+
+fn unwanted<'a>() -> MessageDecision<'a> {
+    dropped(DropReason::Filter, NO_MATCHING_SUBSCRIBERS, None)
+}
+
+fn decide<'a>(
+    link: &LinkView<'_>,
+    now: Now,
+    opened: Result<Reader<'a>, EtfError>,
+    known: &'a str,
+) -> MessageDecision<'a> {
+    let parsed = opened.map_err(Into::into).and_then(|reader| message::parse_after(reader, known));
+    let mut forwarded = match parsed {
         Ok(forwarded) => forwarded,
         Err(error) => return dropped(DropReason::Undecodable, PAYLOAD_FORMAT_INVALID, Some(error)),
     };
-    if name::is_reserved(forwarded.topic) {
-        return dropped(DropReason::Loop, NO_MATCHING_SUBSCRIBERS, None);
-    }
-    if !link.topics.covers(forwarded.topic) {
-        return dropped(DropReason::Filter, NO_MATCHING_SUBSCRIBERS, None);
+    if !std::ptr::eq(forwarded.topic, known) {
+        if name::is_reserved(forwarded.topic) {
+            return dropped(DropReason::Loop, NO_MATCHING_SUBSCRIBERS, None);
+        }
+        if !link.topics.covers(forwarded.topic) {
+            return unwanted();
+        }
     }
     // A clock that runs ahead must not lengthen a message's life.
     forwarded.timestamp_ms = forwarded.timestamp_ms.min(now.unix_ms);

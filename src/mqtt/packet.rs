@@ -34,6 +34,9 @@ pub enum QoS {
 }
 
 impl QoS {
+    /// All of them, by number.
+    pub const ALL: [Self; 3] = [Self::AtMostOnce, Self::AtLeastOnce, Self::ExactlyOnce];
+
     /// The QoS of this number, if it is one.
     #[must_use]
     pub fn from_u8(value: u8) -> Option<Self> {

@@ -21,6 +21,7 @@ mod hostile;
 mod information;
 mod keepalive;
 mod limits;
+mod link_bursts;
 mod link_certificates;
 mod link_confinement;
 mod load;

@@ -1,0 +1,256 @@
+//! What a peer forwards in one burst: delivered in runs, and answered as if each message had come alone
+//! (`link-protocol.md` 2.3 and 3.3).
+
+use tombolo::link::compress::Deflater;
+use tombolo::link::message;
+use tombolo::link::message::MessageProperties;
+use tombolo::link::message::Outgoing;
+use tombolo::link::payload;
+use tombolo::link::payload::Heartbeat;
+use tombolo::mqtt::packet::Connect;
+use tombolo::mqtt::packet::Packet;
+use tombolo::mqtt::packet::PacketType;
+use tombolo::mqtt::packet::Publish;
+use tombolo::mqtt::packet::QoS;
+use tombolo::mqtt::packet::SubscriptionOptions;
+use tombolo::mqtt::packet::Version;
+
+use crate::auth::passwords;
+use crate::harness;
+use crate::harness::Client;
+use crate::harness::Got;
+use crate::harness::Q0;
+use crate::harness::Q1;
+use crate::harness::Q2;
+use crate::harness::Running;
+use crate::harness::Setup;
+use crate::harness::hello;
+use crate::harness::id;
+use crate::harness::options;
+use crate::link_confinement::link_to;
+
+const MESSAGES: &str = "$LINK/cluster/msg/B";
+const ROUTES: &str = "$LINK/cluster/route/B";
+
+/// A broker linked to B, and a connection of B.
+async fn linked() -> (Running, Client) {
+    let setup = Setup::new();
+    passwords(&setup, &[("clink-user:B", "secret-b")]);
+    let broker = setup
+        .authentication("allow_anonymous = true\npassword_file = \"{dir}/passwd\"")
+        .listeners(
+            "[[listeners]]\nname = \"default\"\ntype = \"tcp\"\nbind = \"127.0.0.1:0\"\nrole = \"any\"\n\
+             allow_insecure = true\n",
+        )
+        .links(&link_to("B"))
+        .start()
+        .await;
+    let mut peer = broker.open().await;
+    let (username, password) = (Some("clink-user:B"), Some(&b"secret-b"[..]));
+    let asked = Connect { username, password, ..hello(Version::V5, "clink-B-1") };
+    assert_eq!(peer.connect(&asked).await, Got::ConnAck(false, 0));
+    (broker, peer)
+}
+
+/// A message with this payload, as a client of B published it.
+fn outgoing<'a>(topic: &'a str, text: &'a str) -> Outgoing<'a> {
+    Outgoing {
+        id: [7; 16],
+        qos: Q1,
+        from: Some("far"),
+        username: None,
+        peer: Some(([192, 0, 2, 1], 4_000).into()),
+        proto_ver: 5,
+        retain: false,
+        topic,
+        payload: text.as_bytes(),
+        timestamp_ms: 1_754_500_001_000,
+        properties: MessageProperties::default(),
+    }
+}
+
+fn wrapped(message: &Outgoing<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    message::put(&mut out, message);
+    out
+}
+
+fn plain(topic: &str, text: &str) -> Vec<u8> {
+    wrapped(&outgoing(topic, text))
+}
+
+/// Packets that are written at once, and the answers they should have.
+#[derive(Default)]
+struct Burst {
+    bytes: Vec<u8>,
+    answers: Vec<Got>,
+}
+
+impl Burst {
+    fn add(&mut self, topic: &str, qos: QoS, payload: &[u8], reason: u8) {
+        let number = self.answers.len() as u16 + 1;
+        let packet_id = (qos != Q0).then(|| id(number));
+        let publish = Publish { qos, packet_id, ..harness::message(topic, payload) };
+        tombolo::mqtt::encode::encode(&Packet::Publish(publish), Version::V5, &mut self.bytes).unwrap();
+        match qos {
+            QoS::AtMostOnce => {}
+            QoS::AtLeastOnce => self.answers.push(Got::Ack(PacketType::PubAck, number, reason)),
+            QoS::ExactlyOnce => self.answers.push(Got::Ack(PacketType::PubRec, number, reason)),
+        }
+    }
+
+    fn message(&mut self, payload: &[u8], reason: u8) {
+        self.add(MESSAGES, Q1, payload, reason);
+    }
+
+    /// Writes it and sees the answers come in its order.
+    async fn play(self, peer: &mut Client) {
+        peer.write(&self.bytes).await;
+        for expected in self.answers {
+            assert_eq!(peer.next().await, expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_message_of_a_burst_is_answered_in_order_with_its_own_reason_code() {
+    let (broker, mut peer) = linked().await;
+    let mut near = broker.join(Version::V5, "near").await;
+    near.subscribe("fwd/+", Q1).await;
+    let mut other = broker.join(Version::V311, "other").await;
+    other.subscribe("fwd/2", Q0).await;
+
+    let mut burst = Burst::default();
+    burst.message(&plain("fwd/1", "1"), 0x00);
+    burst.message(&plain("fwd/1", "2"), 0x00);
+    burst.message(&plain("fwd/+", "no Topic Name"), 0x99);
+    burst.message(&plain("fwd/1", "3"), 0x00);
+    burst.message(&plain("else/1", "not in the link's topics"), 0x10);
+    burst.message(&plain("$LINK/cluster/msg/B", "a loop"), 0x10);
+    burst.message(&plain("fwd/2", "4"), 0x00);
+    burst.message(&plain("fwd/not/wanted", "nobody"), 0x10);
+    burst.message(&plain("fwd/not/wanted", "nobody"), 0x10);
+    burst.message(&plain("fwd/2", "5"), 0x00);
+    let mut compressed = plain("fwd/2", &"6".repeat(600));
+    assert!(Deflater::default().shrink(&mut compressed, 0, 0));
+    burst.message(&compressed, 0x00);
+    burst.message(b"no term", 0x99);
+    let mut beat = Vec::new();
+    payload::put_heartbeat(&mut beat, &Heartbeat { actor: "b@host", incarnation: 1 });
+    burst.add(ROUTES, Q1, &beat, 0x10);
+    burst.add(MESSAGES, Q2, &plain("fwd/1", "7"), 0x00);
+    burst.add(MESSAGES, Q0, &plain("fwd/1", "8"), 0x00);
+    burst.message(&plain("fwd/1", "9"), 0x00);
+    burst.play(&mut peer).await;
+
+    let six = "6".repeat(600);
+    let expected = ["1", "2", "3", "4", "5", &six, "7", "8", "9"];
+    assert_eq!(near.receive_texts(expected.len()).await, expected);
+    assert_eq!(other.receive_texts(3).await, ["4", "5", &six]);
+    near.quiet().await;
+    let count = |sample: &str| broker.metric(&format!("tombolo_link_{sample}"));
+    assert_eq!(count("messages_total{peer=\"B\",dir=\"in\",qos=\"1\"}"), 11, "nobody wanted two of them");
+    let dropped =
+        |reason: &str| count(&format!("messages_dropped_total{{peer=\"B\",dir=\"in\",reason=\"{reason}\"}}"));
+    assert_eq!((dropped("undecodable"), dropped("filter"), dropped("loop")), (2, 1, 1));
+}
+
+#[tokio::test]
+async fn what_a_message_says_of_itself_is_its_own_within_a_burst() {
+    let (broker, mut peer) = linked().await;
+    let mut near = broker.join(Version::V5, "near").await;
+    let as_published = SubscriptionOptions { retain_as_published: true, ..options(Q2) };
+    assert_eq!(near.subscribe_as(&[("fwd/#", as_published)], None).await, [2]);
+
+    // Room for properties is made when they are first seen, so there is none at first.
+    for round in 0..3 {
+        let mut burst = Burst::default();
+        let text = format!("{round}");
+        let typical = MessageProperties {
+            payload_format_indicator: Some(1),
+            content_type: Some("text/plain"),
+            response_topic: Some("fwd/answer"),
+            correlation_data: Some(&[round]),
+            user_properties: [("k", &*text), ("k", "again")].into_iter().collect(),
+            ..MessageProperties::default()
+        };
+        let with = |properties| wrapped(&Outgoing { properties, ..outgoing("fwd/1", &text) });
+        burst.message(&with(MessageProperties::default()), 0x00);
+        burst.message(&with(typical), 0x00);
+        let large = MessageProperties { correlation_data: Some(&[7; 20_000]), ..Default::default() };
+        burst.message(&with(large), 0x00);
+        burst.message(&with(MessageProperties::default()), 0x00);
+        burst.message(&wrapped(&Outgoing { retain: true, qos: Q2, ..outgoing("fwd/1", &text) }), 0x00);
+        burst.message(&wrapped(&Outgoing { qos: Q0, ..outgoing("fwd/1", &text) }), 0x00);
+        burst.play(&mut peer).await;
+
+        let mut seen = Vec::new();
+        for _ in 0..6 {
+            let message = near.receive().await;
+            assert_eq!(message.text(), text);
+            seen.push(message);
+        }
+        assert!(seen[0].properties.is_empty() && seen[3].properties.is_empty());
+        let properties = seen[1].properties();
+        assert_eq!(properties.content_type(), Some("text/plain"));
+        assert_eq!(properties.response_topic(), Some("fwd/answer"));
+        assert_eq!(properties.correlation_data(), Some(&[round][..]));
+        let pairs: Vec<_> = properties.user_properties().collect();
+        assert_eq!(pairs, [("k", &*text), ("k", "again")]);
+        assert_eq!(seen[2].properties().correlation_data(), Some(&[7; 20_000][..]));
+        let kinds: Vec<_> = seen.iter().map(|message| (message.qos, message.retain)).collect();
+        assert_eq!(kinds, [(Q1, false), (Q1, false), (Q1, false), (Q1, false), (Q2, true), (Q0, false)]);
+    }
+    let mut late = broker.join(Version::V5, "late").await;
+    late.subscribe("fwd/#", Q1).await;
+    late.quiet().await;
+}
+
+#[tokio::test]
+async fn a_message_that_expired_on_its_way_is_dropped_among_others_that_did_not() {
+    let (broker, mut peer) = linked().await;
+    let mut near = broker.join(Version::V5, "near").await;
+    near.subscribe("fwd/#", Q1).await;
+    let expiring = |seconds| {
+        let properties = MessageProperties { message_expiry_interval: Some(seconds), ..Default::default() };
+        wrapped(&Outgoing { properties, ..outgoing("fwd/1", "expiring") })
+    };
+    let mut burst = Burst::default();
+    burst.message(&plain("fwd/1", "first"), 0x00);
+    burst.message(&expiring(1), 0x10);
+    burst.message(&expiring(u32::MAX), 0x00);
+    burst.message(&plain("fwd/1", "last"), 0x00);
+    burst.play(&mut peer).await;
+    assert_eq!(near.receive_texts(3).await, ["first", "expiring", "last"]);
+    assert_eq!(
+        broker.metric("tombolo_link_messages_dropped_total{peer=\"B\",dir=\"in\",reason=\"expired\"}"),
+        1
+    );
+}
+
+#[tokio::test]
+async fn long_bursts_of_many_topics_arrive_whole() {
+    let (broker, mut peer) = linked().await;
+    let mut near = broker.join(Version::V311, "near").await;
+    near.subscribe("fwd/even/#", Q0).await;
+    near.subscribe("fwd/odd/#", Q0).await;
+    let mut burst = Burst::default();
+    let mut expected = Vec::new();
+    for number in 0..2_000 {
+        // Several in a row with one topic, some that nobody wants, and two filters in turn.
+        let topic = match number / 3 % 4 {
+            0 => "fwd/even/1",
+            1 => "fwd/odd/1",
+            2 => "fwd/nobody",
+            _ => "fwd/even/2",
+        };
+        let wanted = topic != "fwd/nobody";
+        let text = number.to_string();
+        burst.message(&plain(topic, &text), if wanted { 0x00 } else { 0x10 });
+        if wanted {
+            expected.push(text);
+        }
+    }
+    burst.play(&mut peer).await;
+    assert_eq!(near.receive_texts(expected.len()).await, expected);
+}
