@@ -255,19 +255,18 @@ impl<'a> Turn<'_, 'a> {
 
     /// The properties as they are passed on, where they live as long as the burst, if there is room for them.
     fn properties(&mut self, inner: &MessageProperties<'_>) -> Option<&'a [u8]> {
+        if inner.count() == 0 {
+            return Some(&[]);
+        }
         let mut encoded = std::mem::take(&mut self.connection.ingress.as_mut()?.properties);
         encode(inner, &mut encoded);
         let bytes = encoded.as_properties().as_bytes();
-        let copied = if bytes.is_empty() {
-            Some(&[][..])
-        } else {
-            self.room(bytes.len()).map(|room| {
-                room.copy_from_slice(bytes);
-                &*room
-            })
-        };
+        let room = self.room(bytes.len()).map(|room| {
+            room.copy_from_slice(bytes);
+            &*room
+        });
         self.connection.ingress.as_mut()?.properties = encoded;
-        copied
+        room
     }
 
     fn inflate(&mut self, publish: &Publish<'a>) {

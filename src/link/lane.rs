@@ -114,6 +114,9 @@ pub struct Lane {
     first_id: u16,
     unacked: usize,
     bytes: u64,
+    /// Bytes of the budget that this lane has and no message takes: so that lanes on different threads do not all
+    /// write to the budget for each message.
+    credit: u64,
     connection: Option<Connection>,
     counters: LaneCounters,
 }
@@ -142,6 +145,7 @@ impl Lane {
             first_id: 1,
             unacked: 0,
             bytes: 0,
+            credit: 0,
             connection: None,
             counters: LaneCounters::default(),
         }
@@ -187,19 +191,47 @@ impl Lane {
     }
 
     fn make_room(&mut self, bytes: u64) -> bool {
+        if self.reserve(bytes) {
+            return true;
+        }
         // Dropping what we have must be enough: other lanes' messages are not ours to drop.
-        let others = self.budget.used().saturating_sub(self.bytes);
-        if self.config.on_full == OnFull::DropOldest && others + bytes > self.budget.limit() {
+        let others = self.budget.used().saturating_sub(self.bytes + self.credit);
+        if self.config.on_full != OnFull::DropOldest || others + bytes > self.budget.limit() {
             return false;
         }
-        while !self.budget.reserve(bytes) {
-            if self.config.on_full != OnFull::DropOldest || bytes > self.budget.limit() {
-                return false;
-            }
+        loop {
             let Some(oldest) = self.queue.pop_front() else { return false };
             self.drop_entry(oldest, DropReason::SpoolFull);
+            if self.reserve(bytes) {
+                return true;
+            }
         }
+    }
+
+    /// Takes bytes of the budget, and some on credit if there are as many.
+    fn reserve(&mut self, bytes: u64) -> bool {
+        if let Some(missing) = bytes.checked_sub(self.credit).filter(|missing| *missing > 0) {
+            let step = self.budget.step();
+            if step > 0 && self.budget.reserve(missing + step) {
+                self.credit += missing + step;
+            } else if self.budget.reserve(missing) {
+                self.credit += missing;
+            } else {
+                return false;
+            }
+        }
+        self.credit -= bytes;
         true
+    }
+
+    /// Gives bytes back, when they are many.
+    fn release(&mut self, bytes: u64) {
+        self.credit += bytes;
+        let step = self.budget.step();
+        if self.credit > 2 * step {
+            self.budget.release(self.credit - step);
+            self.credit = step;
+        }
     }
 
     fn drop_entry(&mut self, entry: Entry, reason: DropReason) {
@@ -209,7 +241,7 @@ impl Lane {
 
     fn free(&mut self, entry: Entry) {
         self.bytes -= entry.cost();
-        self.budget.release(entry.cost());
+        self.release(entry.cost());
         self.arena.release(entry.span);
     }
 
@@ -299,7 +331,7 @@ impl Lane {
             self.counters.sent += 1;
             self.counters.fired += 1;
             self.bytes -= entry.cost();
-            self.budget.release(entry.cost());
+            self.release(entry.cost());
             let payload = self.arena.take(entry.span);
             return Some(Transmission { packet_id: None, dup: false, payload, pushed_ms: entry.pushed_ms });
         }
@@ -422,7 +454,7 @@ impl Lane {
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        self.budget.release(self.bytes);
+        self.budget.release(self.bytes + self.credit);
     }
 }
 

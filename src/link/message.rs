@@ -71,6 +71,19 @@ pub struct MessageProperties<'a> {
     pub user_properties: SmallVec<[(&'a str, &'a str); 4]>,
 }
 
+impl MessageProperties<'_> {
+    /// How many of the six there are.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        u32::from(self.payload_format_indicator.is_some())
+            + u32::from(self.message_expiry_interval.is_some())
+            + u32::from(self.response_topic.is_some())
+            + u32::from(self.correlation_data.is_some())
+            + u32::from(self.content_type.is_some())
+            + u32::from(!self.user_properties.is_empty())
+    }
+}
+
 /// A message a peer forwarded, as a view into the payload it came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forwarded<'a> {

@@ -19,6 +19,13 @@ pub enum OnFull {
     Refuse,
 }
 
+/// What a lane takes of a budget at once, beside what its messages need; it keeps twice of that at most.
+const CREDIT_BYTES_MAX: u64 = 16 * 1024;
+/// Less than this is not worth it: small budgets are counted to the byte.
+const CREDIT_BYTES_MIN: u64 = 1024;
+/// What part of the budget that is at most: all 1,024 lanes that a link may have hold a 16th of it, messages aside.
+const CREDIT_PART: u64 = 32 * 1024;
+
 /// The bytes all lanes of one link may spool together.
 #[derive(Debug)]
 pub struct SpoolBudget {
@@ -36,6 +43,12 @@ impl SpoolBudget {
     pub(super) fn reserve(&self, bytes: u64) -> bool {
         let take = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    /// What a lane may take on credit.
+    pub(super) fn step(&self) -> u64 {
+        let part = self.limit / CREDIT_PART;
+        if part < CREDIT_BYTES_MIN { 0 } else { part.min(CREDIT_BYTES_MAX) }
     }
 
     /// Takes them whether they are granted or not.

@@ -79,6 +79,41 @@ fn a_lane_takes_over_what_another_has_in_order_and_whatever_its_budget() {
 }
 
 #[test]
+fn a_large_budget_is_used_in_steps_and_to_its_end() {
+    let limit = 64 * 1024 * 1024;
+    let budget = SpoolBudget::new(limit);
+    let step = budget.step();
+    assert!(step > 0 && SpoolBudget::new(1024 * 1024).step() == 0);
+    let config = LaneConfig { on_full: OnFull::DropNew, ..LaneConfig::default() };
+    let mut lanes = [(); 2].map(|()| Lane::new(config.clone(), Arc::clone(&budget)));
+    for lane in &mut lanes {
+        lane.handle_connected(9, None);
+        for _ in 0..1_000 {
+            assert_eq!(
+                lane.push(at(0), QoS::AtMostOnce, |out| out.resize(out.len() + 352, 0)),
+                Pushed::Spooled
+            );
+        }
+        assert_eq!((lane.bytes(), lane.credit <= 2 * step), (400_000, true));
+    }
+    let credit = |lanes: &[Lane]| lanes.iter().map(|lane| lane.credit).sum::<u64>();
+    assert_eq!(budget.used(), 800_000 + credit(&lanes));
+    for lane in &mut lanes {
+        while lane.next_to_send(at(0)).is_some() {
+            assert!(lane.credit <= 2 * step);
+        }
+    }
+    assert_eq!((lanes[0].bytes() + lanes[1].bytes(), budget.used()), (0, credit(&lanes)));
+    // What one of them does not use is all that the other cannot have.
+    let large = |out: &mut Vec<u8>| out.resize(out.len() + 1_000_000, 0);
+    while lanes[0].push(at(0), ONE, large) == Pushed::Spooled {}
+    assert!(lanes[0].bytes() + 1_000_048 + lanes[1].credit > limit);
+    assert!(budget.used() <= limit);
+    drop(lanes);
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
 fn a_lane_is_split_by_publishers_in_order() {
     let mut old = lane(10_000, LaneConfig::default());
     for number in 0..12_u32 {

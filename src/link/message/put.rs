@@ -153,12 +153,7 @@ fn put_address(out: &mut Vec<u8>, address: IpAddr) {
 }
 
 fn put_properties(out: &mut Vec<u8>, properties: &MessageProperties<'_>) {
-    let pairs = u32::from(properties.payload_format_indicator.is_some())
-        + u32::from(properties.message_expiry_interval.is_some())
-        + u32::from(properties.response_topic.is_some())
-        + u32::from(properties.correlation_data.is_some())
-        + u32::from(properties.content_type.is_some())
-        + u32::from(!properties.user_properties.is_empty());
+    let pairs = properties.count();
     etf::put_map(out, pairs);
     if pairs == 0 {
         return;
