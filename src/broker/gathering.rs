@@ -167,6 +167,7 @@ impl<'a> Turn<'_, 'a> {
     }
 
     /// Ends the run if it is of the other kind.
+    #[inline]
     pub(super) fn begin(&mut self, forwarded: bool) {
         if self.gathering.forwarded != forwarded {
             self.flush();
@@ -175,6 +176,7 @@ impl<'a> Turn<'_, 'a> {
     }
 
     /// Adds a message to the run, after delivering the run before it if that had other receivers.
+    #[inline]
     pub(super) fn gather(
         &mut self,
         publication: Publication<'a>,
