@@ -108,6 +108,7 @@ pub enum Command {
         command: RetainedCommand,
     },
     /// Look at links to other clusters
+    #[command(after_help = "Example:\n  tombolo link list")]
     Link {
         /// What to do with them.
         #[command(subcommand)]

@@ -81,8 +81,8 @@ pub struct Reply {
     pub superuser: bool,
 }
 
-/// Reads an answer: 204 allows, 200 says what in its body, any other 4xx denies (EMQX passes on), 5xx and the rest are
-/// failures.
+/// Reads an answer: 204 allows, 200 says what in its body, 401 and 403 deny, all others are failures. EMQX passes to the
+/// next step at 4xx and 5xx; here nobody gets past a step by making its server stumble.
 ///
 /// # Errors
 /// What is wrong with it; the step denies then.
@@ -91,7 +91,7 @@ pub fn read(status: u16, body: &[u8], username: Option<&str>, now_unix: u64) -> 
     match status {
         204 => return Ok(Reply { answer: Answer::Allow(grant()), superuser: false }),
         200 => {}
-        400..=499 => {
+        401 | 403 => {
             return Ok(Reply { answer: Answer::Deny(DenyReason::Backend), superuser: false });
         }
         other => return Err(ReplyError::Status(other)),
@@ -140,10 +140,10 @@ mod tests {
         assert_eq!(answer(200, r#"{"result": "allow"}"#), allow);
         assert_eq!(answer(200, r#"{"result": "deny"}"#), deny);
         assert_eq!(answer(200, r#"{"result": "ignore"}"#), Ok(Answer::Next));
-        for status in [400, 401, 403, 404, 429] {
+        for status in [401, 403] {
             assert_eq!(answer(status, r#"{"result": "allow"}"#), deny, "{status}");
         }
-        for status in [100, 201, 301, 302, 500, 503] {
+        for status in [100, 201, 301, 302, 400, 404, 429, 500, 503] {
             assert_eq!(answer(status, r#"{"result": "allow"}"#), Err(ReplyError::Status(status)));
         }
     }
