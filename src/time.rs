@@ -11,6 +11,12 @@ pub struct Now {
 }
 
 impl Now {
+    /// Seconds since the Unix epoch, as certificates count them.
+    #[must_use]
+    pub fn unix_seconds(self) -> i64 {
+        i64::try_from(self.unix_ms / 1000).unwrap_or(i64::MAX)
+    }
+
     /// The same moment, `ms` milliseconds later on both clocks.
     #[must_use]
     pub fn plus_ms(self, ms: u64) -> Self {

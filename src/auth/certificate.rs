@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 
 use sha2::Digest;
 use sha2::Sha256;
-use x509_parser::prelude::FromDer;
 use x509_parser::prelude::X509Certificate;
-use x509_parser::public_key::PublicKey;
 use x509_parser::x509::X509Name;
+
+use crate::auth::fitness;
 
 /// What we keep of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,14 +19,16 @@ pub struct CertificateFacts {
     pub common_name: Option<String>,
     /// The subject, most specific attribute first, escaped as RFC 4514 asks for.
     pub subject: String,
-    /// First moment at which the certificate has expired, seconds since the Unix epoch.
+    /// First moment at which the certificate, or one that vouches for it, has expired, seconds since the Unix epoch.
     pub not_after_unix: i64,
+    /// What was shown, leaf first.
+    pub chain: Box<[ChainLink]>,
     /// Whether TLS verified the chain against the listener's `cacertfile`.
     pub chain_verified: bool,
 }
 
 /// Why a certificate is refused although TLS accepted it, or a fingerprint cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
     /// Not an X.509 certificate.
     #[error("not an X.509 certificate")]
@@ -40,39 +42,40 @@ pub enum CertificateError {
     /// More intermediates than `depth` allows.
     #[error("the certificate chain is longer than `depth` allows")]
     ChainTooLong,
-    /// Not issued for TLS clients.
-    #[error("the certificate is not for clients: its extended key usage lacks clientAuth")]
-    NotForClients,
-    /// A key that is too small for a link.
-    #[error("the certificate's key is too small: RSA needs 3072 bits, elliptic curves 256")]
-    WeakKey,
+    /// Not issued for what it is used for.
+    #[error("the certificate is not for this: its extended key usage lacks {0}")]
+    MissingUsage(String),
+    /// A certificate of an authority identifies nobody.
+    #[error("the certificate is that of an authority")]
+    Authority,
+    /// A key that is too small.
+    #[error("the certificate's key is too small: RSA needs {0} bits, elliptic curves 256")]
+    WeakKey(usize),
+    /// A signature that can be forged.
+    #[error("the certificate is signed with something weaker than SHA-256")]
+    WeakSignature,
 }
 
-/// Checks a certificate against the link column of `authn-tls.md` section 1: extended key usage clientAuth, RSA of at
-/// least 3072 bits or an elliptic curve of at least 256.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn check_link_certificate(der: &[u8]) -> Result<(), CertificateError> {
-    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| CertificateError::Unreadable)?;
-    let usage = certificate.extended_key_usage().map_err(|_| CertificateError::Unreadable)?;
-    if !usage.is_some_and(|usage| usage.value.client_auth) {
-        return Err(CertificateError::NotForClients);
-    }
-    let strong = match certificate.public_key().parsed() {
-        Ok(PublicKey::RSA(key)) => key.key_size() >= RSA_BITS_MIN,
-        Ok(PublicKey::EC(point)) => point.key_size() >= CURVE_BITS_MIN,
-        // Ed25519 has one size and is not taken apart.
-        Ok(PublicKey::Unknown(_)) => true,
-        Ok(_) | Err(_) => false,
-    };
-    if strong { Ok(()) } else { Err(CertificateError::WeakKey) }
+/// A certificate of a chain, as a revocation list or a set of authorities can tell it: no more than two hashes, because
+/// every connection that showed one keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChainLink {
+    /// SHA-256 of the issuer's name in DER.
+    pub issuer: [u8; 32],
+    /// What [`revocation_key`] makes of issuer and serial number.
+    pub revocation: [u8; 32],
 }
 
-/// Smallest RSA modulus of a link's certificate.
-const RSA_BITS_MIN: usize = 3072;
-/// Smallest elliptic curve of a link's certificate: P-256.
-const CURVE_BITS_MIN: usize = 256;
+/// By what a certificate is found among those that an issuer revoked: names and serial numbers are of any length.
+#[must_use]
+pub fn revocation_key(issuer: &[u8], serial: &[u8]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update((issuer.len() as u64).to_be_bytes());
+    hash.update(issuer);
+    // A leading zero octet is the sign of the number, and some writers leave it out.
+    hash.update(&serial[serial.iter().take_while(|byte| **byte == 0).count()..]);
+    hash.finalize().into()
+}
 
 impl CertificateFacts {
     /// Reads `der`.
@@ -80,15 +83,48 @@ impl CertificateFacts {
     /// # Errors
     /// If it is not a certificate, or its subject holds control characters.
     pub fn from_der(der: &[u8], chain_verified: bool) -> Result<Self, CertificateError> {
-        let (_, certificate) = X509Certificate::from_der(der).map_err(|_| CertificateError::Unreadable)?;
+        Self::from_chain(&[der], chain_verified)
+    }
+
+    /// Reads a leaf and what was shown with it.
+    ///
+    /// # Errors
+    /// As [`Self::from_der`].
+    pub fn from_chain(chain: &[impl AsRef<[u8]>], chain_verified: bool) -> Result<Self, CertificateError> {
+        let der = chain.first().ok_or(CertificateError::Unreadable)?.as_ref();
+        let chain: Vec<X509Certificate<'_>> =
+            chain.iter().map(|der| fitness::read(der.as_ref())).collect::<Result<_, _>>()?;
+        let certificate = &chain[0];
+        // Without a verified chain nobody has looked at the others.
+        let counted = &chain[..if chain_verified { chain.len() } else { 1 }];
         let subject = certificate.subject();
         Ok(Self {
             der_sha256: Sha256::digest(der).into(),
             common_name: single_common_name(subject)?,
             subject: distinguished_name(subject)?,
-            not_after_unix: certificate.validity().not_after.timestamp(),
+            not_after_unix: counted.iter().map(not_after).min().unwrap_or(i64::MAX),
+            chain: counted.iter().map(chain_link).collect(),
             chain_verified,
         })
+    }
+}
+
+/// First moment at which any of these has expired, in seconds since the Unix epoch; what is no certificate has no date.
+#[must_use]
+pub fn first_expiry_unix(chain: &[impl AsRef<[u8]>]) -> Option<i64> {
+    chain.iter().filter_map(|der| fitness::read(der.as_ref()).ok()).map(|one| not_after(&one)).min()
+}
+
+fn not_after(certificate: &X509Certificate<'_>) -> i64 {
+    // The moment of `notAfter` itself is still within (RFC 5280 section 4.1.2.5).
+    certificate.validity().not_after.timestamp().saturating_add(1)
+}
+
+fn chain_link(certificate: &X509Certificate<'_>) -> ChainLink {
+    let issuer = certificate.issuer().as_raw();
+    ChainLink {
+        issuer: Sha256::digest(issuer).into(),
+        revocation: revocation_key(issuer, certificate.raw_serial()),
     }
 }
 

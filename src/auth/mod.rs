@@ -14,6 +14,7 @@ pub mod attempts;
 pub mod callout;
 pub mod certificate;
 pub mod chain;
+pub mod fitness;
 pub mod jwt;
 pub mod password;
 pub mod peer;

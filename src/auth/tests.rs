@@ -110,6 +110,7 @@ fn a_certificate_as_username() {
         common_name: Some("device-1".into()),
         subject: "CN=device-1,O=x".into(),
         not_after_unix: 0,
+        chain: Box::default(),
         chain_verified: true,
     };
     let nameless = CertificateFacts { common_name: None, ..facts.clone() };

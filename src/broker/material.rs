@@ -135,6 +135,9 @@ fn listener_tls(listener: &Listener, links: &[Link], now: Now, findings: &mut Fi
     let strict = listener.role.accepts_links() && !listener.allow_insecure;
     let key = format!("listeners[{}].ssl", listener.id());
     exposed(&format!("{key}.keyfile"), &ssl.keyfile, findings);
+    if ssl.added_13 {
+        findings.notes.push(format!("{key}.ciphers: no suite of TLS 1.3 is listed, all of them were added"));
+    }
     match ServerTls::load(&server_options(ssl, pins, strict), now) {
         Ok(loaded) => {
             findings.warnings.extend(loaded.warnings.iter().map(|line| format!("{key}: {line}")));
@@ -150,7 +153,7 @@ fn listener_tls(listener: &Listener, links: &[Link], now: Now, findings: &mut Fi
 fn check_link_tls(link: &Link, now: Now, findings: &mut Findings) {
     let Some(ssl) = &link.ssl else { return };
     let key = format!("cluster.links[{}].ssl", link.name);
-    match tls::ClientTls::load(&client_options(ssl), now) {
+    match tls::ClientTls::load(&client_options(link, ssl), now) {
         Ok(loaded) => findings.warnings.extend(loaded.warnings.iter().map(|line| format!("{key}: {line}"))),
         Err(error) => findings.errors.push(format!("{key}: {error}")),
     }
@@ -164,24 +167,34 @@ fn server_options(ssl: &ListenerTls, pins: Vec<[u8; 32]>, strict: bool) -> Serve
     ServerTlsOptions {
         certfile: ssl.certfile.clone(),
         keyfile: ssl.keyfile.clone(),
+        password: ssl.password.clone(),
         cacertfile: ssl.cacertfile.clone(),
-        crlfile: ssl.crlfile.clone(),
+        partial_chain: ssl.partial_chain,
+        crl: ssl.crl.clone(),
         verify: verify(ssl.verify),
         fail_if_no_peer_cert: ssl.fail_if_no_peer_cert,
         client_pins: pins,
         depth: ssl.depth,
+        key_usages: ssl.key_usages.clone(),
         strict,
         versions: versions(ssl.versions),
+        ciphers: ssl.ciphers.clone(),
+        honor_cipher_order: ssl.honor_cipher_order,
+        reuse_sessions: ssl.reuse_sessions,
+        session_tickets: ssl.session_tickets,
     }
 }
 
 /// What the TLS of a link is built from: 1.3 only (`authn-tls.md` section 1, link column).
 #[must_use]
-pub fn client_options(ssl: &ClientTls) -> ClientTlsOptions {
+pub fn client_options(link: &Link, ssl: &ClientTls) -> ClientTlsOptions {
     ClientTlsOptions {
         cacertfile: ssl.cacertfile.clone(),
         certfile: ssl.certfile.clone(),
         keyfile: ssl.keyfile.clone(),
+        password: ssl.password.clone(),
+        server_pins: ssl.cert_sha256.clone(),
+        strict: !link.allow_insecure,
         verify: verify(ssl.verify),
         server_name: ssl.server_name.clone(),
         versions: versions(TlsVersions::ONLY_13),

@@ -303,6 +303,9 @@ impl Server {
                 "allow_insecure: links may come in below the link column of TLS options"
             );
         }
+        if listener.ssl.as_ref().is_some_and(|ssl| ssl.added_13) {
+            tracing::info!(listener = id, "ssl.ciphers lists no suite of TLS 1.3: all of them were added");
+        }
         let endpoint = Arc::new(RwLock::new(Arc::new(endpoint(listener, tls))));
         let connections = Arc::new(Mutex::new(JoinSet::new()));
         let (stop, mut stopped) = watch::channel(false);

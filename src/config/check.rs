@@ -2,17 +2,22 @@
 //! (`interface.md` section 2, `authn-tls.md` sections 1 and 6, `link-protocol.md` 7.2.)
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use crate::mqtt::topic;
 
 use super::reader::Reading;
 use super::settings::Bind;
+use super::settings::CrlSource;
 use super::settings::Export;
+use super::settings::HttpUrl;
+use super::settings::KeyUsage;
 use super::settings::Link;
 use super::settings::Listener;
 use super::settings::ListenerKind;
 use super::settings::ListenerTls;
+use super::settings::PartialChain;
 use super::settings::PeerCertAs;
 use super::settings::Role;
 use super::settings::Settings;
@@ -36,6 +41,7 @@ pub(super) fn check(reading: &Reading<'_>, settings: &Settings) {
     }
     listener_names(reading, settings, &unread);
     addresses(reading, settings, &unread);
+    fetched_lists(reading, settings, &unread);
     link_names(reading, settings, &unread_links);
     proofs(reading, settings, &unread_links);
     if !settings.cluster.links.is_empty() && !reading.document.is_written("cluster.name") {
@@ -114,10 +120,67 @@ fn listener_tls(
             error("peer_cert_as_username", "this needs verify = \"verify_peer\"");
         }
     }
+    listener_options(reading, path, listener, ssl);
     let pinned = settings.cluster.links.iter().any(|link| !link.peer.cert_sha256.is_empty());
     if ssl.verify == Verify::Peer && ssl.cacertfile.is_none() && !(links && pinned) {
         let what = if links { "cacertfile, or cert_sha256 in [cluster.links.peer]" } else { "cacertfile" };
         error("cacertfile", &format!("verify_peer needs {what}"));
+    }
+}
+
+/// Options that only a check of client certificates makes sense of, and what a link must not be without.
+fn listener_options(reading: &Reading<'_>, path: &str, listener: &Listener, ssl: &ListenerTls) {
+    let error = |key: &str, message: &str| reading.error(&format!("{path}.{key}"), message);
+    let asks = ssl.verify == Verify::Peer;
+    let strict = listener.role.accepts_links() && !listener.allow_insecure;
+    let key = if matches!(ssl.crl, Some(CrlSource::Urls(_))) { "crl_url" } else { "crlfile" };
+    if ssl.crl.is_some() && !asks {
+        error(key, "this needs verify = \"verify_peer\"");
+    } else if ssl.crl.is_some() && ssl.cacertfile.is_none() {
+        error(key, "this needs cacertfile, whose lists they are");
+    }
+    if !asks && !ssl.key_usages.is_empty() {
+        error("verify_peer_ext_key_usage", "this needs verify = \"verify_peer\"");
+    } else if asks && strict && !ssl.key_usages.contains(&KeyUsage::ClientAuth) {
+        error(
+            "verify_peer_ext_key_usage",
+            "a listener that accepts links needs clientAuth among them, or allow_insecure = true",
+        );
+    }
+    if ssl.partial_chain != PartialChain::Off {
+        if strict {
+            error(
+                "partial_chain",
+                "not where links come in: pin the peers' certificates, or allow_insecure = true",
+            );
+        } else if !asks || ssl.cacertfile.is_none() {
+            error("partial_chain", "this needs verify = \"verify_peer\" and cacertfile");
+        }
+    }
+    for (key, on) in [("reuse_sessions", ssl.reuse_sessions), ("session_tickets", ssl.session_tickets)] {
+        if on && asks {
+            error(key, "not with verify_peer: a resumed session would not show its certificate again");
+        }
+    }
+}
+
+/// The lists to fetch: how many, and whom we believe when they come over TLS.
+fn fetched_lists(reading: &Reading<'_>, settings: &Settings, unread: &[bool]) {
+    let mut all: BTreeSet<&HttpUrl> = BTreeSet::new();
+    for (index, listener) in settings.listeners.iter().enumerate().filter(|(i, _)| !unread[*i]) {
+        let Some(CrlSource::Urls(urls)) = listener.ssl.as_ref().and_then(|ssl| ssl.crl.as_ref()) else {
+            continue;
+        };
+        all.extend(urls);
+        let secure = urls.iter().position(|url| url.secure);
+        if let (Some(at), None) = (secure, &settings.crl_cache.cacertfile) {
+            let path = format!("listeners[{index}].ssl.crl_url[{at}]");
+            reading.error(&path, "https needs crl_cache.cacertfile, the authorities of such servers");
+        }
+    }
+    if all.len() > settings.crl_cache.capacity {
+        let message = format!("the listeners name {} addresses in crl_url, more than this", all.len());
+        reading.error("crl_cache.capacity", message);
     }
 }
 
@@ -187,8 +250,14 @@ fn one_link(reading: &Reading<'_>, path: &str, link: &Link, settings: &Settings)
             );
         }
         (Some(ssl), far) => {
-            if ssl.verify == Verify::Peer && ssl.cacertfile.is_none() {
-                error("ssl.cacertfile", "verify_peer needs cacertfile".to_owned());
+            if ssl.verify == Verify::Peer && ssl.cacertfile.is_none() && ssl.cert_sha256.is_empty() {
+                error("ssl.cacertfile", "verify_peer needs cacertfile, or cert_sha256".to_owned());
+            }
+            if ssl.verify == Verify::None && !ssl.cert_sha256.is_empty() {
+                error("ssl.cert_sha256", "verify_none contradicts it".to_owned());
+            }
+            if ssl.password.is_some() && ssl.keyfile.is_none() {
+                error("ssl.password", "this needs keyfile".to_owned());
             }
             if let (Verify::None, Some(server), false) = (ssl.verify, far, link.allow_insecure) {
                 error(

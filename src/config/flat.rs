@@ -15,6 +15,8 @@ use super::settings::Authenticator;
 use super::settings::Authorization;
 use super::settings::ClientTls;
 use super::settings::Cluster;
+use super::settings::CrlCache;
+use super::settings::CrlSource;
 use super::settings::Data;
 use super::settings::Export;
 use super::settings::FlappingDetect;
@@ -30,6 +32,7 @@ use super::settings::ListenerTls;
 use super::settings::Log;
 use super::settings::MASK;
 use super::settings::Mqtt;
+use super::settings::Ocsp;
 use super::settings::OverloadProtection;
 use super::settings::Peer;
 use super::settings::Quota;
@@ -60,6 +63,7 @@ pub(super) fn flatten(settings: &Settings) -> BTreeMap<String, Shown> {
         data,
         io,
         listeners,
+        crl_cache,
         mqtt,
         overload_protection,
         flapping_detect,
@@ -79,6 +83,7 @@ pub(super) fn flatten(settings: &Settings) -> BTreeMap<String, Shown> {
     flat.prefix = String::new();
     flat.data(data);
     flat.io(io);
+    flat.crl_cache(crl_cache);
     flat.mqtt(mqtt);
     flat.protection(overload_protection, flapping_detect);
     flat.access(authentication, authorization);
@@ -161,10 +166,13 @@ impl Flat {
         self.put("max_inflight", max_inflight);
         self.put("ssl.allow_insecure", allow_insecure);
         self.put("ssl.enable", ssl.is_some());
-        if let Some(ClientTls { cacertfile, certfile, keyfile, verify, server_name }) = ssl {
+        if let Some(tls) = ssl {
+            let ClientTls { cacertfile, certfile, keyfile, password, cert_sha256, verify, server_name } = tls;
             self.path("ssl.cacertfile", cacertfile.as_deref());
             self.path("ssl.certfile", certfile.as_deref());
             self.path("ssl.keyfile", keyfile.as_deref());
+            self.secret("ssl.password", password.as_ref());
+            self.put("ssl.cert_sha256", cert_sha256.iter().map(hex).collect::<Vec<_>>());
             self.put("ssl.verify", verify);
             self.put("ssl.server_name_indication", server_name);
         }
@@ -212,17 +220,30 @@ impl Flat {
         self.put("allow_insecure", allow_insecure);
         self.put("authn.enable", authn_enable);
         self.rates("limits", limits);
-        let Some(ssl) = ssl else { return };
+        if let Some(ssl) = ssl {
+            self.listener_tls(ssl);
+        }
+    }
+
+    fn listener_tls(&mut self, ssl: &ListenerTls) {
         let ListenerTls {
             certfile,
             keyfile,
             password,
             cacertfile,
+            partial_chain,
             verify,
             fail_if_no_peer_cert,
+            key_usages,
             versions,
+            ciphers,
+            added_13: _,
+            honor_cipher_order,
+            reuse_sessions,
+            session_tickets,
             depth,
-            crlfile,
+            crl,
+            ocsp,
             peer_cert_as_username,
             handshake_timeout,
         } = ssl;
@@ -230,13 +251,40 @@ impl Flat {
         self.path("ssl.keyfile", Some(keyfile));
         self.secret("ssl.password", password.as_ref());
         self.path("ssl.cacertfile", cacertfile.as_deref());
+        self.put("ssl.partial_chain", partial_chain);
         self.put("ssl.verify", verify);
         self.put("ssl.fail_if_no_peer_cert", fail_if_no_peer_cert);
+        self.put("ssl.verify_peer_ext_key_usage", key_usages);
         self.put("ssl.versions", versions);
+        self.put("ssl.ciphers", ciphers.iter().map(ToString::to_string).collect::<Vec<_>>());
+        self.put("ssl.honor_cipher_order", honor_cipher_order);
+        self.put("ssl.reuse_sessions", reuse_sessions);
+        self.put("ssl.session_tickets", session_tickets);
         self.put("ssl.depth", depth);
-        self.path("ssl.crlfile", crlfile.as_deref());
+        match crl {
+            None => self.put("ssl.enable_crl_check", false),
+            Some(CrlSource::File(path)) => self.path("ssl.crlfile", Some(path)),
+            Some(CrlSource::Urls(urls)) => {
+                self.put("ssl.crl_url", urls.iter().map(ToString::to_string).collect::<Vec<_>>());
+            }
+        }
+        self.put("ssl.ocsp.enable_ocsp_stapling", ocsp.is_some());
+        if let Some(Ocsp { responder_url, issuer_pem, refresh_interval, refresh_http_timeout }) = ocsp {
+            self.text("ssl.ocsp.responder_url", responder_url.to_string());
+            self.path("ssl.ocsp.issuer_pem", Some(issuer_pem));
+            self.duration("ssl.ocsp.refresh_interval", Some(*refresh_interval));
+            self.duration("ssl.ocsp.refresh_http_timeout", Some(*refresh_http_timeout));
+        }
         self.put("ssl.peer_cert_as_username", peer_cert_as_username);
         self.duration("ssl.handshake_timeout", Some(*handshake_timeout));
+    }
+
+    fn crl_cache(&mut self, cache: &CrlCache) {
+        let CrlCache { refresh_interval, http_timeout, capacity, cacertfile } = cache;
+        self.duration("crl_cache.refresh_interval", Some(*refresh_interval));
+        self.duration("crl_cache.http_timeout", Some(*http_timeout));
+        self.put("crl_cache.capacity", capacity);
+        self.path("crl_cache.cacertfile", cacertfile.as_deref());
     }
 
     fn data(&mut self, data: &Data) {

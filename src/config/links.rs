@@ -1,9 +1,10 @@
 //! `[[cluster.links]]`: EMQX's keys (`link-protocol.md` 7.1) and ours beside them (`interface.md` section 2).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::document::Node;
-use super::listeners::VERIFY;
+use super::listener_tls::VERIFY;
 use super::parse;
 use super::reader::Section;
 use super::reader::Wrong;
@@ -34,7 +35,7 @@ pub(super) fn links(cluster: &Section<'_>, own: &str) -> Vec<Link> {
 
 fn link(section: Section<'_>, own: &str) -> Link {
     let name = section.required("name", cluster_name).unwrap_or_default();
-    let (ssl, allow_insecure) = ssl(section.section("ssl"));
+    let (ssl, allow_insecure) = ssl(section.section("ssl"), section.reading().variables);
     // IANA's port of MQTT over TLS, or of MQTT.
     let port = if ssl.is_some() { 8883 } else { 1883 };
     let link = Link {
@@ -95,17 +96,21 @@ fn peer(section: Section<'_>, name: &str) -> Peer {
     let peer = Peer {
         clientid: section.optional("clientid", clientid).unwrap_or_else(|| format!("clink-{name}-")),
         username: section.optional("username", parse::word),
-        cert_sha256: section
-            .list("cert_sha256", |node| Ok(units::fingerprint(&parse::word(node)?)?))
-            .unwrap_or_default(),
+        cert_sha256: fingerprints(&section),
         cert_cn: section.optional("cert_cn", parse::word),
         allow_unauthenticated: section.or("allow_unauthenticated", false, parse::boolean),
     };
-    if peer.cert_sha256.len() > PINS_MAX {
-        section.reading().error(&section.path("cert_sha256"), format!("at most {PINS_MAX} fingerprints"));
-    }
     section.finish();
     peer
+}
+
+fn fingerprints(section: &Section<'_>) -> Vec<[u8; 32]> {
+    let one = |node: &Node| Ok(units::fingerprint(&parse::word(node)?)?);
+    let pins = section.list("cert_sha256", one).unwrap_or_default();
+    if pins.len() > PINS_MAX {
+        section.reading().error(&section.path("cert_sha256"), format!("at most {PINS_MAX} fingerprints"));
+    }
+    pins
 }
 
 fn quota(section: Section<'_>) -> Quota {
@@ -135,12 +140,14 @@ fn spool(section: Section<'_>) -> Spool {
 }
 
 /// TLS towards the peer, on unless turned off, and whether it may be weak.
-fn ssl(section: Section<'_>) -> (Option<ClientTls>, bool) {
+fn ssl(section: Section<'_>, variables: &BTreeMap<String, String>) -> (Option<ClientTls>, bool) {
     let enable = section.or("enable", true, parse::boolean);
     let tls = ClientTls {
         cacertfile: section.optional("cacertfile", parse::path),
         certfile: section.optional("certfile", parse::path),
         keyfile: section.optional("keyfile", parse::path),
+        password: section.optional("password", secrets::secret(variables)),
+        cert_sha256: fingerprints(&section),
         verify: section.or("verify", Verify::Peer, parse::one_of(&VERIFY)),
         server_name: section.optional("server_name_indication", parse::word),
     };

@@ -1,28 +1,22 @@
-//! `[[listeners]]`: where clients and linked clusters connect. TLS defaults are those of `authn-tls.md`
-//! section 1, the column by role.
+//! `[[listeners]]`: where clients and linked clusters connect. Their TLS is in `listener_tls`.
 
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::document::Node;
+use super::listener_tls;
 use super::parse;
 use super::reader::Section;
 use super::reader::Wrong;
-use super::secrets;
 use super::sections::narrow;
 use super::settings::Bind;
 use super::settings::Listener;
 use super::settings::ListenerKind;
-use super::settings::ListenerTls;
 use super::settings::Network;
-use super::settings::PeerCertAs;
 use super::settings::RateLimits;
 use super::settings::Role;
-use super::settings::TlsVersions;
-use super::settings::Verify;
 use super::units;
 
 /// EMQX's `max_connections` of an ordinary listener.
@@ -30,9 +24,6 @@ const CLIENT_CONNECTIONS: u64 = 1_024_000;
 
 /// A listener for links serves few peers with a pool of connections each.
 const LINK_CONNECTIONS: u64 = 1024;
-
-/// The words of `verify`.
-pub(super) const VERIFY: [(&str, Verify); 2] = [("verify_none", Verify::None), ("verify_peer", Verify::Peer)];
 
 /// Reads the list; without one there is the default listener on loopback.
 pub(super) fn listeners(root: &Section<'_>) -> Vec<Listener> {
@@ -109,7 +100,7 @@ fn listener(section: Section<'_>) -> Listener {
         proxy_trusted: proxy_trusted(&section),
         allow_insecure: section.or("allow_insecure", false, parse::boolean),
         authn_enable: authn(section.section("authn")),
-        ssl: ssl(&section, kind, role),
+        ssl: listener_tls::ssl(&section, kind, role),
         limits: limits(section.section("limits")),
     };
     section.finish();
@@ -196,92 +187,4 @@ fn authn(section: Section<'_>) -> bool {
     });
     section.finish();
     enable
-}
-
-fn ssl(listener: &Section<'_>, kind: ListenerKind, role: Role) -> Option<ListenerTls> {
-    let section = listener.section("ssl");
-    if !kind.is_tls() {
-        if section.is_written() {
-            let reading = listener.reading();
-            reading.error(
-                &listener.path("ssl"),
-                format!("a listener of type {kind} has no TLS; its type is ssl or wss with it"),
-            );
-        }
-        return None;
-    }
-    let strict = role.accepts_links();
-    let verify =
-        section.or("verify", if strict { Verify::Peer } else { Verify::None }, parse::one_of(&VERIFY));
-    let certfile = section.required("certfile", parse::path).unwrap_or_default();
-    let keyfile = section.required("keyfile", parse::path).unwrap_or_default();
-    let identity = [
-        ("disabled", PeerCertAs::Disabled),
-        ("cn", PeerCertAs::Cn),
-        ("dn", PeerCertAs::Dn),
-        ("sha256", PeerCertAs::Sha256),
-    ];
-    let timeouts = Duration::from_millis(100)..=Duration::from_secs(300);
-    let tls = ListenerTls {
-        certfile,
-        keyfile,
-        password: section.optional("password", secrets::secret(listener.reading().variables)),
-        cacertfile: section.optional("cacertfile", parse::path),
-        verify,
-        fail_if_no_peer_cert: section.or(
-            "fail_if_no_peer_cert",
-            strict && verify == Verify::Peer,
-            parse::boolean,
-        ),
-        versions: versions(&section, if strict { TlsVersions::ONLY_13 } else { TlsVersions::BOTH }),
-        depth: section.or("depth", if strict { 2 } else { 10 }, |node| narrow(parse::integer(0..=10)(node)?)),
-        crlfile: section.optional("crlfile", parse::path),
-        peer_cert_as_username: section.or(
-            "peer_cert_as_username",
-            PeerCertAs::Disabled,
-            parse::one_of(&identity),
-        ),
-        handshake_timeout: section.or(
-            "handshake_timeout",
-            Duration::from_secs(if strict { 5 } else { 15 }),
-            parse::duration(timeouts),
-        ),
-    };
-    ssl_not_built_yet(&section);
-    section.finish();
-    Some(tls)
-}
-
-fn versions(section: &Section<'_>, default: TlsVersions) -> TlsVersions {
-    let words = [("tlsv1.3", TlsVersions::ONLY_13), ("tlsv1.2", TlsVersions { tls12: true, tls13: false })];
-    let Some(list) = section.list("versions", parse::one_of(&words)) else { return default };
-    if list.is_empty() && !section.reading().failed(&section.path("versions")) {
-        section.reading().error(&section.path("versions"), "at least one version is needed");
-    }
-    TlsVersions { tls12: list.iter().any(|v| v.tls12), tls13: list.iter().any(|v| v.tls13) }
-}
-
-/// Options of EMQX that are checked here and refused by `unsupported` unless they have their default.
-fn ssl_not_built_yet(section: &Section<'_>) {
-    section.list("ciphers", parse::word);
-    section.optional("verify_peer_ext_key_usage", parse::word);
-    section.optional("partial_chain", |node| {
-        parse::boolean(node).map(|_| ()).or_else(|_| parse::word(node).map(|_| ()))
-    });
-    section.optional("dhfile", parse::path);
-    for key in [
-        "enable_crl_check",
-        "reuse_sessions",
-        "honor_cipher_order",
-        "secure_renegotiate",
-        "client_renegotiation",
-    ] {
-        section.optional(key, parse::boolean);
-    }
-    let ocsp = section.section("ocsp");
-    ocsp.optional("enable_ocsp_stapling", parse::boolean);
-    for key in ["responder_url", "issuer_pem", "refresh_interval", "refresh_http_timeout"] {
-        ocsp.optional(key, parse::word);
-    }
-    ocsp.finish();
 }

@@ -37,6 +37,7 @@ mod error;
 mod flat;
 mod hardened;
 mod links;
+mod listener_tls;
 mod listeners;
 mod parse;
 mod protection;

@@ -11,6 +11,7 @@ use crate::session::queue::WhenFull;
 use super::authentication;
 use super::document::Node;
 use super::links;
+use super::listener_tls;
 use super::listeners;
 use super::parse;
 use super::protection;
@@ -58,6 +59,7 @@ pub(super) fn settings(reading: &Reading<'_>, defaults: &Defaults<'_>) -> Settin
         data: data(root.section("data")),
         io: io(root.section("io")),
         listeners,
+        crl_cache: listener_tls::crl_cache(root.section("crl_cache")),
         mqtt: mqtt(root.section("mqtt")),
         overload_protection: protection::overload_protection(root.section("overload_protection")),
         flapping_detect: protection::flapping_detect(root.section("flapping_detect")),
@@ -268,7 +270,7 @@ fn http(section: Section<'_>) -> Http {
     for key in ["certfile", "keyfile", "cacertfile"] {
         ssl.optional(key, parse::path);
     }
-    ssl.optional("verify", parse::one_of(&listeners::VERIFY));
+    ssl.optional("verify", parse::one_of(&listener_tls::VERIFY));
     ssl.finish();
     section.finish();
     Http { bind, metrics_auth: metrics_auth || !bind.ip().to_canonical().is_loopback() }

@@ -18,6 +18,7 @@ pub use self::authentication::HttpCallout;
 pub use self::authentication::HttpTarget;
 pub use self::authentication::Jwt;
 pub use self::authentication::JwtKeys;
+pub use self::cipher::CipherSuite;
 pub use self::link::ClientTls;
 pub use self::link::Export;
 pub use self::link::Link;
@@ -34,18 +35,26 @@ pub use self::rate::Rate;
 pub use self::rate::RateLimits;
 pub(crate) use self::secret::MASK;
 pub use self::secret::Secret;
+pub use self::tls::CrlCache;
+pub use self::tls::CrlSource;
+pub use self::tls::KeyUsage;
 pub use self::tls::ListenerTls;
+pub use self::tls::Ocsp;
+pub use self::tls::PartialChain;
 pub use self::tls::PeerCertAs;
 pub use self::tls::TlsVersions;
 pub use self::tls::Verify;
+pub use self::url::HttpUrl;
 
 mod authentication;
+mod cipher;
 mod link;
 mod network;
 mod protection;
 mod rate;
 mod secret;
 mod tls;
+mod url;
 
 /// Everything a broker is told before it starts.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,6 +67,8 @@ pub struct Settings {
     pub io: Io,
     /// `[[listeners]]`, in the order of the file; disabled ones included.
     pub listeners: Vec<Listener>,
+    /// `[crl_cache]`
+    pub crl_cache: CrlCache,
     /// `[mqtt]`
     pub mqtt: Mqtt,
     /// `[overload_protection]`

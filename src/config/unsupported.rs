@@ -15,8 +15,6 @@ enum Only {
     Not(&'static str),
     /// `false`.
     False,
-    /// `true`.
-    True,
     /// An empty list or table.
     Empty,
 }
@@ -24,21 +22,11 @@ enum Only {
 /// Key, with `[]` for every item of a list, and what is accepted.
 const NOT_BUILT_YET: &[(&str, Only)] = &[
     ("data.durability", Only::Word("memory")),
-    ("listeners[].ssl.password", Only::Absent),
-    ("listeners[].ssl.enable_crl_check", Only::False),
     ("listeners[].ssl.ocsp.enable_ocsp_stapling", Only::False),
     ("listeners[].ssl.ocsp.responder_url", Only::Absent),
     ("listeners[].ssl.ocsp.issuer_pem", Only::Absent),
     ("listeners[].ssl.ocsp.refresh_interval", Only::Word("5m")),
     ("listeners[].ssl.ocsp.refresh_http_timeout", Only::Word("15s")),
-    ("listeners[].ssl.ciphers", Only::Empty),
-    ("listeners[].ssl.verify_peer_ext_key_usage", Only::Absent),
-    ("listeners[].ssl.partial_chain", Only::False),
-    ("listeners[].ssl.dhfile", Only::Absent),
-    ("listeners[].ssl.reuse_sessions", Only::False),
-    ("listeners[].ssl.honor_cipher_order", Only::True),
-    ("listeners[].ssl.secure_renegotiate", Only::True),
-    ("listeners[].ssl.client_renegotiation", Only::False),
     ("mqtt.retry_interval", Only::Word("infinity")),
     ("mqtt.keepalive_check_interval", Only::Word("30s")),
     ("mqtt.upgrade_qos", Only::False),
@@ -72,7 +60,6 @@ impl Only {
             (Self::Not(word), Value::Text(text) | Value::Raw(text)) => text != word,
             (Self::Not(_), _) => true,
             (Self::False, value) => matches!(value, Value::Boolean(false)) || is_raw(value, "false"),
-            (Self::True, value) => matches!(value, Value::Boolean(true)) || is_raw(value, "true"),
             (Self::Empty, Value::List(list)) => list.is_empty(),
             (Self::Empty, Value::Table(table)) => table.is_empty(),
             (Self::Empty, _) => false,

@@ -1,5 +1,6 @@
 //! What is allowed but weak: said at every start and by `tombolo check` (`interface.md` sections 2 and 6).
 
+use super::settings::ListenerTls;
 use super::settings::Settings;
 use super::settings::Verify;
 
@@ -19,6 +20,13 @@ pub fn warnings(settings: &Settings) -> Vec<String> {
         }
         if !listener.authn_enable {
             lines.push(format!("listeners[{id}].authn.enable: everybody is let in"));
+        }
+        let by_authority =
+            |ssl: &ListenerTls| ssl.verify == Verify::Peer && ssl.cacertfile.is_some() && ssl.crl.is_none();
+        if listener.role.accepts_links() && listener.ssl.as_ref().is_some_and(by_authority) {
+            lines.push(format!(
+                "listeners[{id}].ssl.crlfile: without one no certificate of a peer can be revoked"
+            ));
         }
         if listener.ssl.is_none() && !listener.bind.is_loopback() {
             lines.push(format!("listeners[{id}].type: plaintext on {}", listener.bind));

@@ -13,6 +13,7 @@ use crate::metrics::labels::ReconnectReason;
 use crate::net::handshake::tls_error;
 use crate::net::tls::ClientTls;
 use crate::net::transport::Transport;
+use crate::net::trust::shown;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +28,7 @@ pub enum DialError {
     #[error("`{0}` is not a name a certificate can have")]
     ServerName(String),
     /// TLS refused, here or there.
-    #[error("TLS: {0}")]
+    #[error("TLS: {}", shown(.0))]
     Tls(rustls::Error),
 }
 

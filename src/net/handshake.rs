@@ -1,6 +1,7 @@
 //! From an accepted TCP connection to a [`Transport`]: the TLS and the WebSocket handshake, each within a time
 //! (authn-tls.md T11, T12). The broker calls these in the task of the connection, never in the accept loop.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -13,13 +14,15 @@ use tokio_tungstenite::tungstenite;
 
 use crate::auth::certificate::CertificateError;
 use crate::auth::certificate::CertificateFacts;
-use crate::auth::certificate::check_link_certificate;
+use crate::auth::certificate::fingerprint_hex;
 use crate::metrics::labels::RejectReason;
 use crate::net::proxy;
 use crate::net::proxy::ProxyError;
 use crate::net::tls::ServerTls;
 use crate::net::transport::ServerTlsStream;
 use crate::net::transport::Transport;
+use crate::net::trust::SHOWN;
+use crate::net::trust::shown;
 use crate::net::websocket;
 
 /// A connection after its handshakes.
@@ -44,8 +47,16 @@ pub enum HandshakeError {
     #[error("PROXY protocol: {0}")]
     Proxy(#[from] ProxyError),
     /// TLS refused it; the client has its alert.
-    #[error("TLS: {0}")]
+    #[error("TLS: {}", shown(.0))]
     Tls(rustls::Error),
+    /// TLS refused it after it had shown a certificate.
+    #[error("TLS: {}; certificate {}", shown(error), fingerprint_hex(fingerprint))]
+    Untrusted {
+        /// What TLS has against it.
+        error: rustls::Error,
+        /// Which certificate it was.
+        fingerprint: [u8; 32],
+    },
     /// TLS accepted a certificate that we do not.
     #[error("client certificate: {0}")]
     Certificate(#[from] CertificateError),
@@ -62,7 +73,7 @@ impl HandshakeError {
             Self::Timeout => RejectReason::Timeout,
             Self::Io(_) => RejectReason::Lost,
             Self::Proxy(_) => RejectReason::ProxyProtocol,
-            Self::Tls(_) | Self::Certificate(_) => RejectReason::TlsHandshake,
+            Self::Tls(_) | Self::Untrusted { .. } | Self::Certificate(_) => RejectReason::TlsHandshake,
             Self::WebSocket(_) => RejectReason::WebSocketHandshake,
         }
     }
@@ -147,22 +158,22 @@ async fn tls_handshake(
     stream: TcpStream,
     tls: &ServerTls,
 ) -> Result<(ServerTlsStream, Option<CertificateFacts>), HandshakeError> {
-    let accepted = TlsAcceptor::from(tls.config.clone()).accept(stream).await;
-    let stream = accepted.map_err(|error| match tls_error(error) {
-        Ok(error) => HandshakeError::Tls(error),
-        Err(error) => HandshakeError::Io(error),
-    })?;
+    let accepting = async {
+        let accepted = TlsAcceptor::from(tls.config.clone()).accept(stream).await;
+        accepted.map_err(|error| match (tls_error(error), SHOWN.get().take()) {
+            (Ok(error), Some(fingerprint)) => HandshakeError::Untrusted { error, fingerprint },
+            (Ok(error), None) => HandshakeError::Tls(error),
+            (Err(error), _) => HandshakeError::Io(error),
+        })
+    };
+    let stream = SHOWN.scope(Cell::new(None), accepting).await?;
+    let Some(trust) = &tls.trust else { return Ok((stream, None)) };
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    // Leaf, intermediates and, if the client sends it too, the authority itself.
-    if chain.len() > usize::from(tls.depth) + 2 {
-        return Err(CertificateError::ChainTooLong.into());
+    if chain.is_empty() {
+        return Ok((stream, None));
     }
-    let leaf = chain.first();
-    if let (true, Some(leaf)) = (tls.strict, leaf) {
-        check_link_certificate(leaf)?;
-    }
-    let certificate = leaf.map(|der| CertificateFacts::from_der(der, tls.verifies_chain)).transpose()?;
-    Ok((stream, certificate))
+    let certificate = CertificateFacts::from_chain(chain, trust.verifies_chain())?;
+    Ok((stream, Some(certificate)))
 }
 
 fn websocket_error(error: tungstenite::Error) -> HandshakeError {

@@ -1,13 +1,13 @@
-//! Two verifiers of our own beside those of `rustls`: clients by pinned fingerprint, and servers not at all. Both
-//! check the handshake's signature: a certificate is public, the key behind it is what counts (authn-tls.md T13).
+//! Certificates by their fingerprints, and the verifier of the servers that links dial. All verifiers check the
+//! handshake's signature: a certificate is public, the key behind it is what counts (authn-tls.md T13).
 
 use std::sync::Arc;
 
 use rustls::CertificateError;
 use rustls::DigitallySignedStruct;
-use rustls::DistinguishedName;
 use rustls::Error;
 use rustls::SignatureScheme;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::client::danger::ServerCertVerified;
 use rustls::client::danger::ServerCertVerifier;
@@ -17,103 +17,80 @@ use rustls::crypto::verify_tls13_signature;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::ServerName;
 use rustls::pki_types::UnixTime;
-use rustls::server::danger::ClientCertVerified;
-use rustls::server::danger::ClientCertVerifier;
 use sha2::Digest;
 use sha2::Sha256;
-use x509_parser::prelude::FromDer;
-use x509_parser::prelude::X509Certificate;
 
-/// Clients whose leaf certificate is one of these; the chain is not looked at (authn-tls.md section 1).
-#[derive(Debug)]
-pub(super) struct PinnedClients {
-    pub(super) pins: Vec<[u8; 32]>,
-    pub(super) mandatory: bool,
-    pub(super) provider: Arc<CryptoProvider>,
-}
+use crate::auth::fitness;
+use crate::auth::fitness::Demands;
+use crate::auth::fitness::KeyUsage;
+use crate::net::trust::unfit;
 
-impl PinnedClients {
-    fn check(&self, der: &[u8], now: UnixTime) -> Result<(), CertificateError> {
-        let (_, certificate) = X509Certificate::from_der(der).map_err(|_| CertificateError::BadEncoding)?;
-        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        let validity = certificate.validity();
-        if now < validity.not_before.timestamp() {
-            return Err(CertificateError::NotValidYet);
-        }
-        if now > validity.not_after.timestamp() {
-            return Err(CertificateError::Expired);
-        }
-        match certificate.extended_key_usage() {
-            Err(_) => return Err(CertificateError::BadEncoding),
-            Ok(Some(usage)) if !usage.value.client_auth && !usage.value.any => {
+/// Whether this is one of `pins` within its dates; the chain is not looked at (authn-tls.md section 1). If it says
+/// what it is for, that must be `usage`.
+pub(super) fn check_pinned(
+    der: &[u8],
+    pins: &[[u8; 32]],
+    usage: KeyUsage,
+    now: UnixTime,
+) -> Result<(), CertificateError> {
+    let certificate = fitness::read(der).map_err(|_| CertificateError::BadEncoding)?;
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let validity = certificate.validity();
+    if now < validity.not_before.timestamp() {
+        return Err(CertificateError::NotValidYet);
+    }
+    if now > validity.not_after.timestamp() {
+        return Err(CertificateError::Expired);
+    }
+    match certificate.extended_key_usage() {
+        Err(_) => return Err(CertificateError::BadEncoding),
+        Ok(Some(extension)) => {
+            let has = extension.value;
+            let named = if usage == KeyUsage::ServerAuth { has.server_auth } else { has.client_auth };
+            if !named && !has.any {
                 return Err(CertificateError::InvalidPurpose);
             }
-            Ok(_) => {}
         }
-        let fingerprint: [u8; 32] = Sha256::digest(der).into();
-        if self.pins.contains(&fingerprint) { Ok(()) } else { Err(CertificateError::UnknownIssuer) }
+        Ok(None) => {}
     }
+    let fingerprint: [u8; 32] = Sha256::digest(der).into();
+    if pins.contains(&fingerprint) { Ok(()) } else { Err(CertificateError::UnknownIssuer) }
 }
 
-impl ClientCertVerifier for PinnedClients {
-    fn client_auth_mandatory(&self) -> bool {
-        self.mandatory
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        self.check(end_entity, now).map_err(Error::InvalidCertificate)?;
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Any server: `verify = "verify_none"` on a link, which the configuration allows only with a warning.
+/// Servers that a link may talk to. What is absent is not asked for; without anything, any server will do: `verify =
+/// "verify_none"`, which the configuration allows only with a warning.
 #[derive(Debug)]
-pub(super) struct AnyServer {
+pub(super) struct LinkServers {
+    /// The chain and the name, by the authorities of `cacertfile`.
+    pub(super) by_chain: Option<Arc<WebPkiServerVerifier>>,
+    /// The fingerprint.
+    pub(super) pins: Vec<[u8; 32]>,
+    /// How strong the keys must be.
+    pub(super) demands: Option<Demands>,
     pub(super) provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for AnyServer {
+impl ServerCertVerifier for LinkServers {
     fn verify_server_cert(
         &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        if let Some(by_chain) = &self.by_chain {
+            by_chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+        }
+        if !self.pins.is_empty() {
+            check_pinned(end_entity, &self.pins, KeyUsage::ServerAuth, now)
+                .map_err(Error::InvalidCertificate)?;
+        }
+        if let Some(demands) = &self.demands {
+            demands.check_key(end_entity).map_err(unfit)?;
+            let checked = if self.by_chain.is_some() { intermediates } else { &[] };
+            checked.iter().try_for_each(|der| demands.check_key(der)).map_err(unfit)?;
+        }
         Ok(ServerCertVerified::assertion())
     }
 

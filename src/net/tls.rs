@@ -10,22 +10,32 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
-use rustls::RootCertStore;
 use rustls::ServerConfig;
 use rustls::SupportedProtocolVersion;
 use rustls::client::Resumption;
-use rustls::crypto::CryptoProvider;
+use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::NoServerSessionStorage;
-use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::CertifiedKey;
 
+use crate::auth::certificate::first_expiry_unix;
+use crate::auth::fitness::Demands;
+use crate::auth::fitness::KeyUsage;
+use crate::auth::fitness::LINK_RSA_BITS_MIN;
+use crate::auth::fitness::RSA_BITS_MIN;
+use crate::config::settings::CipherSuite;
+use crate::config::settings::CrlSource;
+use crate::config::settings::PartialChain;
+use crate::config::settings::Secret;
+use crate::net::crypto::provider;
+use crate::net::crypto::provider_with;
 use crate::net::pem::PemFile;
 pub use crate::net::pem::TlsError;
-use crate::net::pin::AnyServer;
-use crate::net::pin::PinnedClients;
+use crate::net::pin::LinkServers;
+use crate::net::trust::ClientTrust;
+use crate::net::trust::Proof;
 use crate::time::Now;
 
 /// A version of TLS that we speak.
@@ -53,10 +63,15 @@ pub struct ServerTlsOptions {
     pub certfile: PathBuf,
     /// Its private key.
     pub keyfile: PathBuf,
+    /// What opens the key, if it is encrypted.
+    pub password: Option<Secret>,
     /// Authorities whose client certificates are trusted.
     pub cacertfile: Option<PathBuf>,
-    /// Revocation lists: every certificate of a client's chain must be covered by a current one.
-    pub crlfile: Option<PathBuf>,
+    /// Which certificates of it are trusted beside the roots.
+    pub partial_chain: PartialChain,
+    /// Revocation lists: every certificate of a client's chain must be covered by a current one. Those of a file are
+    /// read at once, fetched ones come later by [`ClientTrust::adopt`].
+    pub crl: Option<CrlSource>,
     /// Whether clients are asked for a certificate.
     pub verify: Verify,
     /// Whether they must have one.
@@ -65,10 +80,20 @@ pub struct ServerTlsOptions {
     pub client_pins: Vec<[u8; 32]>,
     /// Intermediate certificates that a client's chain may have.
     pub depth: u8,
-    /// Whether client certificates must be fit for a link ([`crate::auth::certificate::check_link_certificate`]).
+    /// What client certificates must be for.
+    pub key_usages: Vec<KeyUsage>,
+    /// Whether certificates, our own included, must be as strong as a link's.
     pub strict: bool,
     /// Versions to speak.
     pub versions: Vec<TlsVersion>,
+    /// Suites to offer, the first preferred.
+    pub ciphers: Vec<CipherSuite>,
+    /// Whether our order of them counts.
+    pub honor_cipher_order: bool,
+    /// Whether TLS 1.2 sessions are resumed by their identifiers.
+    pub reuse_sessions: bool,
+    /// Whether clients get tickets to resume with.
+    pub session_tickets: bool,
 }
 
 /// A listener's TLS, ready for handshakes.
@@ -76,12 +101,10 @@ pub struct ServerTlsOptions {
 pub struct ServerTls {
     /// For the TLS library.
     pub config: Arc<ServerConfig>,
-    /// Whether a client certificate that passes has a chain to `cacertfile`; not so in pinned mode.
-    pub verifies_chain: bool,
-    /// Intermediate certificates that a client's chain may have.
-    pub depth: u8,
-    /// Whether client certificates must be fit for a link ([`crate::auth::certificate::check_link_certificate`]).
-    pub strict: bool,
+    /// Decides about client certificates, where they are asked for.
+    pub trust: Option<Arc<ClientTrust>>,
+    /// When our own certificate, or one that vouches for it, has expired, in seconds since the Unix epoch.
+    pub not_after_unix: i64,
     /// What an operator should know, such as a certificate that has expired.
     pub warnings: Vec<String>,
 }
@@ -95,6 +118,12 @@ pub struct ClientTlsOptions {
     pub certfile: Option<PathBuf>,
     /// Its private key.
     pub keyfile: Option<PathBuf>,
+    /// What opens the key, if it is encrypted.
+    pub password: Option<Secret>,
+    /// Fingerprints of server certificates: one of them it must be, beside or instead of a chain to `cacertfile`.
+    pub server_pins: Vec<[u8; 32]>,
+    /// Whether certificates, our own included, must be as strong as a link's.
+    pub strict: bool,
     /// Whether the server's certificate and name are verified.
     pub verify: Verify,
     /// The name to ask for and to verify, if not the host that is dialled (`server_name_indication`).
@@ -110,12 +139,10 @@ pub struct ClientTls {
     pub config: Arc<ClientConfig>,
     /// The name to ask for and to verify, if not the host that is dialled.
     pub server_name: Option<String>,
+    /// When our own certificate has expired, in seconds since the Unix epoch.
+    pub not_after_unix: Option<i64>,
     /// What an operator should know.
     pub warnings: Vec<String>,
-}
-
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
 }
 
 fn supported(versions: &[TlsVersion]) -> Result<Vec<&'static SupportedProtocolVersion>, TlsError> {
@@ -133,20 +160,32 @@ fn supported(versions: &[TlsVersion]) -> Result<Vec<&'static SupportedProtocolVe
     Ok(found)
 }
 
-/// A certificate chain with its key, checked to belong together.
+/// A certificate chain with its key, checked to belong together and to be strong enough.
 struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    not_after_unix: i64,
     warnings: Vec<String>,
 }
 
 impl Identity {
-    fn load(certfile: &Path, keyfile: &Path, now: Now) -> Result<Self, TlsError> {
+    fn load(
+        certfile: &Path,
+        keyfile: &Path,
+        password: Option<&Secret>,
+        demands: &Demands,
+        now: Now,
+    ) -> Result<Self, TlsError> {
         let certificates = PemFile::read("certfile", certfile)?;
         let chain = certificates.certificates()?;
         let key_file = PemFile::read("keyfile", keyfile)?;
-        let key = key_file.private_key()?;
-        match rustls::sign::CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider()) {
+        let key = key_file.private_key(password)?;
+        // Before the library, which says less clearly what it has against a short key.
+        chain
+            .iter()
+            .try_for_each(|der| demands.check_key(der))
+            .map_err(|error| certificates.wrong(format!("unusable certificate: {error}")))?;
+        match CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider()) {
             Ok(_) => {}
             Err(rustls::Error::InconsistentKeys(_)) => {
                 let reason = format!("the key does not fit the certificate in {}", certfile.display());
@@ -157,9 +196,15 @@ impl Identity {
             }
             Err(error) => return Err(key_file.wrong(format!("unusable key: {error}"))),
         }
+        let not_after_unix = first_expiry_unix(&chain).unwrap_or(i64::MAX);
         let warnings = chain.iter().filter_map(|der| certificates.expiry_warning(der, now)).collect();
-        Ok(Self { chain, key, warnings })
+        Ok(Self { chain, key, not_after_unix, warnings })
     }
+}
+
+fn demands(strict: bool, usages: &[KeyUsage]) -> Demands {
+    let rsa_bits_min = if strict { LINK_RSA_BITS_MIN } else { RSA_BITS_MIN };
+    Demands { usages: usages.to_vec(), rsa_bits_min }
 }
 
 impl ServerTls {
@@ -168,70 +213,105 @@ impl ServerTls {
     /// # Errors
     /// With the setting, the file and the reason.
     pub fn load(options: &ServerTlsOptions, now: Now) -> Result<Self, TlsError> {
-        if options.fail_if_no_peer_cert && options.verify == Verify::None {
-            return Err(TlsError::Options("fail_if_no_peer_cert = true needs verify = \"verify_peer\""));
-        }
-        if options.crlfile.is_some() && options.cacertfile.is_none() {
-            return Err(TlsError::Options("crlfile needs cacertfile"));
-        }
-        let identity = Identity::load(&options.certfile, &options.keyfile, now)?;
+        check_options(options)?;
+        let (certfile, keyfile) = (&options.certfile, &options.keyfile);
+        let own = demands(options.strict, &[]);
+        let identity = Identity::load(certfile, keyfile, options.password.as_ref(), &own, now)?;
         let mut warnings = identity.warnings;
         let versions = supported(&options.versions)?;
-        let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&versions)?;
-        let asks = options.verify == Verify::Peer;
-        let builder = if asks {
-            let (verifier, more) = client_verifier(options, now)?;
+        let provider = provider_with(&options.ciphers);
+        let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&versions)?;
+        let trust = if options.verify == Verify::Peer {
+            let (trust, more) = client_trust(options, now)?;
             warnings.extend(more);
-            builder.with_client_cert_verifier(verifier)
+            Some(Arc::new(trust))
         } else {
-            builder.with_no_client_auth()
+            None
+        };
+        let builder = match &trust {
+            Some(trust) => builder.with_client_cert_verifier(Arc::<ClientTrust>::clone(trust)),
+            None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_single_cert(identity.chain, identity.key)?;
-        if asks {
-            // A resumed session skips the certificate check (authn-tls.md section 1).
+        config.ignore_client_order = options.honor_cipher_order;
+        if !options.reuse_sessions {
             config.session_storage = Arc::new(NoServerSessionStorage {});
-            config.send_tls13_tickets = 0;
-        } else {
-            config.ticketer = ring::Ticketer::new()?;
         }
-        let verifies_chain = asks && options.cacertfile.is_some();
-        Ok(Self {
-            config: Arc::new(config),
-            verifies_chain,
-            depth: options.depth,
-            strict: options.strict,
-            warnings,
-        })
+        if options.session_tickets {
+            // Its keys are new with every reload.
+            config.ticketer = ring::Ticketer::new()?;
+        } else {
+            config.send_tls13_tickets = 0;
+        }
+        let not_after_unix = identity.not_after_unix;
+        Ok(Self { config: Arc::new(config), trust, not_after_unix, warnings })
     }
 }
 
-type Verifier = (Arc<dyn ClientCertVerifier>, Vec<String>);
+fn check_options(options: &ServerTlsOptions) -> Result<(), TlsError> {
+    let asks = options.verify == Verify::Peer;
+    if options.fail_if_no_peer_cert && !asks {
+        return Err(TlsError::Options("fail_if_no_peer_cert = true needs verify = \"verify_peer\""));
+    }
+    if options.crl.is_some() && options.cacertfile.is_none() {
+        return Err(TlsError::Options("crlfile and crl_url need cacertfile"));
+    }
+    if asks && (options.reuse_sessions || options.session_tickets) {
+        // A resumed session skips the certificate check (authn-tls.md section 1).
+        return Err(TlsError::Options(
+            "reuse_sessions and session_tickets are not for verify = \"verify_peer\"",
+        ));
+    }
+    Ok(())
+}
 
-fn client_verifier(options: &ServerTlsOptions, now: Now) -> Result<Verifier, TlsError> {
+fn client_trust(options: &ServerTlsOptions, now: Now) -> Result<(ClientTrust, Vec<String>), TlsError> {
+    let demands = demands(options.strict, &options.key_usages);
+    let mandatory = options.fail_if_no_peer_cert;
     let Some(cacertfile) = &options.cacertfile else {
         if options.client_pins.is_empty() {
             return Err(TlsError::Options(
                 "verify = \"verify_peer\" needs cacertfile, or peers with cert_sha256",
             ));
         }
-        let mandatory = options.fail_if_no_peer_cert;
-        let pinned = PinnedClients { pins: options.client_pins.clone(), mandatory, provider: provider() };
-        return Ok((Arc::new(pinned), Vec::new()));
+        let proof = Proof::Pins(options.client_pins.clone());
+        let trust = ClientTrust::new(proof, demands, mandatory, provider());
+        return Ok((trust.map_err(TlsError::Verifier)?, Vec::new()));
     };
     let authorities = PemFile::read("cacertfile", cacertfile)?;
-    let (roots, warnings) = authorities.roots(now)?;
-    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
-    if !options.fail_if_no_peer_cert {
-        builder = builder.allow_unauthenticated();
+    let (anchors, mut warnings) = authorities.anchors(options.partial_chain, now)?;
+    let proof =
+        Proof::Chain { anchors, depth: usize::from(options.depth), revocation: options.crl.is_some() };
+    let trust = ClientTrust::new(proof, demands, mandatory, provider());
+    let trust = trust.map_err(|error| authorities.wrong(error))?;
+    if let Some(CrlSource::File(path)) = &options.crl {
+        warnings.extend(adopt_file(&trust, path, now)?);
     }
-    let Some(crlfile) = &options.crlfile else {
-        let verifier = builder.build().map_err(|error| authorities.wrong(error.to_string()))?;
-        return Ok((verifier, warnings));
-    };
-    let lists = PemFile::read("crlfile", crlfile)?;
-    let builder = builder.with_crls(lists.revocation_lists()?).enforce_revocation_expiration();
-    let verifier = builder.build().map_err(|error| lists.wrong(error.to_string()))?;
-    Ok((verifier, warnings))
+    Ok((trust, warnings))
+}
+
+/// Reads a file of revocation lists and puts them in force; gives what to warn of.
+///
+/// # Errors
+/// Why the lists before stay.
+pub fn adopt_file(trust: &ClientTrust, path: &Path, now: Now) -> Result<Vec<String>, TlsError> {
+    let file = PemFile::read("crlfile", path)?;
+    let lists = file.revocation_lists()?;
+    let missing = trust.without_list(&lists).into_iter();
+    let mut warnings: Vec<String> = missing
+        .map(|name| {
+            let path = path.display();
+            format!(
+                "crlfile {path}: no list of `{name}`: whoever has a certificate of that authority is refused"
+            )
+        })
+        .collect();
+    trust.adopt(lists).map_err(|error| file.wrong(error))?;
+    if trust.next_update_unix().is_some_and(|next| next <= now.unix_seconds()) {
+        warnings
+            .push(format!("crlfile {}: a list is no longer current: clients are refused", path.display()));
+    }
+    Ok(warnings)
 }
 
 impl ClientTls {
@@ -242,36 +322,49 @@ impl ClientTls {
     pub fn load(options: &ClientTlsOptions, now: Now) -> Result<Self, TlsError> {
         let versions = supported(&options.versions)?;
         let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&versions)?;
-        let mut warnings = Vec::new();
-        let builder = match (options.verify, &options.cacertfile) {
-            (Verify::None, _) => {
-                warnings
-                    .push("verify = \"verify_none\": the server's certificate is not verified".to_owned());
-                let verifier = Arc::new(AnyServer { provider: provider() });
-                builder.dangerous().with_custom_certificate_verifier(verifier)
-            }
-            (Verify::Peer, None) => {
-                return Err(TlsError::Options("verify = \"verify_peer\" needs cacertfile"));
-            }
-            (Verify::Peer, Some(cacertfile)) => {
-                let (roots, more): (RootCertStore, _) =
-                    PemFile::read("cacertfile", cacertfile)?.roots(now)?;
-                warnings.extend(more);
-                builder.with_root_certificates(roots)
-            }
-        };
-        let mut config = match (&options.certfile, &options.keyfile) {
+        let (servers, mut warnings) = link_servers(options, now)?;
+        let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(servers));
+        let (mut config, not_after_unix) = match (&options.certfile, &options.keyfile) {
             (Some(certfile), Some(keyfile)) => {
-                let identity = Identity::load(certfile, keyfile, now)?;
+                let own = demands(options.strict, &[]);
+                let identity = Identity::load(certfile, keyfile, options.password.as_ref(), &own, now)?;
                 warnings.extend(identity.warnings);
-                builder.with_client_auth_cert(identity.chain, identity.key)?
+                let config = builder.with_client_auth_cert(identity.chain, identity.key)?;
+                (config, Some(identity.not_after_unix))
             }
-            (None, None) => builder.with_no_client_auth(),
+            (None, None) => (builder.with_no_client_auth(), None),
             (Some(_), None) => return Err(TlsError::Options("certfile needs keyfile")),
             (None, Some(_)) => return Err(TlsError::Options("keyfile needs certfile")),
         };
         // Links are few and long-lived: verify every time.
         config.resumption = Resumption::disabled();
-        Ok(Self { config: Arc::new(config), server_name: options.server_name.clone(), warnings })
+        Ok(Self {
+            config: Arc::new(config),
+            server_name: options.server_name.clone(),
+            not_after_unix,
+            warnings,
+        })
     }
+}
+
+fn link_servers(options: &ClientTlsOptions, now: Now) -> Result<(LinkServers, Vec<String>), TlsError> {
+    let anybody = LinkServers { by_chain: None, pins: Vec::new(), demands: None, provider: provider() };
+    if options.verify == Verify::None {
+        let warning = "verify = \"verify_none\": the server's certificate is not verified".to_owned();
+        return Ok((anybody, vec![warning]));
+    }
+    let (by_chain, warnings) = match &options.cacertfile {
+        None if options.server_pins.is_empty() => {
+            return Err(TlsError::Options("verify = \"verify_peer\" needs cacertfile, or cert_sha256"));
+        }
+        None => (None, Vec::new()),
+        Some(cacertfile) => {
+            let authorities = PemFile::read("cacertfile", cacertfile)?;
+            let (roots, warnings) = authorities.roots(now)?;
+            let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+            (Some(verifier.map_err(|error| authorities.wrong(error.to_string()))?), warnings)
+        }
+    };
+    let demands = Some(demands(options.strict, &[]));
+    Ok((LinkServers { by_chain, pins: options.server_pins.clone(), demands, ..anybody }, warnings))
 }

@@ -47,6 +47,7 @@ use tombolo::auth::certificate::CertificateFacts;
 use tombolo::auth::chain::Answer;
 use tombolo::auth::jwt;
 use tombolo::auth::jwt::keys::KeySet;
+use tombolo::auth::fitness;
 use tombolo::auth::password::PasswordFile;
 use tombolo::auth::password::hashes::SaltPosition;
 use tombolo::auth::password::import;
@@ -431,7 +432,11 @@ pub(crate) fn topics(input: &[u8]) {
 
 /// A certificate: its facts are text that can be shown.
 pub(crate) fn certificate(input: &[u8]) {
-    let _ = certificate::check_link_certificate(input);
+    let demands = fitness::Demands {
+        usages: vec![fitness::KeyUsage::ClientAuth],
+        rsa_bits_min: fitness::LINK_RSA_BITS_MIN,
+    };
+    let _ = demands.check_leaf(input);
     if let Ok(facts) = CertificateFacts::from_der(input, true) {
         assert!(!facts.subject.chars().any(char::is_control));
     }

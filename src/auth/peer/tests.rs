@@ -9,6 +9,7 @@ fn certificate(der_sha256: [u8; 32], common_name: Option<&str>, chain_verified: 
         common_name: common_name.map(str::to_owned),
         subject: String::new(),
         not_after_unix: i64::MAX,
+        chain: Box::default(),
         chain_verified,
     }
 }

@@ -186,7 +186,8 @@ async fn connect(
 ) -> Result<(LinkClient, Accepted), ConnectError> {
     let greeting = greeting(link, client_id)?;
     // Read again for every attempt, so that renewed certificates are used without a restart.
-    let tls = link.ssl.as_ref().map(|ssl| ClientTls::load(&client_options(ssl), clock::now())).transpose()?;
+    let tls =
+        link.ssl.as_ref().map(|ssl| ClientTls::load(&client_options(link, ssl), clock::now())).transpose()?;
     let mut transport = dial(&server.host, server.port, tls.as_ref(), CONNECT_TIMEOUT).await?;
     transport.write_all(&greeting).await.map_err(lost)?;
     transport.flush().await.map_err(lost)?;

@@ -139,12 +139,16 @@ pub enum OnFull {
 /// `[cluster.links.ssl]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientTls {
-    /// Authorities that may have signed the peer's certificate, PEM; present with `verify_peer`.
+    /// Authorities that may have signed the peer's certificate, PEM; with `verify_peer` it is this or `cert_sha256`.
     pub cacertfile: Option<PathBuf>,
     /// Our certificate and its chain, PEM; together with `keyfile`.
     pub certfile: Option<PathBuf>,
     /// Its private key, PEM.
     pub keyfile: Option<PathBuf>,
+    /// Pass phrase of the private key.
+    pub password: Option<Secret>,
+    /// SHA-256 fingerprints of certificates that the peer's listener may show, where there is no `cacertfile`.
+    pub cert_sha256: Vec<[u8; 32]>,
     /// Whether the peer's certificate is checked.
     pub verify: Verify,
     /// The name the peer's certificate must carry (`server_name_indication`); `None` is the host dialled.

@@ -1,0 +1,175 @@
+//! What a certificate must be fit for, beside leading to an authority: what it may be used for, how strong it is, how
+//! long its path is (`authn-tls.md` section 1). Pure functions over certificates that TLS has found to be valid.
+
+use x509_parser::asn1_rs::Oid;
+use x509_parser::oid_registry;
+use x509_parser::prelude::FromDer;
+use x509_parser::prelude::X509Certificate;
+use x509_parser::public_key::PublicKey;
+use x509_parser::signature_algorithm::SignatureAlgorithm;
+use x509_parser::x509::AlgorithmIdentifier;
+
+use crate::auth::certificate::CertificateError;
+
+/// Smallest RSA modulus of any certificate.
+pub const RSA_BITS_MIN: usize = 2048;
+/// Smallest RSA modulus of a link's certificates.
+pub const LINK_RSA_BITS_MIN: usize = 3072;
+/// Smallest elliptic curve: P-256.
+const CURVE_BITS_MIN: usize = 256;
+/// A path of more steps than this is not followed: `depth` is ten at most.
+const PATH_STEPS_MAX: usize = 16;
+
+/// What a certificate may be for: its Extended Key Usage (RFC 5280 section 4.2.1.12).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyUsage {
+    /// `clientAuth`
+    ClientAuth,
+    /// `serverAuth`
+    ServerAuth,
+    /// `codeSigning`
+    CodeSigning,
+    /// `emailProtection`
+    EmailProtection,
+    /// `timeStamping`
+    TimeStamping,
+    /// `ocspSigning`
+    OcspSigning,
+    /// `OID:1.2.3`, without the first four characters.
+    Oid(String),
+}
+
+impl KeyUsage {
+    fn name(&self) -> String {
+        match self {
+            Self::ClientAuth => "clientAuth".to_owned(),
+            Self::ServerAuth => "serverAuth".to_owned(),
+            Self::CodeSigning => "codeSigning".to_owned(),
+            Self::EmailProtection => "emailProtection".to_owned(),
+            Self::TimeStamping => "timeStamping".to_owned(),
+            Self::OcspSigning => "ocspSigning".to_owned(),
+            Self::Oid(oid) => format!("OID:{oid}"),
+        }
+    }
+}
+
+/// What is asked of the certificates of a connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Demands {
+    /// What the leaf must be for, all of it.
+    pub usages: Vec<KeyUsage>,
+    /// Smallest RSA modulus of leaf and intermediates.
+    pub rsa_bits_min: usize,
+}
+
+/// Reads a certificate.
+///
+/// # Errors
+/// If it is none.
+pub fn read(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
+    X509Certificate::from_der(der)
+        .map(|(_, certificate)| certificate)
+        .map_err(|_| CertificateError::Unreadable)
+}
+
+impl Demands {
+    /// Checks a certificate that is to identify somebody.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check_leaf(&self, der: &[u8]) -> Result<(), CertificateError> {
+        let certificate = read(der)?;
+        if certificate.is_ca() {
+            return Err(CertificateError::Authority);
+        }
+        self.check_usages(&certificate)?;
+        self.check_strength(&certificate)
+    }
+
+    /// Checks a certificate that vouches for another, or is a server's or our own: its key and its signature.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check_key(&self, der: &[u8]) -> Result<(), CertificateError> {
+        self.check_strength(&read(der)?)
+    }
+
+    fn check_usages(&self, certificate: &X509Certificate<'_>) -> Result<(), CertificateError> {
+        let extension = certificate.extended_key_usage().map_err(|_| CertificateError::Unreadable)?;
+        for usage in &self.usages {
+            // `anyExtendedKeyUsage` is not what was listed.
+            let present = extension.as_ref().is_some_and(|extension| {
+                let has = extension.value;
+                match usage {
+                    KeyUsage::ClientAuth => has.client_auth,
+                    KeyUsage::ServerAuth => has.server_auth,
+                    KeyUsage::CodeSigning => has.code_signing,
+                    KeyUsage::EmailProtection => has.email_protection,
+                    KeyUsage::TimeStamping => has.time_stamping,
+                    KeyUsage::OcspSigning => has.ocsp_signing,
+                    KeyUsage::Oid(oid) => has.other.iter().any(|other| other.to_id_string() == *oid),
+                }
+            });
+            if !present {
+                return Err(CertificateError::MissingUsage(usage.name()));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_strength(&self, certificate: &X509Certificate<'_>) -> Result<(), CertificateError> {
+        let key = certificate.public_key();
+        let strong = match key.parsed() {
+            Ok(PublicKey::RSA(key)) => key.key_size() >= self.rsa_bits_min.max(RSA_BITS_MIN),
+            Ok(PublicKey::EC(point)) => point.key_size() >= CURVE_BITS_MIN,
+            // Ed25519 has one size and is not taken apart.
+            Ok(PublicKey::Unknown(_)) => key.algorithm.algorithm == oid_registry::OID_SIG_ED25519,
+            Ok(_) | Err(_) => false,
+        };
+        if !strong {
+            return Err(CertificateError::WeakKey(self.rsa_bits_min.max(RSA_BITS_MIN)));
+        }
+        if is_sha2(&certificate.signature_algorithm) { Ok(()) } else { Err(CertificateError::WeakSignature) }
+    }
+}
+
+/// Whether a signature is over a hash of the SHA-2 family; Ed25519 has one of its own.
+fn is_sha2(algorithm: &AlgorithmIdentifier<'_>) -> bool {
+    const SIGNATURES: [Oid<'static>; 7] = [
+        oid_registry::OID_PKCS1_SHA256WITHRSA,
+        oid_registry::OID_PKCS1_SHA384WITHRSA,
+        oid_registry::OID_PKCS1_SHA512WITHRSA,
+        oid_registry::OID_SIG_ECDSA_WITH_SHA256,
+        oid_registry::OID_SIG_ECDSA_WITH_SHA384,
+        oid_registry::OID_SIG_ECDSA_WITH_SHA512,
+        oid_registry::OID_SIG_ED25519,
+    ];
+    const HASHES: [Oid<'static>; 3] = [
+        oid_registry::OID_NIST_HASH_SHA256,
+        oid_registry::OID_NIST_HASH_SHA384,
+        oid_registry::OID_NIST_HASH_SHA512,
+    ];
+    match SignatureAlgorithm::try_from(algorithm) {
+        // Without parameters the hash is SHA-1 (RFC 4055 section 3.1).
+        Ok(SignatureAlgorithm::RSASSA_PSS(parameters)) => HASHES.contains(parameters.hash_algorithm_oid()),
+        _ => SIGNATURES.contains(&algorithm.algorithm),
+    }
+}
+
+/// How many intermediate certificates lead from `leaf` to one that `is_anchor` trusts, which is asked by the subject in
+/// DER. `None` when they do not.
+#[must_use]
+pub fn intermediates(leaf: &[u8], others: &[&[u8]], is_anchor: impl Fn(&[u8]) -> bool) -> Option<usize> {
+    let others: Vec<X509Certificate<'_>> = others.iter().filter_map(|der| read(der).ok()).collect();
+    let mut issuer = read(leaf).ok()?.issuer().as_raw().to_vec();
+    for steps in 0..PATH_STEPS_MAX {
+        if is_anchor(&issuer) {
+            return Some(steps);
+        }
+        issuer = others.iter().find(|other| other.subject().as_raw() == issuer)?.issuer().as_raw().to_vec();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,350 @@
+//! Which client certificates a listener takes (authn-tls.md section 1): those that lead to an authority of `cacertfile`
+//! and that no revocation list names, or those that are pinned; and of these, the ones fit for their purpose.
+//!
+//! The revocation lists are swapped while connections are accepted. A listener that is to check them and has none yet
+//! takes nobody.
+
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use rustls::CertificateError;
+use rustls::DigitallySignedStruct;
+use rustls::DistinguishedName;
+use rustls::Error;
+use rustls::OtherError;
+use rustls::RootCertStore;
+use rustls::SignatureScheme;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::verify_tls12_signature;
+use rustls::crypto::verify_tls13_signature;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::CertificateRevocationListDer;
+use rustls::pki_types::UnixTime;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerified;
+use rustls::server::danger::ClientCertVerifier;
+use sha2::Digest;
+use sha2::Sha256;
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
+
+use crate::auth::certificate;
+use crate::auth::certificate::CertificateFacts;
+use crate::auth::certificate::revocation_key;
+use crate::auth::fitness;
+use crate::auth::fitness::Demands;
+use crate::net::pin::check_pinned;
+
+tokio::task_local! {
+    /// The certificate that the handshake of this task has been shown, for whoever tells of its failure.
+    pub(super) static SHOWN: Cell<Option<[u8; 32]>>;
+}
+
+/// The certificates of `cacertfile`, sorted.
+#[derive(Debug)]
+pub(super) struct Anchors {
+    /// What is trusted.
+    pub(super) store: Arc<RootCertStore>,
+    /// All of them: issuers of revocation lists.
+    pub(super) authorities: Vec<CertificateDer<'static>>,
+    /// Those that are not trusted by themselves, but may lead to one that is.
+    pub(super) intermediates: Vec<CertificateDer<'static>>,
+    /// Hashes of the names of those trusted.
+    pub(super) subjects: HashSet<[u8; 32]>,
+}
+
+/// How a certificate is found to be somebody's.
+#[derive(Debug)]
+pub(super) enum Proof {
+    /// By one of these fingerprints; its chain is not looked at.
+    Pins(Vec<[u8; 32]>),
+    /// By a chain of at most so many intermediates to an authority.
+    Chain {
+        /// The authorities.
+        anchors: Anchors,
+        /// Intermediate certificates allowed.
+        depth: usize,
+        /// Whether revocation lists decide too.
+        revocation: bool,
+    },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct ClientTrust {
+    proof: Proof,
+    demands: Demands,
+    mandatory: bool,
+    hints: Vec<DistinguishedName>,
+    provider: Arc<CryptoProvider>,
+    lists: RwLock<Arc<Lists>>,
+}
+
+/// The revocation lists in force.
+#[derive(Debug, Default)]
+struct Lists {
+    /// `None`: there are no lists where there must be some.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    revoked: HashSet<[u8; 32]>,
+    next_update_unix: Option<i64>,
+}
+
+/// Why connections with a certificate are to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Distrust {
+    /// It has expired.
+    Expired,
+    /// A list names it, or one that vouches for it.
+    Revoked,
+    /// The authority is not in `cacertfile` any more.
+    Authority,
+}
+
+impl Distrust {
+    /// For logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Expired => "certificate_expired",
+            Self::Revoked => "certificate_revoked",
+            Self::Authority => "authority_not_trusted",
+        }
+    }
+}
+
+impl ClientTrust {
+    /// Takes nobody yet if revocation lists decide.
+    pub(super) fn new(
+        proof: Proof,
+        demands: Demands,
+        mandatory: bool,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, String> {
+        let hints = match &proof {
+            Proof::Pins(_) => Vec::new(),
+            Proof::Chain { anchors, .. } => anchors.store.subjects(),
+        };
+        let trust = Self { proof, demands, mandatory, hints, provider, lists: RwLock::default() };
+        if matches!(trust.proof, Proof::Chain { revocation: false, .. }) {
+            trust.put(Vec::new(), Lists::default())?;
+        }
+        Ok(trust)
+    }
+
+    /// Whether a certificate that passes leads to an authority; not so where it is pinned.
+    #[must_use]
+    pub fn verifies_chain(&self) -> bool {
+        matches!(self.proof, Proof::Chain { .. })
+    }
+
+    /// Puts these lists in force; on an error the ones before stay.
+    ///
+    /// # Errors
+    /// Which of them cannot be used, and why.
+    pub fn adopt(&self, lists: Vec<CertificateRevocationListDer<'static>>) -> Result<(), String> {
+        let mut read = Lists::default();
+        for list in &lists {
+            self.read_list(list, &mut read)?;
+        }
+        self.put(lists, read)
+    }
+
+    fn put(&self, lists: Vec<CertificateRevocationListDer<'static>>, mut read: Lists) -> Result<(), String> {
+        let Proof::Chain { anchors, revocation, .. } = &self.proof else { return Ok(()) };
+        let (store, provider) = (Arc::clone(&anchors.store), Arc::clone(&self.provider));
+        let mut builder = WebPkiClientVerifier::builder_with_provider(store, provider);
+        if *revocation {
+            if lists.is_empty() {
+                return Err("there is no revocation list".to_owned());
+            }
+            builder = builder.with_crls(lists).enforce_revocation_expiration();
+        }
+        read.verifier = Some(builder.build().map_err(|error| error.to_string())?);
+        *self.lists.write() = Arc::new(read);
+        Ok(())
+    }
+
+    /// What a list says. One whose issuer is in `cacertfile` must be signed by it; that of an intermediate authority
+    /// is looked at when a client shows that authority's certificate.
+    fn read_list(&self, der: &[u8], read: &mut Lists) -> Result<(), String> {
+        let Proof::Chain { anchors, .. } = &self.proof else { return Ok(()) };
+        let (_, list) = CertificateRevocationList::from_der(der)
+            .map_err(|error| format!("not a revocation list: {error}"))?;
+        let issuer = list.issuer().as_raw();
+        let mut named = anchors
+            .authorities
+            .iter()
+            .filter_map(|der| fitness::read(der).ok())
+            .filter(|authority| authority.subject().as_raw() == issuer)
+            .peekable();
+        if named.peek().is_some() && !named.any(|a| list.verify_signature(a.public_key()).is_ok()) {
+            return Err(format!("the list of `{}` is not signed by that authority", list.issuer()));
+        }
+        let next = list.next_update().map(|time| time.timestamp());
+        read.next_update_unix = [read.next_update_unix, next].into_iter().flatten().min();
+        let keys =
+            list.iter_revoked_certificates().map(|revoked| revocation_key(issuer, revoked.raw_serial()));
+        read.revoked.extend(keys);
+        Ok(())
+    }
+
+    /// Names of authorities that `lists` say nothing of: whoever they vouch for will be refused.
+    #[must_use]
+    pub fn without_list(&self, lists: &[CertificateRevocationListDer<'_>]) -> Vec<String> {
+        let Proof::Chain { anchors, .. } = &self.proof else { return Vec::new() };
+        let issuers: Vec<Vec<u8>> = lists
+            .iter()
+            .filter_map(|der| CertificateRevocationList::from_der(der).ok())
+            .map(|(_, list)| list.issuer().as_raw().to_vec())
+            .collect();
+        let certificates = anchors.authorities.iter().filter_map(|der| fitness::read(der).ok());
+        let missing =
+            certificates.filter(|one| !issuers.iter().any(|issuer| issuer == one.subject().as_raw()));
+        missing.map(|one| one.subject().to_string()).collect()
+    }
+
+    /// Until when all lists in force are current, in seconds since the Unix epoch.
+    #[must_use]
+    pub fn next_update_unix(&self) -> Option<i64> {
+        self.lists.read().next_update_unix
+    }
+
+    /// Whether revocation lists decide.
+    #[must_use]
+    pub fn checks_revocation(&self) -> bool {
+        matches!(self.proof, Proof::Chain { revocation: true, .. })
+    }
+
+    /// Whether a certificate that was taken would not be taken any more. Pins are looked at elsewhere: they belong to
+    /// links.
+    #[must_use]
+    pub fn distrusts(&self, facts: &CertificateFacts, now_unix: i64) -> Option<Distrust> {
+        if facts.not_after_unix <= now_unix {
+            return Some(Distrust::Expired);
+        }
+        let Proof::Chain { anchors, .. } = &self.proof else { return None };
+        if !facts.chain_verified {
+            return None;
+        }
+        let lists = Arc::clone(&self.lists.read());
+        if facts.chain.iter().any(|link| lists.revoked.contains(&link.revocation)) {
+            return Some(Distrust::Revoked);
+        }
+        let known = |der: &CertificateDer<'_>| {
+            fitness::read(der).is_ok_and(|one| {
+                let subject: [u8; 32] = Sha256::digest(one.subject().as_raw()).into();
+                facts.chain.iter().any(|link| link.issuer == subject)
+            })
+        };
+        let anchored = facts.chain.iter().any(|link| anchors.subjects.contains(&link.issuer));
+        (!anchored && !anchors.intermediates.iter().any(known)).then_some(Distrust::Authority)
+    }
+
+    fn check(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        match &self.proof {
+            Proof::Pins(pins) => {
+                check_pinned(leaf, pins, fitness::KeyUsage::ClientAuth, now)
+                    .map_err(Error::InvalidCertificate)?;
+            }
+            Proof::Chain { anchors, depth, .. } => self.check_chain(leaf, others, now, anchors, *depth)?,
+        }
+        self.demands.check_leaf(leaf).map_err(unfit)
+    }
+
+    fn check_chain(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+        anchors: &Anchors,
+        depth: usize,
+    ) -> Result<(), Error> {
+        let lists = Arc::clone(&self.lists.read());
+        let Some(verifier) = &lists.verifier else {
+            return Err(Error::InvalidCertificate(CertificateError::UnknownRevocationStatus));
+        };
+        if anchors.intermediates.is_empty() {
+            verifier.verify_client_cert(leaf, others, now)?;
+        } else {
+            let all: Vec<_> = others.iter().chain(&anchors.intermediates).cloned().collect();
+            verifier.verify_client_cert(leaf, &all, now)?;
+        }
+        let own = anchors.intermediates.iter().map(|der| &**der);
+        let all: Vec<&[u8]> = others.iter().map(|der| &**der).chain(own).collect();
+        let is_anchor = |subject: &[u8]| {
+            let hash: [u8; 32] = Sha256::digest(subject).into();
+            anchors.subjects.contains(&hash)
+        };
+        if fitness::intermediates(leaf, &all, is_anchor).is_none_or(|steps| steps > depth) {
+            return Err(unfit(certificate::CertificateError::ChainTooLong));
+        }
+        others.iter().try_for_each(|der| self.demands.check_key(der)).map_err(unfit)
+    }
+}
+
+/// Refuses a certificate that TLS itself has nothing against.
+pub(super) fn unfit(error: certificate::CertificateError) -> Error {
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
+}
+
+/// An error of the library for people: of what [`unfit`] refuses, it shows the name of a type only.
+pub(super) fn shown(error: &Error) -> String {
+    match error {
+        Error::InvalidCertificate(CertificateError::Other(OtherError(reason))) => reason.to_string(),
+        other => other.to_string(),
+    }
+}
+
+impl ClientCertVerifier for ClientTrust {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.hints
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        // An error means that nobody wants to know.
+        let _ = SHOWN.try_with(|shown| shown.set(Some(Sha256::digest(end_entity).into())));
+        self.check(end_entity, intermediates, now)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
