@@ -21,7 +21,6 @@ use rustls::CertificateError;
 use rustls::Error;
 use rustls::pki_types::UnixTime;
 use rustls::server::danger::ClientCertVerifier;
-use sha2::Digest;
 use std::path::PathBuf;
 use std::time::Duration;
 use tombolo::auth::certificate::fingerprint_hex;
