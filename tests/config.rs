@@ -73,7 +73,9 @@ fn the_two_clusters_of_the_example_are_each_others_peer() {
         );
         assert_eq!(link.ssl.as_ref().unwrap().verify, Verify::Peer);
         let anonymous = "authentication.allow_anonymous: clients without credentials are allowed";
-        assert_eq!(config::warnings(mine), [anonymous]);
+        let unrevoked =
+            "listeners[ssl:links].ssl.crlfile: without one no certificate of a peer can be revoked";
+        assert_eq!(config::warnings(mine), [anonymous, unrevoked]);
         assert!(mine.listeners.iter().all(|listener| listener.bind.is_loopback()));
     }
     let binds: Vec<String> =

@@ -40,7 +40,7 @@ impl HttpUrl {
             return Err("a URL must not carry a name or password".to_owned());
         }
         let (host, port) =
-            host_and_port(authority).ok_or(format!("`{authority}` is not a host and a port"))?;
+            host_and_port(authority).ok_or_else(|| format!("`{authority}` is not a host and a port"))?;
         let port = port.unwrap_or(if secure { 443 } else { 80 });
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         Ok(Self { secure, host: host.to_owned(), port, path })
