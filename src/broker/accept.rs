@@ -44,6 +44,7 @@ use crate::config::settings::ListenerKind;
 use crate::config::settings::Network;
 use crate::config::settings::RateLimits;
 use crate::config::settings::Role;
+use crate::metrics::labels::CertificateSide;
 use crate::metrics::labels::ListenerType;
 use crate::metrics::labels::PacketType;
 use crate::metrics::labels::RejectReason;
@@ -213,6 +214,7 @@ async fn open(
     let Some(place) = places.take() else {
         return Err(refuse(transport, (ReasonCode::QuotaExceeded, RejectReason::MaxConnections)));
     };
+    note_expiry(broker, &identity);
     let ingress =
         identity.bound_to.as_deref().and_then(|cluster| LinkIngress::new(broker, cluster)).map(Box::new);
     let Some(attached) = attach(broker, &identity, &negotiated, &granted) else {
@@ -433,6 +435,15 @@ async fn admit(
 fn expiry(unix: u64, now: Now) -> Option<NonZeroU64> {
     let left_ms = unix.saturating_mul(1000).saturating_sub(now.unix_ms);
     NonZeroU64::new(now.mono_ms.saturating_add(left_ms).max(1))
+}
+
+/// When the certificate of a linked cluster expires.
+fn note_expiry(broker: &Broker, identity: &Identity) {
+    let Some(link) = identity.bound_to.as_deref().and_then(|cluster| broker.links.get(cluster)) else {
+        return;
+    };
+    let at = identity.proof.certificate.as_ref().map(|certificate| certificate.not_after_unix);
+    link.metrics.note_expiry(CertificateSide::RemoteClient, at);
 }
 
 fn attach(

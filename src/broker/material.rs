@@ -42,6 +42,8 @@ pub struct Material {
     pub credentials: Credentials,
     /// TLS by listener id.
     pub tls: BTreeMap<String, Arc<ServerTls>>,
+    /// For servers of revocation lists whose address is `https`.
+    pub web: Option<tls::ClientTls>,
     /// What an operator should know: lint findings, certificates that expire, files open to everyone.
     pub warnings: Vec<String>,
     /// What an operator may like to know.
@@ -76,6 +78,7 @@ impl Material {
         for link in &settings.cluster.links {
             check_link_tls(link, now, &mut findings);
         }
+        let web = web(settings, now, &mut findings);
         match policy {
             Some(policy) if findings.errors.is_empty() => {
                 let credentials = Credentials {
@@ -84,7 +87,7 @@ impl Material {
                     scram,
                     peers: settings.cluster.links.iter().map(peer_rule).collect(),
                 };
-                Ok(Self { policy, credentials, tls, warnings: findings.warnings, notes: findings.notes })
+                Ok(Self { policy, credentials, tls, web, warnings: findings.warnings, notes: findings.notes })
             }
             _ => Err(findings.errors),
         }
@@ -159,6 +162,32 @@ fn check_link_tls(link: &Link, now: Now, findings: &mut Findings) {
     }
     if let Some(keyfile) = &ssl.keyfile {
         exposed(&format!("{key}.keyfile"), keyfile, findings);
+    }
+}
+
+/// TLS towards servers of revocation lists.
+fn web(settings: &Settings, now: Now, findings: &mut Findings) -> Option<tls::ClientTls> {
+    let cacertfile = settings.crl_cache.cacertfile.clone()?;
+    let options = ClientTlsOptions {
+        cacertfile: Some(cacertfile),
+        certfile: None,
+        keyfile: None,
+        password: None,
+        server_pins: Vec::new(),
+        strict: false,
+        verify: tls::Verify::Peer,
+        server_name: None,
+        versions: versions(TlsVersions::BOTH),
+    };
+    match tls::ClientTls::load(&options, now) {
+        Ok(loaded) => {
+            findings.warnings.extend(loaded.warnings.iter().map(|line| format!("crl_cache.{line}")));
+            Some(loaded)
+        }
+        Err(error) => {
+            findings.errors.push(format!("crl_cache.{error}"));
+            None
+        }
     }
 }
 

@@ -61,6 +61,7 @@ pub mod threads;
 pub mod throttle;
 pub mod topic_cache;
 pub mod trace;
+pub mod trust;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -41,6 +41,7 @@ use crate::broker::meter;
 use crate::broker::sweeper;
 use crate::broker::threads;
 use crate::broker::threads::IoThreads;
+use crate::broker::trust::Keeper;
 use crate::config;
 use crate::config::Diff;
 use crate::config::settings::Bind;
@@ -56,6 +57,7 @@ use crate::net::descriptors;
 use crate::net::listener;
 use crate::net::listener::BindError;
 use crate::net::tls::ServerTls;
+use crate::time::Now;
 
 /// WebSocket and plain listeners have no TLS section to say how long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -110,8 +112,9 @@ pub struct Server {
     /// What connections of all listeners together may take.
     descriptors: Arc<Semaphore>,
     threads: Arc<IoThreads>,
-    /// The sweeper and the meter.
-    timers: [JoinHandle<()>; 2],
+    /// The sweeper, the meter and the keeper.
+    timers: [JoinHandle<()>; 3],
+    keeper: Arc<Keeper>,
     /// What writes the security events to their file.
     security_file: Option<JoinHandle<()>>,
     _data: DataDir,
@@ -138,8 +141,14 @@ impl Server {
         let authentication = Authentication::new(material.credentials, decoy_key);
         let (limits, io_threads) = (Limits::new(&settings), threads.all().into());
         let broker = Broker::new(material.policy, authentication, limits, io_threads, now);
-        let timers =
-            [tokio::spawn(sweeper::run(Arc::clone(&broker))), tokio::spawn(meter::run(Arc::clone(&broker)))];
+        let keeper = Arc::<Keeper>::default();
+        keeper.take(&settings, &material.tls, material.web, now);
+        keeper.check(&broker, now).await;
+        let timers = [
+            tokio::spawn(sweeper::run(Arc::clone(&broker))),
+            tokio::spawn(meter::run(Arc::clone(&broker))),
+            tokio::spawn(Arc::clone(&keeper).run(Arc::clone(&broker))),
+        ];
         let log = &settings.log;
         let security_file = if log.security_file {
             file::start(&broker, &settings.data.dir, log.security_file_max_bytes)
@@ -147,8 +156,17 @@ impl Server {
             None
         };
         let listeners = BTreeMap::new();
-        let mut server =
-            Self { broker, settings, listeners, descriptors, threads, timers, security_file, _data: data };
+        let mut server = Self {
+            broker,
+            settings,
+            listeners,
+            descriptors,
+            threads,
+            timers,
+            keeper,
+            security_file,
+            _data: data,
+        };
         for link in server.settings.cluster.links.clone() {
             server.start_link(link).await;
         }
@@ -179,6 +197,13 @@ impl Server {
             Bind::Addr(address) => Some(address),
             Bind::Path(_) => None,
         }
+    }
+
+    /// Looks at revocation lists, certificates that expire, and clients whose certificate is not good any more, as it is
+    /// done twice a minute.
+    pub async fn check_certificates(&self, now: Now) {
+        self.keeper.read_changed_files(&self.broker).await;
+        self.keeper.check(&self.broker, now).await;
     }
 
     /// Puts new settings in force, and reads every file again. What did not change goes on undisturbed.
@@ -229,6 +254,7 @@ impl Server {
         for id in closed {
             self.close(&id).await;
         }
+        self.keeper.take(&settings, &material.tls, material.web, now);
         for listener in settings.listeners.iter().filter(|listener| listener.enable) {
             if let Some(running) = self.listeners.get(&listener.id()) {
                 let before = Arc::clone(&running.endpoint.read());
@@ -253,6 +279,7 @@ impl Server {
             }
         }
         self.settings = settings;
+        self.keeper.check(&self.broker, clock::now()).await;
         let broker = Arc::clone(&self.broker);
         let compared = task::spawn_blocking(move || {
             let difference = Difference::between(&before.rules, &rules);

@@ -401,6 +401,18 @@ label! {
 }
 
 label! {
+    /// Whose certificate on a link (observability.md).
+    CertificateSide as "side" {
+        /// What we show the peer when we dial it.
+        Local = "local",
+        /// What the peer's listener shows.
+        Remote = "remote",
+        /// What the peer shows when it dials us.
+        RemoteClient = "remote_client",
+    }
+}
+
+label! {
     /// Why a link's connection had to be made again.
     ReconnectReason as "reason" {
         /// No answer in time.
@@ -541,6 +553,12 @@ label! {
         Unlock = "authn_unlock",
         /// A connected client's proof stopped to hold.
         Revoked = "authn_revoked",
+        /// Other revocation lists are in force.
+        RevocationLists = "authn_revocation_lists",
+        /// Revocation lists cannot be had, or cannot be used.
+        RevocationListsFail = "authn_revocation_lists_fail",
+        /// A certificate that we depend on expires soon, or has expired.
+        CertificateExpiry = "authn_certificate_expiry",
         /// Somebody is kept out from now on.
         Ban = "authn_ban",
         /// A session belongs to another user.

@@ -14,6 +14,7 @@ use crate::metrics::labels::AclAction;
 use crate::metrics::labels::AclReason;
 use crate::metrics::labels::BootstrapReason;
 use crate::metrics::labels::ByteKind;
+use crate::metrics::labels::CertificateSide;
 use crate::metrics::labels::ConsumerKind;
 use crate::metrics::labels::Direction;
 use crate::metrics::labels::DisconnectReason;
@@ -38,6 +39,7 @@ use crate::metrics::series::Gauge;
 use crate::metrics::series::GaugeSet;
 use crate::metrics::series::Row;
 use crate::metrics::series::SecondsGauge;
+use crate::metrics::series::Set;
 use crate::metrics::series::StateGauge;
 use crate::mqtt::packet::QoS;
 use crate::time::Now;
@@ -206,8 +208,20 @@ families! {
             "link_route_ops_total", "Route updates sent to the peer.";
         bootstraps: CounterSet<BootstrapReason, { BootstrapReason::COUNT }> =
             "link_bootstraps_total", "Bootstraps of all routes sent to the peer, by reason.";
+        cert_expiry: Set<SecondsGauge, CertificateSide, { CertificateSide::COUNT }> =
+            "link_cert_expiry_timestamp_seconds", "When certificates of the link expire: local, ours; remote, of the peer's listener; remote_client, what the peer dials us with; 0 if not known.";
         ledger_unaccounted: Gauge =
             "link_ledger_unaccounted_messages", "Accepted for the peer less acknowledged, waiting and dropped: must be 0.";
+    }
+}
+
+families! {
+    /// The series of one listener with TLS, labelled with its id.
+    ListenerMetrics {
+        cert_expiry: SecondsGauge =
+            "listener_cert_expiry_timestamp_seconds", "When the certificate of the listener expires.";
+        crl_next_update: SecondsGauge =
+            "listener_crl_next_update_timestamp_seconds", "Until when the revocation lists of the listener are current; 0 if it has none.";
     }
 }
 
@@ -224,6 +238,12 @@ impl Default for StateGauge<LinkState> {
 }
 
 impl LinkMetrics {
+    /// When a certificate expires, in seconds since the Unix epoch; `None` if there is none.
+    pub fn note_expiry(&self, side: CertificateSide, at_unix: Option<i64>) {
+        let seconds = at_unix.and_then(|at| u64::try_from(at).ok()).unwrap_or(0);
+        self.cert_expiry[side].set_ms(seconds.saturating_mul(1000));
+    }
+
     /// Moves `link_state` and `link_up` together.
     pub fn set_state(&self, state: LinkState) {
         self.state.set(state);
@@ -238,13 +258,19 @@ pub struct Metrics {
     pub broker: BrokerMetrics,
     started: Now,
     links: RwLock<BTreeMap<String, Arc<LinkMetrics>>>,
+    listeners: RwLock<BTreeMap<String, Arc<ListenerMetrics>>>,
 }
 
 impl Metrics {
     /// All at zero.
     #[must_use]
     pub fn new(started: Now) -> Self {
-        Self { broker: BrokerMetrics::default(), started, links: RwLock::default() }
+        Self {
+            broker: BrokerMetrics::default(),
+            started,
+            links: RwLock::default(),
+            listeners: RwLock::default(),
+        }
     }
 
     /// The series of the link to `peer`, made on first use.
@@ -261,6 +287,17 @@ impl Metrics {
         self.links.write().remove(peer);
     }
 
+    /// The series of the listener with this id, made on first use.
+    #[must_use]
+    pub fn listener(&self, id: &str) -> Arc<ListenerMetrics> {
+        Arc::clone(self.listeners.write().entry(id.to_owned()).or_default())
+    }
+
+    /// Forgets the listeners that `keep` does not know.
+    pub fn keep_listeners(&self, keep: impl Fn(&str) -> bool) {
+        self.listeners.write().retain(|id, _| keep(id));
+    }
+
     /// Everything as Prometheus text.
     #[must_use]
     pub fn render(&self, gauges: &ScrapeGauges<'_>) -> String {
@@ -274,7 +311,16 @@ impl Metrics {
         let rows: Vec<_> =
             links.iter().zip(&labels).map(|((_, link), labels)| Row { labels, series: &**link }).collect();
         LinkMetrics::collect(&rows, &mut families);
+        self.collect_listeners(&mut families);
         families.encode()
+    }
+
+    fn collect_listeners(&self, out: &mut Families) {
+        let listeners = self.listeners.read();
+        let labels: Vec<_> = listeners.keys().map(|id| [("listener", id.as_str())]).collect();
+        let rows: Vec<_> =
+            listeners.values().zip(&labels).map(|(one, labels)| Row { labels, series: &**one }).collect();
+        ListenerMetrics::collect(&rows, out);
     }
 
     fn collect_process(&self, gauges: &ScrapeGauges<'_>, out: &mut Families) {

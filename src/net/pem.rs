@@ -72,6 +72,19 @@ pub enum TlsError {
     Library(#[from] rustls::Error),
 }
 
+/// A revocation list as authorities publish it: DER, or PEM.
+///
+/// # Errors
+/// If it is neither.
+pub fn revocation_list(bytes: &[u8]) -> Result<CertificateRevocationListDer<'static>, String> {
+    // A SEQUENCE, as every list is.
+    if bytes.first() == Some(&0x30) {
+        return Ok(CertificateRevocationListDer::from(bytes.to_vec()));
+    }
+    CertificateRevocationListDer::from_pem_slice(bytes)
+        .map_err(|_| "the answer is no revocation list, neither DER nor PEM".to_owned())
+}
+
 /// A file a setting points to, read.
 pub(super) struct PemFile<'a> {
     option: &'static str,

@@ -16,6 +16,7 @@ use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 use tokio::net::UnixStream;
 
+use crate::auth::certificate::first_expiry_unix;
 use crate::net::websocket::WebSocket;
 
 /// A TLS connection that we accepted.
@@ -55,6 +56,13 @@ macro_rules! forward {
 }
 
 impl Transport {
+    /// When the certificate of the server that was dialled expires, in seconds since the Unix epoch.
+    #[must_use]
+    pub fn server_not_after_unix(&self) -> Option<i64> {
+        let Self::TlsClient(stream) = self else { return None };
+        first_expiry_unix(stream.get_ref().1.peer_certificates()?)
+    }
+
     /// Whether what is written is encrypted.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {

@@ -10,6 +10,7 @@ mod auth;
 mod banned;
 mod battery;
 mod captures;
+mod certificates;
 mod connect;
 mod errors;
 mod extensions;

@@ -9,12 +9,19 @@ use futures_core::Stream;
 use futures_sink::Sink;
 use rcgen::BasicConstraints;
 use rcgen::CertificateParams;
+use rcgen::CertificateRevocationListParams;
 use rcgen::DnType;
 use rcgen::ExtendedKeyUsagePurpose;
 use rcgen::IsCa;
 use rcgen::Issuer;
+use rcgen::KeyIdMethod;
 use rcgen::KeyPair;
 use rcgen::KeyUsagePurpose;
+use rcgen::RevokedCertParams;
+use rcgen::SerialNumber;
+use rcgen::date_time_ymd;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
@@ -27,6 +34,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::Frame as RawFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::OpCode;
 
+use tombolo::auth::certificate::CertificateFacts;
+use tombolo::auth::certificate::fingerprint_hex;
 use tombolo::mqtt::encode;
 use tombolo::mqtt::packet::Packet;
 use tombolo::mqtt::packet::Version;
@@ -61,12 +70,25 @@ pub(crate) struct Issued {
     pub(crate) keyfile: PathBuf,
 }
 
+impl Issued {
+    /// SHA-256 of the certificate, as hexadecimal.
+    pub(crate) fn fingerprint(&self) -> String {
+        let der = CertificateDer::from_pem_file(&self.certfile).unwrap();
+        fingerprint_hex(&CertificateFacts::from_der(&der, false).unwrap().der_sha256)
+    }
+}
+
 impl Authority {
     pub(crate) fn new() -> Self {
+        Self::named("authority")
+    }
+
+    pub(crate) fn named(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        params.distinguished_name.push(DnType::CommonName, "authority");
+        params.key_usages =
+            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -75,16 +97,50 @@ impl Authority {
     }
 
     pub(crate) fn issue(&self, name: &str) -> Issued {
+        self.issue_with(name, |_| {})
+    }
+
+    pub(crate) fn issue_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Issued {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let path = |ending: &str| self.folder.path().join(format!("{name}.{ending}"));
         std::fs::write(path("pem"), certificate.pem()).unwrap();
         std::fs::write(path("key"), key.serialize_pem()).unwrap();
         Issued { certfile: path("pem"), keyfile: path("key") }
+    }
+
+    /// A current revocation list of these serial numbers, PEM.
+    pub(crate) fn revoke(&self, serials: &[u64]) -> PathBuf {
+        let revoked_certs = serials.iter().map(|serial| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(4000, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked_certs.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let path = self.folder.path().join("crl.pem");
+        std::fs::write(&path, list.signed_by(&self.issuer).unwrap().pem().unwrap()).unwrap();
+        path
+    }
+
+    /// The certificates of both, in one file.
+    pub(crate) fn bundle(&self, other: &Self) -> PathBuf {
+        let text = [self, other].map(|one| std::fs::read_to_string(one.file()).unwrap()).concat();
+        let path = self.folder.path().join("bundle.pem");
+        std::fs::write(&path, text).unwrap();
+        path
     }
 
     pub(crate) fn file(&self) -> PathBuf {

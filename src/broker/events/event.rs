@@ -58,6 +58,13 @@ pub enum What<'a> {
     Unlock,
     /// A connected client's proof stopped to hold: its certificate, its binding, its token.
     Revoked,
+    /// Other revocation lists are in force, or cannot be.
+    RevocationLists {
+        /// Which of the two.
+        taken: bool,
+    },
+    /// A certificate that we depend on expires soon, or has expired.
+    CertificateExpiry,
     /// Somebody is kept out from now on.
     Ban,
     /// A session belongs to another user than the one who asks for it.
@@ -96,6 +103,9 @@ impl What<'_> {
             Self::Lockout => Name::Lockout,
             Self::Unlock => Name::Unlock,
             Self::Revoked => Name::Revoked,
+            Self::RevocationLists { taken: true } => Name::RevocationLists,
+            Self::RevocationLists { taken: false } => Name::RevocationListsFail,
+            Self::CertificateExpiry => Name::CertificateExpiry,
             Self::Ban => Name::Ban,
             Self::SessionOfAnother => Name::SessionOfAnother,
             Self::AuthzFail { .. } => Name::AuthzFail,
@@ -113,6 +123,7 @@ impl What<'_> {
             | Self::MonitorEnabled
             | Self::ConfigReload { taken: true }
             | Self::AclReload { taken: true }
+            | Self::RevocationLists { taken: true }
             | Self::LoginSuccess
             | Self::Unlock
             | Self::Admin { .. } => Level::Info,

@@ -18,6 +18,7 @@ use crate::broker::material::client_options;
 use crate::config::settings;
 use crate::config::settings::ServerAddr;
 use crate::link::replicator::CONNECT_TIMEOUT_MS;
+use crate::metrics::labels::CertificateSide;
 use crate::metrics::labels::LinkState;
 use crate::metrics::labels::ReconnectReason;
 use crate::mqtt::decode::DecodeLimits;
@@ -172,7 +173,7 @@ impl Dialer {
             let servers = &link.settings.servers;
             // The configuration has at least one.
             let server = servers.get(server % servers.len().max(1)).ok_or(ConnectError::Timeout)?;
-            timeout(CONNECT_TIMEOUT, connect(&link.settings, server, &client_id))
+            timeout(CONNECT_TIMEOUT, connect(&link, server, &client_id))
                 .await
                 .unwrap_or(Err(ConnectError::Timeout))
         })
@@ -180,15 +181,23 @@ impl Dialer {
 }
 
 async fn connect(
-    link: &settings::Link,
+    link: &Link,
     server: &ServerAddr,
     client_id: &str,
 ) -> Result<(LinkClient, Accepted), ConnectError> {
-    let greeting = greeting(link, client_id)?;
+    let Link { settings, metrics, .. } = link;
+    let greeting = greeting(settings, client_id)?;
     // Read again for every attempt, so that renewed certificates are used without a restart.
-    let tls =
-        link.ssl.as_ref().map(|ssl| ClientTls::load(&client_options(link, ssl), clock::now())).transpose()?;
+    let load = |ssl| ClientTls::load(&client_options(settings, ssl), clock::now());
+    let tls = settings.ssl.as_ref().map(load).transpose()?;
     let mut transport = dial(&server.host, server.port, tls.as_ref(), CONNECT_TIMEOUT).await?;
+    let expiries = [
+        (CertificateSide::Local, tls.as_ref().and_then(|tls| tls.not_after_unix)),
+        (CertificateSide::Remote, transport.server_not_after_unix()),
+    ];
+    for (side, at) in expiries {
+        metrics.note_expiry(side, at);
+    }
     transport.write_all(&greeting).await.map_err(lost)?;
     transport.flush().await.map_err(lost)?;
     answer(transport).await

@@ -1,0 +1,242 @@
+//! Keeps what client certificates are judged by up to date while the broker runs: revocation lists that change on disk or
+//! are fetched, certificates that expire, clients whose certificate is not good any more (`authn-tls.md` T5, T15).
+//!
+//! Nothing here is on the way of a message or of a handshake. A server of lists that hangs holds up its own task only;
+//! meanwhile the lists before stay in force until they say themselves that they are no longer current.
+
+mod expiry;
+mod lists;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::task;
+use tokio::task::JoinSet;
+use tokio::time;
+
+use crate::auth::certificate::fingerprint_hex;
+use crate::broker::Broker;
+use crate::broker::client::Client;
+use crate::broker::events::event::SecurityEvent;
+use crate::broker::events::event::What;
+use crate::broker::trust::expiry::Dated;
+use crate::broker::trust::expiry::Due;
+use crate::broker::trust::expiry::Expiries;
+use crate::broker::trust::expiry::Nearness;
+use crate::broker::trust::lists::Answer;
+use crate::broker::trust::lists::Lists;
+use crate::broker::trust::lists::Step;
+use crate::config::settings::Settings;
+use crate::metrics::labels::CertificateSide;
+use crate::mqtt::reason::ReasonCode;
+use crate::net::clock;
+use crate::net::tls::ClientTls;
+use crate::net::tls::ServerTls;
+use crate::net::trust::ClientTrust;
+use crate::time::Now;
+
+/// How often files and dates are looked at.
+const TICK: Duration = Duration::from_secs(30);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Keeper {
+    state: Mutex<State>,
+    expiries: Expiries,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lists: Lists,
+    /// When the certificate of each listener expires.
+    listeners: BTreeMap<String, i64>,
+    /// Who judges client certificates, by listener.
+    trusts: Arc<BTreeMap<String, Arc<ClientTrust>>>,
+}
+
+impl Keeper {
+    /// Takes what was loaded, at the start and with every reload, before connections are judged by it. Lists that were
+    /// fetched already are put in force at once.
+    pub fn take(
+        &self,
+        settings: &Settings,
+        tls: &BTreeMap<String, Arc<ServerTls>>,
+        web: Option<ClientTls>,
+        now: Now,
+    ) {
+        let mut state = self.state.lock();
+        let judged = tls.iter().filter_map(|(id, tls)| Some((id.clone(), Arc::clone(tls.trust.as_ref()?))));
+        state.trusts = Arc::new(judged.collect());
+        state.listeners = tls.iter().map(|(id, tls)| (id.clone(), tls.not_after_unix)).collect();
+        let sources = settings.listeners.iter().filter_map(|listener| {
+            let source = listener.ssl.as_ref()?.crl.clone()?;
+            let id = listener.id();
+            let trust = Arc::clone(state.trusts.get(&id)?);
+            Some((id, source, trust))
+        });
+        let sources: Vec<_> = sources.collect();
+        state.lists.take(sources, settings.crl_cache.clone(), web, now);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Works for as long as the broker lives.
+    pub async fn run(self: Arc<Self>, broker: Arc<Broker>) {
+        let mut ticks = time::interval(TICK);
+        ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        let mut fetches = JoinSet::new();
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {
+                    self.read_changed_files(&broker).await;
+                    self.check(&broker, clock::now()).await;
+                }
+                () = self.changed.notified() => {}
+                Some(fetched) = fetches.join_next() => {
+                    if let Ok((url, result)) = fetched {
+                        self.fetched(&broker, Answer { url, result }).await;
+                    }
+                }
+            }
+            let due = self.state.lock().lists.due(clock::now());
+            for fetch in due {
+                fetches.spawn(fetch.run());
+            }
+        }
+    }
+
+    /// Reads the files of lists that are not what they were.
+    pub async fn read_changed_files(&self, broker: &Arc<Broker>) {
+        let files = self.state.lock().lists.files();
+        // A file system can hang, and a long list takes its time.
+        let reading =
+            task::spawn_blocking(move || files.into_iter().map(lists::Watched::read).collect::<Vec<_>>());
+        let read = reading.await.unwrap_or_default();
+        let steps: Vec<Step> = {
+            let mut state = self.state.lock();
+            read.into_iter().filter_map(|read| state.lists.was_read(read)).collect()
+        };
+        self.tell(broker, steps).await;
+    }
+
+    async fn fetched(self: &Arc<Self>, broker: &Arc<Broker>, answer: Answer) {
+        let keeper = Arc::clone(self);
+        // A long list takes its time.
+        let adopting =
+            task::spawn_blocking(move || keeper.state.lock().lists.was_fetched(answer, clock::now()));
+        self.tell(broker, adopting.await.unwrap_or_default()).await;
+    }
+
+    async fn tell(&self, broker: &Arc<Broker>, steps: Vec<Step>) {
+        let mut anew = false;
+        for step in steps {
+            let (taken, text) = match &step {
+                Step::Taken(text) => (true, text),
+                Step::Failed(text) => (false, text),
+            };
+            anew |= taken;
+            broker.security_note(What::RevocationLists { taken }, text, clock::now());
+            if taken {
+                tracing::info!("revocation list: {text}");
+            } else {
+                tracing::warn!(
+                    "revocation list: {text}: what was in force stays until it is no longer current"
+                );
+            }
+        }
+        if anew {
+            self.check(broker, clock::now()).await;
+        }
+    }
+
+    /// Ends connections whose certificate is not good any more, tells which certificates expire, and shows both dates.
+    pub async fn check(&self, broker: &Arc<Broker>, now: Now) {
+        let (trusts, dates) = {
+            let state = self.state.lock();
+            (Arc::clone(&state.trusts), dates(&state, broker))
+        };
+        for due in self.expiries.observe(dates, now.unix_seconds()) {
+            tell_expiry(broker, &due, now);
+        }
+        if !trusts.is_empty() {
+            let broker = Arc::clone(broker);
+            // Each of many clients is looked at. A panic is logged by the runtime.
+            let _ = task::spawn_blocking(move || broker.end_distrusted(&trusts, now)).await;
+        }
+    }
+}
+
+impl Broker {
+    /// Closes the connections whose certificate the listener would not take any more.
+    fn end_distrusted(&self, trusts: &BTreeMap<String, Arc<ClientTrust>>, now: Now) {
+        let connected = self.clients.iter().filter(|entry| entry.value().is_connected());
+        let clients: Vec<Arc<Client>> = connected.map(|entry| Arc::clone(entry.value())).collect();
+        for client in clients {
+            let (identity, going) = {
+                let state = client.lock();
+                (Arc::clone(&state.identity), state.kicked.is_some())
+            };
+            let trust = trusts.get(&*identity.listener);
+            let (Some(certificate), Some(trust), false) = (&identity.proof.certificate, trust, going) else {
+                continue;
+            };
+            let Some(why) = trust.distrusts(certificate, now.unix_seconds()) else { continue };
+            client.kick(ReasonCode::NotAuthorized);
+            let description = format!("{}: {}", why.name(), fingerprint_hex(&certificate.der_sha256));
+            let event = identity.event(What::Revoked);
+            self.security_event(&SecurityEvent { description: &description, ..event }, now);
+            tracing::warn!(
+                client_id = &*identity.client_id,
+                peer = %identity.peer,
+                listener = &*identity.listener,
+                reason = why.name(),
+                "disconnected: the certificate is not good any more"
+            );
+        }
+    }
+}
+
+/// All dates there are; those of listeners are put into their series on the way.
+fn dates(state: &State, broker: &Broker) -> Vec<(Dated, i64)> {
+    let ms = |unix: i64| u64::try_from(unix).unwrap_or(0).saturating_mul(1000);
+    let mut dates = Vec::new();
+    broker.metrics.keep_listeners(|id| state.listeners.contains_key(id));
+    for (id, at) in &state.listeners {
+        broker.metrics.listener(id).cert_expiry.set_ms(ms(*at));
+        dates.push((Dated::Listener(id.clone()), *at));
+    }
+    for (id, trust) in state.trusts.iter().filter(|(_, trust)| trust.checks_revocation()) {
+        let next = trust.next_update_unix();
+        broker.metrics.listener(id).crl_next_update.set_ms(ms(next.unwrap_or(0)));
+        dates.extend(next.map(|at| (Dated::Lists(id.clone()), at)));
+    }
+    for link in broker.links.all() {
+        let of: [(CertificateSide, fn(String) -> Dated); 3] = [
+            (CertificateSide::Local, Dated::Local),
+            (CertificateSide::Remote, Dated::Remote),
+            (CertificateSide::RemoteClient, Dated::RemoteClient),
+        ];
+        for (side, dated) in of {
+            let ms = link.metrics.cert_expiry[side].ms();
+            if ms > 0 {
+                dates.push((dated(link.peer().to_owned()), i64::try_from(ms / 1000).unwrap_or(i64::MAX)));
+            }
+        }
+    }
+    dates
+}
+
+fn tell_expiry(broker: &Broker, due: &Due, now: Now) {
+    let what = due.what.describe();
+    let text = match (&due.what, due.nearness) {
+        (Dated::Lists(_), _) => format!("{what} is no longer current: clients are refused"),
+        (_, Nearness::Past) => format!("{what} has expired"),
+        _ => format!("{what} expires within {} days", due.days),
+    };
+    broker.security_event(&SecurityEvent::new(What::CertificateExpiry, &text), now);
+    tracing::warn!("{text}");
+}
