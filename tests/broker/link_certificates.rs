@@ -1,12 +1,21 @@
 //! Peers that prove themselves by certificates (`authn-tls.md` section 6, `reliability.md` 3.2 class J): one cluster's certificate
 //! is of no use in the name of another. Certificates are made for each test.
 
+use std::sync::Arc;
+
+use rcgen::date_time_ymd;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tombolo::mqtt::packet::Connect;
 use tombolo::mqtt::packet::Publish;
 use tombolo::mqtt::packet::Version;
+use tombolo::net::clock;
 
 use crate::harness::Client;
 use crate::harness::Got;
+use crate::harness::LIMIT;
 use crate::harness::Q1;
 use crate::harness::Running;
 use crate::harness::Setup;
@@ -93,4 +102,63 @@ async fn a_peer_that_names_itself_another_in_its_topics_is_refused_and_counted()
     assert_eq!(c.subscribe("$LINK/cluster/resp/C/n1", Q1).await, 1);
     assert_eq!(c.publish("$LINK/cluster/route/C", heartbeat, Q1).await, 0x10);
     c.quiet().await;
+}
+
+/// `authn-tls.md` T16: a link that meets a wrong server sends no byte of MQTT, says why, and tries again.
+#[tokio::test]
+async fn t16_a_link_tells_a_wrong_server_nothing() {
+    let (ours, other) = (Authority::new(), Authority::named("other"));
+    let good = ours.issue("good");
+    let expired = ours.issue_with("expired", |params| {
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+    });
+    let ca = format!("cacertfile = \"{}\"", ours.file().display());
+    let named = |name: &str| format!("{ca}\nserver_name_indication = \"{name}\"");
+    let pin = format!("cert_sha256 = [\"{}\"]", good.fingerprint());
+    let cases = [
+        ("another authority", other.issue("stranger"), named("localhost")),
+        ("another name", ours.issue("named"), named("elsewhere.example")),
+        ("expired", expired, named("localhost")),
+        ("another pin", ours.issue("renewed"), pin),
+    ];
+    for (what, server, ssl) in cases {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let link = format!(
+            "[[cluster.links]]\nname = \"B\"\nserver = \"{}\"\ntopics = [\"#\"]\nusername = \"u\"\npassword = \"hidden\"\n\
+             pool_size = 1\n[cluster.links.peer]\nusername = \"b\"\n[cluster.links.ssl]\n{ssl}\n",
+            listener.local_addr().unwrap()
+        );
+        let broker = Setup::new().links(&link).start().await;
+        let tls = server_tls(&server);
+        for _ in 0..2 {
+            let (stream, _) = timeout(LIMIT, listener.accept()).await.expect(what).unwrap();
+            let mut accepted = match tls.accept(stream).await {
+                // The client's alert, after which there is nothing.
+                Err(_) => continue,
+                Ok(accepted) => accepted,
+            };
+            let mut bytes = Vec::new();
+            let _ = accepted.read_to_end(&mut bytes).await;
+            assert_eq!(bytes, b"", "{what}");
+        }
+        broker.until_metric("tombolo_link_state{peer=\"B\",state=\"unauthenticated\"}", 1).await;
+        let reconnects = "tombolo_link_reconnects_total{peer=\"B\",reason=\"tls\"}";
+        assert!(broker.metric(reconnects) >= 1, "{what}");
+        assert!(
+            broker.server.broker().render_metrics(clock::now()).contains("link_backoff_seconds{peer=\"B\"} ")
+        );
+    }
+}
+
+fn server_tls(own: &Issued) -> TlsAcceptor {
+    let (certificates, key) = own.read();
+    let config =
+        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(certificates, key)
+            .unwrap();
+    TlsAcceptor::from(Arc::new(config))
 }

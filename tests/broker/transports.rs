@@ -21,6 +21,7 @@ use rcgen::RevokedCertParams;
 use rcgen::SerialNumber;
 use rcgen::date_time_ymd;
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
@@ -71,6 +72,12 @@ pub(crate) struct Issued {
 }
 
 impl Issued {
+    /// For a library.
+    pub(crate) fn read(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let certificate = CertificateDer::from_pem_file(&self.certfile).unwrap();
+        (vec![certificate], PrivateKeyDer::from_pem_file(&self.keyfile).unwrap())
+    }
+
     /// SHA-256 of the certificate, as hexadecimal.
     pub(crate) fn fingerprint(&self) -> String {
         let der = CertificateDer::from_pem_file(&self.certfile).unwrap();
