@@ -215,15 +215,16 @@ fn dates(state: &State, broker: &Broker) -> Vec<(Dated, i64)> {
         dates.extend(next.map(|at| (Dated::Lists(id.clone()), at)));
     }
     for link in broker.links.all() {
-        let of: [(CertificateSide, fn(String) -> Dated); 3] = [
-            (CertificateSide::Local, Dated::Local),
-            (CertificateSide::Remote, Dated::Remote),
-            (CertificateSide::RemoteClient, Dated::RemoteClient),
+        let peer = || link.peer().to_owned();
+        let sides = [
+            (CertificateSide::Local, Dated::Local(peer())),
+            (CertificateSide::Remote, Dated::Remote(peer())),
+            (CertificateSide::RemoteClient, Dated::RemoteClient(peer())),
         ];
-        for (side, dated) in of {
+        for (side, dated) in sides {
             let ms = link.metrics.cert_expiry[side].ms();
             if ms > 0 {
-                dates.push((dated(link.peer().to_owned()), i64::try_from(ms / 1000).unwrap_or(i64::MAX)));
+                dates.push((dated, i64::try_from(ms / 1000).unwrap_or(i64::MAX)));
             }
         }
     }

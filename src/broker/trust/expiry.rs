@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn each_nearness_is_said_once() {
         let (expiries, what) = (Expiries::default(), || Dated::Listener("ssl:x".into()));
-        let mut say = |left: i64| said(&expiries, what(), AT, AT - left);
+        let say = |left: i64| said(&expiries, what(), AT, AT - left);
         assert_eq!(say(31 * DAY_SECONDS), []);
         assert_eq!(say(30 * DAY_SECONDS), [(Nearness::Month, 30)]);
         assert_eq!(say(20 * DAY_SECONDS), []);

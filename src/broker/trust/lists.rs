@@ -251,10 +251,14 @@ impl Lists {
     /// Puts the lists of every listener that names `url` in force; why not, if there is one that cannot use them.
     fn adopt_of(&self, url: &HttpUrl) -> Option<String> {
         let concerned = self.by_url.iter().filter(|(_, urls, _)| urls.contains(url));
-        concerned.fold(None, |failed, (id, urls, trust)| {
-            let adopted = trust.adopt(known_lists(urls, &self.fetched));
-            failed.or(adopted.err().map(|error| format!("listeners[{id}]: {error}")))
-        })
+        let mut failed = None;
+        for (id, urls, trust) in concerned {
+            // All of them are tried, whatever became of the one before.
+            if let Err(error) = trust.adopt(known_lists(urls, &self.fetched)) {
+                failed.get_or_insert(format!("listeners[{id}]: {error}"));
+            }
+        }
+        failed
     }
 }
 
