@@ -255,7 +255,7 @@ impl Lists {
         for (id, urls, trust) in concerned {
             // All of them are tried, whatever became of the one before.
             if let Err(error) = trust.adopt(known_lists(urls, &self.fetched)) {
-                failed.get_or_insert(format!("listeners[{id}]: {error}"));
+                failed.get_or_insert_with(|| format!("listeners[{id}]: {error}"));
             }
         }
         failed
