@@ -3,7 +3,7 @@
 
     python3 tests/interop/run.py --broker target/debug/tombolo [NAME...]
 
-Peers: mosquitto (clients, and a broker that bridges to us), paho-mqtt, aiomqtt, mqtt.js, rumqttc. One that is not installed is
+Peers: mosquitto (clients, and a broker that bridges to us), paho-mqtt, aiomqtt, mqtt.js, rumqttc, openssl. One that is not installed is
 skipped. `harness.FEATURES` is what each client does in each version; what one cannot do is in GAPS, and printed as skipped.
 Prints a line for each test and, at the end, `interop: N passed, N failed, N skipped`.
 """
@@ -16,7 +16,7 @@ import traceback
 
 import harness
 
-MODULES = ["mosquitto_clients", "mosquitto_bridge", "paho_matrix", "paho_v3", "paho_v5", "aiomqtt_smoke", "mqttjs", "rumqttc"]
+MODULES = ["mosquitto_clients", "mosquitto_bridge", "paho_matrix", "paho_v3", "paho_v5", "aiomqtt_smoke", "mqttjs", "rumqttc", "openssl"]
 # Cells of the matrix that cannot be: client, version, why.
 GAPS = {("rumqttc", "3.1"): "rumqttc does not speak MQTT 3.1"}
 LINES_OF_LOG = 20
