@@ -64,7 +64,7 @@ fn labels_are_names_of_the_fixed_sets() {
     let _link = metrics.link("B");
     let allowed = [
         "version", "mode", "listener", "reason", "qos", "type", "action", "result", "peer", "state", "dir",
-        "kind", "op", "level", "event",
+        "kind", "op", "level", "event", "side",
     ];
     for series in scraped(&metrics).samples.keys() {
         let Some((_, labels)) = series.split_once('{') else { continue };
