@@ -133,11 +133,8 @@ async fn t16_a_link_tells_a_wrong_server_nothing() {
         let tls = server_tls(&server);
         for _ in 0..2 {
             let (stream, _) = timeout(LIMIT, listener.accept()).await.expect(what).unwrap();
-            let mut accepted = match tls.accept(stream).await {
-                // The client's alert, after which there is nothing.
-                Err(_) => continue,
-                Ok(accepted) => accepted,
-            };
+            // On an error it was the client's alert, after which there is nothing.
+            let Ok(mut accepted) = tls.accept(stream).await else { continue };
             let mut bytes = Vec::new();
             let _ = accepted.read_to_end(&mut bytes).await;
             assert_eq!(bytes, b"", "{what}");
