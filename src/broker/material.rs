@@ -197,6 +197,7 @@ fn server_options(ssl: &ListenerTls, pins: Vec<[u8; 32]>, strict: bool) -> Serve
         certfile: ssl.certfile.clone(),
         keyfile: ssl.keyfile.clone(),
         password: ssl.password.clone(),
+        ocsp_issuer: ssl.ocsp.as_ref().map(|ocsp| ocsp.issuer_pem.clone()),
         cacertfile: ssl.cacertfile.clone(),
         partial_chain: ssl.partial_chain,
         crl: ssl.crl.clone(),

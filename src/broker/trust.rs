@@ -6,6 +6,7 @@
 
 mod expiry;
 mod lists;
+mod staples;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::broker::trust::expiry::Nearness;
 use crate::broker::trust::lists::Answer;
 use crate::broker::trust::lists::Lists;
 use crate::broker::trust::lists::Step;
+use crate::broker::trust::staples::Staples;
 use crate::config::settings::Settings;
 use crate::metrics::labels::CertificateSide;
 use crate::mqtt::reason::ReasonCode;
@@ -52,6 +54,7 @@ pub struct Keeper {
 #[derive(Debug, Default)]
 struct State {
     lists: Lists,
+    staples: Staples,
     /// When the certificate of each listener expires.
     listeners: BTreeMap<String, i64>,
     /// Who judges client certificates, by listener.
@@ -79,6 +82,13 @@ impl Keeper {
             Some((id, source, trust))
         });
         let sources: Vec<_> = sources.collect();
+        let stapled = settings.listeners.iter().filter_map(|listener| {
+            let ocsp = listener.ssl.as_ref()?.ocsp.clone()?;
+            let id = listener.id();
+            let stapler = Arc::clone(tls.get(&id)?.stapler.as_ref()?);
+            Some((id, ocsp, stapler))
+        });
+        state.staples.take(stapled.collect(), now);
         state.lists.take(sources, settings.crl_cache.clone(), web, now);
         drop(state);
         self.changed.notify_one();
@@ -88,7 +98,7 @@ impl Keeper {
     pub async fn run(self: Arc<Self>, broker: Arc<Broker>) {
         let mut ticks = time::interval(TICK);
         ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-        let mut fetches = JoinSet::new();
+        let (mut fetches, mut asked) = (JoinSet::new(), JoinSet::new());
         loop {
             tokio::select! {
                 _ = ticks.tick() => {
@@ -101,10 +111,22 @@ impl Keeper {
                         self.fetched(&broker, Answer { url, result }).await;
                     }
                 }
+                Some(reply) = asked.join_next() => {
+                    if let Ok(reply) = reply {
+                        let step = self.state.lock().staples.was_answered(reply, clock::now());
+                        tell_staple(&broker, step);
+                    }
+                }
             }
-            let due = self.state.lock().lists.due(clock::now());
-            for fetch in due {
+            let (lists, staples) = {
+                let (mut state, now) = (self.state.lock(), clock::now());
+                (state.lists.due(now), state.staples.due(now))
+            };
+            for fetch in lists {
                 fetches.spawn(fetch.run());
+            }
+            for ask in staples {
+                asked.spawn(ask.run());
             }
         }
     }
@@ -229,6 +251,20 @@ fn dates(state: &State, broker: &Broker) -> Vec<(Dated, i64)> {
         }
     }
     dates
+}
+
+fn tell_staple(broker: &Broker, step: Option<Step>) {
+    let (taken, text) = match step {
+        None => return,
+        Some(Step::Taken(text)) => (true, text),
+        Some(Step::Failed(text)) => (false, text),
+    };
+    broker.security_note(What::Staple { taken }, &text, clock::now());
+    if taken {
+        tracing::info!("{text}");
+    } else {
+        tracing::warn!("{text}");
+    }
 }
 
 fn tell_expiry(broker: &Broker, due: &Due, now: Now) {

@@ -242,7 +242,10 @@ pub(super) fn crl_cache(section: Section<'_>) -> CrlCache {
 
 fn ocsp(section: Section<'_>) -> Option<Ocsp> {
     let enable = section.or("enable_ocsp_stapling", false, parse::boolean);
-    let responder_url = section.optional("responder_url", url);
+    let responder_url = section.optional("responder_url", |node| match url(node)? {
+        url if url.secure => Err(Wrong::from("http:// only: the answer is signed by itself")),
+        url => Ok(url),
+    });
     let issuer_pem = section.optional("issuer_pem", parse::path);
     let refresh_interval =
         section.or("refresh_interval", 300 * SECOND, parse::duration(60 * SECOND..=7 * 86_400 * SECOND));

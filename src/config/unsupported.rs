@@ -7,8 +7,6 @@ use super::reader::Reading;
 
 /// What is accepted of a setting that is not built.
 enum Only {
-    /// It must not be written.
-    Absent,
     /// This word.
     Word(&'static str),
     /// Anything but this word.
@@ -22,11 +20,6 @@ enum Only {
 /// Key, with `[]` for every item of a list, and what is accepted.
 const NOT_BUILT_YET: &[(&str, Only)] = &[
     ("data.durability", Only::Word("memory")),
-    ("listeners[].ssl.ocsp.enable_ocsp_stapling", Only::False),
-    ("listeners[].ssl.ocsp.responder_url", Only::Absent),
-    ("listeners[].ssl.ocsp.issuer_pem", Only::Absent),
-    ("listeners[].ssl.ocsp.refresh_interval", Only::Word("5m")),
-    ("listeners[].ssl.ocsp.refresh_http_timeout", Only::Word("15s")),
     ("mqtt.retry_interval", Only::Word("infinity")),
     ("mqtt.keepalive_check_interval", Only::Word("30s")),
     ("mqtt.upgrade_qos", Only::False),
@@ -54,7 +47,6 @@ pub(super) fn refuse(reading: &Reading<'_>) {
 impl Only {
     fn accepts(&self, value: &Value) -> bool {
         match (self, value) {
-            (Self::Absent, _) => false,
             (Self::Word(word), Value::Text(text) | Value::Raw(text)) => text == word,
             (Self::Word(_), _) => false,
             (Self::Not(word), Value::Text(text) | Value::Raw(text)) => text != word,

@@ -557,6 +557,10 @@ label! {
         RevocationLists = "authn_revocation_lists",
         /// Revocation lists cannot be had, or cannot be used.
         RevocationListsFail = "authn_revocation_lists_fail",
+        /// A responder says that our certificate is good.
+        Staple = "authn_ocsp",
+        /// It does not, or says nothing.
+        StapleFail = "authn_ocsp_fail",
         /// A certificate that we depend on expires soon, or has expired.
         CertificateExpiry = "authn_certificate_expiry",
         /// Somebody is kept out from now on.

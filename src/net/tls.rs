@@ -34,6 +34,8 @@ use crate::net::crypto::provider_with;
 use crate::net::pem::PemFile;
 pub use crate::net::pem::TlsError;
 use crate::net::pin::LinkServers;
+use crate::net::staple::Own;
+use crate::net::staple::Stapler;
 use crate::net::trust::ClientTrust;
 use crate::net::trust::Proof;
 use crate::time::Now;
@@ -65,6 +67,8 @@ pub struct ServerTlsOptions {
     pub keyfile: PathBuf,
     /// What opens the key, if it is encrypted.
     pub password: Option<Secret>,
+    /// Who issued our certificate, where proof is to be stapled to it that it is not revoked.
+    pub ocsp_issuer: Option<PathBuf>,
     /// Authorities whose client certificates are trusted.
     pub cacertfile: Option<PathBuf>,
     /// Which certificates of it are trusted beside the roots.
@@ -103,6 +107,8 @@ pub struct ServerTls {
     pub config: Arc<ServerConfig>,
     /// Decides about client certificates, where they are asked for.
     pub trust: Option<Arc<ClientTrust>>,
+    /// Takes what is stapled to our certificate, where something is to be.
+    pub stapler: Option<Arc<Stapler>>,
     /// When our own certificate, or one that vouches for it, has expired, in seconds since the Unix epoch.
     pub not_after_unix: i64,
     /// What an operator should know, such as a certificate that has expired.
@@ -164,6 +170,7 @@ fn supported(versions: &[TlsVersion]) -> Result<Vec<&'static SupportedProtocolVe
 struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    certified: CertifiedKey,
     not_after_unix: i64,
     warnings: Vec<String>,
 }
@@ -185,8 +192,8 @@ impl Identity {
             .iter()
             .try_for_each(|der| demands.check_key(der))
             .map_err(|error| certificates.wrong(format!("unusable certificate: {error}")))?;
-        match CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider()) {
-            Ok(_) => {}
+        let certified = match CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider()) {
+            Ok(certified) => certified,
             Err(rustls::Error::InconsistentKeys(_)) => {
                 let reason = format!("the key does not fit the certificate in {}", certfile.display());
                 return Err(key_file.wrong(reason));
@@ -195,10 +202,10 @@ impl Identity {
                 return Err(certificates.wrong(format!("unusable certificate: {error}")));
             }
             Err(error) => return Err(key_file.wrong(format!("unusable key: {error}"))),
-        }
+        };
         let not_after_unix = first_expiry_unix(&chain).unwrap_or(i64::MAX);
         let warnings = chain.iter().filter_map(|der| certificates.expiry_warning(der, now)).collect();
-        Ok(Self { chain, key, not_after_unix, warnings })
+        Ok(Self { chain, key, certified, not_after_unix, warnings })
     }
 }
 
@@ -232,7 +239,12 @@ impl ServerTls {
             Some(trust) => builder.with_client_cert_verifier(Arc::<ClientTrust>::clone(trust)),
             None => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_single_cert(identity.chain, identity.key)?;
+        let own = Arc::new(Own::new(identity.certified));
+        let stapler = match &options.ocsp_issuer {
+            Some(issuer) => Some(Arc::new(stapler(&own, &identity.chain[0], issuer)?)),
+            None => None,
+        };
+        let mut config = builder.with_cert_resolver(own);
         config.ignore_client_order = options.honor_cipher_order;
         if !options.reuse_sessions {
             config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -244,8 +256,14 @@ impl ServerTls {
             config.send_tls13_tickets = 0;
         }
         let not_after_unix = identity.not_after_unix;
-        Ok(Self { config: Arc::new(config), trust, not_after_unix, warnings })
+        Ok(Self { config: Arc::new(config), trust, stapler, not_after_unix, warnings })
     }
+}
+
+fn stapler(own: &Arc<Own>, leaf: &[u8], issuer_pem: &Path) -> Result<Stapler, TlsError> {
+    let file = PemFile::read("ocsp.issuer_pem", issuer_pem)?;
+    let issuer = file.certificates()?.swap_remove(0);
+    Stapler::new(Arc::clone(own), leaf, issuer).map_err(|error| file.wrong(error))
 }
 
 fn check_options(options: &ServerTlsOptions) -> Result<(), TlsError> {

@@ -1,11 +1,11 @@
-"""openssl s_client as a foreign TLS client: what is not negotiated, whatever it offers (`authn-tls.md` T8 to T10)."""
+"""openssl as a foreign TLS client: what is not negotiated, whatever it offers (`authn-tls.md` T8 to T10); and as an OCSP responder."""
 
 import re
 import tempfile
 
 from pathlib import Path
 
-from harness import Process, case, expect, expect_equal, need, run, until
+from harness import Process, case, expect, expect_equal, free_port, need, run, until
 
 # What the certificate of these tests, which has an elliptic curve, can be used with.
 OURS = {"ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"}
@@ -107,3 +107,75 @@ def t10_early_data_is_not_taken(broker):
     expect("Early data was accepted" not in output, output)
     expect(re.search(r"Max Early Data: 0|Early data was (not sent|rejected)", output), output)
     expect("Reused, TLSv1.3" in output, f"the session was not resumed:\n{output}")
+
+
+STAPLING = """
+[cluster]
+name = "stapling"
+[data]
+dir = "{dir}/data"
+[[listeners]]
+name = "default"
+type = "ssl"
+bind = "127.0.0.1:0"
+[listeners.ssl]
+certfile = "{dir}/server.pem"
+keyfile = "{dir}/server.key"
+[listeners.ssl.ocsp]
+enable_ocsp_stapling = true
+responder_url = "http://127.0.0.1:{port}"
+issuer_pem = "{dir}/ca.pem"
+[authentication]
+allow_anonymous = true
+[http]
+bind = "127.0.0.1:0"
+[log]
+format = "json"
+"""
+
+
+def openssl(*arguments):
+    code, output = run(need("openssl"), *arguments)
+    expect_equal(code, 0, f"openssl {arguments[0]}: {output}")
+    return output
+
+
+def make_authority(folder):
+    """An authority and a certificate by it that an index says is valid."""
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"]
+    openssl("req", "-x509", *key, "-days", "2", "-subj", "/CN=authority", "-keyout", f"{folder}/ca.key", "-out", f"{folder}/ca.pem")
+    openssl("req", *key, "-subj", "/CN=localhost", "-keyout", f"{folder}/server.key", "-out", f"{folder}/server.csr")
+    Path(folder, "extensions").write_text("basicConstraints=critical,CA:FALSE\nsubjectAltName=DNS:localhost\n", encoding="utf-8")
+    openssl(
+        "x509", "-req", "-in", f"{folder}/server.csr", "-CA", f"{folder}/ca.pem", "-CAkey", f"{folder}/ca.key", "-days", "2",
+        "-set_serial", "0xABCD", "-extfile", f"{folder}/extensions", "-out", f"{folder}/server.pem",
+    )
+    Path(folder, "index").write_text("V\t491231235959Z\t\tABCD\tunknown\t/CN=localhost\n", encoding="utf-8")
+
+
+@case
+def the_word_of_a_responder_is_stapled(broker):
+    with tempfile.TemporaryDirectory() as folder:
+        make_authority(folder)
+        port = free_port()
+        responder = Process(
+            need("openssl"), "ocsp", "-port", str(port), "-index", f"{folder}/index", "-CA", f"{folder}/ca.pem",
+            "-rsigner", f"{folder}/ca.pem", "-rkey", f"{folder}/ca.key", "-nmin", "5",
+        )
+        config = Path(folder, "tombolo.toml")
+        stapling = None
+        try:
+            responder.wait_line(r"ACCEPT|waiting for OCSP")
+            config.write_text(STAPLING.format(dir=folder, port=port), encoding="utf-8")
+            stapling = Process(broker.binary, "serve", "--config", str(config))
+            address = stapling.wait_line(r'"message":"listening".*"address":"127.0.0.1:(\d+)"').group(1)
+            stapling.wait_line(r"says that our certificate is good")
+            _, lines = run(
+                need("openssl"), "s_client", "-connect", f"127.0.0.1:{address}", "-CAfile", f"{folder}/ca.pem", "-status", stdin="",
+            )
+            output = "\n".join(lines)
+            expect("OCSP Response Status: successful" in output and "Cert Status: good" in output, output)
+        finally:
+            if stapling is not None:
+                stapling.stop()
+            responder.stop()

@@ -156,6 +156,7 @@ pub(crate) fn open(server: &Issued) -> ServerTlsOptions {
         certfile: server.certfile.clone(),
         keyfile: server.keyfile.clone(),
         password: None,
+        ocsp_issuer: None,
         cacertfile: None,
         partial_chain: PartialChain::Off,
         crl: None,

@@ -63,6 +63,11 @@ pub enum What<'a> {
         /// Which of the two.
         taken: bool,
     },
+    /// A responder says that our certificate is good, or does not.
+    Staple {
+        /// Which of the two.
+        taken: bool,
+    },
     /// A certificate that we depend on expires soon, or has expired.
     CertificateExpiry,
     /// Somebody is kept out from now on.
@@ -106,6 +111,8 @@ impl What<'_> {
             Self::RevocationLists { taken: true } => Name::RevocationLists,
             Self::RevocationLists { taken: false } => Name::RevocationListsFail,
             Self::CertificateExpiry => Name::CertificateExpiry,
+            Self::Staple { taken: true } => Name::Staple,
+            Self::Staple { taken: false } => Name::StapleFail,
             Self::Ban => Name::Ban,
             Self::SessionOfAnother => Name::SessionOfAnother,
             Self::AuthzFail { .. } => Name::AuthzFail,
@@ -124,6 +131,7 @@ impl What<'_> {
             | Self::ConfigReload { taken: true }
             | Self::AclReload { taken: true }
             | Self::RevocationLists { taken: true }
+            | Self::Staple { taken: true }
             | Self::LoginSuccess
             | Self::Unlock
             | Self::Admin { .. } => Level::Info,
