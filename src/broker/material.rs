@@ -168,17 +168,7 @@ fn check_link_tls(link: &Link, now: Now, findings: &mut Findings) {
 /// TLS towards servers of revocation lists.
 fn web(settings: &Settings, now: Now, findings: &mut Findings) -> Option<tls::ClientTls> {
     let cacertfile = settings.crl_cache.cacertfile.clone()?;
-    let options = ClientTlsOptions {
-        cacertfile: Some(cacertfile),
-        certfile: None,
-        keyfile: None,
-        password: None,
-        server_pins: Vec::new(),
-        strict: false,
-        verify: tls::Verify::Peer,
-        server_name: None,
-        versions: versions(TlsVersions::BOTH),
-    };
+    let options = ClientTlsOptions::for_web(cacertfile);
     match tls::ClientTls::load(&options, now) {
         Ok(loaded) => {
             findings.warnings.extend(loaded.warnings.iter().map(|line| format!("crl_cache.{line}")));

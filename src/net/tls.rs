@@ -138,6 +138,24 @@ pub struct ClientTlsOptions {
     pub versions: Vec<TlsVersion>,
 }
 
+impl ClientTlsOptions {
+    /// Towards a server of the web, such as one of keys or revocation lists: no certificate of our own, both versions.
+    #[must_use]
+    pub fn for_web(cacertfile: PathBuf) -> Self {
+        Self {
+            cacertfile: Some(cacertfile),
+            certfile: None,
+            keyfile: None,
+            password: None,
+            server_pins: Vec::new(),
+            strict: false,
+            verify: Verify::Peer,
+            server_name: None,
+            versions: vec![TlsVersion::V13, TlsVersion::V12],
+        }
+    }
+}
+
 /// A link's TLS, ready for handshakes.
 #[derive(Debug, Clone)]
 pub struct ClientTls {

@@ -8,7 +8,6 @@ use axum::http::HeaderValue;
 use super::Findings;
 use super::read_bounded;
 use super::users;
-use super::versions;
 use crate::auth::CertificateUsername;
 use crate::auth::jwt;
 use crate::auth::jwt::keys::KEY_SET_BYTES_MAX;
@@ -26,9 +25,7 @@ use crate::config::settings::JwtKeys;
 use crate::config::settings::Link;
 use crate::config::settings::PeerCertAs;
 use crate::config::settings::Settings;
-use crate::config::settings::TlsVersions;
 use crate::net::http_client::HttpServer;
-use crate::net::tls;
 use crate::net::tls::ClientTls;
 use crate::net::tls::ClientTlsOptions;
 use crate::time::Now;
@@ -187,14 +184,7 @@ fn server(key: &str, target: &HttpTarget, now: Now, findings: &mut Findings) -> 
     let tls = match &target.cacertfile {
         None => None,
         Some(cacertfile) => {
-            let options = ClientTlsOptions {
-                cacertfile: Some(cacertfile.clone()),
-                certfile: None,
-                keyfile: None,
-                verify: tls::Verify::Peer,
-                server_name: None,
-                versions: versions(TlsVersions { tls12: true, tls13: true }),
-            };
+            let options = ClientTlsOptions::for_web(cacertfile.clone());
             match ClientTls::load(&options, now) {
                 Ok(loaded) => {
                     findings.warnings.extend(loaded.warnings.iter().map(|line| format!("{key}: {line}")));
