@@ -176,7 +176,7 @@ impl<'a> Turn<'_, 'a> {
     }
 
     /// Adds a message to the run, after delivering the run before it if that had other receivers.
-    #[inline]
+    #[inline(always)]
     pub(super) fn gather(
         &mut self,
         publication: Publication<'a>,

@@ -34,13 +34,31 @@ pub enum TopicError {
 
 /// Checks a Topic Name: what a PUBLISH may carry.
 pub fn check_name(name: &str) -> Result<(), TopicError> {
-    // All bytes are looked at, which the compiler does several at a time.
-    let odd = name.bytes().fold(false, |odd, byte| odd | matches!(byte, 0 | b'+' | b'#'));
-    if odd || name.is_empty() || name.len() > TOPIC_BYTES_MAX {
+    if has_odd_byte(name.as_bytes()) || name.is_empty() || name.len() > TOPIC_BYTES_MAX {
         check_text(name)?;
         return Err(TopicError::Wildcard);
     }
     Ok(())
+}
+
+/// Whether there is a NUL or a wildcard: eight bytes at a time, since this is asked of every PUBLISH.
+fn has_odd_byte(bytes: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    // The high bit of a byte that is zero; perhaps of others, if there is one.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let is_odd = |eight: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*eight);
+        let wildcard = |byte: u8| word ^ u64::from_ne_bytes([byte; 8]);
+        zeros(word) | zeros(wildcard(b'+')) | zeros(wildcard(b'#')) != 0
+    };
+    let (eights, rest) = bytes.as_chunks::<8>();
+    let rest_is_odd = match bytes.last_chunk() {
+        // Some of them once more.
+        Some(last) => is_odd(last),
+        None => rest.iter().any(|byte| matches!(byte, 0 | b'+' | b'#')),
+    };
+    rest_is_odd || eights.iter().any(is_odd)
 }
 
 /// Checks a Topic Filter without a `$share/` prefix.
@@ -193,6 +211,18 @@ mod tests {
         assert_eq!(intersection("+", "/#"), None);
         assert_eq!(intersection("+/#", "/#").as_deref(), Some("/#"));
         assert!(intersects("+", "#") && !intersects("/#", "+"));
+    }
+
+    proptest! {
+        #[test]
+        fn an_odd_byte_is_found_wherever_it_is(bytes in prop::collection::vec(prop_oneof![
+            Just(0_u8), Just(b'+'), Just(b'#'), Just(1), Just(0x80), Just(0xff), b' '..=b'~',
+        ], 0..40)) {
+            let odd = bytes.iter().any(|byte| matches!(byte, 0 | b'+' | b'#'));
+            prop_assert_eq!(has_odd_byte(&bytes), odd);
+            let plain: Vec<u8> = bytes.into_iter().filter(|byte| !matches!(byte, 0 | b'+' | b'#')).collect();
+            prop_assert!(!has_odd_byte(&plain));
+        }
     }
 
     #[test]
