@@ -15,6 +15,7 @@ use crate::broker::authenticate::Place;
 use crate::broker::authenticate::Still;
 use crate::broker::authenticate::Stopped;
 use crate::net::http_client::HttpServer;
+use crate::net::http_client::Posted;
 use crate::time::Now;
 
 /// A step of mechanism http.
@@ -54,7 +55,10 @@ impl Callout {
         }
         let server = Arc::clone(&self.server);
         // On a task of its own, whose panic is a failure like any other (A13).
-        let asked = tokio::spawn(async move { server.ask(Some(body), BODY_BYTES_MAX).await }).await;
+        let asked = tokio::spawn(async move {
+            server.ask(Some(Posted { kind: "application/json", bytes: body }), BODY_BYTES_MAX).await
+        })
+        .await;
         let refused = |error: &dyn std::fmt::Display| {
             tracing::warn!(server = ?self.server, %error, "the authenticator gave no answer: the client is refused");
             Ok(Answer::Deny(DenyReason::Unavailable))

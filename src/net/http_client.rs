@@ -1,6 +1,6 @@
-//! A small HTTP/1.1 client for whom we ask about clients and fetch keys from: one request for each connection, all of it
-//! within one time, an answer of bounded length, no redirects. Nothing is sent before the server's certificate is
-//! verified.
+//! A small HTTP/1.1 client for whom we ask about clients and fetch keys and revocation lists from: one request for each
+//! connection, all of it within one time, an answer of bounded length, no redirects. Nothing is sent before the server's
+//! certificate is verified.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time;
 
+use crate::config::settings::HttpUrl;
 use crate::net::dial;
 use crate::net::dial::DialError;
 use crate::net::tls::ClientTls;
@@ -35,6 +36,8 @@ pub struct HttpServer {
     pub path: String,
     /// With https.
     pub tls: Option<ClientTls>,
+    /// The header `Accept`.
+    pub accept: &'static str,
     /// The header `Authorization`, a secret.
     pub authorization: Option<HeaderValue>,
     /// How long all of it may take.
@@ -59,6 +62,9 @@ pub enum HttpError {
     /// Not HTTP, or it ended early.
     #[error("{0}")]
     Http(#[from] hyper::Error),
+    /// An answer, but not what was asked for.
+    #[error("the answer has status {0}")]
+    Status(u16),
     /// The answer is longer than is read.
     #[error("the answer is longer than {0} bytes, or ended early")]
     Body(usize),
@@ -67,26 +73,62 @@ pub enum HttpError {
     Request(#[from] axum::http::Error),
 }
 
+/// What goes along with a POST.
+#[derive(Debug, Clone)]
+pub struct Posted {
+    /// `Content-Type`.
+    pub kind: &'static str,
+    /// The body.
+    pub bytes: Vec<u8>,
+}
+
+/// What is at `url`, of at most `bytes_max`; `tls` is for `https`. With `posted` it is a POST, otherwise a GET.
+///
+/// # Errors
+/// Why there is nothing.
+pub async fn fetch(
+    url: &HttpUrl,
+    posted: Option<Posted>,
+    tls: Option<&ClientTls>,
+    bytes_max: usize,
+    limit: Duration,
+) -> Result<Vec<u8>, HttpError> {
+    let server = HttpServer {
+        host: url.host.clone(),
+        port: url.port,
+        authority: url.authority(),
+        path: url.path.clone(),
+        tls: tls.filter(|_| url.secure).cloned(),
+        accept: "*/*",
+        authorization: None,
+        timeout: limit,
+    };
+    match server.ask(posted, bytes_max).await? {
+        (200, bytes) => Ok(bytes),
+        (status, _) => Err(HttpError::Status(status)),
+    }
+}
+
 impl HttpServer {
-    /// Asks: with a JSON body by POST, without one by GET. Status and body of the answer.
+    /// Asks: with a body by POST, without one by GET. Status and body of the answer.
     ///
     /// # Errors
     /// Why there is none.
     pub async fn ask(
         &self,
-        body: Option<Vec<u8>>,
+        posted: Option<Posted>,
         answer_bytes_max: usize,
     ) -> Result<(u16, Vec<u8>), HttpError> {
-        let asking = self.exchange(body, answer_bytes_max);
+        let asking = self.exchange(posted, answer_bytes_max);
         time::timeout(self.timeout, asking).await.unwrap_or(Err(HttpError::Timeout(self.timeout)))
     }
 
     async fn exchange(
         &self,
-        body: Option<Vec<u8>>,
+        posted: Option<Posted>,
         answer_bytes_max: usize,
     ) -> Result<(u16, Vec<u8>), HttpError> {
-        let request = self.request(body)?;
+        let request = self.request(posted)?;
         let transport = dial::dial(&self.host, self.port, self.tls.as_ref(), self.timeout).await?;
         let mut builder = http1::Builder::new();
         builder.max_buf_size(HEAD_BYTES_MAX);
@@ -110,20 +152,21 @@ impl HttpServer {
         }
     }
 
-    fn request(&self, body: Option<Vec<u8>>) -> Result<Request<Full<Bytes>>, HttpError> {
-        let method = if body.is_some() { "POST" } else { "GET" };
+    fn request(&self, posted: Option<Posted>) -> Result<Request<Full<Bytes>>, HttpError> {
+        let method = if posted.is_some() { "POST" } else { "GET" };
         let mut builder = Request::builder()
             .method(method)
             .uri(&self.path)
             .header(header::HOST, &self.authority)
             .header(header::CONNECTION, "close")
-            .header(header::ACCEPT, "application/json");
-        if body.is_some() {
-            builder = builder.header(header::CONTENT_TYPE, "application/json");
+            .header(header::ACCEPT, self.accept);
+        if let Some(posted) = &posted {
+            builder = builder.header(header::CONTENT_TYPE, posted.kind);
         }
         if let Some(value) = &self.authorization {
             builder = builder.header(header::AUTHORIZATION, value.clone());
         }
-        Ok(builder.body(Full::new(Bytes::from(body.unwrap_or_default())))?)
+        let bytes = posted.map(|posted| posted.bytes).unwrap_or_default();
+        Ok(builder.body(Full::new(Bytes::from(bytes)))?)
     }
 }

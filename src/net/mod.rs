@@ -8,7 +8,6 @@ pub mod clock;
 mod crypto;
 pub mod descriptors;
 pub mod dial;
-pub mod fetch;
 pub mod handshake;
 pub mod http_client;
 pub mod listener;

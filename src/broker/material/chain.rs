@@ -203,6 +203,7 @@ fn server(key: &str, target: &HttpTarget, now: Now, findings: &mut Findings) -> 
         authority: target.server.to_string(),
         path: target.path.clone(),
         tls,
+        accept: "application/json",
         authorization: None,
         timeout: target.timeout,
     })

@@ -15,8 +15,8 @@ use crate::config::settings::CrlCache;
 use crate::config::settings::CrlSource;
 use crate::config::settings::HttpUrl;
 use crate::net::clock;
-use crate::net::fetch::FetchError;
-use crate::net::fetch::fetch;
+use crate::net::http_client::HttpError;
+use crate::net::http_client::fetch;
 use crate::net::pem;
 use crate::net::tls;
 use crate::net::tls::ClientTls;
@@ -103,7 +103,7 @@ pub(super) struct Fetch {
 
 impl Fetch {
     /// Asks.
-    pub(super) async fn run(self) -> (HttpUrl, Result<Vec<u8>, FetchError>) {
+    pub(super) async fn run(self) -> (HttpUrl, Result<Vec<u8>, HttpError>) {
         let result = fetch(&self.url, None, self.web.as_ref(), FETCHED_BYTES_MAX, self.limit).await;
         (self.url, result)
     }
@@ -113,7 +113,7 @@ impl Fetch {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) url: HttpUrl,
-    pub(super) result: Result<Vec<u8>, FetchError>,
+    pub(super) result: Result<Vec<u8>, HttpError>,
 }
 
 /// All of them.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::broker::trust::lists::Step;
 use crate::config::settings::Ocsp;
-use crate::net::fetch::FetchError;
-use crate::net::fetch::Posted;
-use crate::net::fetch::fetch;
+use crate::net::http_client::HttpError;
+use crate::net::http_client::Posted;
+use crate::net::http_client::fetch;
 use crate::net::staple::Stapler;
 use crate::time::Now;
 
@@ -49,7 +49,7 @@ impl Ask {
 pub(super) struct Reply {
     id: String,
     stapler: Arc<Stapler>,
-    result: Result<Vec<u8>, FetchError>,
+    result: Result<Vec<u8>, HttpError>,
 }
 
 /// Of all listeners.
