@@ -25,7 +25,14 @@ pub const BYTES_MAX: usize = 1024 * 1024;
 pub struct Feeds<F> {
     /// How many, to be read without the lock.
     running: AtomicUsize,
-    all: Mutex<Vec<Feed<F>>>,
+    all: Mutex<All<F>>,
+}
+
+#[derive(Debug)]
+struct All<F> {
+    feeds: Vec<Feed<F>>,
+    /// No reader gets any more than what was before it.
+    over: bool,
 }
 
 #[derive(Debug)]
@@ -70,7 +77,8 @@ impl Buffer {
 
 impl<F> Default for Feeds<F> {
     fn default() -> Self {
-        Self { running: AtomicUsize::new(0), all: Mutex::default() }
+        let all = All { feeds: Vec::new(), over: false };
+        Self { running: AtomicUsize::new(0), all: Mutex::new(all) }
     }
 }
 
@@ -83,7 +91,7 @@ impl<F: Debug + Send + 'static> Feeds<F> {
 
     /// Whether there is a reader whose filter passes `test`.
     pub fn any(&self, test: impl Fn(&F) -> bool) -> bool {
-        self.all.lock().iter().any(|feed| test(&feed.filter))
+        self.all.lock().feeds.iter().any(|feed| test(&feed.filter))
     }
 
     /// One more reader, who gets `earlier` first; `None` when there are as many as there may be.
@@ -94,14 +102,14 @@ impl<F: Debug + Send + 'static> Feeds<F> {
         earlier: impl IntoIterator<Item = &'a str>,
     ) -> Option<LineReader> {
         let mut all = self.all.lock();
-        if all.len() >= READERS_MAX {
+        if all.feeds.len() >= READERS_MAX {
             return None;
         }
-        let mut buffer = Buffer::default();
+        let mut buffer = Buffer { over: all.over, ..Buffer::default() };
         earlier.into_iter().for_each(|line| buffer.push(line));
         let buffer = Arc::new(Mutex::new(buffer));
-        all.push(Feed { filter, buffer: Arc::clone(&buffer) });
-        self.running.store(all.len(), Ordering::Relaxed);
+        all.feeds.push(Feed { filter, buffer: Arc::clone(&buffer) });
+        self.running.store(all.feeds.len(), Ordering::Relaxed);
         let hall: Arc<dyn Hall> = Arc::<Self>::clone(self);
         Some(LineReader { hall, buffer })
     }
@@ -109,7 +117,7 @@ impl<F: Debug + Send + 'static> Feeds<F> {
     /// Gives a line, which ends in a line feed, to everybody who wants it. It is made once and only if somebody does.
     pub fn emit<L: AsRef<str>>(&self, wants: impl Fn(&F) -> bool, line: impl Fn() -> L) {
         let mut made = None;
-        for feed in self.all.lock().iter().filter(|feed| wants(&feed.filter)) {
+        for feed in self.all.lock().feeds.iter().filter(|feed| wants(&feed.filter)) {
             let line = made.get_or_insert_with(&line);
             let waker = {
                 let mut buffer = feed.buffer.lock();
@@ -124,7 +132,9 @@ impl<F: Debug + Send + 'static> Feeds<F> {
 
     /// Ends all of them, after what they hold.
     pub fn close(&self) {
-        for feed in self.all.lock().iter() {
+        let mut all = self.all.lock();
+        all.over = true;
+        for feed in &all.feeds {
             let waker = {
                 let mut buffer = feed.buffer.lock();
                 buffer.over = true;
@@ -145,8 +155,8 @@ trait Hall: Debug + Send + Sync {
 impl<F: Debug + Send + 'static> Hall for Feeds<F> {
     fn leave(&self, buffer: &Arc<Mutex<Buffer>>) {
         let mut all = self.all.lock();
-        all.retain(|feed| !Arc::ptr_eq(&feed.buffer, buffer));
-        self.running.store(all.len(), Ordering::Relaxed);
+        all.feeds.retain(|feed| !Arc::ptr_eq(&feed.buffer, buffer));
+        self.running.store(all.feeds.len(), Ordering::Relaxed);
     }
 }
 
@@ -250,5 +260,8 @@ mod tests {
         feeds.close();
         assert!(matches!(read(&mut reader), Poll::Ready(Some(_))));
         assert_eq!(read(&mut reader), Poll::Ready(None));
+        let mut late = feeds.open((), ["b\n"]).unwrap();
+        assert_eq!(read(&mut late), Poll::Ready(Some("b\n".to_owned())));
+        assert_eq!(read(&mut late), Poll::Ready(None));
     }
 }

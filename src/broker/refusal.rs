@@ -127,17 +127,17 @@ pub(super) async fn answer(broker: &Broker, endpoint: &Endpoint, peer: PeerAddr,
     let failed = |method, client_id, identity, description: &str| {
         let (source, listener) = (Some(peer), Some(listener));
         let event = SecurityEvent::new(What::LoginFail { method }, description);
-        broker
-            .security_event(&SecurityEvent { identity, source, client_id, listener, ..event }, clock::now());
+        broker.security_event(&SecurityEvent { identity, source, client_id, listener, ..event }, clock::now())
     };
     match refused {
         Refused::Handshake(error) => {
             rejected[error.reject_reason()].inc();
             told("", None, error.reject_reason(), None);
-            if error.reject_reason() == RejectReason::TlsHandshake {
-                failed("tls", None, None, &error.to_string());
+            let of_tls = error.reject_reason() == RejectReason::TlsHandshake;
+            // One too many of its source is counted, and says no more.
+            if !of_tls || failed("tls", None, None, &error.to_string()) {
+                tracing::warn!(%peer, listener, "connection refused: {error}");
             }
-            tracing::warn!(%peer, listener, "connection refused: {error}");
         }
         Refused::Silent(transport, label) => {
             rejected[label].inc();

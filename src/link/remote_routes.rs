@@ -32,8 +32,8 @@ pub const ROUTES_MAX: usize = 1_000_000;
 /// How many bytes of filters and ids one peer may have.
 pub const ROUTE_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// How long no batch of routes must have come after a heartbeat for a bootstrap to be over. A sender beats once it is
-/// through, but perhaps also in between.
-pub const SETTLE_MS: u64 = 1_000;
+/// through, but perhaps also in between, and then waits for an acknowledgement.
+pub const SETTLE_MS: u64 = 5_000;
 
 /// What a peer is granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -297,12 +297,14 @@ impl RemoteRoutes {
         self.date_stale(now);
     }
 
-    /// While somebody of the peer is there, who stays silent is given so long; while nobody is, all the time there is.
+    /// While somebody of the peer is there, who stays silent is given so long; while nobody is, and while an actor tells the
+    /// routes of its new life, all the time there is.
     fn date_stale(&mut self, now: Now) {
         let until_ms = now.mono_ms.saturating_add(ACTOR_TTL_MS);
         let alone = self.actors.is_empty();
         for stale in &mut self.stale {
-            stale.until_ms = if alone { None } else { Some(stale.until_ms.unwrap_or(until_ms)) };
+            let telling = self.actors.get(&stale.name).is_some_and(|actor| actor.bootstrap.is_some());
+            stale.until_ms = if alone || telling { None } else { Some(stale.until_ms.unwrap_or(until_ms)) };
         }
     }
 

@@ -12,6 +12,9 @@ use crate::metrics::labels::SecurityEvent as Name;
 use crate::net::address::PeerAddr;
 use crate::time;
 
+/// Characters of a name, a topic or a description that are written.
+const TEXT_CHARS_MAX: usize = 512;
+
 /// How much it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -153,7 +156,7 @@ impl What<'_> {
         let name = self.name().name();
         match self {
             Self::LoginFail { method } => format!("{name}:{method}").into(),
-            Self::AuthzFail { action, topic } => format!("{name}:{action}:{topic}").into(),
+            Self::AuthzFail { action, topic } => format!("{name}:{action}:{}", clipped(topic)).into(),
             Self::Admin { act } => format!("{name}:{act}").into(),
             _ => name.into(),
         }
@@ -202,13 +205,13 @@ impl<'a> SecurityEvent<'a> {
             kind: "security",
             level: self.what.level(),
             event: self.what.full_name(),
-            identity: self.identity,
+            identity: self.identity.map(clipped),
             method: self.method,
             source: self.source.map(|source| source.to_string()),
-            clientid: self.client_id,
+            clientid: self.client_id.map(clipped),
             listener: self.listener,
             suppressed: (suppressed > 0).then_some(suppressed),
-            description: self.description,
+            description: clipped(self.description),
         };
         // Strings and numbers: there is nothing that could not be written.
         let mut line = harmless(serde_json::to_string(&shown).unwrap_or_default());
@@ -226,19 +229,27 @@ struct Shown<'a> {
     level: Level,
     event: Cow<'static, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    identity: Option<&'a str>,
+    identity: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     method: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    clientid: Option<&'a str>,
+    clientid: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     listener: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     suppressed: Option<u64>,
     #[serde(skip_serializing_if = "str::is_empty")]
-    description: &'a str,
+    description: Cow<'a, str>,
+}
+
+/// As much of a text as is written: a stranger who sends the longest names there are must not push others' events out.
+fn clipped(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(TEXT_CHARS_MAX) {
+        None => text.into(),
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+    }
 }
 
 /// JSON leaves DEL, C1 controls, line separators and marks of direction as they are; a terminal or a viewer does not. In
@@ -292,6 +303,21 @@ mod tests {
              \"clientid\":\"sensor-1\",\"listener\":\"ssl:field\",\"suppressed\":3,\
              \"description\":\"bad_credentials\"}\n"
         );
+    }
+
+    #[test]
+    fn long_texts_are_cut() {
+        let long = "é".repeat(30_000);
+        let what = What::AuthzFail { action: "publish", topic: &long };
+        let event = SecurityEvent {
+            identity: Some(&long),
+            client_id: Some(&long),
+            ..SecurityEvent::new(what, &long)
+        };
+        let line = event.line(0, 0);
+        assert!(line.len() < 4 * (TEXT_CHARS_MAX + 100) * 2, "{}", line.len());
+        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(read["clientid"].as_str().unwrap().chars().count(), TEXT_CHARS_MAX + 1);
     }
 
     #[test]

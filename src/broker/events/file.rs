@@ -12,9 +12,11 @@ use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task;
 use tokio::task::JoinHandle;
+use tokio::time;
 
 use crate::broker::Broker;
 use crate::broker::events::Wanted;
@@ -22,6 +24,9 @@ use crate::broker::events::event::What;
 use crate::broker::feeds::LineReader;
 use crate::net::clock;
 
+/// How long events are gathered after a write: when ten thousand devices come back at once, waking up for each of them
+/// would cost more than all else that a login takes.
+const GATHER: Duration = Duration::from_millis(50);
 /// Files at a time, the one that is written included.
 const FILES: u64 = 4;
 
@@ -35,7 +40,8 @@ pub fn path(directory: &Path) -> PathBuf {
 /// most `bytes_max`, or one event if that is more. `None` if too many read the log already.
 pub fn start(broker: &Arc<Broker>, directory: &Path, bytes_max: u64) -> Option<JoinHandle<()>> {
     let reader = broker.events.follow(Wanted::default())?;
-    let file = RotatingFile { path: path(directory), part_bytes_max: bytes_max / FILES, open: None };
+    let file =
+        RotatingFile { path: path(directory), part_bytes_max: bytes_max / FILES, open: None, torn: false };
     Some(tokio::spawn(run(Arc::clone(broker), reader, file)))
 }
 
@@ -66,6 +72,7 @@ async fn run(broker: Arc<Broker>, mut reader: LineReader, mut file: RotatingFile
                 }
             }
         }
+        time::sleep(GATHER).await;
     }
 }
 
@@ -74,13 +81,16 @@ struct RotatingFile {
     path: PathBuf,
     part_bytes_max: u64,
     open: Option<(File, u64)>,
+    /// The last line may be half a one.
+    torn: bool,
 }
 
 impl RotatingFile {
     fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let written = self.try_append(lines);
-        if written.is_err() {
-            // The next one begins anew: the file may have been moved away, or its disk been full.
+        // The next one begins anew: the file may have been moved away, or its disk been full.
+        self.torn = written.is_err();
+        if self.torn {
             self.open = None;
         }
         written
@@ -100,6 +110,9 @@ impl RotatingFile {
                 closed.insert((file, size))
             }
         };
+        if self.torn && *size > 0 {
+            file.write_all(b"\n")?;
+        }
         file.write_all(lines)?;
         *size += length;
         Ok(())
@@ -137,7 +150,7 @@ mod tests {
     use super::*;
 
     fn file(directory: &tempfile::TempDir) -> RotatingFile {
-        RotatingFile { path: path(directory.path()), part_bytes_max: 100, open: None }
+        RotatingFile { path: path(directory.path()), part_bytes_max: 100, open: None, torn: false }
     }
 
     #[test]
@@ -166,6 +179,16 @@ mod tests {
             use std::os::unix::fs::PermissionsExt;
             assert_eq!(fs::metadata(path(directory.path())).unwrap().permissions().mode() & 0o777, 0o600);
         }
+    }
+
+    #[test]
+    fn a_line_after_half_a_line_stands_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(path(directory.path()), "{\"half").unwrap();
+        let mut log = RotatingFile { torn: true, ..file(&directory) };
+        log.append(b"one\n").unwrap();
+        log.append(b"two\n").unwrap();
+        assert_eq!(fs::read_to_string(path(directory.path())).unwrap(), "{\"half\none\ntwo\n");
     }
 
     #[test]

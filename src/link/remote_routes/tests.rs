@@ -99,6 +99,20 @@ fn a_peer_that_is_away_goes_on_wanting_what_it_wanted() {
 }
 
 #[test]
+fn what_is_stale_stays_however_long_its_actor_takes_to_tell_what_it_wants_now() {
+    let mut routes = RemoteRoutes::new(RouteLimits::default());
+    begin(&mut routes, 0, "n1", 1, &["a"]);
+    begin(&mut routes, 1, "n1", 2, &["b"]);
+    for now in (4_000..=120_000).step_by(4_000) {
+        routes.heartbeat(at(now), "n1", 2).unwrap();
+        update(&mut routes, at(now), "n1", 2, &[(false, &now.to_string(), "x")]).unwrap();
+    }
+    assert!(!routes.is_settled());
+    routes.collect(at(120_000 + SETTLE_MS));
+    assert!(routes.is_settled());
+}
+
+#[test]
 fn a_batch_after_a_heartbeat_prolongs_a_bootstrap() {
     let mut routes = RemoteRoutes::new(RouteLimits::default());
     begin(&mut routes, 0, "n1", 1, &["a"]);
@@ -276,8 +290,10 @@ impl Model {
     }
 
     fn date(&mut self, now: u64) {
-        for (_, _, until) in &mut self.stale {
-            *until = if self.alive.is_empty() { None } else { until.or(Some(now + ACTOR_TTL_MS)) };
+        for (actor, _, until) in &mut self.stale {
+            let telling = self.alive.get(actor).is_some_and(|alive| alive.bootstrap.is_some());
+            let kept = self.alive.is_empty() || telling;
+            *until = if kept { None } else { until.or(Some(now + ACTOR_TTL_MS)) };
         }
     }
 
