@@ -21,8 +21,10 @@ pub struct CertificateFacts {
     pub subject: String,
     /// First moment at which the certificate, or one that vouches for it, has expired, seconds since the Unix epoch.
     pub not_after_unix: i64,
-    /// What was shown, leaf first.
+    /// Itself, and the intermediates by which TLS found its way to the authority. Others that were shown do not count.
     pub chain: Box<[ChainLink]>,
+    /// Which authority that was, as [`Anchor::id`](crate::auth::path::Anchor::id) has it.
+    pub anchor: Option<[u8; 32]>,
     /// Whether TLS verified the chain against the listener's `cacertfile`.
     pub chain_verified: bool,
 }
@@ -56,12 +58,10 @@ pub enum CertificateError {
     WeakSignature,
 }
 
-/// A certificate of a chain, as a revocation list or a set of authorities can tell it: no more than two hashes, because
-/// every connection that showed one keeps it.
+/// A certificate of a chain, as a revocation list can tell it: no more than a hash, because every connection that showed
+/// one keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChainLink {
-    /// SHA-256 of the issuer's name in DER.
-    pub issuer: [u8; 32],
     /// What [`revocation_key`] makes of issuer and serial number.
     pub revocation: [u8; 32],
 }
@@ -78,33 +78,39 @@ pub fn revocation_key(issuer: &[u8], serial: &[u8]) -> [u8; 32] {
 }
 
 impl CertificateFacts {
-    /// Reads `der`.
+    /// Reads a certificate alone: one that is pinned, or one of ours.
     ///
     /// # Errors
     /// If it is not a certificate, or its subject holds control characters.
-    pub fn from_der(der: &[u8], chain_verified: bool) -> Result<Self, CertificateError> {
-        Self::from_chain(&[der], chain_verified)
+    pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
+        Self::read(der, &[], None)
     }
 
-    /// Reads a leaf and what was shown with it.
+    /// Reads a leaf and the path from it to the authority `anchor`.
     ///
     /// # Errors
     /// As [`Self::from_der`].
-    pub fn from_chain(chain: &[impl AsRef<[u8]>], chain_verified: bool) -> Result<Self, CertificateError> {
-        let der = chain.first().ok_or(CertificateError::Unreadable)?.as_ref();
+    pub fn from_path(
+        leaf: &[u8],
+        path: &[impl AsRef<[u8]>],
+        anchor: [u8; 32],
+    ) -> Result<Self, CertificateError> {
+        let path: Vec<&[u8]> = path.iter().map(AsRef::as_ref).collect();
+        Self::read(leaf, &path, Some(anchor))
+    }
+
+    fn read(leaf: &[u8], path: &[&[u8]], anchor: Option<[u8; 32]>) -> Result<Self, CertificateError> {
         let chain: Vec<X509Certificate<'_>> =
-            chain.iter().map(|der| fitness::read(der.as_ref())).collect::<Result<_, _>>()?;
-        let certificate = &chain[0];
-        // Without a verified chain nobody has looked at the others.
-        let counted = &chain[..if chain_verified { chain.len() } else { 1 }];
-        let subject = certificate.subject();
+            [leaf].iter().chain(path).map(|der| fitness::read(der)).collect::<Result<_, _>>()?;
+        let subject = chain[0].subject();
         Ok(Self {
-            der_sha256: Sha256::digest(der).into(),
+            der_sha256: Sha256::digest(leaf).into(),
             common_name: single_common_name(subject)?,
             subject: distinguished_name(subject)?,
-            not_after_unix: counted.iter().map(not_after).min().unwrap_or(i64::MAX),
-            chain: counted.iter().map(chain_link).collect(),
-            chain_verified,
+            not_after_unix: chain.iter().map(not_after).min().unwrap_or(i64::MAX),
+            chain: chain.iter().map(chain_link).collect(),
+            anchor,
+            chain_verified: anchor.is_some(),
         })
     }
 }
@@ -121,11 +127,7 @@ fn not_after(certificate: &X509Certificate<'_>) -> i64 {
 }
 
 fn chain_link(certificate: &X509Certificate<'_>) -> ChainLink {
-    let issuer = certificate.issuer().as_raw();
-    ChainLink {
-        issuer: Sha256::digest(issuer).into(),
-        revocation: revocation_key(issuer, certificate.raw_serial()),
-    }
+    ChainLink { revocation: revocation_key(certificate.issuer().as_raw(), certificate.raw_serial()) }
 }
 
 fn single_common_name(subject: &X509Name<'_>) -> Result<Option<String>, CertificateError> {

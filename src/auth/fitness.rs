@@ -1,5 +1,5 @@
-//! What a certificate must be fit for, beside leading to an authority: what it may be used for, how strong it is, how
-//! long its path is (`authn-tls.md` section 1). Pure functions over certificates that TLS has found to be valid.
+//! What a certificate must be fit for, beside leading to an authority: what it may be used for and how strong it is
+//! (`authn-tls.md` section 1). Pure functions over certificates that TLS has found to be valid.
 
 use x509_parser::asn1_rs::Oid;
 use x509_parser::oid_registry;
@@ -17,8 +17,6 @@ pub const RSA_BITS_MIN: usize = 2048;
 pub const LINK_RSA_BITS_MIN: usize = 3072;
 /// Smallest elliptic curve: P-256.
 const CURVE_BITS_MIN: usize = 256;
-/// A path of more steps than this is not followed: `depth` is ten at most.
-const PATH_STEPS_MAX: usize = 16;
 
 /// What a certificate may be for: its Extended Key Usage (RFC 5280 section 4.2.1.12).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,12 +84,24 @@ impl Demands {
         self.check_strength(&certificate)
     }
 
-    /// Checks a certificate that vouches for another, or is a server's or our own: its key and its signature.
+    /// Checks a certificate that is a server's or our own: its key and its signature.
     ///
     /// # Errors
     /// What is wrong with it.
     pub fn check_key(&self, der: &[u8]) -> Result<(), CertificateError> {
         self.check_strength(&read(der)?)
+    }
+
+    /// Checks a certificate that vouches for another. What a root says of itself proves nothing, however it is signed.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check_issuer(&self, der: &[u8]) -> Result<(), CertificateError> {
+        let certificate = read(der)?;
+        match self.check_strength(&certificate) {
+            Err(CertificateError::WeakSignature) if certificate.subject() == certificate.issuer() => Ok(()),
+            checked => checked,
+        }
     }
 
     fn check_usages(&self, certificate: &X509Certificate<'_>) -> Result<(), CertificateError> {
@@ -154,21 +164,6 @@ fn is_sha2(algorithm: &AlgorithmIdentifier<'_>) -> bool {
         Ok(SignatureAlgorithm::RSASSA_PSS(parameters)) => HASHES.contains(parameters.hash_algorithm_oid()),
         _ => SIGNATURES.contains(&algorithm.algorithm),
     }
-}
-
-/// How many intermediate certificates lead from `leaf` to one that `is_anchor` trusts, which is asked by the subject in
-/// DER. `None` when they do not.
-#[must_use]
-pub fn intermediates(leaf: &[u8], others: &[&[u8]], is_anchor: impl Fn(&[u8]) -> bool) -> Option<usize> {
-    let others: Vec<X509Certificate<'_>> = others.iter().filter_map(|der| read(der).ok()).collect();
-    let mut issuer = read(leaf).ok()?.issuer().as_raw().to_vec();
-    for steps in 0..PATH_STEPS_MAX {
-        if is_anchor(&issuer) {
-            return Some(steps);
-        }
-        issuer = others.iter().find(|other| other.subject().as_raw() == issuer)?.issuer().as_raw().to_vec();
-    }
-    None
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub mod chain;
 pub mod fitness;
 pub mod jwt;
 pub mod password;
+pub mod path;
 pub mod peer;
 pub mod scram;
 pub mod users;

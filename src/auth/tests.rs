@@ -111,6 +111,7 @@ fn a_certificate_as_username() {
         subject: "CN=device-1,O=x".into(),
         not_after_unix: 0,
         chain: Box::default(),
+        anchor: None,
         chain_verified: true,
     };
     let nameless = CertificateFacts { common_name: None, ..facts.clone() };

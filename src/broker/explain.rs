@@ -122,6 +122,7 @@ impl Described {
             subject: String::new(),
             not_after_unix: i64::MAX,
             chain: Box::default(),
+            anchor: None,
             chain_verified: true,
         })
     }

@@ -1,7 +1,7 @@
 //! From an accepted TCP connection to a [`Transport`]: the TLS and the WebSocket handshake, each within a time
 //! (authn-tls.md T11, T12). The broker calls these in the task of the connection, never in the accept loop.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -160,19 +160,21 @@ async fn tls_handshake(
 ) -> Result<(ServerTlsStream, Option<CertificateFacts>), HandshakeError> {
     let accepting = async {
         let accepted = TlsAcceptor::from(tls.config.clone()).accept(stream).await;
-        accepted.map_err(|error| match (tls_error(error), SHOWN.get().take()) {
+        let shown = SHOWN.with(RefCell::take);
+        let stream = accepted.map_err(|error| match (tls_error(error), shown.fingerprint) {
             (Ok(error), Some(fingerprint)) => HandshakeError::Untrusted { error, fingerprint },
             (Ok(error), None) => HandshakeError::Tls(error),
             (Err(error), _) => HandshakeError::Io(error),
-        })
+        })?;
+        Ok::<_, HandshakeError>((stream, shown.facts))
     };
-    let stream = SHOWN.scope(Cell::new(None), accepting).await?;
-    let Some(trust) = &tls.trust else { return Ok((stream, None)) };
-    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    if chain.is_empty() {
+    let (stream, facts) = SHOWN.scope(RefCell::default(), accepting).await?;
+    let shows_none = stream.get_ref().1.peer_certificates().is_none_or(<[_]>::is_empty);
+    if tls.trust.is_none() || shows_none {
         return Ok((stream, None));
     }
-    let certificate = CertificateFacts::from_chain(chain, trust.verifies_chain())?;
+    // Nobody is let in by a certificate that was not looked at.
+    let certificate = facts.unwrap_or(Err(CertificateError::Unreadable))?;
     Ok((stream, Some(certificate)))
 }
 

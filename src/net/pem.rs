@@ -1,6 +1,5 @@
 //! Reads certificates, keys and revocation lists from PEM files, and says which file is wrong and why.
 
-use std::collections::HashSet;
 use std::fmt::Display;
 use std::fs::File;
 use std::io;
@@ -18,11 +17,10 @@ use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
-use sha2::Digest;
-use sha2::Sha256;
 
 use crate::auth::certificate::CertificateFacts;
 use crate::auth::fitness;
+use crate::auth::path::Anchor;
 use crate::config::settings::PartialChain;
 use crate::config::settings::Secret;
 use crate::net::trust::Anchors;
@@ -186,14 +184,13 @@ impl<'a> PemFile<'a> {
             PartialChain::LastOne => 1,
             PartialChain::LastTwo => 2,
         };
-        let (mut store, mut intermediates, mut subjects) =
-            (RootCertStore::empty(), Vec::new(), HashSet::new());
+        let (mut store, mut intermediates, mut keys) = (RootCertStore::empty(), Vec::new(), Vec::new());
         for (index, der) in certificates.iter().enumerate() {
             let wrong = |error: &dyn Display| self.wrong(format!("not a trust anchor: {error}"));
             let read = fitness::read(der).map_err(|error| wrong(&error))?;
             if read.subject() == read.issuer() || certificates.len() - index <= from_end {
                 store.add(der.clone()).map_err(|error| wrong(&error))?;
-                subjects.insert(Sha256::digest(read.subject().as_raw()).into());
+                keys.push(Anchor::new(&read));
             } else {
                 intermediates.push(der.clone());
             }
@@ -203,12 +200,12 @@ impl<'a> PemFile<'a> {
                 "no root among its certificates: add it, or trust the last one by partial_chain = true",
             ));
         }
-        Ok((Anchors { store: Arc::new(store), authorities: certificates, intermediates, subjects }, warnings))
+        Ok((Anchors { store: Arc::new(store), authorities: certificates, intermediates, keys }, warnings))
     }
 
     /// What to say of a certificate that has expired or soon will.
     pub(super) fn expiry_warning(&self, der: &CertificateDer<'_>, now: Now) -> Option<String> {
-        let facts = CertificateFacts::from_der(der, false).ok()?;
+        let facts = CertificateFacts::from_der(der).ok()?;
         let left = facts.not_after_unix.saturating_sub(now.unix_seconds());
         let place =
             format!("{} {}: the certificate of `{}`", self.option, self.path.display(), facts.subject);

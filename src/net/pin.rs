@@ -89,7 +89,7 @@ impl ServerCertVerifier for LinkServers {
         if let Some(demands) = &self.demands {
             demands.check_key(end_entity).map_err(unfit)?;
             let checked = if self.by_chain.is_some() { intermediates } else { &[] };
-            checked.iter().try_for_each(|der| demands.check_key(der)).map_err(unfit)?;
+            checked.iter().try_for_each(|der| demands.check_issuer(der)).map_err(unfit)?;
         }
         Ok(ServerCertVerified::assertion())
     }

@@ -206,9 +206,11 @@ impl Identity {
         let key_file = PemFile::read("keyfile", keyfile)?;
         let key = key_file.private_key(password)?;
         // Before the library, which says less clearly what it has against a short key.
-        chain
-            .iter()
-            .try_for_each(|der| demands.check_key(der))
+        let (leaf, issuers) =
+            chain.split_first().ok_or(TlsError::Options("certfile holds no certificate"))?;
+        demands
+            .check_key(leaf)
+            .and_then(|()| issuers.iter().try_for_each(|der| demands.check_issuer(der)))
             .map_err(|error| certificates.wrong(format!("unusable certificate: {error}")))?;
         let certified = match CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider()) {
             Ok(certified) => certified,

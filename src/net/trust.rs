@@ -4,7 +4,7 @@
 //! The revocation lists are swapped while connections are accepted. A listener that is to check them and has none yet
 //! takes nobody.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -36,11 +36,29 @@ use crate::auth::certificate::CertificateFacts;
 use crate::auth::certificate::revocation_key;
 use crate::auth::fitness;
 use crate::auth::fitness::Demands;
+use crate::auth::path;
+use crate::auth::path::Anchor;
+use crate::auth::path::NoPath;
 use crate::net::pin::check_pinned;
 
 tokio::task_local! {
-    /// The certificate that the handshake of this task has been shown, for whoever tells of its failure.
-    pub(super) static SHOWN: Cell<Option<[u8; 32]>>;
+    /// What the handshake of this task has been shown.
+    pub(super) static SHOWN: RefCell<Shown>;
+}
+
+/// A client's certificate in a handshake.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    /// Which one it is, for whoever tells of its failure.
+    pub(super) fingerprint: Option<[u8; 32]>,
+    /// What was verified of it, if it was found to be somebody's.
+    pub(super) facts: Option<Result<CertificateFacts, certificate::CertificateError>>,
+}
+
+/// How a certificate was found to be somebody's.
+enum Verified<'a> {
+    ByPin,
+    ByPath(Vec<CertificateDer<'a>>, &'a Anchor),
 }
 
 /// The certificates of `cacertfile`, sorted.
@@ -52,8 +70,8 @@ pub(super) struct Anchors {
     pub(super) authorities: Vec<CertificateDer<'static>>,
     /// Those that are not trusted by themselves, but may lead to one that is.
     pub(super) intermediates: Vec<CertificateDer<'static>>,
-    /// Hashes of the names of those trusted.
-    pub(super) subjects: HashSet<[u8; 32]>,
+    /// The keys that are trusted.
+    pub(super) keys: Vec<Anchor>,
 }
 
 /// How a certificate is found to be somebody's.
@@ -132,12 +150,6 @@ impl ClientTrust {
             trust.put(Vec::new(), Lists::default())?;
         }
         Ok(trust)
-    }
-
-    /// Whether a certificate that passes leads to an authority; not so where it is pinned.
-    #[must_use]
-    pub fn verifies_chain(&self) -> bool {
-        matches!(self.proof, Proof::Chain { .. })
     }
 
     /// Puts these lists in force; on an error the ones before stay.
@@ -233,60 +245,59 @@ impl ClientTrust {
         if facts.chain.iter().any(|link| lists.revoked.contains(&link.revocation)) {
             return Some(Distrust::Revoked);
         }
-        let known = |der: &CertificateDer<'_>| {
-            fitness::read(der).is_ok_and(|one| {
-                let subject: [u8; 32] = Sha256::digest(one.subject().as_raw()).into();
-                facts.chain.iter().any(|link| link.issuer == subject)
-            })
-        };
-        let anchored = facts.chain.iter().any(|link| anchors.subjects.contains(&link.issuer));
-        (!anchored && !anchors.intermediates.iter().any(known)).then_some(Distrust::Authority)
+        let anchored = anchors.keys.iter().any(|key| facts.anchor == Some(key.id));
+        (!anchored).then_some(Distrust::Authority)
     }
 
-    fn check(
-        &self,
+    fn check<'a>(
+        &'a self,
         leaf: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
+        others: &[CertificateDer<'a>],
         now: UnixTime,
-    ) -> Result<(), Error> {
-        match &self.proof {
+    ) -> Result<Verified<'a>, Error> {
+        let verified = match &self.proof {
             Proof::Pins(pins) => {
                 check_pinned(leaf, pins, fitness::KeyUsage::ClientAuth, now)
                     .map_err(Error::InvalidCertificate)?;
+                Verified::ByPin
             }
             Proof::Chain { anchors, depth, .. } => self.check_chain(leaf, others, now, anchors, *depth)?,
-        }
-        self.demands.check_leaf(leaf).map_err(unfit)
+        };
+        self.demands.check_leaf(leaf).map_err(unfit)?;
+        Ok(verified)
     }
 
-    fn check_chain(
+    /// Chooses the path first. The library is given no other certificate, and so cannot find a longer one.
+    fn check_chain<'a>(
         &self,
         leaf: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
+        others: &[CertificateDer<'a>],
         now: UnixTime,
-        anchors: &Anchors,
+        anchors: &'a Anchors,
         depth: usize,
-    ) -> Result<(), Error> {
+    ) -> Result<Verified<'a>, Error> {
         let lists = Arc::clone(&self.lists.read());
         let Some(verifier) = &lists.verifier else {
             return Err(Error::InvalidCertificate(CertificateError::UnknownRevocationStatus));
         };
-        if anchors.intermediates.is_empty() {
-            verifier.verify_client_cert(leaf, others, now)?;
-        } else {
-            let all: Vec<_> = others.iter().chain(&anchors.intermediates).cloned().collect();
-            verifier.verify_client_cert(leaf, &all, now)?;
+        let all: Vec<&CertificateDer<'a>> = others.iter().chain(&anchors.intermediates).collect();
+        let encoded: Vec<&[u8]> = all.iter().map(|der| &***der).collect();
+        let mut path = Vec::new();
+        let found = path::find(leaf, &encoded, &anchors.keys, depth, |steps| {
+            path = steps.iter().map(|at| all[*at].clone()).collect();
+            verifier.verify_client_cert(leaf, &path, now)?;
+            path.iter().try_for_each(|der| self.demands.check_key(der)).map_err(unfit)
+        });
+        match found {
+            Ok(anchor) => Ok(Verified::ByPath(path, anchor)),
+            Err(NoPath::Refused(error)) => Err(error),
+            Err(NoPath::TooLong) => Err(unfit(certificate::CertificateError::ChainTooLong)),
+            // The library knows best what is wrong with it.
+            Err(NoPath::Missing) => {
+                verifier.verify_client_cert(leaf, &[], now)?;
+                Err(Error::InvalidCertificate(CertificateError::UnknownIssuer))
+            }
         }
-        let own = anchors.intermediates.iter().map(|der| &**der);
-        let all: Vec<&[u8]> = others.iter().map(|der| &**der).chain(own).collect();
-        let is_anchor = |subject: &[u8]| {
-            let hash: [u8; 32] = Sha256::digest(subject).into();
-            anchors.subjects.contains(&hash)
-        };
-        if fitness::intermediates(leaf, &all, is_anchor).is_none_or(|steps| steps > depth) {
-            return Err(unfit(certificate::CertificateError::ChainTooLong));
-        }
-        others.iter().try_for_each(|der| self.demands.check_key(der)).map_err(unfit)
     }
 }
 
@@ -318,9 +329,14 @@ impl ClientCertVerifier for ClientTrust {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        // An error means that nobody wants to know.
-        let _ = SHOWN.try_with(|shown| shown.set(Some(Sha256::digest(end_entity).into())));
-        self.check(end_entity, intermediates, now)?;
+        // Here and below: an error means that nobody wants to know.
+        let fingerprint = Some(Sha256::digest(end_entity).into());
+        let _ = SHOWN.try_with(|shown| shown.replace(Shown { fingerprint, facts: None }));
+        let facts = match self.check(end_entity, intermediates, now)? {
+            Verified::ByPin => CertificateFacts::from_der(end_entity),
+            Verified::ByPath(path, anchor) => CertificateFacts::from_path(end_entity, &path, anchor.id),
+        };
+        let _ = SHOWN.try_with(|shown| shown.borrow_mut().facts = Some(facts));
         Ok(ClientCertVerified::assertion())
     }
 

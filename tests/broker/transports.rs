@@ -81,7 +81,7 @@ impl Issued {
     /// SHA-256 of the certificate, as hexadecimal.
     pub(crate) fn fingerprint(&self) -> String {
         let der = CertificateDer::from_pem_file(&self.certfile).unwrap();
-        fingerprint_hex(&CertificateFacts::from_der(&der, false).unwrap().der_sha256)
+        fingerprint_hex(&CertificateFacts::from_der(&der).unwrap().der_sha256)
     }
 }
 

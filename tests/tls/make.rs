@@ -122,6 +122,22 @@ impl Authority {
         Self { folder, issuer: Issuer::new(params, key) }
     }
 
+    /// A certificate for the name and the key of `other`, by this one.
+    pub(crate) fn vouch(
+        &self,
+        other: &Self,
+        name: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> PathBuf {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        change(&mut params);
+        let path = self.path(&format!("for-{name}-{}.pem", self.folder.path().read_dir().unwrap().count()));
+        fs::write(&path, params.signed_by(other.issuer.key(), &self.issuer).unwrap().pem()).unwrap();
+        path
+    }
+
     /// What these files hold, one behind the other, in one.
     pub(crate) fn bundle(&self, name: &str, files: &[PathBuf]) -> PathBuf {
         let text: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();

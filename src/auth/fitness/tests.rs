@@ -86,32 +86,11 @@ fn an_authority_identifies_nobody() {
     assert_eq!(Demands::default().check_leaf(b"no certificate"), Err(CertificateError::Unreadable));
 }
 
+/// `authn-tls.md` T7.
 #[test]
-fn a_path_is_followed_by_names_to_an_anchor() {
-    use rcgen::DnType::CommonName;
-    let key = || KeyPair::generate().unwrap();
-    let named = |name: &str| {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(CommonName, name);
-        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        params
-    };
-    let root_key = key();
-    let root = named("root").self_signed(&root_key).unwrap();
-    let mut issuer = rcgen::Issuer::new(named("root"), root_key);
-    let mut chain = Vec::new();
-    for name in ["one", "two", "leaf"] {
-        let own = key();
-        chain.push(named(name).signed_by(&own, &issuer).unwrap().der().to_vec());
-        issuer = rcgen::Issuer::new(named(name), own);
-    }
-    let leaf = chain.pop().unwrap();
-    let root = read(root.der()).unwrap().subject().as_raw().to_vec();
-    let is_root = |subject: &[u8]| subject == root;
-    let others: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
-    assert_eq!(intermediates(&leaf, &others, is_root), Some(2));
-    assert_eq!(intermediates(&chain[0], &[], is_root), Some(0));
-    assert_eq!(intermediates(&leaf, &others[..1], is_root), None, "a gap");
-    let nobody = |_: &[u8]| false;
-    assert_eq!(intermediates(&leaf, &others, nobody), None);
+fn what_a_root_says_of_itself_may_be_signed_weakly_but_its_key_is_not_weak() {
+    let demands = Demands { usages: Vec::new(), rsa_bits_min: RSA_BITS_MIN };
+    assert_eq!(demands.check_key(&fixture("sha-1")), Err(CertificateError::WeakSignature));
+    assert_eq!(demands.check_issuer(&fixture("sha-1")), Ok(()));
+    assert_eq!(demands.check_issuer(&fixture("rsa-1024")), Err(CertificateError::WeakKey(RSA_BITS_MIN)));
 }

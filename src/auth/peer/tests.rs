@@ -10,6 +10,7 @@ fn certificate(der_sha256: [u8; 32], common_name: Option<&str>, chain_verified: 
         subject: String::new(),
         not_after_unix: i64::MAX,
         chain: Box::default(),
+        anchor: None,
         chain_verified,
     }
 }
