@@ -182,7 +182,9 @@ impl PasswordFile {
         for hash in account.into_iter().flat_map(|account| account.live(now_unix)) {
             *spent.entry(hash.cost()).or_default() += 1;
             if hash.verify(password, memory) {
-                return Found::Right { legacy: hash.is_legacy() };
+                // An old password is left to its end: written anew it would take the place of the one that replaced it.
+                let current = account.is_some_and(|account| std::ptr::eq(hash, &account.current));
+                return Found::Right { legacy: current && hash.is_legacy() };
             }
         }
         self.spend(password, &spent, memory);

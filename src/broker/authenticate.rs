@@ -162,15 +162,16 @@ pub struct Authentication {
 
 #[derive(Debug)]
 struct Queue {
-    working: Semaphore,
+    working: Arc<Semaphore>,
     waiting: AtomicUsize,
     /// What those that hashed have left to the next: as many as hashed at a time, never freed.
-    memory: Mutex<Vec<HashMemory>>,
+    memory: Arc<Mutex<Vec<HashMemory>>>,
 }
 
 impl Queue {
     fn new(at_a_time: usize) -> Self {
-        Self { working: Semaphore::new(at_a_time), waiting: AtomicUsize::new(0), memory: Mutex::default() }
+        let working = Arc::new(Semaphore::new(at_a_time));
+        Self { working, waiting: AtomicUsize::new(0), memory: Arc::default() }
     }
 
     /// Does `work` on a blocking thread when it is its turn.
@@ -180,15 +181,20 @@ impl Queue {
         work: impl FnOnce(&mut HashMemory) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
         let _place = Place::take(&self.waiting)?;
-        let Ok(_permit) = self.working.acquire().await else { return Err(Stopped::Failed) };
+        let Ok(permit) = Arc::clone(&self.working).acquire_owned().await else { return Err(Stopped::Failed) };
         if !still() {
             return Err(Stopped::Held);
         }
-        let mut memory = self.memory.lock().pop().unwrap_or_default();
-        let working = task::spawn_blocking(move || (work(&mut memory), memory));
-        let Ok((done, memory)) = working.await else { return Err(Stopped::Failed) };
-        self.memory.lock().push(memory);
-        Ok(done)
+        let memories = Arc::clone(&self.memory);
+        // Whoever asked may be gone before it is done: the turn is the work's, or others would begin beside it.
+        let working = task::spawn_blocking(move || {
+            let _permit = permit;
+            let mut memory = memories.lock().pop().unwrap_or_default();
+            let done = work(&mut memory);
+            memories.lock().push(memory);
+            done
+        });
+        working.await.map_err(|_| Stopped::Failed)
     }
 }
 
@@ -449,6 +455,20 @@ mod tests {
         assert_eq!(queue.run(&|| true, |_| 7).await, Ok(7));
         assert_eq!(queue.run(&|| false, |_| 7).await, Err(Stopped::Held));
         assert_eq!(queue.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn work_whose_asker_is_gone_keeps_its_turn_until_it_is_done() {
+        let queue = Queue::new(1);
+        let (go, gone) = std::sync::mpsc::channel::<()>();
+        let asked = tokio::time::timeout(
+            std::time::Duration::from_millis(1),
+            queue.run(&|| true, move |_| gone.recv().is_ok()),
+        );
+        assert!(asked.await.is_err());
+        assert_eq!(queue.working.available_permits(), 0);
+        go.send(()).unwrap();
+        assert_eq!(queue.run(&|| true, |_| 7).await, Ok(7));
     }
 
     #[tokio::test]

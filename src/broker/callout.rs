@@ -22,7 +22,7 @@ use crate::time::Now;
 #[derive(Debug)]
 pub struct Callout {
     server: Arc<HttpServer>,
-    asking: Semaphore,
+    asking: Arc<Semaphore>,
     waiting: AtomicUsize,
 }
 
@@ -32,7 +32,7 @@ impl Callout {
     pub fn new(server: HttpServer, max_concurrent: usize) -> Self {
         Self {
             server: Arc::new(server),
-            asking: Semaphore::new(max_concurrent),
+            asking: Arc::new(Semaphore::new(max_concurrent)),
             waiting: AtomicUsize::new(0),
         }
     }
@@ -47,15 +47,17 @@ impl Callout {
         // A password that is not text cannot be asked about in JSON, so nobody can know it there.
         let Some(body) = question.body() else { return Ok(Answer::Deny(DenyReason::BadCredentials)) };
         let _place = Place::take(&self.waiting)?;
-        let Ok(Ok(_permit)) = time::timeout(self.server.timeout, self.asking.acquire()).await else {
+        let turn = Arc::clone(&self.asking).acquire_owned();
+        let Ok(Ok(permit)) = time::timeout(self.server.timeout, turn).await else {
             return Err(Stopped::Busy);
         };
         if !still() {
             return Err(Stopped::Held);
         }
         let server = Arc::clone(&self.server);
-        // On a task of its own, whose panic is a failure like any other (A13).
+        // On a task of its own, whose panic is a failure like any other (A13), and which has its turn until it is done.
         let asked = tokio::spawn(async move {
+            let _permit = permit;
             server.ask(Some(Posted { kind: "application/json", bytes: body }), BODY_BYTES_MAX).await
         })
         .await;

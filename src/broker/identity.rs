@@ -113,6 +113,12 @@ impl Identity {
     /// Whether the rules for peers still make of this connection what it is.
     #[must_use]
     pub fn still_holds(&self, rules: &[PeerRule]) -> bool {
+        let own = self.username.as_deref();
+        if self.bound_to.is_none()
+            && rules.iter().any(|rule| rule.username.is_some() && rule.username.as_deref() == own)
+        {
+            return false; // The name belongs to a link by now (A6), however it was proved.
+        }
         let facts = ConnectFacts {
             client_id: &self.client_id,
             username: self.proof.username.as_deref(),

@@ -82,7 +82,18 @@ impl Knock<'_> {
     /// The name that attempts are counted by.
     fn name(&self) -> Option<&str> {
         let proved = self.proved.map(|proved| &*proved.username);
-        proved.or(self.asked.username).filter(|name| !name.is_empty())
+        let name = proved.or(self.asked.username).filter(|name| !name.is_empty());
+        // A token is no name.
+        name.filter(|name| !auth::jwt::looks_like_a_token(name.as_bytes()))
+    }
+
+    /// Whether there is no secret that somebody could guess: nothing was shown at all, or a certificate that names the
+    /// user. Failures of others hold nobody up who shows none.
+    fn shows_no_secret(&self) -> bool {
+        let has_name = self.asked.username.is_some_and(|name| !name.is_empty());
+        let by_certificate = self.certificate.is_some_and(|facts| facts.chain_verified)
+            && self.endpoint.certificate_username != CertificateUsername::Disabled;
+        self.asked.password.is_none() && self.proved.is_none() && (!has_name || by_certificate)
     }
 
     fn facts(&self, password_verified: bool) -> ConnectFacts<'_> {
@@ -106,8 +117,9 @@ impl Knock<'_> {
             _ => false,
         };
         let source = Source::of(self.peer.ip());
-        let may = || by_certificate || broker.check_attempt(source, self.name(), clock::now()).is_ok();
-        if !by_certificate && let Err(held) = broker.check_attempt(source, self.name(), clock::now()) {
+        let exempt = by_certificate || self.shows_no_secret();
+        let may = || exempt || broker.check_attempt(source, self.name(), clock::now()).is_ok();
+        if !exempt && let Err(held) = broker.check_attempt(source, self.name(), clock::now()) {
             return Err(self.refuse_held(held).await);
         }
         let deciding = self.decide(&credentials, &may);
@@ -123,14 +135,14 @@ impl Knock<'_> {
             }
             Ok(login) => {
                 if decided.guess
-                    && let Some(name) = &login.grant.username
+                    && let Some(name) = self.name().or(login.grant.username.as_deref())
                 {
                     broker.note_login(source, name, clock::now());
                 }
                 Ok(login)
             }
             Err(reason) => {
-                if !by_certificate && decided.guess && reason.is_guess() {
+                if !exempt && decided.guess && reason.is_guess() {
                     broker.note_failure(source, self.name(), clock::now());
                 }
                 self.log_refusal(reason, decided.refused_as_peer);

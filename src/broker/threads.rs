@@ -31,8 +31,8 @@ use crate::net::listener::Accepted;
 use crate::net::listener::Detached;
 use crate::time::Now;
 
-/// Threads for hashing and name resolution beside each I/O thread.
-pub const BLOCKING_THREADS: usize = 4;
+/// Threads for what blocks beside each I/O thread: five for logins at most, and some for name resolution, files and reloads.
+pub const BLOCKING_THREADS: usize = 8;
 /// File descriptors of a thread's own.
 pub const DESCRIPTORS: usize = 4;
 /// A thread that works this share of its time, in thousandths, gets no new connections while another works less.

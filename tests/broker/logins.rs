@@ -8,7 +8,7 @@
 //! | A4 to A6, A8 | `link_confinement::who_acts_as_a_peer_without_its_proof_is_refused_before_any_takeover`, `link_certificates::the_certificate_of_one_cluster_is_no_proof_for_another`; applications: `hostile::another_user_does_not_get_a_session`, [`no_step_gives_an_application_the_username_of_a_link`] |
 //! | A7 | the tables of `auth::peer::tests` in the library, `tests/config.rs` |
 //! | A9 | [`a_thousand_guesses_are_hardly_looked_at_and_the_link_stays`], [`a_name_is_locked_out_for_those_who_failed_only`] |
-//! | A10 | [`a_thousand_guesses_are_hardly_looked_at_and_the_link_stays`]; `auth::attempts::tests` in the library |
+//! | A10 | [`a_thousand_guesses_are_hardly_looked_at_and_the_link_stays`], [`failures_of_others_hold_nobody_up_who_shows_no_secret`]; `auth::attempts::tests` in the library |
 //! | A11 | [`both_passwords_are_good_until_the_old_one_ends`] |
 //! | A12 | `tests/config.rs` |
 //! | A13 | [`whatever_goes_wrong_with_a_call_out_denies_and_is_no_guess`]; a panic: `broker::authenticate::tests` in the library |
@@ -571,4 +571,24 @@ async fn odd_names_are_refused_or_inert() {
     for filter in ["of/#", "of/+/x", "of/other/x"] {
         assert_eq!(client.subscribe(filter, Q1).await, 0x87, "{filter}");
     }
+}
+
+#[tokio::test]
+async fn failures_of_others_hold_nobody_up_who_shows_no_secret() {
+    let setup = Setup::new();
+    passwords(&setup, &[("alice", "secret")]);
+    let broker =
+        setup.authentication("allow_anonymous = true\npassword_file = \"{dir}/passwd\"").start().await;
+    // Until the whole network is held.
+    let held = "tombolo_authentication_failures_total{reason=\"held\"}";
+    for number in 0..200 {
+        let (mut client, user) = (broker.open().await, format!("nobody-{number}"));
+        assert_eq!(try_in(&mut client, Some(&user), Some(b"guess")).await, REFUSED);
+        if broker.metric(held) > 0 {
+            break;
+        }
+    }
+    assert!(broker.metric(held) > 0);
+    assert_eq!(try_in(&mut broker.open().await, Some("alice"), Some(b"secret")).await, REFUSED);
+    assert_eq!(try_in(&mut broker.open().await, None, None).await, LET_IN);
 }

@@ -213,6 +213,11 @@ fn hashes_that_are_guessed_fast_are_refused_or_legacy() {
             assert_eq!(file.legacy_user(), Some("u"));
             assert_eq!(file.check("u", b"pw", 0, &mut HashMemory::default()), Found::Right { legacy: true });
             assert_eq!(file.check("u", b"pwx", 0, &mut HashMemory::default()), Found::Wrong);
+            // As an old password it is good until its end, and not written anew in the place of the current one.
+            let both = cheap_hash(b"new").replacing(hash.clone().into(), 100);
+            let changing = PasswordFile::parse(&format!("u:{}", both.text())).unwrap();
+            let right = Found::Right { legacy: false };
+            assert_eq!(changing.check("u", b"pw", 0, &mut HashMemory::default()), right);
             file.rehash("u", "another text", argon2_hash(b"pw", 64));
             assert_eq!(file.legacy_user(), Some("u"), "it was changed meanwhile");
             file.rehash("u", hash.text(), argon2_hash(b"pw", 64));
