@@ -68,6 +68,9 @@ pub enum HttpError {
     /// The answer is longer than is read.
     #[error("the answer is longer than {0} bytes, or ended early")]
     Body(usize),
+    /// An address with https, and no authorities to verify its server by.
+    #[error("https needs the authorities of its server")]
+    Unverifiable,
     /// What is asked cannot be asked.
     #[error("the request cannot be made: {0}")]
     Request(#[from] axum::http::Error),
@@ -93,6 +96,9 @@ pub async fn fetch(
     bytes_max: usize,
     limit: Duration,
 ) -> Result<Vec<u8>, HttpError> {
+    if url.secure && tls.is_none() {
+        return Err(HttpError::Unverifiable);
+    }
     let server = HttpServer {
         host: url.host.clone(),
         port: url.port,

@@ -10,9 +10,12 @@ use rcgen::CertificateParams;
 use rcgen::date_time_ymd;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tombolo::config::settings::HttpUrl;
 use tombolo::net::clock;
 use tombolo::net::dial::DialError;
 use tombolo::net::dial::dial;
+use tombolo::net::http_client::HttpError;
+use tombolo::net::http_client::fetch;
 use tombolo::net::tls::ClientTls;
 use tombolo::net::tls::ClientTlsOptions;
 use tombolo::net::tls::Verify;
@@ -113,4 +116,11 @@ async fn t7_our_link_meets_a_server_with_a_weak_key() {
     let meeting = meet(&open(&server), &pinned(true)).await;
     let error = meeting.client.unwrap_err();
     assert!(error.contains("RSA needs 3072 bits"), "{error}");
+}
+
+#[tokio::test]
+async fn nothing_is_fetched_by_https_without_authorities() {
+    let url = HttpUrl::parse("https://127.0.0.1:1/ca.crl").unwrap();
+    let error = fetch(&url, None, None, 1024, LIMIT).await.unwrap_err();
+    assert!(matches!(error, HttpError::Unverifiable), "{error}");
 }
