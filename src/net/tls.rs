@@ -344,7 +344,7 @@ pub fn adopt_file(trust: &ClientTrust, path: &Path, now: Now) -> Result<Vec<Stri
             )
         })
         .collect();
-    trust.adopt(lists).map_err(|error| file.wrong(error))?;
+    trust.adopt(lists, false).map_err(|error| file.wrong(error))?;
     if trust.next_update_unix().is_some_and(|next| next <= now.unix_seconds()) {
         warnings
             .push(format!("crlfile {}: a list is no longer current: clients are refused", path.display()));

@@ -5,6 +5,7 @@
 //! takes nobody.
 
 use std::cell::RefCell;
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -152,16 +153,25 @@ impl ClientTrust {
         Ok(trust)
     }
 
-    /// Puts these lists in force; on an error the ones before stay.
+    /// Puts these lists in force; on an error the ones before stay. Lists that were fetched come over an open network:
+    /// their issuers must be in `cacertfile`, so that each is known to be genuine.
     ///
     /// # Errors
     /// Which of them cannot be used, and why.
-    pub fn adopt(&self, lists: Vec<CertificateRevocationListDer<'static>>) -> Result<(), String> {
+    pub fn adopt(
+        &self,
+        lists: Vec<CertificateRevocationListDer<'static>>,
+        fetched: bool,
+    ) -> Result<(), String> {
         let mut read = Lists::default();
-        for list in &lists {
-            self.read_list(list, &mut read)?;
+        let mut dated = Vec::new();
+        for list in lists {
+            let this_update = self.read_list(&list, fetched, &mut read)?;
+            dated.push((this_update, list));
         }
-        self.put(lists, read)
+        // Of two lists of one issuer the library asks the first, which is to be the newer one.
+        dated.sort_by_key(|(this_update, _)| Reverse(*this_update));
+        self.put(dated.into_iter().map(|(_, list)| list).collect(), read)
     }
 
     fn put(&self, lists: Vec<CertificateRevocationListDer<'static>>, mut read: Lists) -> Result<(), String> {
@@ -179,12 +189,13 @@ impl ClientTrust {
         Ok(())
     }
 
-    /// What a list says. One whose issuer is in `cacertfile` must be signed by it; that of an intermediate authority
-    /// is looked at when a client shows that authority's certificate.
-    fn read_list(&self, der: &[u8], read: &mut Lists) -> Result<(), String> {
-        let Proof::Chain { anchors, .. } = &self.proof else { return Ok(()) };
+    /// What a list says, and when it was made. One whose issuer is in `cacertfile` must be signed by it; that of
+    /// another intermediate authority is for handshakes only, where a client shows that authority's certificate.
+    fn read_list(&self, der: &[u8], fetched: bool, read: &mut Lists) -> Result<i64, String> {
         let (_, list) = CertificateRevocationList::from_der(der)
             .map_err(|error| format!("not a revocation list: {error}"))?;
+        let this_update = list.last_update().timestamp();
+        let Proof::Chain { anchors, .. } = &self.proof else { return Ok(this_update) };
         let issuer = list.issuer().as_raw();
         let mut named = anchors
             .authorities
@@ -192,15 +203,20 @@ impl ClientTrust {
             .filter_map(|der| fitness::read(der).ok())
             .filter(|authority| authority.subject().as_raw() == issuer)
             .peekable();
-        if named.peek().is_some() && !named.any(|a| list.verify_signature(a.public_key()).is_ok()) {
+        let known = named.peek().is_some();
+        if known && !named.any(|a| list.verify_signature(a.public_key()).is_ok()) {
             return Err(format!("the list of `{}` is not signed by that authority", list.issuer()));
+        }
+        if fetched && !known {
+            return Err(format!("the list of `{}`, which is not in cacertfile", list.issuer()));
         }
         let next = list.next_update().map(|time| time.timestamp());
         read.next_update_unix = [read.next_update_unix, next].into_iter().flatten().min();
-        let keys =
-            list.iter_revoked_certificates().map(|revoked| revocation_key(issuer, revoked.raw_serial()));
-        read.revoked.extend(keys);
-        Ok(())
+        if known {
+            let revoked = list.iter_revoked_certificates();
+            read.revoked.extend(revoked.map(|revoked| revocation_key(issuer, revoked.raw_serial())));
+        }
+        Ok(this_update)
     }
 
     /// Names of authorities that `lists` say nothing of: whoever they vouch for will be refused.

@@ -246,6 +246,31 @@ async fn t5_a_list_is_fetched_and_until_then_nobody_is_let_in() {
     answers.send(Some(std::fs::read(authority.revoke(&[1, 2])).unwrap())).await.unwrap();
     held.refused(0x87).await;
     assert!(enter(&broker, &authority, &one, "one").await.is_none());
+    // An older one that somebody kept does not let it in again.
+    broker.reload(|setup| setup).await.unwrap();
+    answers.send(Some(der_of(&authority.revoke_in(2019, &[2])))).await.unwrap();
+    until(|| events(&broker, "authn_revocation_lists_fail").len() == 3).await;
+    assert!(events(&broker, "authn_revocation_lists_fail")[2].contains("older than the list in force"));
+    assert!(enter(&broker, &authority, &one, "one").await.is_none());
+}
+
+#[tokio::test]
+async fn t5_a_list_that_one_listener_of_two_can_use_stays_known() {
+    let (authority, other) = (Authority::new(), Authority::named("other"));
+    let peer = authority.issue("b");
+    let (answers, next) = mpsc::channel(1);
+    let address = serve_lists(next).await;
+    let more = format!("crl_url = [\"http://{address}/ca.crl\"]\n");
+    let second = listener(&other, "client", &more).replace("name = \"x\"", "name = \"y\"");
+    let text = format!("{}{second}", listener(&authority, "client", &more));
+    let mut broker = Setup::new().listeners(&text).start().await;
+    answers.send(Some(der_of(&authority.revoke(&[99])))).await.unwrap();
+    until(|| events(&broker, "authn_revocation_lists_fail").len() == 1).await;
+    assert!(events(&broker, "authn_revocation_lists_fail")[0].contains("listeners[ssl:y]"));
+    drop(enter(&broker, &authority, &peer, "b").await.unwrap());
+    // It is asked for again, and nothing comes.
+    broker.reload(|setup| setup).await.unwrap();
+    drop(enter(&broker, &authority, &peer, "b").await.unwrap());
 }
 
 #[tokio::test]

@@ -123,6 +123,11 @@ impl Authority {
 
     /// A current revocation list of these serial numbers, PEM.
     pub(crate) fn revoke(&self, serials: &[u64]) -> PathBuf {
+        self.revoke_in(2020, serials)
+    }
+
+    /// Such a list, made in this year.
+    pub(crate) fn revoke_in(&self, year: i32, serials: &[u64]) -> PathBuf {
         let revoked_certs = serials.iter().map(|serial| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: date_time_ymd(2020, 1, 1),
@@ -130,7 +135,7 @@ impl Authority {
             invalidity_date: None,
         });
         let list = CertificateRevocationListParams {
-            this_update: date_time_ymd(2020, 1, 1),
+            this_update: date_time_ymd(year, 1, 1),
             next_update: date_time_ymd(4000, 1, 1),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,

@@ -147,8 +147,13 @@ impl Authority {
 
     /// A revocation list naming `serial`, current until `next_update`'s year.
     pub(crate) fn revoke(&self, serial: u64, next_year: i32) -> PathBuf {
+        self.revoke_in(2020, serial, next_year)
+    }
+
+    /// Such a list, made in this year.
+    pub(crate) fn revoke_in(&self, year: i32, serial: u64, next_year: i32) -> PathBuf {
         let list = CertificateRevocationListParams {
-            this_update: date_time_ymd(2020, 1, 1),
+            this_update: date_time_ymd(year, 1, 1),
             next_update: date_time_ymd(next_year, 1, 1),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,

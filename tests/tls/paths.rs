@@ -5,11 +5,15 @@ use crate::make::Authority;
 use crate::make::Issued;
 use crate::make::client;
 use crate::make::fixture;
+use crate::make::invalid;
 use crate::make::meet;
 use crate::make::reason;
 use crate::make::strict;
 use rcgen::CertificateParams;
 use rcgen::date_time_ymd;
+use rustls::CertificateError;
+use rustls::pki_types::CertificateRevocationListDer;
+use rustls::pki_types::pem::PemObject;
 use std::path::PathBuf;
 use tombolo::auth::certificate::CertificateFacts;
 use tombolo::config::settings::CrlSource;
@@ -130,4 +134,43 @@ async fn t7_a_root_that_is_shown_may_have_signed_itself_weakly() {
     let own = shows(&root, &peer, &[fixture("sha-1").certfile]);
     let facts = meet(&strict(&server, &root), &own).await.let_in().unwrap();
     assert_eq!(facts.chain.len(), 1);
+}
+
+#[tokio::test]
+async fn t5_of_two_lists_of_one_authority_the_newer_one_counts() {
+    let root = Authority::new("root");
+    let server = root.issue("server");
+    let peer = root.issue_with("b", |params| params.serial_number = Some(77.into()));
+    let old = root.bundle("old.pem", &[root.revoke_in(2020, 99, 4000)]);
+    let new = root.bundle("new.pem", &[root.revoke_in(2021, 77, 4000)]);
+    for (name, order) in [("one.pem", [old.clone(), new.clone()]), ("other.pem", [new, old])] {
+        let crl = Some(CrlSource::File(root.bundle(name, &order)));
+        let options = ServerTlsOptions { crl, ..strict(&server, &root) };
+        let (error, _) = meet(&options, &client(&root, Some(&peer))).await.refused();
+        assert_eq!(invalid(&error), &CertificateError::Revoked, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn t5_a_list_of_an_issuer_that_is_not_known_ends_no_connection() {
+    let root = Authority::new("root");
+    let server = root.issue("server");
+    let middle = root.authority("middle", 7);
+    let peer = middle.issue_with("b", |params| params.serial_number = Some(77.into()));
+    let with = |list| ServerTlsOptions {
+        crl: Some(CrlSource::File(root.bundle("lists.pem", &[root.revoke(99, 4000), list]))),
+        ..strict(&server, &root)
+    };
+    let own = shows(&root, &peer, &[middle.file()]);
+    let facts = meet(&with(middle.revoke(99, 4000)), &own).await.let_in().unwrap();
+    let forger = Authority::new("middle");
+    let forged = with(forger.revoke(77, 4000));
+    assert_eq!(distrusts(&forged, &facts), None);
+    meet(&forged, &own).await.refused();
+    // One that was fetched is not even taken.
+    let trust = ServerTls::load(&forged, clock::now()).unwrap().trust.unwrap();
+    let list = |file: PathBuf| CertificateRevocationListDer::from_pem_file(file).unwrap();
+    let error = trust.adopt(vec![list(forger.revoke(77, 4000))], true).unwrap_err();
+    assert_eq!(error, "the list of `CN=middle`, which is not in cacertfile");
+    assert_eq!(trust.adopt(vec![list(root.revoke(99, 4000))], true), Ok(()));
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use rustls::pki_types::CertificateRevocationListDer;
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::config::settings::CrlCache;
 use crate::config::settings::CrlSource;
@@ -171,7 +173,7 @@ impl Lists {
         for (id, urls, trust) in &self.by_url {
             let known = known_lists(urls, &self.fetched);
             if !known.is_empty()
-                && let Err(error) = trust.adopt(known)
+                && let Err(error) = trust.adopt(known, true)
             {
                 tracing::warn!(
                     listener = id,
@@ -214,23 +216,28 @@ impl Lists {
     /// Takes an answer. A list that no listener can use is as good as none.
     pub(super) fn was_fetched(&mut self, answer: Answer, now: Now) -> Vec<Step> {
         let Answer { url, result } = answer;
+        let mut steps = Vec::new();
         let Some(entry) = self.fetched.get_mut(&url) else { return Vec::new() };
         entry.under_way = false;
         entry.due_ms = now.plus_ms(self.interval_ms).mono_ms;
-        let list = result.map_err(|error| error.to_string()).and_then(|bytes| pem::revocation_list(&bytes));
+        let list = result.map_err(|error| error.to_string()).and_then(|bytes| {
+            let list = pem::revocation_list(&bytes)?;
+            check_newer(entry.list.as_deref(), &list, now)?;
+            Ok(list)
+        });
         let failed = match list {
             Ok(list) if entry.list.as_ref() == Some(&list) => None,
             Ok(list) => {
                 let before = entry.list.replace(list);
-                let failed = self.adopt_of(&url);
-                if failed.is_some()
-                    && let Some(entry) = self.fetched.get_mut(&url)
-                {
+                let (taken, failed) = self.adopt_of(&url);
+                let Some(entry) = self.fetched.get_mut(&url) else { return Vec::new() };
+                if !taken {
                     entry.list = before;
-                } else {
-                    let known = self.fetched.get_mut(&url).and_then(|entry| entry.problem.take());
-                    let again = if known.is_some() { " again" } else { "" };
+                } else if failed.is_none() {
+                    let again = if entry.problem.take().is_some() { " again" } else { "" };
                     return vec![Step::Taken(format!("{url} was fetched{again}"))];
+                } else {
+                    steps.push(Step::Taken(format!("{url} was fetched, though not for every listener")));
                 }
                 failed
             }
@@ -242,24 +249,40 @@ impl Lists {
         }
         let told = failed != entry.problem;
         entry.problem = failed;
-        match &entry.problem {
-            Some(problem) if told => vec![Step::Failed(format!("{url}: {problem}"))],
-            _ => Vec::new(),
+        if let Some(problem) = entry.problem.as_ref().filter(|_| told) {
+            steps.push(Step::Failed(format!("{url}: {problem}")));
         }
+        steps
     }
 
-    /// Puts the lists of every listener that names `url` in force; why not, if there is one that cannot use them.
-    fn adopt_of(&self, url: &HttpUrl) -> Option<String> {
+    /// Puts the lists of every listener that names `url` in force: whether there is one that took them, and why not, if
+    /// there is one that cannot use them.
+    fn adopt_of(&self, url: &HttpUrl) -> (bool, Option<String>) {
         let concerned = self.by_url.iter().filter(|(_, urls, _)| urls.contains(url));
-        let mut failed = None;
+        let (mut taken, mut failed) = (false, None);
         for (id, urls, trust) in concerned {
             // All of them are tried, whatever became of the one before.
-            if let Err(error) = trust.adopt(known_lists(urls, &self.fetched)) {
-                failed.get_or_insert_with(|| format!("listeners[{id}]: {error}"));
+            match trust.adopt(known_lists(urls, &self.fetched), true) {
+                Ok(()) => taken = true,
+                Err(error) => failed = failed.or_else(|| Some(format!("listeners[{id}]: {error}"))),
             }
         }
-        failed
+        (taken, failed)
     }
+}
+
+/// Refuses an older list than `before`: replayed, it would let in again whom the newer one revoked.
+fn check_newer(before: Option<&[u8]>, list: &[u8], now: Now) -> Result<(), String> {
+    let Some((_, before)) = before.and_then(|der| CertificateRevocationList::from_der(der).ok()) else {
+        return Ok(());
+    };
+    let (_, list) = CertificateRevocationList::from_der(list)
+        .map_err(|error| format!("not a revocation list: {error}"))?;
+    // One of the future was made by a wrong clock, and does not keep out those that are right.
+    let older = list.issuer().as_raw() == before.issuer().as_raw()
+        && before.last_update().timestamp() <= now.unix_seconds()
+        && list.last_update().timestamp() < before.last_update().timestamp();
+    if older { Err("older than the list in force".to_owned()) } else { Ok(()) }
 }
 
 fn known_lists(
