@@ -172,7 +172,8 @@ impl Knock<'_> {
             self.certificate.is_some() && self.endpoint.certificate_username != CertificateUsername::Disabled;
         let by_chain = ordinary && self.endpoint.authn_enable && !named && self.proved.is_none();
         if by_chain && !credentials.chain.is_empty() {
-            let asked = authentication.ask_chain(credentials, &asking, still).await?;
+            // What it needs is large, and most connections that wait here do not need it.
+            let asked = Box::pin(authentication.ask_chain(credentials, &asking, still)).await?;
             let guess = asking.username.is_some() || asking.password.is_some();
             let login = |(grant, mechanism)| Login {
                 grant,
@@ -183,7 +184,7 @@ impl Knock<'_> {
             };
             return Ok(Decided { outcome: asked.map(login), refused_as_peer: None, guess });
         }
-        let password = match authentication.check_password(credentials, &asking, still).await {
+        let password = match Box::pin(authentication.check_password(credentials, &asking, still)).await {
             Err(Stopped::Failed) => PasswordCheck::Bad,
             checked => checked?,
         };
