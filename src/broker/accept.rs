@@ -121,7 +121,7 @@ pub fn serve(
 }
 
 /// The handshakes up to CONNACK, or the refusal, unless others need the room.
-async fn become_client(
+pub(super) async fn become_client(
     broker: Arc<Broker>,
     endpoint: Arc<Endpoint>,
     accepted: Accepted,
@@ -184,7 +184,7 @@ async fn open(
     };
     let mut tail = bytes[length..].to_vec();
     let mut desk = Desk { transport: &mut transport, tail: &mut tail, until };
-    let proved = match enhanced::authenticate(broker, endpoint.role, &mut desk, &asked).await {
+    let proved = match Box::pin(enhanced::authenticate(broker, endpoint.role, &mut desk, &asked)).await {
         Ok(proved) => proved,
         Err(failed) => match enhanced::unproved(broker, endpoint, peer, &asked, failed) {
             Ok(why) => return Err(refuse(transport, why)),
@@ -303,11 +303,11 @@ async fn shake_hands(
 ) -> Result<Handshaken, HandshakeError> {
     let message_max = broker.limits().server.max_packet_size as usize;
     match (endpoint.kind, endpoint.tls.as_deref()) {
-        (ListenerKind::Ssl, Some(tls)) => handshake::accept_tls(stream, tls, limit).await,
+        (ListenerKind::Ssl, Some(tls)) => Box::pin(handshake::accept_tls(stream, tls, limit)).await,
         (ListenerKind::Wss, Some(tls)) => {
-            handshake::accept_websocket_tls(stream, tls, message_max, limit).await
+            Box::pin(handshake::accept_websocket_tls(stream, tls, message_max, limit)).await
         }
-        (ListenerKind::Ws, _) => handshake::accept_websocket(stream, message_max, limit).await,
+        (ListenerKind::Ws, _) => Box::pin(handshake::accept_websocket(stream, message_max, limit)).await,
         (ListenerKind::Tcp | ListenerKind::Unix, _) => {
             Ok(Handshaken { transport: Transport::Tcp(stream), certificate: None })
         }
@@ -400,7 +400,8 @@ async fn admit(
         certificate: certificate.as_ref(),
         proved,
     };
-    let Login { grant, is_superuser, bound_to, password_verified, mechanism } = knock.log_in().await?;
+    let Login { grant, is_superuser, bound_to, password_verified, mechanism } =
+        Box::pin(knock.log_in()).await?;
     let username: Option<Arc<str>> = grant.username.map(Arc::from);
     // Mostly the same, and held once then.
     let sent =
