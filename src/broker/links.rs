@@ -213,7 +213,9 @@ impl Link {
     /// Makes the routes of the peer's actors stale that have been silent for too long, and removes those that have been
     /// stale for too long or fill the spool. Whether changes are left.
     pub fn collect(&self, table: &Routes, now: Now) -> bool {
-        let has_had_enough = self.spool_is_used_up(now);
+        // The lanes are looked at only when it matters.
+        let is_settled = self.routes.lock().is_settled();
+        let has_had_enough = !is_settled && self.spool_is_used_up(now);
         let mut routes = self.routes.lock();
         routes.collect(now);
         if has_had_enough && !routes.is_settled() {

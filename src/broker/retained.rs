@@ -243,7 +243,8 @@ impl<M: Retainable, S> RetainedStore<M, S> {
         Slice { messages, next }
     }
 
-    /// Leaves out of `messages`, which were found here, what is withheld. Whoever gets messages is not an operator calls it.
+    /// Leaves out of `messages`, which were found here, what is withheld. It is for
+    /// subscribers: operators see everything.
     pub fn leave_out_withheld(&self, messages: &mut Vec<M>) {
         let inner = self.inner.read();
         if !inner.withheld.is_empty() {

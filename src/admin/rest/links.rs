@@ -1,6 +1,7 @@
 //! Links: EMQX's paths and shapes (`link-protocol.md` 7.3), and beside them what EMQX does not show: routes, lanes, the
 //! ledger, and why a topic does or does not cross.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use super::Paging;
 use super::Parameter;
 use super::Problem;
 use crate::acl::eval::Request;
+use crate::broker::explain::Described;
 use crate::broker::explain::Explained;
 use crate::broker::link_inspect::LaneView;
 use crate::broker::link_inspect::Way;
@@ -32,6 +34,7 @@ use crate::metrics::labels::LinkState;
 use crate::mqtt::packet::QoS;
 use crate::mqtt::topic;
 use crate::net::clock;
+use crate::time;
 
 /// Which routes.
 pub(super) const ROUTE_FILTERS: &[Parameter] = &[
@@ -211,14 +214,14 @@ fn acl(state: &HttpState, client: &str, name: &str) -> Explained {
     if let Some(view) = state.broker.client(client) {
         return policy.explain(&view.identity, &request);
     }
-    let described = crate::broker::explain::Described {
+    let described = Described {
         client_id: client.to_owned(),
         username: None,
         peer_host: IpAddr::V4(Ipv4Addr::LOCALHOST),
         listener: "tcp:default".to_owned(),
         common_name: None,
         fingerprint: None,
-        attributes: std::collections::BTreeMap::new(),
+        attributes: BTreeMap::new(),
         is_superuser: false,
     };
     policy.explain_described(&described, &state.broker.authentication.credentials().peers, &request)
@@ -241,7 +244,7 @@ fn shown(state: &HttpState, link: &Link) -> Value {
     object["routes_in"] = json!(link.routes.lock().len());
     object["spool_messages"] = json!(link.metrics.spool_messages.value());
     let last = link.metrics.last_success.ms();
-    object["last_success"] = if last == 0 { Value::Null } else { json!(crate::time::rfc3339(last)) };
+    object["last_success"] = if last == 0 { Value::Null } else { json!(time::rfc3339(last)) };
     object
 }
 
