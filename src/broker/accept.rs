@@ -113,7 +113,7 @@ pub struct Endpoint {
 pub fn serve(
     broker: Arc<Broker>,
     endpoint: Arc<Endpoint>,
-    accepted: Accepted,
+    accepted: Accepted<Stream>,
     home: Option<Arc<Mailbox>>,
 ) -> impl Future<Output = ()> + Send {
     // Boxed, so that the memory of the handshakes goes with them.
@@ -124,7 +124,7 @@ pub fn serve(
 pub(super) async fn become_client(
     broker: Arc<Broker>,
     endpoint: Arc<Endpoint>,
-    accepted: Accepted,
+    accepted: Accepted<Stream>,
     home: Option<Arc<Mailbox>>,
 ) -> Option<Box<Connection>> {
     let Accepted { stream, peer, mut entry } = accepted;
@@ -375,7 +375,9 @@ async fn admit(
     certificate: Option<CertificateFacts>,
     (asked, proved): (&Connect<'_>, Option<&Verified>),
 ) -> Result<(Negotiated, Arc<Identity>), Why> {
-    let fresh_id = format!("tombolo-{}", random::hex(11));
+    // Only who sends none gets one: it costs a system call.
+    let fresh_id =
+        if asked.client_id.is_empty() { format!("tombolo-{}", random::hex(11)) } else { String::new() };
     broker.check_load(endpoint.role)?;
     let negotiated = connect::negotiate(asked, &granted.server, &fresh_id, clock::now())
         .map_err(|refusal| (refusal.reason(), reject_label(refusal)))?;

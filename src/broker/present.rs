@@ -65,13 +65,14 @@ mod tests {
     use crate::broker::identity::Identity;
     use crate::broker::threads::Mailbox;
     use crate::net::listener::Accepted;
+    use crate::net::listener::Stream;
 
     /// What an idle connection keeps, with its identity, its socket and a few links between them: a field of a
     /// kilobyte for each connection is seen here, not by whoever holds a hundred thousand.
     #[test]
     fn an_idle_connection_stays_small() {
         fn future<F>(
-            _: impl FnOnce(Arc<Broker>, Arc<Endpoint>, Accepted, Option<Arc<Mailbox>>) -> F,
+            _: impl FnOnce(Arc<Broker>, Arc<Endpoint>, Accepted<Stream>, Option<Arc<Mailbox>>) -> F,
         ) -> usize {
             size_of::<F>()
         }

@@ -28,7 +28,7 @@ use crate::config::settings::Io;
 use crate::config::settings::Placement;
 use crate::net::clock;
 use crate::net::listener::Accepted;
-use crate::net::listener::Detached;
+use crate::net::listener::Stream;
 use crate::time::Now;
 
 /// Threads for what blocks beside each I/O thread: five for logins at most, and some for name resolution, files and reloads.
@@ -208,22 +208,23 @@ impl IoThreads {
         &self,
         tasks: &mut JoinSet<()>,
         accepted: Accepted,
-        serve: impl FnOnce(Accepted, Option<Arc<Mailbox>>) -> S + Send + 'static,
+        serve: impl FnOnce(Accepted<Stream>, Option<Arc<Mailbox>>) -> S + Send + 'static,
     ) {
         let index = self.place(clock::now());
         let IoThread { handle, mailbox } = self.threads[index].clone();
+        // Its socket has to be with the thread that drives it. That fails only for want of memory, and closes the
+        // connection.
         if index == 0 {
-            tasks.spawn_on(serve(accepted, mailbox), &handle);
+            match accepted.attach() {
+                Ok(accepted) => drop(tasks.spawn_on(serve(accepted, mailbox), &handle)),
+                Err(error) => tracing::warn!(%error, "a connection could not be handed to its thread"),
+            }
             return;
         }
-        // Its socket has to be with the thread that drives it. Either step fails only for want of memory, and
-        // closes the connection.
-        let Accepted { stream, peer, entry } = accepted;
-        let moving = stream.detach();
         tasks.spawn_on(
             async move {
-                match moving.and_then(Detached::attach) {
-                    Ok(stream) => serve(Accepted { stream, peer, entry }, mailbox).await,
+                match accepted.attach() {
+                    Ok(accepted) => serve(accepted, mailbox).await,
                     Err(error) => tracing::warn!(%error, "a connection could not be handed to its thread"),
                 }
             },

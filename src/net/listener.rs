@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::net as os_unix;
 use std::pin::pin;
 use std::task::Context;
@@ -14,6 +15,7 @@ use std::task::Poll;
 use std::task::ready;
 use std::time::Duration;
 
+use tokio::io::Interest;
 use tokio::net::TcpListener;
 use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
@@ -32,6 +34,8 @@ use crate::net::descriptors;
 use crate::net::unix;
 use crate::net::unix::SocketFile;
 
+/// Whether a connection has `TCP_NODELAY` from the socket that accepted it: one system call less for each.
+const NODELAY_IS_INHERITED: bool = cfg!(target_os = "linux");
 /// Connections the kernel completes before we accept them.
 const BACKLOG: u32 = 1024;
 /// How long we accept nothing when there is no memory left, or not even a descriptor to refuse a connection with.
@@ -70,7 +74,7 @@ pub enum BindError {
     },
 }
 
-/// A connection as it was accepted.
+/// A connection as the runtime of its thread drives it.
 #[derive(Debug)]
 pub enum Stream {
     /// Over TCP, `TCP_NODELAY` on.
@@ -79,23 +83,10 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
-impl Stream {
-    /// Takes the connection from the runtime that accepted it, for another one.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub fn detach(self) -> io::Result<Detached> {
-        Ok(match self {
-            Self::Tcp(stream) => Detached::Tcp(stream.into_std()?),
-            Self::Unix(stream) => Detached::Unix(stream.into_std()?),
-        })
-    }
-}
-
-/// A connection on its way from one runtime to another.
+/// A connection as it was accepted: no runtime's yet, so that only the one that will drive it asks the kernel to watch it.
 #[derive(Debug)]
 pub enum Detached {
-    /// Over TCP.
+    /// Over TCP, `TCP_NODELAY` on.
     Tcp(net::TcpStream),
     /// Over a Unix domain socket.
     Unix(os_unix::UnixStream),
@@ -116,38 +107,81 @@ impl Detached {
 
 /// A new connection.
 #[derive(Debug)]
-pub struct Accepted {
+pub struct Accepted<S = Detached> {
     /// The connection.
-    pub stream: Stream,
+    pub stream: S,
     /// Where it comes from.
     pub peer: PeerAddr,
     /// To be kept as long as it is no client's.
     pub entry: Entry,
 }
 
+impl Accepted {
+    /// Gives the connection to the runtime that this is called in.
+    ///
+    /// # Errors
+    /// When the system refuses; the connection is closed then.
+    pub fn attach(self) -> io::Result<Accepted<Stream>> {
+        let Self { stream, peer, entry } = self;
+        Ok(Accepted { stream: stream.attach()?, peer, entry })
+    }
+}
+
+/// Accepts without making each connection a client of the accepting runtime's poller, as tokio's `TcpListener` does:
+/// the connection may belong to another thread, and taking it back costs two system calls.
+#[derive(Debug)]
+struct TcpAcceptor {
+    socket: net::TcpListener,
+    /// The same socket. Nothing is read from it: it tells when a connection waits.
+    readiness: TcpStream,
+}
+
+impl TcpAcceptor {
+    fn new(socket: TcpListener) -> io::Result<Self> {
+        let socket = socket.into_std()?;
+        let readiness = TcpStream::from_std(OwnedFd::from(socket.try_clone()?).into())?;
+        Ok(Self { socket, readiness })
+    }
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(net::TcpStream, SocketAddr)>> {
+        loop {
+            ready!(self.readiness.poll_read_ready(cx))?;
+            match self.readiness.try_io(Interest::READABLE, || self.socket.accept()) {
+                Ok((stream, address)) => {
+                    stream.set_nonblocking(true)?;
+                    return Poll::Ready(Ok((stream, address)));
+                }
+                // It is not ready any more, and the next turn waits.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
 /// A bound socket. Its file, if it has one, goes before it.
 #[derive(Debug)]
 enum Socket {
-    Tcp(TcpListener),
+    Tcp(TcpAcceptor),
     Unix { _file: SocketFile, socket: UnixListener },
 }
 
 impl Socket {
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, PeerAddr)>> {
-        Poll::Ready(match self {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Detached, PeerAddr)>> {
+        match self {
             Self::Tcp(socket) => {
                 let (stream, address) = ready!(socket.poll_accept(cx))?;
-                Ok((Stream::Tcp(stream), address.into()))
+                Poll::Ready(Ok((Detached::Tcp(stream), address.into())))
             }
             Self::Unix { socket, .. } => {
                 let (stream, _) = ready!(socket.poll_accept(cx))?;
-                Ok((Stream::Unix(stream), PeerAddr::Unix))
+                Poll::Ready(stream.into_std().map(|stream| (Detached::Unix(stream), PeerAddr::Unix)))
             }
-        })
+        }
     }
 
     /// A connection that waits already, if there is one.
-    async fn accept_waiting(&self) -> Option<io::Result<(Stream, PeerAddr)>> {
+    async fn accept_waiting(&self) -> Option<io::Result<(Detached, PeerAddr)>> {
         poll_fn(|cx| match self.poll_accept(cx) {
             Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
             Poll::Pending => Poll::Ready(None),
@@ -231,7 +265,7 @@ impl Listener {
 
     fn admit(
         &mut self,
-        stream: Stream,
+        stream: Detached,
         peer: PeerAddr,
         metrics: &Metrics,
         on_accept: &mut impl FnMut(Accepted),
@@ -248,7 +282,8 @@ impl Listener {
             }
         };
         // It fails only on a connection that is gone already.
-        if let Stream::Tcp(stream) = &stream
+        if let Detached::Tcp(stream) = &stream
+            && !NODELAY_IS_INHERITED
             && stream.set_nodelay(true).is_err()
         {
             rejected[RejectReason::Lost].inc();
@@ -288,7 +323,7 @@ fn listen(bind: &Bind) -> io::Result<(Socket, Bind)> {
         Bind::Addr(address) => {
             let socket = listen_tcp(*address)?;
             let bound = socket.local_addr()?;
-            Ok((Socket::Tcp(socket), Bind::Addr(bound)))
+            Ok((Socket::Tcp(TcpAcceptor::new(socket)?), Bind::Addr(bound)))
         }
         Bind::Path(path) => {
             let (socket, file) = unix::listen(path, BACKLOG)?;
@@ -301,6 +336,7 @@ fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // A restart must not wait for the last run's connections to be forgotten.
     socket.set_reuseaddr(true)?;
+    socket.set_nodelay(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
@@ -398,7 +434,7 @@ mod tests {
         let first_client = TcpStream::connect(address).await.unwrap();
         let first = accepted.recv().await.unwrap();
         assert_eq!(first.peer, first_client.local_addr().unwrap().into());
-        let Stream::Tcp(stream) = &first.stream else { unreachable!() };
+        let Detached::Tcp(stream) = &first.stream else { unreachable!() };
         assert!(stream.nodelay().unwrap());
         let place = first.entry.places().take().unwrap();
 
