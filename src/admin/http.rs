@@ -40,16 +40,18 @@ use tokio::sync::oneshot;
 use crate::admin::base64;
 use crate::admin::http::lines::Lines;
 use crate::admin::http::query::Query;
+use crate::admin::links::LinkEdit;
 use crate::admin::rest::Access;
 use crate::admin::rest::Action;
 use crate::admin::rest::Answer;
 use crate::admin::rest::Call;
+use crate::admin::rest::Change;
+use crate::admin::rest::Changes;
 use crate::admin::rest::HttpState;
 use crate::admin::rest::Method;
 use crate::admin::rest::Outcome;
 use crate::admin::rest::Problem;
 use crate::admin::rest::ROUTES;
-use crate::admin::rest::ReloadRequests;
 use crate::admin::rest::Route;
 use crate::broker::events::event::SecurityEvent;
 use crate::broker::events::event::What;
@@ -149,6 +151,7 @@ fn endpoint(route: &'static Route) -> MethodRouter<Arc<Shared>> {
     let method = match route.method {
         Method::Get => MethodFilter::GET,
         Method::Post => MethodFilter::POST,
+        Method::Put => MethodFilter::PUT,
         Method::Delete => MethodFilter::DELETE,
     };
     let handler = move |State(shared): State<Arc<Shared>>,
@@ -212,7 +215,11 @@ async fn perform(
         Action::Aside(handler) => tokio::task::spawn_blocking(move || handler(&state, &call))
             .await
             .unwrap_or_else(|_| Err(internal("the request failed; the log says more"))),
-        Action::Reload => reload(state.reloads.as_ref()).await,
+        Action::Reload => reload(state.changes.as_ref()).await,
+        Action::Link(edit, answer) => {
+            change_link(state.changes.as_ref(), edit(&call)?).await?;
+            answer(&state, &call)
+        }
         Action::Follow(handler) => handler(&state, &call).map(Answer::Lines),
     }
 }
@@ -224,19 +231,28 @@ async fn read_json(body: Body) -> Result<Value, Problem> {
     serde_json::from_slice(&bytes).map_err(|error| Problem::bad_request(format!("the body: {error}")))
 }
 
-async fn reload(reloads: Option<&ReloadRequests>) -> Outcome {
-    let Some(reloads) = reloads else {
-        let message = "this broker has no configuration that can be read again";
-        return Err(Problem::new(StatusCode::CONFLICT, "CONFLICT", message));
-    };
-    let stopping =
-        || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", "the broker is stopping");
-    let (answer, answered) = oneshot::channel();
-    reloads.send(answer).await.map_err(|_| stopping())?;
-    match answered.await.map_err(|_| stopping())? {
+async fn reload(changes: Option<&Changes>) -> Outcome {
+    match asked_for(changes, Change::Reload).await? {
         Ok(changes) => Ok(Answer::Json(json!({"changes": changes}))),
         Err(errors) => Err(Problem::bad_request(errors.join("\n"))),
     }
+}
+
+async fn change_link(changes: Option<&Changes>, edit: LinkEdit) -> Result<(), Problem> {
+    asked_for(changes, |answer| Change::Link(edit, answer)).await?
+}
+
+/// Hands a change to whoever runs the broker, and waits for what they say.
+async fn asked_for<T>(
+    changes: Option<&Changes>,
+    change: impl FnOnce(oneshot::Sender<T>) -> Change,
+) -> Result<T, Problem> {
+    let nothing_to_change = || Problem::conflict("this broker has no configuration that can be read again");
+    let stopping =
+        || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", "the broker is stopping");
+    let (answer, answered) = oneshot::channel();
+    changes.ok_or_else(nothing_to_change)?.send(change(answer)).await.map_err(|_| stopping())?;
+    answered.await.map_err(|_| stopping())
 }
 
 /// In front of everything, unknown paths included.

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod commands;
 pub mod http;
 pub mod keys;
+pub mod links;
 pub mod logging;
 pub mod node;
 pub mod output;

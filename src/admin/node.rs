@@ -15,8 +15,8 @@ use tokio::task::JoinHandle;
 
 use crate::admin::http;
 use crate::admin::keys::Keys;
+use crate::admin::rest::Changes;
 use crate::admin::rest::HttpState;
-use crate::admin::rest::ReloadRequests;
 use crate::broker::server::ReloadError;
 use crate::broker::server::Server;
 use crate::broker::server::StartError;
@@ -61,12 +61,12 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts broker and HTTP. Whoever reads the other end of `reloads` reloads the configuration when an operator
+    /// Starts broker and HTTP. Whoever reads the other end of `changes` changes the configuration when an operator
     /// asks for it.
     ///
     /// # Errors
     /// If a file, a port or the data directory is not as it should be; nothing is left running then.
-    pub async fn start(settings: Settings, reloads: Option<ReloadRequests>) -> Result<Self, NodeError> {
+    pub async fn start(settings: Settings, changes: Option<Changes>) -> Result<Self, NodeError> {
         let address = settings.http.bind;
         let failed = |source| NodeError::Http { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -77,7 +77,7 @@ impl Node {
         let socket_path = data.join(ADMIN_SOCKET);
         let (stop_http, stopped) = watch::channel(false);
         let keys = Arc::new(Keys::of(&data));
-        let state = state(&server, node, metrics_open, keys, reloads);
+        let state = state(&server, node, metrics_open, keys, changes);
         let mut http = Vec::new();
         #[cfg(unix)]
         match admin_socket(&data, &socket_path) {
@@ -99,6 +99,11 @@ impl Node {
     #[must_use]
     pub fn server(&self) -> &Server {
         &self.server
+    }
+
+    /// The broker, to be changed.
+    pub fn server_mut(&mut self) -> &mut Server {
+        &mut self.server
     }
 
     /// Where HTTP answers.
@@ -167,7 +172,7 @@ fn state(
     node: String,
     metrics_open: bool,
     keys: Arc<Keys>,
-    reloads: Option<ReloadRequests>,
+    changes: Option<Changes>,
 ) -> HttpState {
     let broker = Arc::clone(server.broker());
     let (metrics, readiness) = (Arc::clone(&broker), Arc::clone(&broker));
@@ -181,6 +186,6 @@ fn state(
         metrics_open,
         allowed_hosts: Vec::new(),
         keys,
-        reloads,
+        changes,
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::admin::http::query::Query;
 use crate::admin::keys::Keys;
+use crate::admin::links::LinkEdit;
 use crate::broker::Broker;
 use crate::broker::feeds::LineReader;
 use crate::broker::inspect::Page;
@@ -42,8 +43,18 @@ const LIMIT_MAX: usize = 10_000;
 pub type Readiness = Result<(), Vec<String>>;
 /// What a reload changed, or why it changed nothing, one line each.
 pub type Reloaded = Result<Vec<String>, Vec<String>>;
-/// Asks whoever runs the broker to reload its configuration.
-pub type ReloadRequests = mpsc::Sender<oneshot::Sender<Reloaded>>;
+
+/// What only whoever runs the broker can do, and where they answer.
+#[derive(Debug)]
+pub enum Change {
+    /// Read the configuration again.
+    Reload(oneshot::Sender<Reloaded>),
+    /// Change one link.
+    Link(LinkEdit, oneshot::Sender<Result<(), Problem>>),
+}
+
+/// Asks whoever runs the broker for a change of its configuration.
+pub type Changes = mpsc::Sender<Change>;
 
 /// What the handlers work on.
 #[derive(Clone)]
@@ -62,8 +73,8 @@ pub struct HttpState {
     pub allowed_hosts: Vec<String>,
     /// Who may use the API.
     pub keys: Arc<Keys>,
-    /// Who reloads; `None` if there is nothing to read again.
-    pub reloads: Option<ReloadRequests>,
+    /// Who changes the configuration; `None` if there is none to read again.
+    pub changes: Option<Changes>,
 }
 
 /// How a route is asked for.
@@ -71,6 +82,7 @@ pub struct HttpState {
 pub(super) enum Method {
     Get,
     Post,
+    Put,
     Delete,
 }
 
@@ -103,6 +115,8 @@ pub(super) enum Action {
     Aside(fn(&HttpState, &Call) -> Outcome),
     /// A reload of the configuration.
     Reload,
+    /// A change of a link; then the answer, if that was done.
+    Link(fn(&Call) -> Result<LinkEdit, Problem>, fn(&HttpState, &Call) -> Outcome),
     /// Lines that come as they are made, until either side ends.
     Follow(fn(&HttpState, &Call) -> Result<LineReader, Problem>),
 }
@@ -161,7 +175,7 @@ pub(super) enum Answer {
 
 /// A request that was not carried out: `{"code", "message"}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::admin) struct Problem {
+pub struct Problem {
     pub(in crate::admin) status: StatusCode,
     pub(in crate::admin) code: &'static str,
     pub(in crate::admin) message: String,
@@ -174,6 +188,14 @@ impl Problem {
 
     pub(in crate::admin) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", message)
+    }
+
+    pub(in crate::admin) fn already_exists(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "ALREADY_EXISTS", message)
+    }
+
+    pub(in crate::admin) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "CONFLICT", message)
     }
 
     pub(in crate::admin) fn not_found(message: impl Into<String>) -> Self {

@@ -82,14 +82,14 @@ impl Step {
 }
 
 /// What clients are checked against. Swapped as a whole on reload.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Credentials {
     /// `authentication.allow_anonymous`.
     pub allow_anonymous: bool,
     /// `authentication.password_file`, then `authentication.chain`.
-    pub chain: Vec<Step>,
+    pub chain: Arc<[Step]>,
     /// The file of the `scram` step of `authentication.chain`.
-    pub scram: Option<ScramFile>,
+    pub scram: Option<Arc<ScramFile>>,
     /// `[cluster.links.peer]` of every link.
     pub peers: Vec<PeerRule>,
 }

@@ -95,7 +95,7 @@ pub struct Desk<'a> {
 
 /// The users of a method, where it is offered. No method is for links: those have certificates (`authn-tls.md` A18).
 fn users_of<'a>(method: &str, role: Role, credentials: &'a Credentials) -> Option<&'a ScramFile> {
-    credentials.scram.as_ref().filter(|_| method == scram::METHOD && role != Role::Link)
+    credentials.scram.as_deref().filter(|_| method == scram::METHOD && role != Role::Link)
 }
 
 /// Lets a client that named an Authentication Method prove who it is; `None` is one that named none.

@@ -81,7 +81,7 @@ impl Broker {
     /// Begins to fetch the keys that are due.
     pub(super) fn fetch_keys(self: &Arc<Self>, now: Now) {
         let credentials = self.authentication.credentials();
-        for step in &credentials.chain {
+        for step in credentials.chain.iter() {
             let Step::Jwt { keys: TokenKeys::Fetched(fetched), .. } = step else { continue };
             let due = fetched.due_ms.load(Ordering::Relaxed) <= now.mono_ms;
             if due && !fetched.fetching.swap(true, Ordering::AcqRel) {

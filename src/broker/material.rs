@@ -83,14 +83,53 @@ impl Material {
             Some(policy) if findings.errors.is_empty() => {
                 let credentials = Credentials {
                     allow_anonymous: settings.authentication.allow_anonymous,
-                    chain,
-                    scram,
+                    chain: chain.into(),
+                    scram: scram.map(Arc::new),
                     peers: settings.cluster.links.iter().map(peer_rule).collect(),
                 };
                 Ok(Self { policy, credentials, tls, web, warnings: findings.warnings, notes: findings.notes })
             }
             _ => Err(findings.errors),
         }
+    }
+}
+
+/// What a change of links alone has to read.
+#[derive(Debug)]
+pub struct LinkMaterial {
+    /// TLS of the listeners for links, by their id, if the fingerprints they take have changed.
+    pub tls: BTreeMap<String, Arc<ServerTls>>,
+    /// As in [`Material`], if they have.
+    pub web: Option<tls::ClientTls>,
+    /// What an operator should know.
+    pub warnings: Vec<String>,
+}
+
+impl LinkMaterial {
+    /// Reads and checks what the links called `names` need, and with `repin` what the listeners for links need.
+    ///
+    /// # Errors
+    /// As [`Material::load`].
+    pub fn load(settings: &Settings, names: &[String], repin: bool, now: Now) -> Result<Self, Vec<String>> {
+        let mut findings = Findings::default();
+        let links = &settings.cluster.links;
+        for link in links.iter().filter(|link| names.contains(&link.name)) {
+            check_link_tls(link, now, &mut findings);
+        }
+        let (mut tls, mut authorities) = (BTreeMap::new(), None);
+        if repin {
+            let enabled = settings.listeners.iter().filter(|listener| listener.enable);
+            for listener in enabled.filter(|listener| listener.role.accepts_links()) {
+                if let Some(loaded) = listener_tls(listener, links, now, &mut findings) {
+                    tls.insert(listener.id(), Arc::new(loaded));
+                }
+            }
+            authorities = web(settings, now, &mut findings);
+        }
+        if !findings.errors.is_empty() {
+            return Err(findings.errors);
+        }
+        Ok(Self { tls, web: authorities, warnings: findings.warnings })
     }
 }
 

@@ -59,6 +59,8 @@ use crate::net::listener::BindError;
 use crate::net::tls::ServerTls;
 use crate::time::Now;
 
+mod links;
+
 /// WebSocket and plain listeners have no TLS section to say how long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long clients have to take their last bytes at shutdown.

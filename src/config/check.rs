@@ -354,8 +354,13 @@ fn link_names(reading: &Reading<'_>, settings: &Settings, unread: &[bool]) {
     let mut names: BTreeMap<&str, usize> = BTreeMap::new();
     for (index, link) in settings.cluster.links.iter().enumerate().filter(|(i, _)| !unread[*i]) {
         if let Some(first) = names.get(link.name.as_str()) {
-            let message =
-                format!("duplicated_cluster_links: cluster.links[{first}] is `{}` already", link.name);
+            let written = &settings.cluster.links[*first].written;
+            let elsewhere =
+                if written.same_file(&link.written) { String::new() } else { format!(", at {}", written.0) };
+            let message = format!(
+                "duplicated_cluster_links: cluster.links[{first}] is `{}` already{elsewhere}",
+                link.name
+            );
             reading.error(&format!("cluster.links[{index}].name"), message);
         } else {
             names.insert(&link.name, index);

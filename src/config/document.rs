@@ -20,7 +20,7 @@ const PATH_KEYS_MAX: usize = 12;
 /// Where a value came from, before its line and column are worked out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// An offset in the text.
+    /// An offset in the texts, one behind the other.
     Offset(usize),
     /// A variable.
     Variable(Rc<str>),
@@ -66,6 +66,21 @@ impl Node {
     pub(super) fn empty_table(origin: Origin) -> Self {
         Self { value: Value::Table(Table::new()), origin }
     }
+
+    /// The same as JSON.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        match &self.value {
+            Value::Text(text) | Value::Raw(text) => text.as_str().into(),
+            Value::Integer(number) => (*number).into(),
+            Value::Float(number) => (*number).into(),
+            Value::Boolean(boolean) => (*boolean).into(),
+            Value::Datetime => serde_json::Value::Null,
+            Value::List(items) => items.iter().map(Self::to_json).collect(),
+            Value::Table(table) => {
+                table.iter().map(|(key, (_, node))| (key.clone(), node.to_json())).collect()
+            }
+        }
+    }
 }
 
 impl Value {
@@ -83,42 +98,76 @@ impl Value {
     }
 }
 
-/// A tree of values and the text it was read from.
+/// One text.
+struct Source {
+    file: String,
+    /// The offset of its first byte.
+    start: usize,
+    line_starts: Vec<usize>,
+    text: String,
+}
+
+impl Source {
+    fn new(file: &str, start: usize, text: &str) -> Self {
+        let line_starts =
+            std::iter::once(0).chain(text.match_indices('\n').map(|(offset, _)| offset + 1)).collect();
+        Self { file: file.to_owned(), start, line_starts, text: text.to_owned() }
+    }
+
+    /// The tree of its values. All syntax errors are reported.
+    fn read(&self) -> Result<Table, Vec<ConfigError>> {
+        let (table, errors) = DeTable::parse_recoverable(&self.text);
+        if errors.is_empty() {
+            return Ok(convert_table(table.get_ref(), &From::Text(self.start)));
+        }
+        let mut errors: Vec<ConfigError> = errors
+            .iter()
+            .map(|error| ConfigError {
+                place: self.place(error.span().map_or(0, |span| span.start)),
+                key: String::new(),
+                message: error.message().replace('\n', ", "),
+                hint: None,
+            })
+            .collect();
+        errors.sort();
+        Err(errors)
+    }
+
+    /// `offset` counts from the start of this text.
+    fn place(&self, offset: usize) -> Place {
+        let line = self.line_starts.partition_point(|start| *start <= offset).max(1);
+        let start = self.line_starts.get(line - 1).copied().unwrap_or(0);
+        let column = self.text.get(start..offset).map_or(0, |before| before.chars().count()) + 1;
+        Place::Text { file: self.file.clone(), line, column }
+    }
+}
+
+/// A tree of values and the texts it was read from.
 pub(super) struct Document {
     /// The outermost table.
     pub(super) root: Node,
-    file: String,
-    line_starts: Vec<usize>,
-    text: String,
+    sources: Vec<Source>,
 }
 
 impl Document {
     /// Reads `text`; `file` is only named in errors. All syntax errors are reported.
     pub(super) fn parse(file: &str, text: &str) -> Result<Self, Vec<ConfigError>> {
-        let line_starts =
-            std::iter::once(0).chain(text.match_indices('\n').map(|(offset, _)| offset + 1)).collect();
-        let mut document = Self {
-            root: Node::empty_table(Origin::Offset(0)),
-            file: file.to_owned(),
-            line_starts,
-            text: text.to_owned(),
-        };
-        let (table, errors) = DeTable::parse_recoverable(text);
-        if !errors.is_empty() {
-            let mut errors: Vec<ConfigError> = errors
-                .iter()
-                .map(|error| ConfigError {
-                    place: document.place(&Origin::Offset(error.span().map_or(0, |span| span.start))),
-                    key: String::new(),
-                    message: error.message().replace('\n', ", "),
-                    hint: None,
-                })
-                .collect();
-            errors.sort();
-            return Err(errors);
-        }
-        document.root.value = Value::Table(convert_table(table.get_ref(), None));
-        Ok(document)
+        let source = Source::new(file, 0, text);
+        let mut root = Node::empty_table(Origin::Offset(0));
+        root.value = Value::Table(source.read()?);
+        Ok(Self { root, sources: vec![source] })
+    }
+
+    /// Appends the items of the list at `path` in another text to the list there. That text holds nothing else.
+    pub(super) fn append(&mut self, file: &str, text: &str, path: &[&str]) -> Result<(), Vec<ConfigError>> {
+        let start = self.sources.last().map_or(0, |last| last.start + last.text.len() + 1);
+        let source = Source::new(file, start, text);
+        let mut from = source.read()?;
+        self.sources.push(source);
+        append(&mut self.root, &mut from, path).map_err(|(origin, message)| {
+            let key = path.join(".");
+            vec![ConfigError { place: self.place(&origin), key, message, hint: None }]
+        })
     }
 
     /// Line and column of an origin.
@@ -126,12 +175,11 @@ impl Document {
         match origin {
             Origin::Variable(name) => Place::Variable(name.to_string()),
             Origin::Default => Place::Default,
-            Origin::Offset(offset) => {
-                let line = self.line_starts.partition_point(|start| start <= offset).max(1);
-                let start = self.line_starts.get(line - 1).copied().unwrap_or(0);
-                let column = self.text.get(start..*offset).map_or(0, |before| before.chars().count()) + 1;
-                Place::Text { file: self.file.clone(), line, column }
-            }
+            Origin::Offset(offset) => self
+                .sources
+                .iter()
+                .rfind(|source| source.start <= *offset)
+                .map_or(Place::Default, |source| source.place(offset - source.start)),
         }
     }
 
@@ -225,7 +273,7 @@ fn read_variable(name: &str, value: &str) -> Result<Node, String> {
     let table = DeTable::parse(&text).map_err(|error| error.message().replace('\n', ", "))?;
     let mut values = table.get_ref().iter();
     match (values.next(), values.next()) {
-        (Some((_, only)), None) => Ok(convert(only.get_ref(), origin.clone(), Some(&origin))),
+        (Some((_, only)), None) => Ok(convert(only.get_ref(), origin.clone(), &From::Variable(origin))),
         _ => Err("this is not one value".to_owned()),
     }
 }
@@ -264,7 +312,48 @@ fn set(node: &mut Node, path: &[Key], new: Node) -> Result<(), String> {
     }
 }
 
-fn convert(value: &DeValue<'_>, origin: Origin, fixed: Option<&Origin>) -> Node {
+/// Moves the items of the list at `path` in `from` to the end of the list there in `to`.
+fn append(to: &mut Node, from: &mut Table, path: &[&str]) -> Result<(), (Origin, String)> {
+    let Some((key, rest)) = path.split_first() else { return Ok(()) };
+    if let Some((other, (origin, _))) = from.iter().find(|(other, _)| other != key) {
+        return Err((origin.clone(), format!("`{other}` does not belong into this file")));
+    }
+    let Some((origin, mut value)) = from.remove(*key) else { return Ok(()) };
+    // What is wrong with the other text is told by the reader of its keys.
+    let Value::Table(table) = &mut to.value else { return Ok(()) };
+    let place = table.entry((*key).to_owned()).or_insert_with(|| {
+        let empty = if rest.is_empty() { Value::List(Vec::new()) } else { Value::Table(Table::new()) };
+        (origin.clone(), Node { value: empty, origin: origin.clone() })
+    });
+    match (&mut place.1.value, &mut value.value) {
+        (Value::List(all), Value::List(more)) if rest.is_empty() => all.append(more),
+        (_, Value::Table(inner)) if !rest.is_empty() => return append(&mut place.1, inner, rest),
+        (Value::List(_) | Value::Table(_), _) => {
+            return Err((origin, format!("this is {}", value.value.describe())));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// What the spans of a text count from.
+enum From {
+    /// This offset.
+    Text(usize),
+    /// Nothing: it is the value of a variable.
+    Variable(Origin),
+}
+
+impl From {
+    fn at(&self, offset: usize) -> Origin {
+        match self {
+            Self::Text(start) => Origin::Offset(start + offset),
+            Self::Variable(origin) => origin.clone(),
+        }
+    }
+}
+
+fn convert(value: &DeValue<'_>, origin: Origin, from: &From) -> Node {
     let value = match value {
         DeValue::String(text) => Value::Text(text.to_string()),
         DeValue::Integer(number) => Value::Integer(i64::from_str_radix(number.as_str(), number.radix()).ok()),
@@ -272,23 +361,19 @@ fn convert(value: &DeValue<'_>, origin: Origin, fixed: Option<&Origin>) -> Node 
         DeValue::Boolean(boolean) => Value::Boolean(*boolean),
         DeValue::Datetime(_) => Value::Datetime,
         DeValue::Array(items) => Value::List(
-            items.iter().map(|item| convert(item.get_ref(), at(item.span().start, fixed), fixed)).collect(),
+            items.iter().map(|item| convert(item.get_ref(), from.at(item.span().start), from)).collect(),
         ),
-        DeValue::Table(table) => Value::Table(convert_table(table, fixed)),
+        DeValue::Table(table) => Value::Table(convert_table(table, from)),
     };
     Node { value, origin }
 }
 
-fn convert_table(table: &DeTable<'_>, fixed: Option<&Origin>) -> Table {
+fn convert_table(table: &DeTable<'_>, from: &From) -> Table {
     table
         .iter()
         .map(|(key, item)| {
-            let node = convert(item.get_ref(), at(item.span().start, fixed), fixed);
-            (key.get_ref().to_string(), (at(key.span().start, fixed), node))
+            let node = convert(item.get_ref(), from.at(item.span().start), from);
+            (key.get_ref().to_string(), (from.at(key.span().start), node))
         })
         .collect()
-}
-
-fn at(offset: usize, fixed: Option<&Origin>) -> Origin {
-    fixed.map_or(Origin::Offset(offset), Clone::clone)
 }

@@ -150,6 +150,8 @@ impl Flat {
             spool,
             ssl,
             allow_insecure,
+            of_emqx,
+            written: _,
         } = link;
         self.put("enable", enable);
         let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
@@ -192,6 +194,7 @@ impl Flat {
         self.duration("spool.max_age", *max_age);
         self.put("spool.on_full", on_full);
         self.put("spool.qos0", qos0);
+        self.text("emqx", of_emqx.to_string());
     }
 
     fn listener(&mut self, listener: &Listener) {
@@ -458,7 +461,9 @@ impl Flat {
     }
 }
 
-fn hex(bytes: &[u8; 32]) -> String {
+/// A fingerprint in hexadecimal, as `cert_sha256` takes it.
+#[must_use]
+pub fn hex(bytes: &[u8; 32]) -> String {
     bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

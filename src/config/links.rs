@@ -20,6 +20,7 @@ use super::settings::Quota;
 use super::settings::ServerAddr;
 use super::settings::Spool;
 use super::settings::Verify;
+use super::settings::Written;
 use super::units;
 
 /// Servers of one link.
@@ -38,7 +39,10 @@ fn link(section: Section<'_>, own: &str) -> Link {
     let (ssl, allow_insecure) = ssl(section.section("ssl"), section.reading().variables);
     // IANA's port of MQTT over TLS, or of MQTT.
     let port = if ssl.is_some() { 8883 } else { 1883 };
+    let document = section.reading().document;
     let link = Link {
+        of_emqx: section.opaque("emqx").map_or(serde_json::Value::Null, Node::to_json),
+        written: Written(document.place(&document.origin(&section.path("name"))).to_string()),
         enable: section.or("enable", true, parse::boolean),
         servers: section.required("server", |node| servers(node, port)).unwrap_or_default(),
         clientid: section.optional("clientid", clientid).unwrap_or_else(|| format!("clink-{own}-")),

@@ -116,6 +116,12 @@ impl<'r> Section<'r> {
         self.table.and_then(|table| table.get(key)).map(|(_, node)| node)
     }
 
+    /// The value of a key that is no setting, whatever it is.
+    pub(super) fn opaque(&self, key: &'static str) -> Option<&'r Node> {
+        self.asked.borrow_mut().push(key);
+        self.table.and_then(|table| table.get(key)).map(|(_, node)| node)
+    }
+
     /// The value of `key`, or `None` when it is not written or wrong; wrong is recorded.
     pub(super) fn optional<T>(
         &self,

@@ -113,7 +113,7 @@ fn sanitised(host_name: &str) -> String {
     if name.is_empty() { "tombolo".to_owned() } else { name }
 }
 
-fn data(section: Section<'_>) -> Data {
+pub(super) fn data(section: Section<'_>) -> Data {
     let durability =
         [("fsync", Durability::Fsync), ("write", Durability::Write), ("memory", Durability::Memory)];
     let data = Data {

@@ -27,6 +27,7 @@ pub use self::link::Peer;
 pub use self::link::Quota;
 pub use self::link::ServerAddr;
 pub use self::link::Spool;
+pub use self::link::Written;
 pub use self::network::Network;
 pub use self::protection::FlappingDetect;
 pub use self::protection::MemoryCeiling;

@@ -295,6 +295,56 @@ fn plausible() -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(words.to_vec()), 0..40).prop_map(|words| words.join(" "))
 }
 
+/// A main file and the links beside it.
+fn beside(main: &str, links: &str) -> Result<Settings, Vec<String>> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("t.toml");
+    std::fs::write(&file, main.replace("DATA", &folder.path().display().to_string())).unwrap();
+    std::fs::write(folder.path().join("links.toml"), links).unwrap();
+    load(Some(&file), &environment(&[])).map_err(|errors| {
+        let shown = errors.iter().map(ToString::to_string);
+        shown.map(|line| line.replace(&format!("{}/", folder.path().display()), "")).collect()
+    })
+}
+
+const MAIN: &str = "[cluster]\nname = \"A\"\n[data]\ndir = \"DATA\"\n";
+const LINK: &str = "[[cluster.links]]\nname = \"B\"\nserver = \"localhost:1\"\ntopics = []\npeer.username = \"b\"\n\
+                    ssl.enable = false\n";
+
+#[test]
+fn links_beside_the_file_come_behind_its_own() {
+    let own = LINK.replace("\"B\"", "\"C\"").replace("\"b\"", "\"c\"");
+    let settings = beside(&format!("{MAIN}{own}"), LINK).unwrap();
+    let names: Vec<&str> = settings.cluster.links.iter().map(|link| &*link.name).collect();
+    assert_eq!(names, ["C", "B"]);
+    assert!(
+        settings.cluster.links[0].written.0.ends_with("t.toml:6:8"),
+        "{:?}",
+        settings.cluster.links[0].written
+    );
+    assert!(settings.cluster.links[1].written.0.ends_with("links.toml:2:8"));
+    // Alone they make the list.
+    assert_eq!(beside(MAIN, LINK).unwrap().cluster.links.len(), 1);
+    assert_eq!(beside(MAIN, "").unwrap().cluster.links.len(), 0);
+}
+
+#[test]
+fn what_is_wrong_with_links_beside_the_file_is_told_with_their_place() {
+    let errors = beside(&format!("{MAIN}{LINK}"), LINK).unwrap_err();
+    let twice = "links.toml:2:8: cluster.links[1].name: duplicated_cluster_links: cluster.links[0] is `B` already, at t.toml:6:8";
+    assert_eq!(errors, [twice]);
+    for (links, wrong) in [
+        ("x = ", "links.toml:1:5: "),
+        ("[cluster]\nname = \"Z\"\n", "links.toml:2:1: cluster.links: `name` does not belong into this file"),
+        ("[mqtt]\n", "links.toml:1:2: cluster.links: `mqtt` does not belong into this file"),
+        ("[cluster]\nlinks = 1\n", "links.toml:2:1: cluster.links: this is an integer"),
+        (&LINK.replace("[]", "[\"#/#\"]"), "links.toml:4:11: cluster.links[0].topics[0]: "),
+    ] {
+        let errors = beside(MAIN, links).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].starts_with(wrong), "{links}: {errors:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_text_panics(text in prop_oneof![".{0,200}", plausible()], name in "TOMBOLO__[A-Z0-9_]{0,20}", value in ".{0,20}") {

@@ -223,8 +223,12 @@ async fn every_promised_status_is_given_and_no_other() {
         "POST /api/v5/config/reload 409",
         "POST /api/v5/config/reload 503",
     ];
-    let missing: Vec<_> =
-        promised.difference(&asked.seen).filter(|one| !elsewhere.contains(&one.as_str())).collect();
+    // Nobody changes links here: `link_changes.rs` beside this file has who does.
+    let changes_links = |one: &str| one.contains("/cluster/links") && !one.starts_with("GET ");
+    let missing: Vec<_> = promised
+        .difference(&asked.seen)
+        .filter(|one| !elsewhere.contains(&one.as_str()) && !changes_links(one))
+        .collect();
     assert!(missing.is_empty(), "promised and never given: {missing:#?}");
     running.node.stop().await;
 }
@@ -236,6 +240,10 @@ async fn a_body_is_refused_exactly_if_it_breaks_its_schema() {
     let _client = running.join(Version::V5, "c").await;
     let mut checked = 0;
     for (template, methods) in docs["paths"].as_object().unwrap() {
+        // What a link may be is for the reader of the configuration to say, which has tests of its own.
+        if template.contains("/cluster/links") {
+            continue;
+        }
         for (method, operation) in methods.as_object().unwrap() {
             let Some(schema) = operation.pointer("/requestBody/content/application~1json/schema") else {
                 continue;

@@ -8,12 +8,11 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use tokio::sync::oneshot;
 use tombolo::admin::base64;
 use tombolo::admin::keys::Keys;
 use tombolo::admin::node::ADMIN_SOCKET;
 use tombolo::admin::node::Node;
-use tombolo::admin::rest::Reloaded;
+use tombolo::admin::rest::Change;
 use tombolo::config::settings::Settings;
 use tombolo::mqtt::packet::Connect;
 use tombolo::mqtt::packet::Version;
@@ -29,7 +28,7 @@ pub(crate) struct Running {
     pub(crate) node: Node,
     pub(crate) setup: Setup,
     pub(crate) key: String,
-    pub(crate) reloads: mpsc::Receiver<oneshot::Sender<Reloaded>>,
+    pub(crate) changes: mpsc::Receiver<Change>,
 }
 
 /// An answer: status and body.
@@ -55,10 +54,10 @@ pub(crate) async fn start_as(setup: Setup, change: impl FnOnce(&mut Settings)) -
     settings.http.bind = "127.0.0.1:0".parse().unwrap();
     change(&mut settings);
     let data = settings.data.dir.clone();
-    let (sender, reloads) = mpsc::channel(1);
+    let (sender, changes) = mpsc::channel(1);
     let node = Node::start(settings, Some(sender)).await.unwrap();
     let new = Keys::of(&data).create("test", 1).unwrap();
-    Running { node, setup, key: format!("{}:{}", new.key.id, new.secret), reloads }
+    Running { node, setup, key: format!("{}:{}", new.key.id, new.secret), changes }
 }
 
 impl Running {
@@ -120,7 +119,7 @@ pub(crate) fn head(method: &str, path: &str, key: Option<&str>, body: Option<(&s
     head + "\r\n" + body
 }
 
-async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> Answer {
+pub(crate) async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> Answer {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();

@@ -7,6 +7,7 @@ use serde_json::json;
 use tombolo::admin::keys::Keys;
 use tombolo::admin::node::ADMIN_SOCKET;
 use tombolo::admin::node::Node;
+use tombolo::admin::rest::Change;
 use tombolo::auth::password::PasswordFile;
 use tombolo::auth::password::hash_password;
 use tombolo::mqtt::packet::Connect;
@@ -71,7 +72,7 @@ async fn every_documented_path_answers() {
     let docs = running.ask("GET", "/api-docs.json").await.json();
     assert_eq!(docs["openapi"], "3.1.0");
     // Nobody reloads here: who asks hears that.
-    running.reloads.close();
+    running.changes.close();
     for (path, methods) in docs["paths"].as_object().unwrap() {
         let concrete = path.replace("{clientid}", "nobody").replace("{topic}", "no/thing");
         let concrete = concrete.replace("{as}", "peerhost_net").replace("{who}", "10.0.0.0/8");
@@ -428,11 +429,14 @@ async fn statistics_under_emqx_names() {
 #[tokio::test]
 async fn a_reload_is_asked_of_whoever_runs_the_broker() {
     let mut running = start().await;
-    let mut reloads = std::mem::replace(&mut running.reloads, tokio::sync::mpsc::channel(1).1);
+    let mut changes = std::mem::replace(&mut running.changes, tokio::sync::mpsc::channel(1).1);
     let outcomes = [Ok(vec!["log.level changed".to_owned()]), Err(vec!["tombolo.toml:1:1: no".to_owned()])];
     let serving = tokio::spawn(async move {
         for outcome in outcomes {
-            reloads.recv().await.unwrap().send(outcome).unwrap();
+            let Some(Change::Reload(answer)) = changes.recv().await else {
+                panic!("no reload was asked for")
+            };
+            answer.send(outcome).unwrap();
         }
     });
     let done = running.ask("POST", "/api/v5/config/reload").await;

@@ -30,6 +30,31 @@ pub enum LinkCommand {
     /// Show how a link is and what it has done
     #[command(after_help = "Example:\n  tombolo link info B")]
     Info(One),
+    /// Make a link, which is kept in the data directory
+    #[command(
+        after_help = "Example:\n  tombolo link create B server=b.example.net:8883 topics=global/# \\\n      \
+        username=clink-user:A password=@/etc/tombolo/link-b.secret peer.username=clink-user:B \\\n      \
+        ssl.cacertfile=/etc/tombolo/ca.pem\n\nThe keys are those of [[cluster.links]]; lists have commas between their items."
+    )]
+    Create(Settings),
+    /// Change settings of a link that is kept in the data directory
+    #[command(after_help = "Example:\n  tombolo link set B topics=global/#,cluster/+/status")]
+    Set(Settings),
+    /// Give settings of such a link their defaults again
+    #[command(after_help = "Example:\n  tombolo link unset B export")]
+    Unset(Keys),
+    /// Delete such a link; its peer is told first
+    #[command(after_help = "Example:\n  tombolo link delete B --yes")]
+    Delete {
+        /// The peer's cluster name
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Which broker.
+        #[command(flatten)]
+        broker: Broker,
+    },
     /// List routes: what the peer wants of us, or we of it
     #[command(after_help = "Example:\n  tombolo link routes B --direction out")]
     Routes {
@@ -66,6 +91,32 @@ pub enum LinkCommand {
     },
 }
 
+/// A link and what is to be set.
+#[derive(Debug, clap::Args)]
+pub struct Settings {
+    /// The peer's cluster name
+    pub name: String,
+    /// Settings; a secret may be @FILE, or - for the standard input
+    #[arg(value_name = "KEY=VALUE", required = true)]
+    pub settings: Vec<String>,
+    /// Which broker.
+    #[command(flatten)]
+    pub broker: Broker,
+}
+
+/// A link and which of its settings.
+#[derive(Debug, clap::Args)]
+pub struct Keys {
+    /// The peer's cluster name
+    pub name: String,
+    /// Which settings
+    #[arg(value_name = "KEY", required = true)]
+    pub keys: Vec<String>,
+    /// Which broker.
+    #[command(flatten)]
+    pub broker: Broker,
+}
+
 /// One link.
 #[derive(Debug, clap::Args)]
 pub struct One {
@@ -93,6 +144,16 @@ pub fn link(command: LinkCommand) -> Result<(), Failure> {
     match command {
         LinkCommand::List { broker, shown } => commands::link_list(&broker.remote(), shown.format),
         LinkCommand::Show(one) => one.run(commands::link_show),
+        LinkCommand::Create(Settings { name, settings, broker }) => {
+            commands::link_create(&broker.remote(), &name, &settings)
+        }
+        LinkCommand::Set(Settings { name, settings, broker }) => {
+            commands::link_set(&broker.remote(), &name, &settings)
+        }
+        LinkCommand::Unset(Keys { name, keys, broker }) => {
+            commands::link_unset(&broker.remote(), &name, &keys)
+        }
+        LinkCommand::Delete { name, yes, broker } => commands::link_delete(&broker.remote(), &name, yes),
         LinkCommand::Info(one) => one.run(commands::link_info),
         LinkCommand::Spool(one) => one.run(commands::link_spool),
         LinkCommand::Ledger(one) => one.run(commands::link_ledger),

@@ -46,7 +46,7 @@ const INFO: [&str; 8] = [
     "last_success",
 ];
 
-fn path(name: &str) -> Result<String, Failure> {
+pub(super) fn path(name: &str) -> Result<String, Failure> {
     item("/api/v5/cluster/links/link", name)
 }
 

@@ -13,10 +13,13 @@ use tokio::time;
 
 use super::Exit;
 use super::Failure;
-use super::settings;
+use crate::admin::links;
+use crate::admin::links::LinkEdit;
 use crate::admin::logging;
 use crate::admin::logging::Logging;
 use crate::admin::node::Node;
+use crate::admin::rest::Change;
+use crate::admin::rest::Problem;
 use crate::admin::rest::Reloaded;
 use crate::admin::systemd::ServiceManager;
 use crate::broker::events::event::What;
@@ -24,6 +27,7 @@ use crate::broker::threads::BLOCKING_THREADS;
 use crate::config;
 use crate::config::Environment;
 use crate::config::Settings;
+use crate::config::Sources;
 use crate::metrics::labels::Outcome;
 use crate::net::clock;
 use crate::net::descriptors;
@@ -31,12 +35,14 @@ use crate::net::descriptors;
 /// A stop that takes longer is ended (`interface.md` section 5).
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// Requests for a reload that wait; more of them wait in their connections.
-const RELOADS_WAITING_MAX: usize = 4;
+/// Changes that wait; more of them wait in their connections.
+const CHANGES_WAITING_MAX: usize = 4;
 
 /// Runs a broker with this configuration, or with the embedded default.
 pub fn serve(path: Option<&Path>) -> Result<(), Failure> {
-    let settings = settings(path)?;
+    let sources =
+        Sources::read(path, &Environment::of_process()).map_err(|errors| Failure::config(&errors))?;
+    let settings = sources.settings(&Environment::of_process()).map_err(|errors| Failure::config(&errors))?;
     let logging = logging::start(&settings.log).map_err(|message| Failure::new(Exit::Other, message))?;
     for line in config::warnings(&settings) {
         tracing::warn!("{line}");
@@ -48,16 +54,21 @@ pub fn serve(path: Option<&Path>) -> Result<(), Failure> {
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(|error| Failure::new(Exit::Other, format!("cannot start the runtime: {error}")))?;
-    runtime.block_on(run(path, settings, &logging))
+    runtime.block_on(run(path, sources, settings, &logging))
 }
 
-async fn run(path: Option<&Path>, settings: Settings, logging: &Logging) -> Result<(), Failure> {
+async fn run(
+    path: Option<&Path>,
+    mut sources: Sources,
+    settings: Settings,
+    logging: &Logging,
+) -> Result<(), Failure> {
     let manager = ServiceManager::of(&Environment::of_process());
     let mut signals =
         Signals::new().map_err(|error| Failure::new(Exit::Other, format!("signals: {error}")))?;
     let cluster = settings.cluster.name.clone();
-    let (reloads, mut requests) = mpsc::channel(RELOADS_WAITING_MAX);
-    let mut node = Node::start(settings, Some(reloads.clone()))
+    let (changes, mut requests) = mpsc::channel(CHANGES_WAITING_MAX);
+    let mut node = Node::start(settings, Some(changes.clone()))
         .await
         .map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
     tracing::info!(cluster, version = env!("CARGO_PKG_VERSION"), "ready");
@@ -67,18 +78,24 @@ async fn run(path: Option<&Path>, settings: Settings, logging: &Logging) -> Resu
             Event::Alive => manager.notify("WATCHDOG=1"),
             Event::Reload(request) => {
                 manager.notify("RELOADING=1");
-                let outcome = reload(&mut node, path, logging).await;
+                let outcome = reload(&mut node, path, &mut sources, logging).await;
                 if let Some(request) = request {
                     // Whoever asked may be gone by now; the log has it too.
                     let _ = request.send(outcome);
                 }
                 manager.notify("READY=1");
             }
+            Event::Link(edit, answer) => {
+                tracing::info!(link = edit.name, change = edit.change.name(), "an operator changes a link");
+                let outcome = links::edit(&mut node, &mut sources, edit).await;
+                // As above; the security log has the outcome.
+                let _ = answer.send(outcome);
+            }
             Event::Stop => break,
         }
     }
-    // Who asks for a reload from now on hears that it is too late.
-    drop((reloads, requests));
+    // Who asks for a change from now on hears that it is too late.
+    drop((changes, requests));
     manager.notify("STOPPING=1");
     tracing::info!("stopping");
     tokio::select! {
@@ -94,8 +111,8 @@ async fn run(path: Option<&Path>, settings: Settings, logging: &Logging) -> Resu
 }
 
 /// All or nothing: a bad file leaves the old configuration in force, and says so.
-async fn reload(node: &mut Node, path: Option<&Path>, logging: &Logging) -> Reloaded {
-    let outcome = try_reload(node, path, logging).await;
+async fn reload(node: &mut Node, path: Option<&Path>, sources: &mut Sources, logging: &Logging) -> Reloaded {
+    let outcome = try_reload(node, path, sources, logging).await;
     match &outcome {
         Ok(changes) => {
             changes.iter().for_each(|change| tracing::info!("reload: {change}"));
@@ -106,8 +123,16 @@ async fn reload(node: &mut Node, path: Option<&Path>, logging: &Logging) -> Relo
     outcome
 }
 
-async fn try_reload(node: &mut Node, path: Option<&Path>, logging: &Logging) -> Reloaded {
-    let settings = config::load(path, &Environment::of_process()).map_err(|errors| {
+async fn try_reload(
+    node: &mut Node,
+    path: Option<&Path>,
+    sources: &mut Sources,
+    logging: &Logging,
+) -> Reloaded {
+    let environment = Environment::of_process();
+    let read = Sources::read(path, &environment)
+        .and_then(|sources| sources.settings(&environment).map(|settings| (sources, settings)));
+    let (new_sources, settings) = read.map_err(|errors| {
         // What follows counts itself.
         let broker = node.server().broker();
         broker.metrics.broker.config_reloads[Outcome::Error].inc();
@@ -120,6 +145,7 @@ async fn try_reload(node: &mut Node, path: Option<&Path>, logging: &Logging) -> 
         .reload(settings)
         .await
         .map_err(|error| error.to_string().lines().map(str::to_owned).collect::<Vec<_>>())?;
+    *sources = new_sources;
     if diff.log
         && let Err(error) = logging.set_level(&log.level)
     {
@@ -132,6 +158,7 @@ async fn try_reload(node: &mut Node, path: Option<&Path>, logging: &Logging) -> 
 enum Event {
     Alive,
     Reload(Option<oneshot::Sender<Reloaded>>),
+    Link(LinkEdit, oneshot::Sender<Result<(), Problem>>),
     Stop,
 }
 
@@ -150,11 +177,7 @@ impl Signals {
         })
     }
 
-    async fn next(
-        &mut self,
-        heartbeat: Option<Duration>,
-        reloads: &mut mpsc::Receiver<oneshot::Sender<Reloaded>>,
-    ) -> Event {
+    async fn next(&mut self, heartbeat: Option<Duration>, changes: &mut mpsc::Receiver<Change>) -> Event {
         let alive = async {
             match heartbeat {
                 Some(interval) => time::sleep(interval).await,
@@ -165,7 +188,10 @@ impl Signals {
             _ = self.interrupt.recv() => Event::Stop,
             _ = self.terminate.recv() => Event::Stop,
             _ = self.hang_up.recv() => Event::Reload(None),
-            Some(request) = reloads.recv() => Event::Reload(Some(request)),
+            Some(change) = changes.recv() => match change {
+                Change::Reload(answer) => Event::Reload(Some(answer)),
+                Change::Link(edit, answer) => Event::Link(edit, answer),
+            },
             () = alive => Event::Alive,
         }
     }

@@ -32,7 +32,7 @@ async fn state(readiness: Readiness) -> HttpState {
         metrics_open: true,
         allowed_hosts: vec!["broker.example".to_owned()],
         keys: Arc::new(Keys::of(data.path())),
-        reloads: None,
+        changes: None,
     }
 }
 

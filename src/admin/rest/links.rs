@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use axum::http::StatusCode;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
@@ -18,14 +19,20 @@ use super::Paging;
 use super::Parameter;
 use super::Problem;
 use crate::acl::eval::Request;
+use crate::admin::links::LinkChange;
+use crate::admin::links::LinkEdit;
 use crate::broker::explain::Described;
 use crate::broker::explain::Explained;
 use crate::broker::link_inspect::LaneView;
 use crate::broker::link_inspect::Way;
 use crate::broker::links::Link;
+use crate::config;
+use crate::config::link_table;
 use crate::config::settings;
 use crate::config::settings::Export;
+use crate::config::settings::MASK;
 use crate::config::settings::OnFull;
+use crate::config::settings::Rate;
 use crate::config::settings::Verify;
 use crate::link::ingress::DropReason;
 use crate::metrics::labels::Direction;
@@ -35,6 +42,9 @@ use crate::mqtt::packet::QoS;
 use crate::mqtt::topic;
 use crate::net::clock;
 use crate::time;
+
+/// No bound, as a configuration writes it.
+const INFINITY: &str = "infinity";
 
 /// Which routes.
 pub(super) const ROUTE_FILTERS: &[Parameter] = &[
@@ -77,6 +87,40 @@ pub(super) fn list(state: &HttpState, _call: &Call) -> Outcome {
 /// `GET cluster/links/link/{name}`
 pub(super) fn show(state: &HttpState, call: &Call) -> Outcome {
     Ok(Answer::Json(shown(state, &*find(state, call)?)))
+}
+
+/// `POST cluster/links`: the body is a link with its name.
+pub(super) fn create(call: &Call) -> Result<LinkEdit, Problem> {
+    let name =
+        call.body["name"].as_str().ok_or_else(|| Problem::bad_request("name: a string is required"))?;
+    Ok(LinkEdit { name: name.to_owned(), change: LinkChange::Create(call.body.clone()) })
+}
+
+/// What is answered then: the link.
+pub(super) fn created(state: &HttpState, call: &Call) -> Outcome {
+    let name = call.body["name"].as_str().unwrap_or_default();
+    let link =
+        state.broker.links.get(name).ok_or_else(|| Problem::not_found(format!("{name}: deleted again")))?;
+    Ok(Answer::Status(StatusCode::CREATED, shown(state, &link)))
+}
+
+/// `PUT cluster/links/link/{name}`: the body is a whole link, and may leave out its name.
+pub(super) fn replace(call: &Call) -> Result<LinkEdit, Problem> {
+    let named = call.body.get("name").filter(|name| !name.is_null());
+    if named.is_some_and(|name| *name != call.item) {
+        return Err(Problem::bad_request("name: a link keeps its name, which is the peer's own"));
+    }
+    Ok(LinkEdit { name: call.item.clone(), change: LinkChange::Replace(call.body.clone()) })
+}
+
+/// `DELETE cluster/links/link/{name}`
+pub(super) fn delete(call: &Call) -> Result<LinkEdit, Problem> {
+    Ok(LinkEdit { name: call.item.clone(), change: LinkChange::Delete })
+}
+
+/// What is answered then: nothing.
+pub(super) fn deleted(_state: &HttpState, _call: &Call) -> Outcome {
+    Ok(Answer::Nothing)
 }
 
 /// `GET cluster/links/link/{name}/metrics`
@@ -259,16 +303,19 @@ fn status(state: LinkState) -> &'static str {
 
 fn configured(link: &settings::Link) -> Value {
     let servers: Vec<String> = link.servers.iter().map(ToString::to_string).collect();
-    let hidden = link.password.as_ref().map(|_| "******");
+    let hidden = link.password.as_ref().map(|_| MASK);
     let ssl = match &link.ssl {
-        None => json!({"enable": false}),
+        None => json!({"enable": false, "allow_insecure": link.allow_insecure}),
         Some(ssl) => json!({
             "enable": true,
             "cacertfile": ssl.cacertfile,
             "certfile": ssl.certfile,
             "keyfile": ssl.keyfile,
+            "password": ssl.password.as_ref().map(|_| MASK),
+            "cert_sha256": fingerprints(&ssl.cert_sha256),
             "verify": if ssl.verify == Verify::Peer { "verify_peer" } else { "verify_none" },
             "server_name_indication": ssl.server_name,
+            "allow_insecure": link.allow_insecure,
         }),
     };
     let export = match &link.export {
@@ -276,7 +323,7 @@ fn configured(link: &settings::Link) -> Value {
         Export::Only(filters) => json!(filters),
     };
     let spool = link.spool;
-    json!({
+    let mut shown = json!({
         "name": link.name,
         "enable": link.enable,
         "server": servers.join(","),
@@ -292,9 +339,41 @@ fn configured(link: &settings::Link) -> Value {
             "connections": link.quota.connections,
             "actors": link.quota.actors,
             "routes": link.quota.routes,
+            "messages_rate": rate(link.quota.rates.messages),
+            "bytes_rate": rate(link.quota.rates.bytes),
         },
-        "spool": {"max_bytes": spool.max_bytes, "on_full": on_full(spool.on_full), "qos0": spool.qos0},
-    })
+        "peer": {
+            "clientid": link.peer.clientid,
+            "username": link.peer.username,
+            "cert_sha256": fingerprints(&link.peer.cert_sha256),
+            "cert_cn": link.peer.cert_cn,
+            "allow_unauthenticated": link.peer.allow_unauthenticated,
+        },
+        "spool": {
+            "max_bytes": spool.max_bytes,
+            "max_age": spool.max_age.map_or_else(|| INFINITY.to_owned(), |age| format!("{}ms", age.as_millis())),
+            "on_full": on_full(spool.on_full),
+            "qos0": spool.qos0,
+        },
+        "written": link.written.0,
+    });
+    // EMQX's own words, as they were sent.
+    for (key, value) in link.of_emqx.as_object().into_iter().flatten() {
+        shown[key] = value.clone();
+    }
+    let unused = link_table::unused(&link.of_emqx);
+    if !unused.is_empty() {
+        shown["unused"] = json!(unused);
+    }
+    shown
+}
+
+fn rate(rate: Option<Rate>) -> String {
+    rate.map_or_else(|| INFINITY.to_owned(), |rate| rate.to_string())
+}
+
+fn fingerprints(all: &[[u8; 32]]) -> Vec<String> {
+    all.iter().map(config::hex).collect()
 }
 
 fn on_full(policy: OnFull) -> &'static str {

@@ -43,6 +43,7 @@ fn document() -> Value {
                 "Unsubscribe": unsubscribe(),
                 "Unsubscribes": list_of("Unsubscribe"),
                 "Ban": ban(),
+                "Link": link(),
                 "AclText": acl_text(),
                 "AclQuestion": acl_question(),
                 "ClientIds": {"type": "array", "items": {"type": "string"}},
@@ -55,6 +56,7 @@ fn method(method: Method) -> &'static str {
     match method {
         Method::Get => "get",
         Method::Post => "post",
+        Method::Put => "put",
         Method::Delete => "delete",
     }
 }
@@ -170,6 +172,65 @@ fn ban() -> Value {
             "reason": text,
             "at": moment,
             "until": {"oneOf": [moment, {"const": "infinity"}]},
+        },
+    })
+}
+
+/// The settings of `[[cluster.links]]`, and EMQX's own beside them.
+fn link() -> Value {
+    let (text, flag, count) =
+        (json!({"type": "string"}), json!({"type": "boolean"}), json!({"type": "integer"}));
+    let texts = json!({"type": "array", "items": text});
+    let object = |properties: Value| json!({"type": "object", "properties": properties});
+    let size = json!({"oneOf": [text, count]});
+    json!({
+        "type": "object",
+        "required": ["server", "topics"],
+        "properties": {
+            "name": text,
+            "enable": flag,
+            "server": text,
+            "clientid": text,
+            "username": text,
+            "password": text,
+            "topics": texts,
+            "export": texts,
+            "pool_size": count,
+            "max_inflight": {"oneOf": [text, count]},
+            "peer": object(json!({
+                "clientid": text,
+                "username": text,
+                "cert_sha256": texts,
+                "cert_cn": text,
+                "allow_unauthenticated": flag,
+            })),
+            "quota": object(json!({
+                "connections": count,
+                "actors": count,
+                "routes": count,
+                "messages_rate": text,
+                "bytes_rate": text,
+            })),
+            "spool": object(json!({
+                "max_bytes": size,
+                "max_age": text,
+                "on_full": {"enum": ["drop_oldest", "drop_new", "refuse"]},
+                "qos0": flag,
+            })),
+            "ssl": object(json!({
+                "enable": flag,
+                "cacertfile": text,
+                "certfile": text,
+                "keyfile": text,
+                "password": text,
+                "cert_sha256": texts,
+                "verify": {"enum": ["verify_peer", "verify_none"]},
+                "server_name_indication": text,
+                "allow_insecure": flag,
+            })),
+            "retry_interval": text,
+            "tcp_opts": {"type": "object"},
+            "resource_opts": object(json!({"request_ttl": text, "max_buffer_bytes": size})),
         },
     })
 }

@@ -365,6 +365,51 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
         ..GET
     },
     Route {
+        method: Method::Post,
+        path: "/api/v5/cluster/links",
+        act: Some("link_create"),
+        about: "Makes a link; it is kept in links.toml of the data directory",
+        body: Some("Link"),
+        answers: &[
+            (201, "The link"),
+            (400, "There is one of this name, or it is not valid"),
+            (409, "This broker has no file for links"),
+            (503, "The broker is stopping"),
+        ],
+        action: Action::Link(links::create, links::created),
+        ..GET
+    },
+    Route {
+        method: Method::Put,
+        path: "/api/v5/cluster/links/link/{name}",
+        act: Some("link_update"),
+        about: "Makes this of a link. A secret that is sent as ****** stays",
+        body: Some("Link"),
+        answers: &[
+            (200, "The link"),
+            (400, "It is not valid"),
+            (404, "There is none"),
+            (409, "It is written in the configuration file, which the message names"),
+            (503, "The broker is stopping"),
+        ],
+        action: Action::Link(links::replace, links::show),
+        ..GET
+    },
+    Route {
+        method: Method::Delete,
+        path: "/api/v5/cluster/links/link/{name}",
+        act: Some("link_delete"),
+        about: "Deletes a link; its peer is told first",
+        answers: &[
+            (204, "Done"),
+            (404, "There is none"),
+            (409, "It is written in the configuration file, which the message names"),
+            (503, "The broker is stopping"),
+        ],
+        action: Action::Link(links::delete, links::deleted),
+        ..GET
+    },
+    Route {
         path: "/api/v5/cluster/links/link/{name}/metrics",
         about: "What was forwarded over it",
         answers: FOUND,

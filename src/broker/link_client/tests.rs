@@ -208,6 +208,8 @@ pub(crate) fn settings(servers: Vec<ServerAddr>) -> settings::Link {
         },
         ssl: None,
         allow_insecure: true,
+        of_emqx: serde_json::Value::Null,
+        written: settings::Written::default(),
     }
 }
 

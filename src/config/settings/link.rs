@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,7 +44,41 @@ pub struct Link {
     pub ssl: Option<ClientTls>,
     /// Lets the connection go below the link column of `authn-tls.md` section 1 (`ssl.allow_insecure`).
     pub allow_insecure: bool,
+    /// What EMQX's links have and ours do not: shown again to whoever set it.
+    pub of_emqx: serde_json::Value,
+    /// Where it is written.
+    pub written: Written,
 }
+
+/// Where a link is written: `file:line:column`. Two links that differ only in this are the same link.
+#[derive(Debug, Clone, Default)]
+pub struct Written(pub String);
+
+impl Written {
+    /// Whether that is in this file.
+    #[must_use]
+    pub fn is_in(&self, file: &Path) -> bool {
+        self.file() == file.to_string_lossy()
+    }
+
+    /// Whether both are in one file.
+    #[must_use]
+    pub fn same_file(&self, other: &Self) -> bool {
+        self.file() == other.file()
+    }
+
+    fn file(&self) -> &str {
+        self.0.rsplitn(3, ':').last().unwrap_or_default()
+    }
+}
+
+impl PartialEq for Written {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Written {}
 
 /// What the peer may have from us.
 #[derive(Debug, Clone, PartialEq, Eq)]

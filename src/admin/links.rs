@@ -1,0 +1,123 @@
+//! Links that an operator makes, changes and deletes while the broker runs. They live in `<data>/links.toml`; a link of
+//! the configuration file is changed there (`interface.md` section 2).
+
+use serde_json::Value;
+use tokio::task::spawn_blocking;
+
+use crate::admin::node::Node;
+use crate::admin::rest::Problem;
+use crate::broker::replace::replace;
+use crate::config::Environment;
+use crate::config::Settings;
+use crate::config::Sources;
+use crate::config::link_table;
+use crate::config::settings::Link;
+
+/// What is asked for, of the link to the cluster `name`.
+#[derive(Debug)]
+pub struct LinkEdit {
+    /// The peer's cluster name.
+    pub name: String,
+    /// What is to be done.
+    pub change: LinkChange,
+}
+
+/// What is to be done with a link.
+#[derive(Debug)]
+pub enum LinkChange {
+    /// Make it, of this object.
+    Create(Value),
+    /// Make this of it.
+    Replace(Value),
+    /// Delete it.
+    Delete,
+}
+
+impl LinkChange {
+    /// For the log.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "create",
+            Self::Replace(_) => "replace",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// Does it: first checked together with everything in force, then written, then put in force.
+pub async fn edit(node: &mut Node, sources: &mut Sources, edit: LinkEdit) -> Result<(), Problem> {
+    let in_force = &node.server().settings().cluster.links;
+    let new_sources = edited(sources, in_force, edit)?;
+    let (asked, before) = (new_sources.clone(), sources.clone());
+    let settings = spawn_blocking(move || asked.settings(&Environment::of_process()))
+        .await
+        .map_err(|_| failed("reading the configuration failed; the log says more"))?
+        .map_err(|errors| {
+            let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            Problem::bad_request(lines.join("\n"))
+        })?;
+    write(&new_sources).await?;
+    let links = links(node.server().settings(), settings, &new_sources);
+    if let Err(error) = node.server_mut().set_links(links).await {
+        // As if nothing had been asked for. If even that fails, the next start finds a link that was refused.
+        write(&before).await?;
+        return Err(Problem::bad_request(error.to_string()));
+    }
+    *sources = new_sources;
+    Ok(())
+}
+
+/// The links of the configuration file as they are in force, and those that are made here as they are now.
+fn links(in_force: &Settings, new: Settings, sources: &Sources) -> Vec<Link> {
+    let theirs = in_force.cluster.links.iter().filter(|link| !is_ours(sources, link)).cloned();
+    let ours = new.cluster.links.into_iter().filter(|link| is_ours(sources, link));
+    theirs.chain(ours).collect()
+}
+
+/// Whether a link is kept where these changes go.
+fn is_ours(sources: &Sources, link: &Link) -> bool {
+    sources.links().is_some_and(|(file, _)| link.written.is_in(file))
+}
+
+fn edited(sources: &Sources, in_force: &[Link], edit: LinkEdit) -> Result<Sources, Problem> {
+    let LinkEdit { name, change } = edit;
+    let Some((_, text)) = sources.links() else {
+        return Err(Problem::conflict("this broker has no file for links"));
+    };
+    let present = in_force.iter().find(|link| link.name == name);
+    match (&change, present) {
+        (LinkChange::Create(_), Some(link)) => {
+            let message = format!("{name}: there is such a link already, at {}", link.written.0);
+            return Err(Problem::already_exists(message));
+        }
+        (LinkChange::Replace(_) | LinkChange::Delete, None) => {
+            return Err(Problem::not_found(format!("{name}: no such link")));
+        }
+        (_, Some(link)) if !is_ours(sources, link) => {
+            let message = format!("{name}: this link is written at {}, and changed there", link.written.0);
+            return Err(Problem::conflict(message));
+        }
+        _ => {}
+    }
+    let new_text = match change {
+        LinkChange::Delete => link_table::remove(text, &name),
+        LinkChange::Create(body) | LinkChange::Replace(body) => link_table::find(text, &name)
+            .and_then(|before| link_table::kept(&name, &body, before.as_ref()))
+            .and_then(|link| link_table::put(text, link)),
+    };
+    Ok(sources.with_links(&new_text.map_err(Problem::bad_request)?))
+}
+
+async fn write(sources: &Sources) -> Result<(), Problem> {
+    let Some((file, text)) = sources.links() else { return Ok(()) };
+    let (file, text) = (file.to_owned(), text.to_owned());
+    let written = spawn_blocking(move || replace(&file, &text)).await;
+    written
+        .map_err(|_| failed("writing failed; the log says more"))?
+        .map_err(|(file, error)| failed(&format!("cannot write {}: {error}", file.display())))
+}
+
+fn failed(message: &str) -> Problem {
+    Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", message)
+}
