@@ -274,7 +274,7 @@ fn http_state() -> HttpState {
         metrics_open: true,
         allowed_hosts: vec!["broker.example".to_owned()],
         keys: Arc::new(Keys::of(Path::new("/nonexistent"))),
-        reloads: None,
+        changes: None,
     }
 }
 
