@@ -1,8 +1,8 @@
 //! The security event log: who came in, who was refused and why, what administrators did (`authn-tls.md` section 5).
 //! What an event is stands in [`event`], how many refusals of one source are kept in `limit`, the file in [`mod@file`].
 //!
-//! The last events are kept in memory for `tombolo events` and `GET events`: logins apart from everything else, so that
-//! ten thousand devices that come back do not push out the one refusal that matters.
+//! The last events are kept in memory for `tombolo events` and `GET events`: logins and states of links apart from everything
+//! else, so that ten thousand devices that come back do not push out the one refusal that matters.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use crate::broker::Broker;
 use crate::broker::events::event::SecurityEvent;
 use crate::broker::events::event::What;
+use crate::broker::events::event::kind;
 use crate::broker::events::limit::Limit;
 use crate::broker::feeds::Feeds;
 use crate::broker::feeds::LineReader;
@@ -22,7 +23,7 @@ pub mod event;
 pub mod file;
 mod limit;
 
-/// Logins that are remembered, and as many other events.
+/// Logins that are remembered, as many states of links, and as many other events.
 pub const REMEMBERED_MAX: usize = 2048;
 /// The same in bytes.
 const REMEMBERED_BYTES_MAX: usize = 512 * 1024;
@@ -34,11 +35,15 @@ pub struct Wanted {
     pub since_unix_ms: u64,
     /// Only those of this name.
     pub name: Option<Name>,
+    /// Only those of this type.
+    pub kind: Option<&'static str>,
 }
 
 impl Wanted {
     fn covers(&self, unix_ms: u64, name: Name) -> bool {
-        unix_ms >= self.since_unix_ms && self.name.is_none_or(|wanted| wanted == name)
+        unix_ms >= self.since_unix_ms
+            && self.name.is_none_or(|wanted| wanted == name)
+            && self.kind.is_none_or(|wanted| wanted == kind(name))
     }
 }
 
@@ -54,13 +59,15 @@ struct State {
     limit: Limit,
     next: u64,
     logins: Ring,
+    links: Ring,
     others: Ring,
 }
 
 impl State {
     /// Remembered events in the order in which they happened.
     fn lines(&self, wanted: Wanted) -> Vec<&str> {
-        let mut all: Vec<&Remembered> = self.logins.events.iter().chain(&self.others.events).collect();
+        let mut all: Vec<&Remembered> =
+            self.logins.events.iter().chain(&self.links.events).chain(&self.others.events).collect();
         all.retain(|event| wanted.covers(event.unix_ms, event.name));
         all.sort_unstable_by_key(|event| event.number);
         all.into_iter().map(|event| &*event.line).collect()
@@ -107,7 +114,11 @@ impl SecurityLog {
         self.feeds.emit(|wanted| wanted.covers(now.unix_ms, name), || &line);
         let number = state.next;
         state.next += 1;
-        let ring = if name == Name::LoginSuccess { &mut state.logins } else { &mut state.others };
+        let ring = match name {
+            Name::LoginSuccess => &mut state.logins,
+            Name::LinkState => &mut state.links,
+            _ => &mut state.others,
+        };
         ring.push(Remembered { number, unix_ms: now.unix_ms, name, line: line.into() });
         true
     }
@@ -176,9 +187,9 @@ mod tests {
         let lines = log.remembered(Wanted::default());
         assert_eq!(lines.len(), REMEMBERED_MAX + 2);
         assert!(lines[0].contains("sys_startup") && lines[REMEMBERED_MAX + 1].contains("sys_shutdown"));
-        let since = Wanted { since_unix_ms: 10_000, name: None };
+        let since = Wanted { since_unix_ms: 10_000, ..Wanted::default() };
         assert_eq!(log.remembered(since).len(), 1);
-        let named = Wanted { since_unix_ms: 0, name: Some(Name::Startup) };
+        let named = Wanted { name: Some(Name::Startup), ..Wanted::default() };
         assert_eq!(log.remembered(named).len(), 1);
     }
 

@@ -29,6 +29,7 @@ use crate::broker::forwarder::Forwarder;
 use crate::broker::forwarder::run_lane;
 use crate::broker::link;
 use crate::broker::link::Replication;
+use crate::broker::link_events::LinkStates;
 use crate::broker::routes::LinkId;
 use crate::broker::routes::RouteChange;
 use crate::broker::throttle::Limiter;
@@ -100,6 +101,8 @@ pub struct Link {
     pause_ms: AtomicU64,
     /// What went wrong last, since the peer last accepted us.
     pub trouble: Mutex<Option<String>>,
+    /// What it became.
+    pub states: Mutex<LinkStates>,
     /// There are changes of the peer's routes which the table does not have yet.
     behind: Notify,
     /// Its routes are void.
@@ -141,6 +144,13 @@ impl Link {
     #[must_use]
     pub fn connections_in(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Remembers the state it shows, if that is new, and has it told.
+    pub fn note_state(&self, now: Now) {
+        if self.states.lock().enter(self.state(), self.trouble(), now) {
+            self.behind.notify_one();
+        }
     }
 
     /// Brings up to date what is only looked at for a scrape.
@@ -283,6 +293,7 @@ impl Link {
         } else {
             LinkState::Disabled
         });
+        self.note_state(clock::now());
         let (link, watched) = (Arc::clone(self), Arc::clone(broker));
         tasks.watch = Some(tasks.drivers.spawn(watch(link, watched)));
         if !self.settings.enable {
@@ -345,6 +356,7 @@ async fn watch(link: Arc<Link>, broker: Arc<Broker>) {
             _ = ticks.tick() => {}
             () = link.behind.notified() => {}
         }
+        broker.tell_states(&link, clock::now());
         while link.collect(&broker.routes, clock::now()) {
             yield_now().await;
         }
@@ -416,6 +428,7 @@ impl Links {
             let (gone, all) = (Arc::clone(&link), Arc::clone(broker));
             in_background(move || gone.forget(&all.routes)).await;
             link.stop().await;
+            broker.forget_states(cluster, clock::now());
         }
     }
 
@@ -462,6 +475,7 @@ impl Links {
                 .map(|limiter| Arc::new(Mutex::new(limiter))),
             connections: old.map(|old| Arc::clone(&old.connections)).unwrap_or_default(),
             trouble: Mutex::default(),
+            states: Mutex::default(),
             behind: Notify::new(),
             stopped: AtomicBool::new(false),
             tasks: Mutex::default(),

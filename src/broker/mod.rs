@@ -32,6 +32,7 @@ pub mod lent;
 pub mod linger;
 pub mod link;
 pub mod link_client;
+pub mod link_events;
 pub mod link_ingress;
 pub mod link_inspect;
 pub mod links;

@@ -543,6 +543,8 @@ label! {
         AclReload = "sys_acl_reload",
         /// One was refused.
         AclReloadFail = "sys_acl_reload_fail",
+        /// A link became active, or is not any more.
+        LinkState = "link_state",
         /// Somebody came in.
         LoginSuccess = "authn_login_success",
         /// Somebody did not prove who they are.

@@ -100,6 +100,13 @@ impl Broker {
         (output.status.code(), String::from_utf8(text).unwrap())
     }
 
+    /// `tombolo retained list`
+    async fn retained(&self) -> (Option<i32>, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tombolo"));
+        let output = command.args(["retained", "list", "--data"]).arg(self.data()).output().await.unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    }
+
     async fn rest(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
         let stream = UnixStream::connect(self.data().join(ADMIN_SOCKET)).await.unwrap();
         let body = body.map(Value::to_string);
@@ -165,6 +172,48 @@ async fn a_link_made_by_commands_carries_messages_and_outlives_a_restart() {
     let (code, shown) = a.link(&["show", "B", "--format", "json"]).await;
     assert_eq!(code, Some(0));
     assert!(shown.contains("plant/#") && shown.contains("links.toml:"), "{shown}");
+}
+
+/// `observability.md`: `$SYS/link/<peer>/event`, and `tombolo events --type link`.
+#[tokio::test]
+async fn what_a_link_becomes_is_told() {
+    let a = Broker::start("A", "").await;
+    let mut watcher = a.join("watcher").await;
+    watcher.subscribe("$SYS/link/+/event", Q1).await;
+    create(&a, "B", "127.0.0.1:1").await;
+    let state = async |watcher: &mut Client| {
+        let event: Value = serde_json::from_str(watcher.receive().await.text()).unwrap();
+        assert_eq!(event["link"], "B");
+        event
+    };
+    assert_eq!(state(&mut watcher).await["state"], "connecting");
+    let event = state(&mut watcher).await;
+    assert_eq!((&event["state"], &event["previous"]), (&json!("unreachable"), &json!("connecting")));
+    assert!(event["reason"].as_str().unwrap().contains("refused"), "{event}");
+    // Who comes later gets the last one.
+    let mut late = a.join("late").await;
+    late.subscribe("$SYS/link/B/event", Q1).await;
+    assert_eq!(state(&mut late).await["state"], "unreachable");
+    let output = Command::new(env!("CARGO_BIN_EXE_tombolo"))
+        .args(["events", "--type", "link", "--format", "json", "--data"])
+        .arg(a.data())
+        .output()
+        .await
+        .unwrap();
+    let events: Vec<Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let names: Vec<&str> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert_eq!(names, ["link_state:connecting", "link_state:unreachable"]);
+    assert!(events.iter().all(|event| event["type"] == "link" && event["identity"] == "B"));
+
+    a.link(&["delete", "B", "--yes"]).await;
+    assert_eq!(state(&mut watcher).await["state"], "deleted");
+    assert_eq!(state(&mut late).await["state"], "deleted");
+    let (code, retained) = a.retained().await;
+    assert!(code == Some(0) && !retained.contains("$SYS/link"), "{retained}");
 }
 
 #[tokio::test]

@@ -258,7 +258,7 @@ pub struct Trace {
 /// `events`
 #[derive(Debug, Args)]
 pub struct Events {
-    /// Which type: security is the one there is
+    /// Which type: security, or link for what links became
     #[arg(long = "type", value_name = "TYPE")]
     pub kind: Option<String>,
     /// Not those longer ago than this, such as 1h, or before this moment

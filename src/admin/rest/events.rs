@@ -11,6 +11,8 @@ use super::Parameter;
 use super::Problem;
 use crate::admin::rfc3339;
 use crate::broker::events::Wanted;
+use crate::broker::events::event::LINK;
+use crate::broker::events::event::SECURITY;
 use crate::broker::feeds::LineReader;
 use crate::broker::feeds::READERS_MAX;
 use crate::broker::inspect::Page;
@@ -20,7 +22,7 @@ use crate::net::clock;
 
 /// Which events are shown.
 pub(super) const EVENT_FILTERS: &[Parameter] = &[
-    Parameter { name: "type", kind: "string", about: "`security`, the one type there is" },
+    Parameter { name: "type", kind: "string", about: "`security`, or `link` for what links became" },
     Parameter {
         name: "since",
         kind: "string",
@@ -53,9 +55,15 @@ pub(super) fn follow(state: &HttpState, call: &Call) -> Result<LineReader, Probl
 }
 
 fn wanted(call: &Call, now_ms: u64) -> Result<Wanted, Problem> {
-    if let Some(other) = call.query.value("type").filter(|kind| *kind != "security") {
-        return Err(Problem::bad_request(format!("type: {other}: the one type there is is `security`")));
-    }
+    let kind = match call.query.value("type") {
+        None => None,
+        Some(text) => Some(
+            [SECURITY, LINK]
+                .into_iter()
+                .find(|kind| *kind == text)
+                .ok_or_else(|| Problem::bad_request(format!("type: {text}: `{SECURITY}` or `{LINK}`")))?,
+        ),
+    };
     let since_unix_ms = match call.query.value("since") {
         None => 0,
         Some(text) => since(text, now_ms).ok_or_else(|| {
@@ -72,7 +80,7 @@ fn wanted(call: &Call, now_ms: u64) -> Result<Wanted, Problem> {
                 .ok_or_else(|| Problem::bad_request(format!("event: {text}: no event has this name")))?,
         ),
     };
-    Ok(Wanted { since_unix_ms, name })
+    Ok(Wanted { since_unix_ms, name, kind })
 }
 
 fn since(text: &str, now_ms: u64) -> Option<u64> {

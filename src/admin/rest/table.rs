@@ -448,7 +448,7 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/events",
-        about: "Security events that are remembered, oldest first: logins, refusals, reloads, what administrators did",
+        about: "Events that are remembered, oldest first: logins, refusals, reloads, what administrators did, what links became",
         query: &[events::EVENT_FILTERS, PAGING],
         action: Action::Aside(events::list),
         ..GET

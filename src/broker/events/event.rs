@@ -8,12 +8,18 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::metrics::labels::LinkState;
 use crate::metrics::labels::SecurityEvent as Name;
 use crate::net::address::PeerAddr;
 use crate::time;
 
 /// Characters of a name, a topic or a description that are written.
 const TEXT_CHARS_MAX: usize = 512;
+
+/// Who came in, who was refused, what administrators did.
+pub const SECURITY: &str = "security";
+/// What links became.
+pub const LINK: &str = "link";
 
 /// How much it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -48,6 +54,8 @@ pub enum What<'a> {
         /// Which of the two.
         taken: bool,
     },
+    /// A link entered this state.
+    LinkState(LinkState),
     /// Somebody proved who they are and came in.
     LoginSuccess,
     /// Somebody did not.
@@ -106,6 +114,7 @@ impl What<'_> {
             Self::ConfigReload { taken: false } => Name::ConfigReloadFail,
             Self::AclReload { taken: true } => Name::AclReload,
             Self::AclReload { taken: false } => Name::AclReloadFail,
+            Self::LinkState(_) => Name::LinkState,
             Self::LoginSuccess => Name::LoginSuccess,
             Self::LoginFail { .. } => Name::LoginFail,
             Self::Lockout => Name::Lockout,
@@ -135,6 +144,7 @@ impl What<'_> {
             | Self::AclReload { taken: true }
             | Self::RevocationLists { taken: true }
             | Self::Staple { taken: true }
+            | Self::LinkState(LinkState::Active | LinkState::Connecting | LinkState::Disabled)
             | Self::LoginSuccess
             | Self::Unlock
             | Self::Admin { .. } => Level::Info,
@@ -158,6 +168,7 @@ impl What<'_> {
             Self::LoginFail { method } => format!("{name}:{method}").into(),
             Self::AuthzFail { action, topic } => format!("{name}:{action}:{}", clipped(topic)).into(),
             Self::Admin { act } => format!("{name}:{act}").into(),
+            Self::LinkState(state) => format!("{name}:{}", state.name()).into(),
             _ => name.into(),
         }
     }
@@ -202,7 +213,7 @@ impl<'a> SecurityEvent<'a> {
     pub fn line(&self, unix_ms: u64, suppressed: u64) -> String {
         let shown = Shown {
             time: time::rfc3339(unix_ms),
-            kind: "security",
+            kind: kind(self.what.name()),
             level: self.what.level(),
             event: self.what.full_name(),
             identity: self.identity.map(clipped),
@@ -218,6 +229,12 @@ impl<'a> SecurityEvent<'a> {
         line.push('\n');
         line
     }
+}
+
+/// The type of the events of this name.
+#[must_use]
+pub fn kind(name: Name) -> &'static str {
+    if name == Name::LinkState { LINK } else { SECURITY }
 }
 
 /// The fields of a line, in their order.

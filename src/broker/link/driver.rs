@@ -322,6 +322,7 @@ impl Driver {
                         *self.link.trouble.lock() = None;
                     }
                     self.report.entered(state, self.link.peer(), &self.link.metrics);
+                    self.link.note_state(now);
                 }
             }
         }
@@ -336,6 +337,7 @@ impl Driver {
         if let Some(trouble) = trouble {
             *self.link.trouble.lock() = Some(trouble.text.clone());
             self.report.failed(trouble, pause_ms, self.link.peer(), &self.link.metrics);
+            self.link.note_state(now);
         }
     }
 
