@@ -128,23 +128,30 @@ impl Demands {
     }
 
     fn check_strength(&self, certificate: &X509Certificate<'_>) -> Result<(), CertificateError> {
-        let key = certificate.public_key();
-        let strong = match key.parsed() {
-            Ok(PublicKey::RSA(key)) => key.key_size() >= self.rsa_bits_min.max(RSA_BITS_MIN),
-            Ok(PublicKey::EC(point)) => point.key_size() >= CURVE_BITS_MIN,
-            // Ed25519 has one size and is not taken apart.
-            Ok(PublicKey::Unknown(_)) => key.algorithm.algorithm == oid_registry::OID_SIG_ED25519,
-            Ok(_) | Err(_) => false,
-        };
-        if !strong {
-            return Err(CertificateError::WeakKey(self.rsa_bits_min.max(RSA_BITS_MIN)));
+        let rsa_bits_min = self.rsa_bits_min.max(RSA_BITS_MIN);
+        if !has_strong_key(certificate, rsa_bits_min) {
+            return Err(CertificateError::WeakKey(rsa_bits_min));
         }
         if is_sha2(&certificate.signature_algorithm) { Ok(()) } else { Err(CertificateError::WeakSignature) }
     }
 }
 
+/// Whether its key is an elliptic curve of 256 bits or more, or RSA with a modulus of at least `rsa_bits_min`.
+#[must_use]
+pub fn has_strong_key(certificate: &X509Certificate<'_>, rsa_bits_min: usize) -> bool {
+    let key = certificate.public_key();
+    match key.parsed() {
+        Ok(PublicKey::RSA(key)) => key.key_size() >= rsa_bits_min,
+        Ok(PublicKey::EC(point)) => point.key_size() >= CURVE_BITS_MIN,
+        // Ed25519 has one size and is not taken apart.
+        Ok(PublicKey::Unknown(_)) => key.algorithm.algorithm == oid_registry::OID_SIG_ED25519,
+        Ok(_) | Err(_) => false,
+    }
+}
+
 /// Whether a signature is over a hash of the SHA-2 family; Ed25519 has one of its own.
-fn is_sha2(algorithm: &AlgorithmIdentifier<'_>) -> bool {
+#[must_use]
+pub fn is_sha2(algorithm: &AlgorithmIdentifier<'_>) -> bool {
     const SIGNATURES: [Oid<'static>; 7] = [
         oid_registry::OID_PKCS1_SHA256WITHRSA,
         oid_registry::OID_PKCS1_SHA384WITHRSA,

@@ -12,6 +12,7 @@ use x509_parser::verify::verify_signature;
 use x509_parser::x509::AlgorithmIdentifier;
 
 use crate::auth::fitness;
+use crate::auth::fitness::RSA_BITS_MIN;
 
 /// SEQUENCE { OBJECT IDENTIFIER sha1, NULL }: responders find certificates by SHA-1, which protects nothing here.
 const SHA1_IDENTIFIER: [u8; 11] = [0x30, 0x09, 0x06, 0x05, 0x2b, 0x0e, 0x03, 0x02, 0x1a, 0x05, 0x00];
@@ -24,6 +25,27 @@ const INTEGER: u8 = 0x02;
 
 /// How far the responder's clock may be ahead of ours.
 const AHEAD_SECONDS: i64 = 300;
+/// How long an answer is good that names no end: somebody who keeps one could staple it for ever.
+const ENDLESS_SECONDS: i64 = 7 * 86_400;
+/// Appointed signers that are looked at in one answer.
+const SIGNERS_MAX: usize = 4;
+
+/// Why an answer is not stapled.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OcspError {
+    /// It is genuine and current, and this is what it says.
+    #[error("our certificate is revoked")]
+    Revoked,
+    /// It says nothing that counts.
+    #[error("{0}")]
+    Useless(String),
+}
+
+impl From<String> for OcspError {
+    fn from(why: String) -> Self {
+        Self::Useless(why)
+    }
+}
 
 /// What identifies our certificate to its authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,21 +152,21 @@ fn moment(value: &Any<'_>) -> Result<i64, String> {
 ///
 /// # Errors
 /// If it does not say so, or if it is not of the authority.
-pub(super) fn check(answer: &[u8], id: &CertId, issuer: &[u8], now_unix: i64) -> Result<i64, String> {
+pub(super) fn check(answer: &[u8], id: &CertId, issuer: &[u8], now_unix: i64) -> Result<i64, OcspError> {
     let [status, bytes] = match parts(&one(answer)?)?.as_slice() {
-        [status] => return Err(refusal(status.data)),
+        [status] => return Err(refusal(status.data).into()),
         [status, bytes, ..] => [status.clone(), bytes.clone()],
-        [] => return Err(unreadable(())),
+        [] => return Err(unreadable(()).into()),
     };
     if status.data != [0] {
-        return Err(refusal(status.data));
+        return Err(refusal(status.data).into());
     }
     let [kind, basic] = fields(&one(bytes.data)?)?;
     if kind.data != BASIC_RESPONSE {
-        return Err(unreadable(()));
+        return Err(unreadable(()).into());
     }
     let basic = one(basic.data)?;
-    check_signature(&basic, issuer)?;
+    check_signature(&basic, issuer, now_unix)?;
     let [data] = fields(&basic)?;
     let parts_of_data = parts(&data)?;
     // After the version, if there is one: who responds, when, and the responses.
@@ -152,12 +174,12 @@ pub(super) fn check(answer: &[u8], id: &CertId, issuer: &[u8], now_unix: i64) ->
     let responses = parts_of_data.get(skipped + 2).ok_or_else(|| unreadable(()))?;
     for response in parts(responses)? {
         let all = parts(&response)?;
-        let [about, status, from, ..] = all.as_slice() else { return Err(unreadable(())) };
+        let [about, status, from, ..] = all.as_slice() else { return Err(unreadable(()).into()) };
         if id.is_in(about)? {
             return good_until(status, from, all.get(3), now_unix);
         }
     }
-    Err("the answer is about another certificate".to_owned())
+    Err("the answer is about another certificate".to_owned().into())
 }
 
 fn refusal(status: &[u8]) -> String {
@@ -177,54 +199,65 @@ fn good_until(
     from: &Any<'_>,
     until: Option<&Any<'_>>,
     now_unix: i64,
-) -> Result<i64, String> {
+) -> Result<i64, OcspError> {
+    let from = moment(from)?;
+    let until = until.filter(|value| tag(value) == (true, 0)).map(|value| moment(&one(value.data)?));
+    // Without an end there is always a newer one (RFC 6960 section 4.2.2.1).
+    let until = until.unwrap_or_else(|| Ok(from.saturating_add(ENDLESS_SECONDS)))?;
+    if from > now_unix.saturating_add(AHEAD_SECONDS) {
+        return Err("the answer is of the future".to_owned().into());
+    }
+    if until <= now_unix {
+        return Err("the answer is no longer current".to_owned().into());
+    }
     match tag(status) {
-        (true, 0) => {}
-        (true, 1) => return Err("our certificate is revoked".to_owned()),
-        _ => return Err("the responder does not know our certificate".to_owned()),
-    }
-    let until =
-        until.filter(|value| tag(value) == (true, 0)).map(|value| moment(&one(value.data)?)).transpose()?;
-    if moment(from)? > now_unix.saturating_add(AHEAD_SECONDS) {
-        return Err("the answer is of the future".to_owned());
-    }
-    match until {
-        Some(until) if until <= now_unix => Err("the answer is no longer current".to_owned()),
-        Some(until) => Ok(until),
-        // There is always a newer one (RFC 6960 section 4.2.2.1): it is asked for at the next refresh.
-        None => Ok(i64::MAX),
+        (true, 0) => Ok(until),
+        (true, 1) => Err(OcspError::Revoked),
+        _ => Err("the responder does not know our certificate".to_owned().into()),
     }
 }
 
-/// Signed by the authority, or by whom it appointed (RFC 6960 section 4.2.2.2).
-fn check_signature(basic: &Any<'_>, issuer: &[u8]) -> Result<(), String> {
+/// Signed by the authority, or by whom it appointed (RFC 6960 section 4.2.2.2), with what is strong enough for
+/// certificates.
+fn check_signature(basic: &Any<'_>, issuer: &[u8], now_unix: i64) -> Result<(), String> {
     let (after, _) = Any::from_der(basic.data).map_err(unreadable)?;
     let signed = &basic.data[..basic.data.len() - after.len()];
     let (after, algorithm) = AlgorithmIdentifier::from_der(after).map_err(unreadable)?;
     let (after, signature) = BitString::from_der(after).map_err(unreadable)?;
+    if !fitness::is_sha2(&algorithm) || signature.unused_bits != 0 {
+        return Err("the answer is signed with something weaker than SHA-256".to_owned());
+    }
     let issuer = read(issuer)?;
     let has_signed = |signer: &X509Certificate<'_>| {
-        verify_signature(signer.public_key(), &algorithm, &signature, signed).is_ok()
-    };
-    let may_sign = |signer: &X509Certificate<'_>| {
-        let appointed =
-            signer.extended_key_usage().ok().flatten().is_some_and(|usage| usage.value.ocsp_signing);
-        appointed
-            && signer.issuer().as_raw() == issuer.subject().as_raw()
-            && signer.verify_signature(Some(issuer.public_key())).is_ok()
+        fitness::has_strong_key(signer, RSA_BITS_MIN)
+            && verify_signature(signer.public_key(), &algorithm, &signature, signed).is_ok()
     };
     if has_signed(&issuer) {
         return Ok(());
     }
     let mut certificates = if after.is_empty() { &[] } else { one(one(after)?.data)?.data };
-    while !certificates.is_empty() {
+    for _ in 0..SIGNERS_MAX {
+        if certificates.is_empty() {
+            break;
+        }
         let (rest, signer) = X509Certificate::from_der(certificates).map_err(unreadable)?;
-        if may_sign(&signer) && has_signed(&signer) {
+        if is_appointed(&signer, &issuer, now_unix) && has_signed(&signer) {
             return Ok(());
         }
         certificates = rest;
     }
     Err("the answer is not signed by the authority".to_owned())
+}
+
+/// Whether the authority has said, for now, that this one signs answers.
+fn is_appointed(signer: &X509Certificate<'_>, issuer: &X509Certificate<'_>, now_unix: i64) -> bool {
+    let usage = signer.extended_key_usage().ok().flatten();
+    let dates = signer.validity();
+    usage.is_some_and(|usage| usage.value.ocsp_signing)
+        && (dates.not_before.timestamp()..=dates.not_after.timestamp()).contains(&now_unix)
+        && signer.issuer().as_raw() == issuer.subject().as_raw()
+        && fitness::is_sha2(&signer.signature_algorithm)
+        && signer.verify_signature(Some(issuer.public_key())).is_ok()
 }
 
 #[cfg(test)]

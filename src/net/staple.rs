@@ -10,6 +10,7 @@ use rustls::sign::CertifiedKey;
 
 use crate::net::ocsp;
 use crate::net::ocsp::CertId;
+pub use crate::net::ocsp::OcspError;
 
 /// What every client gets.
 #[derive(Debug)]
@@ -58,11 +59,15 @@ impl Stapler {
     /// epoch.
     ///
     /// # Errors
-    /// Why what was stapled before stays.
-    pub fn take(&self, answer: Vec<u8>, now_unix: i64) -> Result<i64, String> {
-        let until = ocsp::check(&answer, &self.id, &self.issuer, now_unix)?;
-        self.own.staple(Some(answer));
-        Ok(until)
+    /// Why what was stapled before stays; if it says that our certificate is revoked, nothing does.
+    pub fn take(&self, answer: Vec<u8>, now_unix: i64) -> Result<i64, OcspError> {
+        let checked = ocsp::check(&answer, &self.id, &self.issuer, now_unix);
+        match checked {
+            Ok(_) => self.own.staple(Some(answer)),
+            Err(OcspError::Revoked) => self.clear(),
+            Err(OcspError::Useless(_)) => {}
+        }
+        checked
     }
 
     /// Staples nothing from now on.

@@ -8,6 +8,7 @@ use crate::config::settings::Ocsp;
 use crate::net::http_client::HttpError;
 use crate::net::http_client::Posted;
 use crate::net::http_client::fetch;
+use crate::net::staple::OcspError;
 use crate::net::staple::Stapler;
 use crate::time::Now;
 
@@ -91,7 +92,7 @@ impl Staples {
         let staple = self.0.get_mut(&id).filter(|staple| Arc::ptr_eq(&staple.stapler, &stapler))?;
         staple.under_way = false;
         let taken = result
-            .map_err(|error| error.to_string())
+            .map_err(|error| OcspError::Useless(error.to_string()))
             .and_then(|answer| stapler.take(answer, now.unix_seconds()));
         let interval_ms = u64::try_from(staple.settings.refresh_interval.as_millis()).unwrap_or(u64::MAX);
         let url = &staple.settings.responder_url;
@@ -104,7 +105,14 @@ impl Staples {
                     Step::Taken(format!("listeners[{id}].ssl.ocsp: {url} says that our certificate is good"))
                 })
             }
-            Err(problem) => {
+            Err(error) => {
+                let problem = match error {
+                    OcspError::Revoked => {
+                        staple.until_unix = None;
+                        format!("{error}: nothing is stapled to it")
+                    }
+                    OcspError::Useless(why) => why,
+                };
                 staple.due_ms = now.plus_ms(interval_ms.min(RETRY_MS)).mono_ms;
                 let news = staple.problem.as_ref() != Some(&problem);
                 let text = format!("listeners[{id}].ssl.ocsp: {url}: {problem}");

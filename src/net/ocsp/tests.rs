@@ -5,8 +5,14 @@ use rcgen::Issuer;
 use rcgen::KeyPair;
 use rcgen::SigningKey;
 use rcgen::date_time_ymd;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::sign::CertifiedKey;
+use std::sync::Arc;
 
 use super::*;
+use crate::net::crypto::provider;
+use crate::net::staple::Own;
+use crate::net::staple::Stapler;
 
 /// 2030-01-01.
 const NOW: i64 = 1_893_456_000;
@@ -16,6 +22,10 @@ const REVOKED: (u8, &[u8]) = (0xa1, b"\x18\x0f20290101000000Z");
 const UNKNOWN: (u8, &[u8]) = (0x82, &[]);
 /// ecdsa-with-SHA256.
 const ALGORITHM: &[u8] = b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02";
+
+/// Tag and length of a signature, and of a list of certificates in its wrapping.
+const HEADER_OF_SIGNATURE: usize = 2;
+const HEADERS_OF_SIGNER: usize = 8;
 
 struct Authority {
     der: Vec<u8>,
@@ -33,9 +43,13 @@ impl Authority {
     }
 
     fn issue(&self, usage: ExtendedKeyUsagePurpose) -> (Vec<u8>, KeyPair) {
+        self.issue_until(usage, 4000)
+    }
+
+    fn issue_until(&self, usage: ExtendedKeyUsagePurpose, year: i32) -> (Vec<u8>, KeyPair) {
         let mut params = CertificateParams::new(vec!["x".to_owned()]).unwrap();
         params.extended_key_usages = vec![usage];
-        params.not_after = date_time_ymd(4000, 1, 1);
+        params.not_after = date_time_ymd(year, 1, 1);
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, &self.issuer).unwrap().der().to_vec(), key)
     }
@@ -47,6 +61,12 @@ fn time(text: &str) -> Vec<u8> {
 
 /// An answer about `id`, current during the last day of 2029 and the first of 2030.
 fn answer(id: &CertId, status: (u8, &[u8]), key: &KeyPair, certificates: &[u8]) -> Vec<u8> {
+    let until = der(0xa0, &time("20300102000000Z"));
+    sign(&data(id, status, &until), ALGORITHM, key, certificates)
+}
+
+/// What is signed; `until` may be empty.
+fn data(id: &CertId, status: (u8, &[u8]), until: &[u8]) -> Vec<u8> {
     let identified = [
         SHA1_IDENTIFIER.to_vec(),
         der(OCTET_STRING, &id.issuer_name_sha1),
@@ -57,14 +77,17 @@ fn answer(id: &CertId, status: (u8, &[u8]), key: &KeyPair, certificates: &[u8]) 
         der(SEQUENCE, &identified.concat()),
         der(status.0, status.1),
         time("20291231000000Z"),
-        der(0xa0, &time("20300102000000Z")),
+        until.to_vec(),
     ];
     let responses = der(SEQUENCE, &der(SEQUENCE, &single.concat()));
     let responder = der(0xa2, &der(OCTET_STRING, &id.issuer_key_sha1));
-    let data = der(SEQUENCE, &[responder, time("20291231000000Z"), responses].concat());
+    der(SEQUENCE, &[responder, time("20291231000000Z"), responses].concat())
+}
+
+fn sign(data: &[u8], algorithm: &[u8], key: &KeyPair, certificates: &[u8]) -> Vec<u8> {
     let mut signature = vec![0];
-    signature.extend(key.sign(&data).unwrap());
-    let mut basic = [data, ALGORITHM.to_vec(), der(0x03, &signature)].concat();
+    signature.extend(key.sign(data).unwrap());
+    let mut basic = [data, algorithm, &der(0x03, &signature)].concat();
     if !certificates.is_empty() {
         basic.extend(der(0xa0, &der(SEQUENCE, certificates)));
     }
@@ -82,10 +105,12 @@ fn an_answer_counts_if_it_says_good_of_our_certificate_now() {
     let check_at = |answer: &[u8], now| check(answer, &id, &authority.der, now);
     let good = answer(&id, GOOD, key, &[]);
     assert_eq!(check_at(&good, NOW), Ok(NOW + DAY));
-    let says = |result: Result<i64, String>, text: &str| assert_eq!(result, Err(text.to_owned()));
+    let says = |result: Result<i64, OcspError>, text: &str| assert_eq!(result.unwrap_err().to_string(), text);
     says(check_at(&good, NOW + DAY), "the answer is no longer current");
     says(check_at(&good, NOW - 2 * DAY), "the answer is of the future");
-    says(check_at(&answer(&id, REVOKED, key, &[]), NOW), "our certificate is revoked");
+    let revoked = answer(&id, REVOKED, key, &[]);
+    assert_eq!(check_at(&revoked, NOW), Err(OcspError::Revoked));
+    says(check_at(&revoked, NOW + DAY), "the answer is no longer current");
     says(check_at(&answer(&id, UNKNOWN, key, &[]), NOW), "the responder does not know our certificate");
     let of_other = answer(&CertId::new(&other, &authority.der).unwrap(), GOOD, key, &[]);
     says(check_at(&of_other, NOW), "the answer is about another certificate");
@@ -122,20 +147,87 @@ fn an_issuer_is_the_one_that_issued() {
 }
 
 #[test]
+fn an_answer_without_an_end_is_good_for_a_week() {
+    let authority = Authority::new();
+    let (leaf, _) = authority.issue(ExtendedKeyUsagePurpose::ServerAuth);
+    let id = CertId::new(&leaf, &authority.der).unwrap();
+    let endless = sign(&data(&id, GOOD, &[]), ALGORITHM, authority.issuer.key(), &[]);
+    let made = NOW - DAY;
+    assert_eq!(check(&endless, &id, &authority.der, NOW), Ok(made + 7 * DAY));
+    let late = check(&endless, &id, &authority.der, made + 7 * DAY);
+    assert_eq!(late.unwrap_err().to_string(), "the answer is no longer current");
+}
+
+#[test]
+fn an_appointed_signer_is_within_its_dates() {
+    let authority = Authority::new();
+    let (leaf, _) = authority.issue(ExtendedKeyUsagePurpose::ServerAuth);
+    let id = CertId::new(&leaf, &authority.der).unwrap();
+    for (year, passes) in [(2029, false), (2031, true)] {
+        let (appointed, key) = authority.issue_until(ExtendedKeyUsagePurpose::OcspSigning, year);
+        let answer = answer(&id, GOOD, &key, &appointed);
+        assert_eq!(check(&answer, &id, &authority.der, NOW).is_ok(), passes, "until {year}");
+    }
+}
+
+#[test]
+fn a_weak_signature_does_not_count() {
+    let authority = Authority::new();
+    let (leaf, _) = authority.issue(ExtendedKeyUsagePurpose::ServerAuth);
+    let id = CertId::new(&leaf, &authority.der).unwrap();
+    // ecdsa-with-SHA1.
+    let algorithm = b"\x30\x09\x06\x07\x2a\x86\x48\xce\x3d\x04\x01";
+    let weak = sign(&data(&id, GOOD, &[]), algorithm, authority.issuer.key(), &[]);
+    let error = check(&weak, &id, &authority.der, NOW).unwrap_err().to_string();
+    assert_eq!(error, "the answer is signed with something weaker than SHA-256");
+}
+
+#[test]
+fn what_is_stapled_goes_when_the_certificate_is_revoked_and_only_then() {
+    let authority = Authority::new();
+    let (leaf, leaf_key) = authority.issue(ExtendedKeyUsagePurpose::ServerAuth);
+    let private = PrivateKeyDer::try_from(leaf_key.serialize_der()).unwrap();
+    let certified = CertifiedKey::from_der(vec![leaf.clone().into()], private, &provider()).unwrap();
+    let own = Arc::new(Own::new(certified));
+    let stapler = Stapler::new(own, &leaf, authority.der.clone().into()).unwrap();
+    let id = CertId::new(&leaf, &authority.der).unwrap();
+    let good = answer(&id, GOOD, authority.issuer.key(), &[]);
+    assert_eq!(stapler.take(good.clone(), NOW), Ok(NOW + DAY));
+    let forged = answer(&id, REVOKED, Authority::new().issuer.key(), &[]);
+    let revoked = answer(&id, REVOKED, authority.issuer.key(), &[]);
+    for (useless, now) in [(forged, NOW), (revoked.clone(), NOW + DAY), (revoked.clone(), NOW - 2 * DAY)] {
+        assert!(matches!(stapler.take(useless, now), Err(OcspError::Useless(_))));
+        assert_eq!(stapler.current().as_ref(), Some(&good));
+    }
+    assert_eq!(stapler.take(revoked, NOW), Err(OcspError::Revoked));
+    assert_eq!(stapler.current(), None);
+}
+
+#[test]
 fn no_cut_or_changed_answer_panics_or_passes() {
     let authority = Authority::new();
     let (leaf, _) = authority.issue(ExtendedKeyUsagePurpose::ServerAuth);
     let id = CertId::new(&leaf, &authority.der).unwrap();
     let (appointed, key) = authority.issue(ExtendedKeyUsagePurpose::OcspSigning);
-    let good = answer(&id, GOOD, &key, &appointed);
+    let data = data(&id, GOOD, &der(0xa0, &time("20300102000000Z")));
+    let good = sign(&data, ALGORITHM, &key, &appointed);
+    assert!(check(&good, &id, &authority.der, NOW).is_ok());
     for length in 0..good.len() {
         assert!(check(&good[..length], &id, &authority.der, NOW).is_err(), "{length}");
     }
+    // Of the rest, some may be written otherwise, such as what is around all of it.
+    let find = |part: &[u8]| good.windows(part.len()).position(|window| window == part).unwrap();
+    let (data_at, signer_at) = (find(&data), find(&appointed));
+    let signature_at = data_at + data.len() + ALGORITHM.len() + HEADER_OF_SIGNATURE;
+    let signed = [data_at..data_at + data.len(), signature_at..signer_at - HEADERS_OF_SIGNER];
     for at in 0..good.len() {
-        let mut changed = good.clone();
-        changed[at] ^= 0x41;
-        // Most are refused; what is not signed, such as the tail of the certificate's signature, may not matter.
-        let _ = check(&changed, &id, &authority.der, NOW);
+        for bit in [0x01, 0x41, 0x80] {
+            let mut changed = good.clone();
+            changed[at] ^= bit;
+            let passed = check(&changed, &id, &authority.der, NOW).is_ok();
+            let counts = signed.iter().any(|range| range.contains(&at));
+            assert!(!passed || !counts, "byte {at} of {signed:?} with {bit:#x}");
+        }
     }
 }
 
