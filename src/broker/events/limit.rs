@@ -18,6 +18,8 @@ const RATE: Rate = Rate { amount: 20, per: Duration::from_secs(60) };
 pub(super) const SOURCES_MAX: usize = 4096;
 /// Whoever was quiet for so long has a full bucket and is forgotten.
 const FORGET_MS: u64 = 60_000;
+/// How often the quiet ones are looked for while all places are taken: it looks at every place.
+const SWEEP_MS: u64 = 1_000;
 
 /// Where somebody comes from, as far as it is told apart: the block that one customer has, as usual.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,6 +55,8 @@ struct Seen {
 #[derive(Debug, Default)]
 pub(super) struct Limit {
     sources: HashMap<Source, Seen>,
+    /// When the quiet ones are looked for again.
+    sweep_at_ms: u64,
 }
 
 impl Limit {
@@ -60,8 +64,11 @@ impl Limit {
     pub(super) fn admit(&mut self, peer: Option<PeerAddr>, now_ms: u64) -> Option<u64> {
         let mut source = Source::of(peer);
         if self.sources.len() >= SOURCES_MAX && !self.sources.contains_key(&source) {
-            // What a forgotten source still had to tell is in the metric.
-            self.sources.retain(|_, seen| now_ms.saturating_sub(seen.last_ms) < FORGET_MS);
+            if now_ms >= self.sweep_at_ms {
+                self.sweep_at_ms = now_ms.saturating_add(SWEEP_MS);
+                // What a forgotten source still had to tell is in the metric.
+                self.sources.retain(|_, seen| now_ms.saturating_sub(seen.last_ms) < FORGET_MS);
+            }
             if self.sources.len() >= SOURCES_MAX {
                 source = Source::Crowd;
             }
@@ -122,5 +129,20 @@ mod tests {
         assert_eq!(limit.admit(address(SOURCES_MAX + 400), 0), None, "the crowd shares one allowance");
         assert!(limit.admit(address(SOURCES_MAX + 400), FORGET_MS).is_some());
         assert!(limit.sources.len() < 10);
+    }
+
+    #[test]
+    fn new_sources_do_not_each_look_for_the_quiet_ones() {
+        let mut limit = Limit::default();
+        let address = |number: usize| at(&format!("10.{}.{}.1:1", number / 256, number % 256));
+        for number in 0..SOURCES_MAX {
+            limit.admit(address(number), 0);
+        }
+        // Whoever comes just before the others are quiet for long enough has looked in vain, and for all.
+        limit.admit(address(SOURCES_MAX), FORGET_MS - 1);
+        limit.admit(address(SOURCES_MAX + 1), FORGET_MS);
+        assert_eq!(limit.sources.len(), SOURCES_MAX + 1, "nobody looked again");
+        limit.admit(address(SOURCES_MAX + 1), FORGET_MS - 1 + SWEEP_MS);
+        assert_eq!(limit.sources.len(), 2, "the crowd and the new one");
     }
 }
