@@ -33,6 +33,8 @@ mod tests;
 
 /// Names that one call of [`RetainedStore::matching`] looks at, whether they match or not.
 const NAMES_PER_SLICE: usize = 1_024;
+/// How often those that came late are asked about before nobody may come any more: each time they are fewer.
+const LATE_ROUNDS: usize = 8;
 /// Neighbours looked at one by one before the place where the filter goes on is searched from the top.
 const NEIGHBOURS: usize = 8;
 
@@ -153,6 +155,8 @@ struct Inner<M, S> {
     sources: Sources<S>,
     /// Names of messages that their publishers may not publish any more.
     withheld: HashSet<Box<str>, RandomState>,
+    /// Names of messages that came while the others are asked about: by what they were let in may have changed.
+    late: Option<HashSet<Box<str>, RandomState>>,
     /// Only the messages that expire.
     by_deadline: BTreeSet<(u64, Held<M>)>,
     bytes: usize,
@@ -175,6 +179,7 @@ impl<M: Retainable, S> RetainedStore<M, S> {
             in_order: BTreeSet::new(),
             sources: Sources::default(),
             withheld: HashSet::with_hasher(RandomState::new()),
+            late: None,
             by_deadline: BTreeSet::new(),
             bytes: 0,
         };
@@ -193,6 +198,11 @@ impl<M: Retainable, S> RetainedStore<M, S> {
             return Err(RetainedFull::Bytes);
         }
         inner.withheld.remove(message.topic());
+        if source.is_some()
+            && let Some(late) = &mut inner.late
+        {
+            late.insert(message.topic().into());
+        }
         let number = inner.sources.hold(source);
         if let Some(before) = inner.in_order.replace(Held(message.clone(), number)) {
             inner.sources.release(before.1);
@@ -258,10 +268,13 @@ impl<M: Retainable, S> RetainedStore<M, S> {
         self.inner.read().withheld.contains(name)
     }
 
-    /// Asks `may` about every message that has a publisher; those it says no to are withheld until the next time. How
-    /// many they are. `rules` makes it, once nobody else is at it. Nothing is locked while it is asked.
+    /// Asks `may` about every message that has a publisher, those that come meanwhile included; those it says no to are
+    /// withheld until the next time. How many they are. `rules` makes it, once nobody else is at it. Nothing is locked
+    /// while it is asked, but for the last few that come faster than it answers.
     pub fn recheck<F: Fn(&S, &M) -> bool>(&self, rules: impl FnOnce() -> F) -> usize {
         let _alone = self.rechecking.lock();
+        // Before the rules are read: whoever was let in by others is among the late ones then.
+        self.inner.write().late = Some(HashSet::with_hasher(RandomState::new()));
         let may = rules();
         let (mut from, mut denied) = (Some(String::new()), Vec::new());
         while let Some(name) = from {
@@ -269,7 +282,17 @@ impl<M: Retainable, S> RetainedStore<M, S> {
             denied.extend(some.into_iter().filter(|(message, source)| !may(source, message)));
             from = next;
         }
+        for _ in 0..LATE_ROUNDS {
+            let some = self.inner.write().take_late();
+            if some.is_empty() {
+                break;
+            }
+            denied.extend(some.into_iter().filter(|(message, source)| !may(source, message)));
+        }
         let mut inner = self.inner.write();
+        let rest = inner.take_late();
+        denied.extend(rest.into_iter().filter(|(message, source)| !may(source, message)));
+        inner.late = None;
         let held =
             |message: &M| inner.by_name.get(message.topic()).is_some_and(|held| held.0.is_same(message));
         let names =
@@ -317,6 +340,14 @@ impl<M: Retainable, S> Inner<M, S> {
         if let Some(deadline_ms) = held.0.deadline_ms() {
             self.by_deadline.remove(&(deadline_ms, held));
         }
+    }
+
+    /// The messages that came late so far, with their publishers.
+    fn take_late(&mut self) -> Vec<(M, Arc<S>)> {
+        let Some(late) = &mut self.late else { return Vec::new() };
+        let names = std::mem::replace(late, HashSet::with_hasher(RandomState::new()));
+        let held = names.iter().filter_map(|name| self.in_order.get::<str>(name));
+        held.filter_map(|held| Some((held.0.clone(), Arc::clone(self.sources.get(held.1)?)))).collect()
     }
 
     /// The next messages that have publishers, with these, and where to go on.

@@ -293,12 +293,33 @@ fn a_message_replaced_while_the_rules_are_asked_is_not_withheld() {
     let store = store(10, 100);
     store.insert(message("a", 1), Some(&Arc::new("e"))).unwrap();
     let withheld = store.recheck(|| {
-        |_: &&str, _: &Message| {
-            store.insert(message("a", 2), Some(&Arc::new("a"))).unwrap();
-            false
+        |source: &&str, _: &Message| {
+            if *source == "e" {
+                store.insert(message("a", 2), Some(&Arc::new("a"))).unwrap();
+            }
+            *source != "e"
         }
     });
     assert_eq!((withheld, given(&store)), (0, vec!["a".into()]));
+}
+
+#[test]
+fn a_message_that_comes_while_the_rules_are_asked_is_asked_about_too() {
+    let store = store(10, 100);
+    let (ada, eve) = (Arc::new("b"), Arc::new("e"));
+    store.insert(message("b", 1), Some(&ada)).unwrap();
+    // It was let in by the rules before, and the names before `b` have been asked about.
+    let withheld = store.recheck(|| {
+        |source: &&str, message_asked: &Message| {
+            if *source == "b" {
+                store.insert(message("a", 1), Some(&eve)).unwrap();
+            }
+            own(source, message_asked)
+        }
+    });
+    assert_eq!((withheld, given(&store)), (1, vec!["b".into()]));
+    store.insert(message("c", 1), Some(&eve)).unwrap();
+    assert!(!store.is_withheld("c"), "afterwards it was let in by the new ones");
 }
 
 #[test]
