@@ -41,6 +41,7 @@ use super::settings::RateLimits;
 use super::settings::Secret;
 use super::settings::Settings;
 use super::settings::Spool;
+use super::settings::without_query;
 
 /// A value as text, and the secret behind it, if it is one.
 #[derive(Clone, PartialEq, Eq)]
@@ -120,6 +121,12 @@ impl Flat {
     fn secret(&mut self, key: &str, secret: Option<&Secret>) {
         let text = secret.map_or("unset", |_| MASK).to_owned();
         self.lines.insert(format!("{}{key}", self.prefix), Shown { text, secret: secret.cloned() });
+    }
+
+    /// Addresses without their queries, though a change of one is seen.
+    fn urls(&mut self, key: &str, shown: String, whole: String) {
+        let secret = Some(Secret::new(whole));
+        self.lines.insert(format!("{}{key}", self.prefix), Shown { text: shown, secret });
     }
 
     fn cluster(&mut self, cluster: &Cluster) {
@@ -268,12 +275,14 @@ impl Flat {
             None => self.put("ssl.enable_crl_check", false),
             Some(CrlSource::File(path)) => self.path("ssl.crlfile", Some(path)),
             Some(CrlSource::Urls(urls)) => {
-                self.put("ssl.crl_url", urls.iter().map(ToString::to_string).collect::<Vec<_>>());
+                let shown: Vec<String> = urls.iter().map(ToString::to_string).collect();
+                self.urls("ssl.crl_url", format!("{shown:?}"), format!("{urls:?}"));
             }
         }
         self.put("ssl.ocsp.enable_ocsp_stapling", ocsp.is_some());
         if let Some(Ocsp { responder_url, issuer_pem, refresh_interval, refresh_http_timeout }) = ocsp {
-            self.text("ssl.ocsp.responder_url", responder_url.to_string());
+            let whole = format!("{responder_url:?}");
+            self.urls("ssl.ocsp.responder_url", responder_url.to_string(), whole);
             self.path("ssl.ocsp.issuer_pem", Some(issuer_pem));
             self.duration("ssl.ocsp.refresh_interval", Some(*refresh_interval));
             self.duration("ssl.ocsp.refresh_http_timeout", Some(*refresh_http_timeout));
@@ -444,7 +453,7 @@ impl Flat {
 
     fn target(&mut self, url_key: &str, key: &str, target: &HttpTarget) {
         let HttpTarget { url, server: _, path: _, cacertfile, timeout } = target;
-        self.text(url_key, url);
+        self.urls(url_key, without_query(url).to_owned(), url.clone());
         self.path(&format!("{key}.cacertfile"), cacertfile.as_deref());
         self.duration(&format!("{key}.timeout"), Some(*timeout));
     }

@@ -46,6 +46,7 @@ pub use self::tls::PeerCertAs;
 pub use self::tls::TlsVersions;
 pub use self::tls::Verify;
 pub use self::url::HttpUrl;
+pub use self::url::without_query;
 
 mod authentication;
 mod cipher;

@@ -117,7 +117,7 @@ fn a_wrong_option_is_named_with_its_path() {
         (LINK, "cacertfile = \"ca\"\nreuse_sessions = true", "reuse_sessions: not with"),
         ("", "enable_crl_check = true", "enable_crl_check: this needs crlfile or crl_url"),
         ("", "crlfile = \"x\"", "crlfile: this needs verify"),
-        ("", "crl_url = [\"ldap://x\"]", "crl_url[0]: `ldap://x` is not"),
+        ("", "crl_url = [\"ldap://x\"]", "crl_url[0]: this is not an http"),
         (
             "",
             "verify = \"verify_peer\"\ncacertfile = \"ca\"\ncrlfile = \"x\"\ncrl_url = [\"http://x\"]",

@@ -24,7 +24,8 @@ impl HttpUrl {
         let (secure, rest) = match text.split_once("://") {
             Some(("http", rest)) => (false, rest),
             Some(("https", rest)) => (true, rest),
-            _ => return Err(format!("`{text}` is not an http:// or https:// URL")),
+            // What it is may be a secret.
+            _ => return Err("this is not an http:// or https:// URL".to_owned()),
         };
         if !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("a URL has no spaces and no characters outside of ASCII".to_owned());
@@ -76,11 +77,18 @@ fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
     }
 }
 
+/// For logs: without the query, which may be a key to what is asked for.
 impl fmt::Display for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.secure { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", self.authority(), self.path)
+        write!(f, "{scheme}://{}{}", self.authority(), without_query(&self.path))
     }
+}
+
+/// A URL or a part of it up to its query, of which only the question mark is left.
+#[must_use]
+pub fn without_query(text: &str) -> &str {
+    text.find('?').map_or(text, |at| &text[..=at])
 }
 
 #[cfg(test)]
@@ -92,10 +100,23 @@ mod tests {
         for (text, shown) in [
             ("http://crl.example.net/ca.crl", "http://crl.example.net:80/ca.crl"),
             ("https://h", "https://h:443/"),
-            ("http://[::1]:8080?x=1", "http://[::1]:8080/?x=1"),
-            ("http://127.0.0.1:1/a/b?c", "http://127.0.0.1:1/a/b?c"),
+            ("http://[::1]:8080?x=1", "http://[::1]:8080/?"),
+            ("http://127.0.0.1:1/a/b?c", "http://127.0.0.1:1/a/b?"),
         ] {
             assert_eq!(HttpUrl::parse(text).unwrap().to_string(), shown);
+        }
+        assert_eq!(
+            HttpUrl::parse("http://h/a?key=b").unwrap().path,
+            "/a?key=b",
+            "it is asked for all the same"
+        );
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_not_shown() {
+        for text in ["htps://u:secret@h/", "http://u:secret@h/", "ftp://h/?secret", "http://h/?secret#a"] {
+            let error = HttpUrl::parse(text).unwrap_err();
+            assert!(!error.contains("secret"), "{error}");
         }
     }
 
