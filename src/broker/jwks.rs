@@ -93,6 +93,9 @@ impl Broker {
 
 impl Fetched {
     async fn fetch(self: Arc<Self>, broker: Arc<Broker>) {
+        // Whatever ends it, it may be fetched again, though not at once.
+        let _under_way = UnderWay(&self.fetching);
+        self.due_ms.store(clock::now().mono_ms + RETRY_MS, Ordering::Relaxed);
         let answer = self.server.ask(None, KEY_SET_BYTES_MAX).await;
         let keys = match answer {
             Ok((200, body)) => KeySet::json(&body).map_err(|error| error.to_string()),
@@ -103,15 +106,23 @@ impl Fetched {
         match keys {
             Ok(keys) => {
                 broker.metrics.broker.jwks_fetches[Outcome::Ok].inc();
-                tracing::debug!(url = self.url, keys = keys.len(), "keys of tokens fetched");
+                tracing::debug!(server = self.server.authority, keys = keys.len(), "keys of tokens fetched");
                 *self.keys.write() = Some(Arc::new(keys));
             }
             Err(error) => {
                 broker.metrics.broker.jwks_fetches[Outcome::Error].inc();
-                tracing::warn!(url = self.url, error, "keys of tokens cannot be fetched");
+                tracing::warn!(server = self.server.authority, error, "keys of tokens cannot be fetched");
             }
         }
         self.due_ms.store(clock::now().mono_ms + next, Ordering::Relaxed);
-        self.fetching.store(false, Ordering::Release);
+    }
+}
+
+/// Says that nobody is at it any more, at the end of its life.
+struct UnderWay<'a>(&'a AtomicBool);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
