@@ -121,7 +121,8 @@ pub fn first_expiry_unix(chain: &[impl AsRef<[u8]>]) -> Option<i64> {
     chain.iter().filter_map(|der| fitness::read(der.as_ref()).ok()).map(|one| not_after(&one)).min()
 }
 
-fn not_after(certificate: &X509Certificate<'_>) -> i64 {
+/// First moment at which it has expired, in seconds since the Unix epoch.
+pub(super) fn not_after(certificate: &X509Certificate<'_>) -> i64 {
     // The moment of `notAfter` itself is still within (RFC 5280 section 4.1.2.5).
     certificate.validity().not_after.timestamp().saturating_add(1)
 }

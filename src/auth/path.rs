@@ -8,6 +8,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::prelude::X509Certificate;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
+use crate::auth::certificate::not_after;
 use crate::auth::fitness;
 
 /// A path of more steps than this is not followed: `depth` is ten at most.
@@ -22,6 +23,8 @@ pub struct Anchor {
     key: Vec<u8>,
     /// By what it is told from others: SHA-256 over both.
     pub id: [u8; 32],
+    /// First moment at which it has expired, in seconds since the Unix epoch.
+    not_after_unix: i64,
 }
 
 impl Anchor {
@@ -30,7 +33,13 @@ impl Anchor {
     pub fn new(certificate: &X509Certificate<'_>) -> Self {
         let (subject, key) = (certificate.subject().as_raw(), certificate.public_key().raw);
         let id = Sha256::new().chain_update(subject).chain_update(key).finalize().into();
-        Self { subject: subject.to_vec(), key: key.to_vec(), id }
+        Self { subject: subject.to_vec(), key: key.to_vec(), id, not_after_unix: not_after(certificate) }
+    }
+
+    /// Whether it vouches for nobody any more.
+    #[must_use]
+    pub fn has_expired(&self, now_unix: i64) -> bool {
+        self.not_after_unix <= now_unix
     }
 
     fn is(&self, certificate: &X509Certificate<'_>) -> bool {
@@ -45,6 +54,8 @@ pub enum NoPath<E> {
     Missing,
     /// There is one, and it has more intermediates than allowed.
     TooLong,
+    /// There is one, and the authority at its end has expired.
+    Expired,
     /// There are some, and this is what was found against the first.
     Refused(E),
 }
@@ -59,13 +70,14 @@ pub fn find<'a, E>(
     others: &[&[u8]],
     anchors: &'a [Anchor],
     depth: usize,
+    now_unix: i64,
     accept: impl FnMut(&[usize]) -> Result<(), E>,
 ) -> Result<&'a Anchor, NoPath<E>> {
     let Ok(leaf) = fitness::read(leaf) else { return Err(NoPath::Missing) };
     let read = others.iter().enumerate();
     let others: Vec<_> = read.filter_map(|(at, der)| Some((at, fitness::read(der).ok()?))).collect();
     let (signatures, why_not) = (SIGNATURES_MAX, NoPath::Missing);
-    let mut search = Search { others: &others, anchors, depth, signatures, why_not, accept };
+    let mut search = Search { others: &others, anchors, depth, now_unix, signatures, why_not, accept };
     search.follow(&leaf, &mut Vec::new(), &mut vec![&leaf]).ok_or(search.why_not)
 }
 
@@ -73,6 +85,7 @@ struct Search<'s, 'a, E, A> {
     others: &'s [(usize, X509Certificate<'s>)],
     anchors: &'a [Anchor],
     depth: usize,
+    now_unix: i64,
     /// How many may still be tried.
     signatures: usize,
     why_not: NoPath<E>,
@@ -94,7 +107,7 @@ impl<'s, 'a, E, A: FnMut(&[usize]) -> Result<(), E>> Search<'s, 'a, E, A> {
         let issuer = last.issuer().as_raw();
         for anchor in anchors.iter().filter(|anchor| anchor.subject == issuer) {
             let Ok((_, key)) = SubjectPublicKeyInfo::from_der(&anchor.key) else { continue };
-            if self.has_signed(&key, last) && self.takes(steps) {
+            if self.has_signed(&key, last) && self.takes(steps, anchor) {
                 return Some(anchor);
             }
         }
@@ -125,9 +138,11 @@ impl<'s, 'a, E, A: FnMut(&[usize]) -> Result<(), E>> Search<'s, 'a, E, A> {
         certificate.verify_signature(Some(key)).is_ok()
     }
 
-    fn takes(&mut self, steps: &[usize]) -> bool {
+    fn takes(&mut self, steps: &[usize], anchor: &Anchor) -> bool {
         let why_not = if steps.len() > self.depth {
             NoPath::TooLong
+        } else if anchor.has_expired(self.now_unix) {
+            NoPath::Expired
         } else {
             match (self.accept)(steps) {
                 Ok(()) => return true,

@@ -144,7 +144,7 @@ impl Server {
         let (limits, io_threads) = (Limits::new(&settings), threads.all().into());
         let broker = Broker::new(material.policy, authentication, limits, io_threads, now);
         let keeper = Arc::<Keeper>::default();
-        keeper.take(&settings, &material.tls, material.web, now);
+        keeper.take(&settings, &material.tls, material.web, now).await;
         keeper.check(&broker, now).await;
         let timers = [
             tokio::spawn(sweeper::run(Arc::clone(&broker))),
@@ -204,8 +204,9 @@ impl Server {
     /// Looks at revocation lists, certificates that expire, and clients whose certificate is not good any more, as it is
     /// done twice a minute.
     pub async fn check_certificates(&self, now: Now) {
-        self.keeper.read_changed_files(&self.broker).await;
-        self.keeper.check(&self.broker, now).await;
+        // One does not wait for the other: a file system can hang.
+        let (keeper, broker) = (&self.keeper, &self.broker);
+        tokio::join!(keeper.read_changed_files(broker), keeper.check(broker, now));
     }
 
     /// Puts new settings in force, and reads every file again. What did not change goes on undisturbed.
@@ -256,17 +257,9 @@ impl Server {
         for id in closed {
             self.close(&id).await;
         }
-        self.keeper.take(&settings, &material.tls, material.web, now);
+        self.keeper.take(&settings, &material.tls, material.web, now).await;
         for listener in settings.listeners.iter().filter(|listener| listener.enable) {
-            if let Some(running) = self.listeners.get(&listener.id()) {
-                let before = Arc::clone(&running.endpoint.read());
-                if before.role != listener.role || before.authn_enable != listener.authn_enable {
-                    // Whoever is in was let in by other rules.
-                    self.broker.kick_listener(&listener.id(), ReasonCode::AdministrativeAction);
-                }
-                let tls = material.tls.get(&listener.id()).cloned();
-                *running.endpoint.write() = Arc::new(endpoint(listener, tls));
-            }
+            self.replace_endpoint(listener, material.tls.get(&listener.id()).cloned());
         }
         for (listener, socket) in bound {
             self.open(&listener, socket, material.tls.get(&listener.id()).cloned());
@@ -295,6 +288,19 @@ impl Server {
             diff.rules = difference.lines;
         }
         Ok(diff)
+    }
+
+    /// Judges who comes in over an open listener by other rules from now on. Whoever is in and may not get in by them any
+    /// more is disconnected: afterwards, or it would come back by the old ones.
+    fn replace_endpoint(&self, listener: &Listener, tls: Option<Arc<ServerTls>>) {
+        let Some(running) = self.listeners.get(&listener.id()) else { return };
+        let before = std::mem::replace(&mut *running.endpoint.write(), Arc::new(endpoint(listener, tls)));
+        let old = self.settings.listeners.iter().find(|old| old.id() == listener.id());
+        if before.role != listener.role || before.authn_enable != listener.authn_enable {
+            self.broker.kick_listener(&listener.id(), ReasonCode::AdministrativeAction);
+        } else if old.is_some_and(|old| asks_more_of_certificates(old, listener)) {
+            self.broker.kick_certified(&listener.id(), ReasonCode::AdministrativeAction);
+        }
     }
 
     /// A listener keeps its socket as long as its address stays; how many connections it takes is part of the
@@ -413,6 +419,15 @@ impl Drop for Server {
             running.accepting.abort();
         }
     }
+}
+
+/// Whether a certificate that `old` took may not be good enough for `new`. What it was issued for is not remembered for
+/// every connection, nor is its key.
+fn asks_more_of_certificates(old: &Listener, new: &Listener) -> bool {
+    let (Some(before), Some(ssl)) = (&old.ssl, &new.ssl) else { return false };
+    let strict = |listener: &Listener| listener.role.accepts_links() && !listener.allow_insecure;
+    let more_usages = ssl.key_usages.iter().any(|usage| !before.key_usages.contains(usage));
+    more_usages || (strict(new) && !strict(old))
 }
 
 fn keeps(new: &Listener, running: &BTreeMap<String, Running>, old: &Settings) -> bool {

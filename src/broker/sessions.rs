@@ -482,6 +482,12 @@ impl Broker {
         self.kick_where(reason, |identity| &*identity.listener == listener);
     }
 
+    /// The same, of those that showed a certificate.
+    pub(super) fn kick_certified(&self, listener: &str, reason: ReasonCode) {
+        let certified = |identity: &Identity| identity.proof.certificate.is_some();
+        self.kick_where(reason, |identity| &*identity.listener == listener && certified(identity));
+    }
+
     /// Closes the connections that by the rules for peers in force now are not what they were let in as.
     pub(super) fn kick_unproven(&self) {
         let credentials = self.authentication.credentials();

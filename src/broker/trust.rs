@@ -7,6 +7,7 @@
 mod expiry;
 mod lists;
 mod staples;
+mod tasks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,10 +28,13 @@ use crate::broker::trust::expiry::Dated;
 use crate::broker::trust::expiry::Due;
 use crate::broker::trust::expiry::Expiries;
 use crate::broker::trust::expiry::Nearness;
+use crate::broker::trust::lists::Adoption;
 use crate::broker::trust::lists::Answer;
 use crate::broker::trust::lists::Lists;
 use crate::broker::trust::lists::Step;
+use crate::broker::trust::lists::Verdict;
 use crate::broker::trust::staples::Staples;
+use crate::broker::trust::tasks::Tasks;
 use crate::config::settings::Settings;
 use crate::metrics::labels::CertificateSide;
 use crate::mqtt::reason::ReasonCode;
@@ -47,6 +51,8 @@ const TICK: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub struct Keeper {
     state: Mutex<State>,
+    /// Held by whoever puts fetched lists in force, on a thread that may wait: it takes its time, and in turn.
+    adopting: Mutex<()>,
     expiries: Expiries,
     changed: Notify,
 }
@@ -64,7 +70,26 @@ struct State {
 impl Keeper {
     /// Takes what was loaded, at the start and with every reload, before connections are judged by it. Lists that were
     /// fetched already are put in force at once.
-    pub fn take(
+    pub async fn take(
+        self: &Arc<Self>,
+        settings: &Settings,
+        tls: &BTreeMap<String, Arc<ServerTls>>,
+        web: Option<ClientTls>,
+        now: Now,
+    ) {
+        self.note(settings, tls, web, now);
+        let keeper = Arc::clone(self);
+        let adopting = task::spawn_blocking(move || {
+            let _in_turn = keeper.adopting.lock();
+            let known = keeper.state.lock().lists.known();
+            known.iter().for_each(Adoption::run_again);
+        });
+        // A panic is logged by the runtime; the lists are fetched again in any case.
+        let _ = adopting.await;
+        self.changed.notify_one();
+    }
+
+    fn note(
         &self,
         settings: &Settings,
         tls: &BTreeMap<String, Arc<ServerTls>>,
@@ -72,8 +97,10 @@ impl Keeper {
         now: Now,
     ) {
         let mut state = self.state.lock();
+        let before = Arc::clone(&state.trusts);
         let judged = tls.iter().filter_map(|(id, tls)| Some((id.clone(), Arc::clone(tls.trust.as_ref()?))));
         state.trusts = Arc::new(judged.collect());
+        tell_older(&before, &state.trusts);
         state.listeners = tls.iter().map(|(id, tls)| (id.clone(), tls.not_after_unix)).collect();
         let sources = settings.listeners.iter().filter_map(|listener| {
             let source = listener.ssl.as_ref()?.crl.clone()?;
@@ -90,32 +117,32 @@ impl Keeper {
         });
         state.staples.take(stapled.collect(), now);
         state.lists.take(sources, settings.crl_cache.clone(), web, now);
-        drop(state);
-        self.changed.notify_one();
     }
 
     /// Works for as long as the broker lives.
     pub async fn run(self: Arc<Self>, broker: Arc<Broker>) {
         let mut ticks = time::interval(TICK);
         ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-        let (mut fetches, mut asked) = (JoinSet::new(), JoinSet::new());
+        let (mut fetches, mut asked, mut reading) = (Tasks::default(), Tasks::default(), JoinSet::new());
         loop {
             tokio::select! {
                 _ = ticks.tick() => {
-                    self.read_changed_files(&broker).await;
+                    // A file system that hangs holds up neither the dates nor what is fetched.
+                    if reading.is_empty() {
+                        let (keeper, broker) = (Arc::clone(&self), Arc::clone(&broker));
+                        reading.spawn(async move { keeper.read_changed_files(&broker).await });
+                    }
                     self.check(&broker, clock::now()).await;
                 }
                 () = self.changed.notified() => {}
-                Some(fetched) = fetches.join_next() => {
-                    if let Ok((url, result)) = fetched {
-                        self.fetched(&broker, Answer { url, result }).await;
-                    }
+                // A panic is logged by the runtime.
+                Some(_) = reading.join_next() => {}
+                Some((url, result)) = fetches.next() => {
+                    self.fetched(&broker, Answer { url, result }).await;
                 }
-                Some(reply) = asked.join_next() => {
-                    if let Ok(reply) = reply {
-                        let step = self.state.lock().staples.was_answered(reply, clock::now());
-                        tell_staple(&broker, step);
-                    }
+                Some((about, result)) = asked.next() => {
+                    let step = self.state.lock().staples.was_answered(about, result, clock::now());
+                    tell_staple(&broker, step);
                 }
             }
             let (lists, staples) = {
@@ -123,10 +150,10 @@ impl Keeper {
                 (state.lists.due(now), state.staples.due(now))
             };
             for fetch in lists {
-                fetches.spawn(fetch.run());
+                fetches.spawn(fetch.url.clone(), fetch.run());
             }
             for ask in staples {
-                asked.spawn(ask.run());
+                asked.spawn(ask.about.clone(), ask.run());
             }
         }
     }
@@ -146,11 +173,23 @@ impl Keeper {
     }
 
     async fn fetched(self: &Arc<Self>, broker: &Arc<Broker>, answer: Answer) {
-        let keeper = Arc::clone(self);
-        // A long list takes its time.
-        let adopting =
-            task::spawn_blocking(move || keeper.state.lock().lists.was_fetched(answer, clock::now()));
-        self.tell(broker, adopting.await.unwrap_or_default()).await;
+        let (keeper, url) = (Arc::clone(self), answer.url.clone());
+        let steps = match task::spawn_blocking(move || keeper.adopt(answer)).await {
+            Ok(steps) => steps,
+            Err(error) => {
+                let verdict = Verdict::failed(url, error.to_string());
+                self.state.lock().lists.was_tried(verdict, clock::now())
+            }
+        };
+        self.tell(broker, steps).await;
+    }
+
+    /// Puts an answer in force. A long list takes its time, for which nothing is locked but others that do the same.
+    fn adopt(&self, Answer { url, result }: Answer) -> Vec<Step> {
+        let _in_turn = self.adopting.lock();
+        let Some(trial) = self.state.lock().lists.trial(&url) else { return Vec::new() };
+        let verdict = trial.run(result, clock::now());
+        self.state.lock().lists.was_tried(verdict, clock::now())
     }
 
     async fn tell(&self, broker: &Arc<Broker>, steps: Vec<Step>) {
@@ -203,12 +242,12 @@ impl Broker {
                 (Arc::clone(&state.identity), state.kicked.is_some())
             };
             let trust = trusts.get(&*identity.listener);
-            let (Some(certificate), Some(trust), false) = (&identity.proof.certificate, trust, going) else {
-                continue;
-            };
+            let (Some(trust), false) = (trust, going) else { continue };
+            let certificate = identity.proof.certificate.as_deref();
             let Some(why) = trust.distrusts(certificate, now.unix_seconds()) else { continue };
             client.kick(ReasonCode::NotAuthorized);
-            let description = format!("{}: {}", why.name(), fingerprint_hex(&certificate.der_sha256));
+            let shown = certificate.map(|certificate| fingerprint_hex(&certificate.der_sha256));
+            let description = format!("{}: {}", why.name(), shown.as_deref().unwrap_or("no certificate"));
             let event = identity.event(What::Revoked);
             self.security_event(&SecurityEvent { description: &description, ..event }, now);
             tracing::warn!(
@@ -218,6 +257,16 @@ impl Broker {
                 reason = why.name(),
                 "disconnected: the certificate is not good any more"
             );
+        }
+    }
+}
+
+/// Says whose lists, read from files by a reload, are older than those in force: they let in again whom those revoked.
+fn tell_older(before: &BTreeMap<String, Arc<ClientTrust>>, now: &BTreeMap<String, Arc<ClientTrust>>) {
+    for (listener, trust) in now {
+        let older = before.get(listener).map(|before| trust.made().older_than(&before.made()));
+        for name in older.unwrap_or_default() {
+            tracing::warn!(listener, "the revocation list of `{name}` is older than the one before");
         }
     }
 }

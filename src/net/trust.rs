@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -109,6 +110,20 @@ struct Lists {
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     revoked: HashSet<[u8; 32]>,
     next_update_unix: Option<i64>,
+    made: Arc<Made>,
+}
+
+/// When the newest list of each issuer was made.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Made(BTreeMap<String, i64>);
+
+impl Made {
+    /// Names of issuers of whom there is an older list here than in `before`.
+    pub fn older_than(&self, before: &Self) -> Vec<String> {
+        let all = self.0.iter();
+        let older = all.filter(|(issuer, made)| before.0.get(*issuer).is_some_and(|before| before > *made));
+        older.map(|(issuer, _)| issuer.clone()).collect()
+    }
 }
 
 /// Why connections with a certificate are to end.
@@ -120,6 +135,12 @@ pub enum Distrust {
     Revoked,
     /// The authority is not in `cacertfile` any more.
     Authority,
+    /// It has expired.
+    AuthorityExpired,
+    /// The way to it has more intermediates than `depth` allows.
+    ChainTooLong,
+    /// There is none, and the listener lets nobody in without.
+    Missing,
 }
 
 impl Distrust {
@@ -130,6 +151,9 @@ impl Distrust {
             Self::Expired => "certificate_expired",
             Self::Revoked => "certificate_revoked",
             Self::Authority => "authority_not_trusted",
+            Self::AuthorityExpired => "authority_expired",
+            Self::ChainTooLong => "chain_too_long",
+            Self::Missing => "certificate_required",
         }
     }
 }
@@ -164,11 +188,14 @@ impl ClientTrust {
         fetched: bool,
     ) -> Result<(), String> {
         let mut read = Lists::default();
-        let mut dated = Vec::new();
+        let (mut dated, mut made) = (Vec::new(), Made::default());
         for list in lists {
-            let this_update = self.read_list(&list, fetched, &mut read)?;
+            let (issuer, this_update) = self.read_list(&list, fetched, &mut read)?;
+            let newest = made.0.entry(issuer).or_insert(this_update);
+            *newest = this_update.max(*newest);
             dated.push((this_update, list));
         }
+        read.made = Arc::new(made);
         // Of two lists of one issuer the library asks the first, which is to be the newer one.
         dated.sort_by_key(|(this_update, _)| Reverse(*this_update));
         self.put(dated.into_iter().map(|(_, list)| list).collect(), read)
@@ -189,13 +216,13 @@ impl ClientTrust {
         Ok(())
     }
 
-    /// What a list says, and when it was made. One whose issuer is in `cacertfile` must be signed by it; that of
+    /// What a list says, whose it is and when it was made. One whose issuer is in `cacertfile` must be signed by it; that of
     /// another intermediate authority is for handshakes only, where a client shows that authority's certificate.
-    fn read_list(&self, der: &[u8], fetched: bool, read: &mut Lists) -> Result<i64, String> {
+    fn read_list(&self, der: &[u8], fetched: bool, read: &mut Lists) -> Result<(String, i64), String> {
         let (_, list) = CertificateRevocationList::from_der(der)
             .map_err(|error| format!("not a revocation list: {error}"))?;
-        let this_update = list.last_update().timestamp();
-        let Proof::Chain { anchors, .. } = &self.proof else { return Ok(this_update) };
+        let named_and_made = (list.issuer().to_string(), list.last_update().timestamp());
+        let Proof::Chain { anchors, .. } = &self.proof else { return Ok(named_and_made) };
         let issuer = list.issuer().as_raw();
         let mut named = anchors
             .authorities
@@ -216,7 +243,7 @@ impl ClientTrust {
             let revoked = list.iter_revoked_certificates();
             read.revoked.extend(revoked.map(|revoked| revocation_key(issuer, revoked.raw_serial())));
         }
-        Ok(this_update)
+        Ok(named_and_made)
     }
 
     /// Names of authorities that `lists` say nothing of: whoever they vouch for will be refused.
@@ -234,6 +261,12 @@ impl ClientTrust {
         missing.map(|one| one.subject().to_string()).collect()
     }
 
+    /// When the lists in force were made.
+    #[must_use]
+    pub fn made(&self) -> Arc<Made> {
+        Arc::clone(&self.lists.read().made)
+    }
+
     /// Until when all lists in force are current, in seconds since the Unix epoch.
     #[must_use]
     pub fn next_update_unix(&self) -> Option<i64> {
@@ -246,23 +279,28 @@ impl ClientTrust {
         matches!(self.proof, Proof::Chain { revocation: true, .. })
     }
 
-    /// Whether a certificate that was taken would not be taken any more. Pins are looked at elsewhere: they belong to
-    /// links.
+    /// Whether somebody who was let in with this certificate, or without one, would not be let in any more. Pins are
+    /// looked at elsewhere: they belong to links.
     #[must_use]
-    pub fn distrusts(&self, facts: &CertificateFacts, now_unix: i64) -> Option<Distrust> {
+    pub fn distrusts(&self, facts: Option<&CertificateFacts>, now_unix: i64) -> Option<Distrust> {
+        let Some(facts) = facts else { return self.mandatory.then_some(Distrust::Missing) };
         if facts.not_after_unix <= now_unix {
             return Some(Distrust::Expired);
         }
-        let Proof::Chain { anchors, .. } = &self.proof else { return None };
-        if !facts.chain_verified {
-            return None;
+        let Proof::Chain { anchors, depth, .. } = &self.proof else { return None };
+        if facts.chain.len() > depth.saturating_add(1) {
+            return Some(Distrust::ChainTooLong);
         }
         let lists = Arc::clone(&self.lists.read());
         if facts.chain.iter().any(|link| lists.revoked.contains(&link.revocation)) {
             return Some(Distrust::Revoked);
         }
-        let anchored = anchors.keys.iter().any(|key| facts.anchor == Some(key.id));
-        (!anchored).then_some(Distrust::Authority)
+        // One by a pin has none. One key may have several certificates, the renewed one among them.
+        let mut named = anchors.keys.iter().filter(|key| facts.anchor == Some(key.id)).peekable();
+        if named.peek().is_none() {
+            return Some(Distrust::Authority);
+        }
+        named.all(|key| key.has_expired(now_unix)).then_some(Distrust::AuthorityExpired)
     }
 
     fn check<'a>(
@@ -299,7 +337,8 @@ impl ClientTrust {
         let all: Vec<&CertificateDer<'a>> = others.iter().chain(&anchors.intermediates).collect();
         let encoded: Vec<&[u8]> = all.iter().map(|der| &***der).collect();
         let mut path = Vec::new();
-        let found = path::find(leaf, &encoded, &anchors.keys, depth, |steps| {
+        let now_unix = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let found = path::find(leaf, &encoded, &anchors.keys, depth, now_unix, |steps| {
             path = steps.iter().map(|at| all[*at].clone()).collect();
             verifier.verify_client_cert(leaf, &path, now)?;
             path.iter().try_for_each(|der| self.demands.check_key(der)).map_err(unfit)
@@ -307,6 +346,7 @@ impl ClientTrust {
         match found {
             Ok(anchor) => Ok(Verified::ByPath(path, anchor)),
             Err(NoPath::Refused(error)) => Err(error),
+            Err(NoPath::Expired) => Err(Error::InvalidCertificate(CertificateError::Expired)),
             Err(NoPath::TooLong) => Err(unfit(certificate::CertificateError::ChainTooLong)),
             // The library knows best what is wrong with it.
             Err(NoPath::Missing) => {

@@ -32,7 +32,7 @@ use crate::transports::tls_client;
 const DAY_MS: u64 = 86_400_000;
 
 /// A listener of this role, with these options beside its keys.
-fn listener(authority: &Authority, role: &str, more: &str) -> String {
+pub(crate) fn listener(authority: &Authority, role: &str, more: &str) -> String {
     let keys = authority.server_keys(&authority.issue("localhost"));
     format!(
         "[[listeners]]\nname = \"x\"\ntype = \"ssl\"\nbind = \"127.0.0.1:0\"\nrole = \"{role}\"\n[listeners.ssl]\n\
@@ -41,7 +41,7 @@ fn listener(authority: &Authority, role: &str, more: &str) -> String {
 }
 
 /// Whether TLS and MQTT let this certificate in: the client, or nothing.
-async fn enter(broker: &Running, authority: &Authority, own: &Issued, id: &str) -> Option<Client> {
+pub(crate) async fn enter(broker: &Running, authority: &Authority, own: &Issued, id: &str) -> Option<Client> {
     let mut client = tls_client(broker.address("ssl:x"), authority, Some(own)).await.ok()?;
     let hello = Connect { ..hello(Version::V5, id) };
     // With TLS 1.3 a client learns of its refusal when it reads.
@@ -53,7 +53,7 @@ async fn enter(broker: &Running, authority: &Authority, own: &Issued, id: &str) 
 }
 
 /// Descriptions of the security events of this name so far.
-fn events(broker: &Running, name: &str) -> Vec<String> {
+pub(crate) fn events(broker: &Running, name: &str) -> Vec<String> {
     let lines = broker.server.broker().events.remembered(Wanted::default());
     let named = lines.into_iter().filter(|line| line.contains(&format!("\"event\":\"{name}")));
     named.collect()
@@ -109,6 +109,17 @@ async fn t15_a_list_that_is_read_again_ends_the_connections_of_whom_it_names() {
     broker.reload(|setup| setup).await.unwrap();
     second.refused(0x87).await;
     third.quiet().await;
+    // An older list lets in again whom the newer one revoked: the operator is told.
+    authority.revoke_in(2019, &[1, 99, 100]);
+    broker.server.check_certificates(clock::now()).await;
+    let told = events(&broker, "authn_revocation_lists\"");
+    assert!(
+        told.last().unwrap().contains("with an older list of `CN=authority` than the one before"),
+        "{told:?}"
+    );
+    authority.revoke(&[1, 2, 99]);
+    broker.server.check_certificates(clock::now()).await;
+    assert!(!events(&broker, "authn_revocation_lists\"").last().unwrap().contains("older"));
     // A file that is no good changes nothing, and is told once.
     std::fs::write(&file, "nothing").unwrap();
     for _ in 0..2 {

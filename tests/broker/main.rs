@@ -43,6 +43,7 @@ mod slow;
 mod subscribe;
 mod sys;
 mod threads;
+mod tightened;
 mod transports;
 mod unix;
 mod will;

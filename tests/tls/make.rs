@@ -69,8 +69,14 @@ impl Issued {
 
 impl Authority {
     pub(crate) fn new(name: &str) -> Self {
+        Self::until(name, 4000)
+    }
+
+    /// One whose own certificate expires with the beginning of this year.
+    pub(crate) fn until(name: &str, year: i32) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_after = date_time_ymd(year, 1, 1);
         params.key_usages =
             vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         params.distinguished_name.push(DnType::CommonName, name);

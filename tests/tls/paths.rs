@@ -41,7 +41,7 @@ fn expired(params: &mut CertificateParams) {
 /// Whether a listener with these options would still have this one, today.
 fn distrusts(options: &ServerTlsOptions, facts: &CertificateFacts) -> Option<Distrust> {
     let trust = ServerTls::load(options, clock::now()).unwrap().trust.unwrap();
-    trust.distrusts(facts, clock::now().unix_seconds())
+    trust.distrusts(Some(facts), clock::now().unix_seconds())
 }
 
 #[tokio::test]
@@ -173,4 +173,18 @@ async fn t5_a_list_of_an_issuer_that_is_not_known_ends_no_connection() {
     let error = trust.adopt(vec![list(forger.revoke(77, 4000))], true).unwrap_err();
     assert_eq!(error, "the list of `CN=middle`, which is not in cacertfile");
     assert_eq!(trust.adopt(vec![list(root.revoke(99, 4000))], true), Ok(()));
+}
+
+#[tokio::test]
+async fn an_authority_that_has_expired_lets_nobody_in() {
+    let (authority, expired) = (Authority::new("ours"), Authority::until("ca", 2021));
+    let options = ServerTlsOptions {
+        cacertfile: Some(authority.bundle("both.pem", &[authority.file(), expired.file()])),
+        ..strict(&authority.issue("server"), &authority)
+    };
+    let own = expired.issue("peer");
+    let (error, alert) = meet(&options, &client(&authority, Some(&own))).await.refused();
+    assert_eq!(*invalid(&error), CertificateError::Expired);
+    assert!(alert.contains("CertificateExpired"), "{alert}");
+    meet(&options, &client(&authority, Some(&authority.issue("ours")))).await.let_in();
 }

@@ -4,8 +4,12 @@ use rcgen::DnType::CommonName;
 use rcgen::IsCa;
 use rcgen::Issuer;
 use rcgen::KeyPair;
+use rcgen::date_time_ymd;
 
 use super::*;
+
+/// 2030-01-01.
+const NOW: i64 = 1_893_456_000;
 
 fn named(name: &str) -> CertificateParams {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -30,6 +34,13 @@ impl Authority {
         named(other.1).signed_by(other.0.key(), &self.0).unwrap().der().to_vec()
     }
 
+    /// Its certificate until this year.
+    fn anchor_until(&self, year: i32) -> Anchor {
+        let mut params = named(self.1);
+        params.not_after = date_time_ymd(year, 1, 1);
+        Anchor::new(&fitness::read(params.self_signed(self.0.key()).unwrap().der()).unwrap())
+    }
+
     fn anchor(&self) -> Anchor {
         Anchor::new(&fitness::read(&self.own()).unwrap())
     }
@@ -37,7 +48,7 @@ impl Authority {
 
 fn steps(leaf: &[u8], others: &[&[u8]], anchors: &[Anchor], depth: usize) -> Result<Vec<usize>, NoPath<()>> {
     let mut taken = Vec::new();
-    find(leaf, others, anchors, depth, |steps| {
+    find(leaf, others, anchors, depth, NOW, |steps| {
         taken = steps.to_vec();
         Ok(())
     })?;
@@ -80,10 +91,11 @@ fn the_next_path_is_tried_when_one_is_refused_and_the_first_reason_is_kept() {
     let (by_old, by_new, leaf) = (old.signs(&one), new.signs(&one), one.signs(&leaf));
     let others: [&[u8]; 2] = [&by_old, &by_new];
     let anchors = [old.anchor(), new.anchor()];
-    let found = find(&leaf, &others, &anchors, 1, |steps| if steps == [0] { Err("old") } else { Ok(()) });
+    let found =
+        find(&leaf, &others, &anchors, 1, NOW, |steps| if steps == [0] { Err("old") } else { Ok(()) });
     assert_eq!(found, Ok(&anchors[1]));
     let mut reasons = ["first", "second"].into_iter();
-    let none = find(&leaf, &others, &anchors, 1, |_| Err(reasons.next().unwrap()));
+    let none = find(&leaf, &others, &anchors, 1, NOW, |_| Err(reasons.next().unwrap()));
     assert_eq!(none, Err(NoPath::Refused("first")));
 }
 
@@ -107,4 +119,14 @@ fn an_anchor_is_its_name_and_its_key() {
     assert_eq!(one.anchor(), Anchor::new(&fitness::read(&other.signs(&one)).unwrap()), "whoever signed it");
     assert_ne!(one.anchor().id, same.anchor().id);
     assert_ne!(one.anchor().id, other.anchor().id);
+}
+
+#[test]
+fn an_authority_that_has_expired_vouches_for_nobody_unless_it_was_renewed() {
+    let [root, leaf] = ["root", "leaf"].map(Authority::new);
+    let leaf = root.signs(&leaf);
+    let [past, last_day, renewed] = [2029, 2030, 2040].map(|year| root.anchor_until(year));
+    assert_eq!(steps(&leaf, &[], std::slice::from_ref(&past), 1), Err(NoPath::Expired));
+    assert_eq!(steps(&leaf, &[], &[last_day], 1), Ok(Vec::new()), "its last moment is within");
+    assert_eq!(steps(&leaf, &[], &[past, renewed], 1), Ok(Vec::new()));
 }

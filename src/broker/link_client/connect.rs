@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
+use tokio::task;
 use tokio::time::timeout;
 
 use crate::broker::link_client::LinkClient;
@@ -38,6 +39,7 @@ use crate::net::clock;
 use crate::net::dial::DialError;
 use crate::net::dial::dial;
 use crate::net::tls::ClientTls;
+use crate::net::tls::ClientTlsOptions;
 use crate::net::tls::TlsError;
 use crate::net::transport::Transport;
 
@@ -187,9 +189,10 @@ async fn connect(
 ) -> Result<(LinkClient, Accepted), ConnectError> {
     let Link { settings, metrics, .. } = link;
     let greeting = greeting(settings, client_id)?;
-    // Read again for every attempt, so that renewed certificates are used without a restart.
-    let load = |ssl| ClientTls::load(&client_options(settings, ssl), clock::now());
-    let tls = settings.ssl.as_ref().map(load).transpose()?;
+    let tls = match &settings.ssl {
+        Some(ssl) => Some(load(client_options(settings, ssl)).await?),
+        None => None,
+    };
     let mut transport = dial(&server.host, server.port, tls.as_ref(), CONNECT_TIMEOUT).await?;
     let expiries = [
         (CertificateSide::Local, tls.as_ref().and_then(|tls| tls.not_after_unix)),
@@ -201,6 +204,15 @@ async fn connect(
     transport.write_all(&greeting).await.map_err(lost)?;
     transport.flush().await.map_err(lost)?;
     answer(transport).await
+}
+
+/// Reads the files again for every attempt, so that renewed certificates are used without a restart: where a file system
+/// may hang, and a pass phrase may take its time.
+async fn load(options: ClientTlsOptions) -> Result<ClientTls, ConnectError> {
+    let loading = task::spawn_blocking(move || ClientTls::load(&options, clock::now()));
+    let loaded =
+        loading.await.unwrap_or(Err(TlsError::Options("reading the files failed; the log says more")));
+    Ok(loaded?)
 }
 
 fn greeting(link: &settings::Link, client_id: &str) -> Result<Vec<u8>, EncodeError> {

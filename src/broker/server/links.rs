@@ -43,7 +43,7 @@ impl Server {
         self.broker.authentication.set(Credentials { peers, ..Credentials::clone(&in_force) });
         self.broker.kick_unproven();
         if repin {
-            self.repin(material, now);
+            self.repin(material, now).await;
         }
         for name in &diff.links.removed {
             self.stop_link(name).await;
@@ -60,7 +60,7 @@ impl Server {
     }
 
     /// Listeners for links take the fingerprints of all peers; the others go on with the TLS that they have.
-    fn repin(&self, material: LinkMaterial, now: Now) {
+    async fn repin(&self, material: LinkMaterial, now: Now) {
         let mut tls = BTreeMap::new();
         for listener in self.settings.listeners.iter().filter(|listener| listener.enable) {
             let id = listener.id();
@@ -73,6 +73,6 @@ impl Server {
                 tls.insert(id, Arc::clone(in_force));
             }
         }
-        self.keeper.take(&self.settings, &tls, material.web, now);
+        self.keeper.take(&self.settings, &tls, material.web, now).await;
     }
 }

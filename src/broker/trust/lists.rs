@@ -58,38 +58,41 @@ pub(super) struct Looked {
     file: Watched,
     /// Whether other lists are in force now.
     anew: bool,
+    /// Whose list is older than the one before.
+    older: Vec<String>,
 }
 
 impl Watched {
     /// Looks at the file, and reads it if it changed.
     pub(super) fn read(mut self) -> Looked {
         let stamp = fs::metadata(&self.path).and_then(|file| Ok((file.modified()?, file.len())));
+        let (mut anew, mut older) = (false, Vec::new());
         match stamp {
-            Ok(stamp) if self.stamp == Some(stamp) && self.problem.is_none() => {
-                Looked { file: self, anew: false }
-            }
+            Ok(stamp) if self.stamp == Some(stamp) && self.problem.is_none() => {}
             Ok(stamp) => {
                 let first = self.stamp.is_none() && self.problem.is_none();
-                let before = self.trust.next_update_unix();
+                let before = self.trust.made();
                 let adopted = tls::adopt_file(&self.trust, &self.path, clock::now());
                 self.problem = adopted.err().map(|error| error.to_string());
                 self.stamp = Some(stamp);
+                let made = self.trust.made();
+                older = made.older_than(&before);
                 // The first look is only there to be sure that nothing changed since the start.
-                let anew = self.problem.is_none() && (!first || self.trust.next_update_unix() != before);
-                Looked { file: self, anew }
+                anew = self.problem.is_none() && (!first || made != before);
             }
-            Err(error) => {
-                self.problem = Some(format!("crlfile {}: {error}", self.path.display()));
-                Looked { file: self, anew: false }
-            }
+            Err(error) => self.problem = Some(format!("crlfile {}: {error}", self.path.display())),
         }
+        Looked { file: self, anew, older }
     }
 }
+
+/// A list, shared by whoever is about to put it in force.
+type List = Arc<CertificateRevocationListDer<'static>>;
 
 /// An address.
 #[derive(Debug, Default)]
 struct Fetched {
-    list: Option<CertificateRevocationListDer<'static>>,
+    list: Option<List>,
     due_ms: u64,
     under_way: bool,
     problem: Option<String>,
@@ -98,16 +101,15 @@ struct Fetched {
 /// A question to be asked.
 #[derive(Debug)]
 pub(super) struct Fetch {
-    url: HttpUrl,
+    pub(super) url: HttpUrl,
     web: Option<ClientTls>,
     limit: Duration,
 }
 
 impl Fetch {
     /// Asks.
-    pub(super) async fn run(self) -> (HttpUrl, Result<Vec<u8>, HttpError>) {
-        let result = fetch(&self.url, None, self.web.as_ref(), FETCHED_BYTES_MAX, self.limit).await;
-        (self.url, result)
+    pub(super) async fn run(self) -> Result<Vec<u8>, HttpError> {
+        fetch(&self.url, None, self.web.as_ref(), FETCHED_BYTES_MAX, self.limit).await
     }
 }
 
@@ -115,7 +117,84 @@ impl Fetch {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) url: HttpUrl,
-    pub(super) result: Result<Vec<u8>, HttpError>,
+    pub(super) result: Result<Vec<u8>, String>,
+}
+
+/// A listener, and the lists that are to be in force there: those of each of its addresses that has one, in turn.
+#[derive(Debug)]
+pub(super) struct Adoption {
+    id: String,
+    trust: Arc<ClientTrust>,
+    lists: Vec<(HttpUrl, List)>,
+}
+
+impl Adoption {
+    /// Puts them in force, which takes its time if they are long.
+    fn run(&self) -> Result<(), String> {
+        let lists = self.lists.iter().map(|(_, list)| CertificateRevocationListDer::clone(list));
+        self.trust.adopt(lists.collect(), true)
+    }
+
+    /// The same after a start or a reload, when nobody asked.
+    pub(super) fn run_again(&self) {
+        if let Err(error) = self.run() {
+            let listener = &self.id;
+            tracing::warn!(listener, "revocation lists that were fetched before are of no use now: {error}");
+        }
+    }
+}
+
+/// An answer and whom it concerns.
+#[derive(Debug)]
+pub(super) struct Trial {
+    url: HttpUrl,
+    before: Option<List>,
+    adoptions: Vec<Adoption>,
+}
+
+/// What became of an answer.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    url: HttpUrl,
+    /// The list, if there is a listener that took it.
+    taken: Option<List>,
+    /// Why there is none, or what a listener has against it.
+    failed: Option<String>,
+}
+
+impl Verdict {
+    /// Of an answer that was not looked at.
+    pub(super) fn failed(url: HttpUrl, why: String) -> Self {
+        Self { url, taken: None, failed: Some(why) }
+    }
+}
+
+impl Trial {
+    /// Reads the answer and puts it in force wherever it can be. A list that no listener can use is as good as none.
+    pub(super) fn run(mut self, result: Result<Vec<u8>, String>, now: Now) -> Verdict {
+        let list = result.and_then(|bytes| {
+            let list = pem::revocation_list(&bytes)?;
+            check_newer(self.before.as_deref().map(|list| &**list), &list, now)?;
+            Ok(Arc::new(list))
+        });
+        let list = match list {
+            Ok(list) if self.before.as_ref() != Some(&list) => list,
+            same => return Verdict { url: self.url, taken: None, failed: same.err() },
+        };
+        let (mut taken, mut failed) = (false, None);
+        for adoption in &mut self.adoptions {
+            adoption.lists.retain(|(url, _)| *url != self.url);
+            adoption.lists.push((self.url.clone(), Arc::clone(&list)));
+            // All of them are tried, whatever became of the one before.
+            match adoption.run() {
+                Ok(()) => taken = true,
+                Err(error) => {
+                    failed = failed.or_else(|| Some(format!("listeners[{}]: {error}", adoption.id)))
+                }
+            }
+        }
+        Verdict { url: self.url, taken: taken.then_some(list), failed }
+    }
 }
 
 /// All of them.
@@ -170,17 +249,20 @@ impl Lists {
         self.web = web;
         self.interval_ms = u64::try_from(cache.refresh_interval.as_millis()).unwrap_or(u64::MAX);
         self.limit = cache.http_timeout;
-        for (id, urls, trust) in &self.by_url {
-            let known = known_lists(urls, &self.fetched);
-            if !known.is_empty()
-                && let Err(error) = trust.adopt(known, true)
-            {
-                tracing::warn!(
-                    listener = id,
-                    "revocation lists that were fetched before are of no use now: {error}"
-                );
-            }
-        }
+    }
+
+    /// What was fetched before, to be put in force after a start or a reload.
+    pub(super) fn known(&self) -> Vec<Adoption> {
+        let all = self.by_url.iter().map(|one| self.adoption(one));
+        all.filter(|adoption| !adoption.lists.is_empty()).collect()
+    }
+
+    fn adoption(&self, (id, urls, trust): &(String, Vec<HttpUrl>, Arc<ClientTrust>)) -> Adoption {
+        let known = urls.iter().filter_map(|url| {
+            let list = self.fetched.get(url)?.list.as_ref()?;
+            Some((url.clone(), Arc::clone(list)))
+        });
+        Adoption { id: id.clone(), trust: Arc::clone(trust), lists: known.collect() }
     }
 
     /// The files, to be looked at.
@@ -190,13 +272,13 @@ impl Lists {
 
     /// Takes a file that was looked at, unless a reload has replaced it meanwhile.
     pub(super) fn was_read(&mut self, looked: Looked) -> Option<Step> {
-        let Looked { file, anew } = looked;
+        let Looked { file, anew, older } = looked;
         let known = self.files.get_mut(&file.id).filter(|known| Arc::ptr_eq(&known.trust, &file.trust))?;
         let step = match &file.problem {
             Some(problem) if known.problem.as_ref() != Some(problem) => {
                 Some(Step::Failed(format!("listeners[{}].ssl.{problem}", file.id)))
             }
-            None if anew => Some(Step::Taken(format!("listeners[{}].ssl.crlfile was read again", file.id))),
+            None if anew => Some(Step::Taken(was_read_again(&file.id, &older))),
             _ => None,
         };
         *known = file;
@@ -213,61 +295,47 @@ impl Lists {
         .collect()
     }
 
-    /// Takes an answer. A list that no listener can use is as good as none.
-    pub(super) fn was_fetched(&mut self, answer: Answer, now: Now) -> Vec<Step> {
-        let Answer { url, result } = answer;
-        let mut steps = Vec::new();
+    /// Whom an answer concerns, unless nobody names that address any more.
+    pub(super) fn trial(&self, url: &HttpUrl) -> Option<Trial> {
+        let before = self.fetched.get(url)?.list.clone();
+        let concerned = self.by_url.iter().filter(|(_, urls, _)| urls.contains(url));
+        let adoptions = concerned.map(|one| self.adoption(one)).collect();
+        Some(Trial { url: url.clone(), before, adoptions })
+    }
+
+    /// Takes what became of an answer.
+    pub(super) fn was_tried(&mut self, verdict: Verdict, now: Now) -> Vec<Step> {
+        let Verdict { url, taken, failed } = verdict;
         let Some(entry) = self.fetched.get_mut(&url) else { return Vec::new() };
         entry.under_way = false;
-        entry.due_ms = now.plus_ms(self.interval_ms).mono_ms;
-        let list = result.map_err(|error| error.to_string()).and_then(|bytes| {
-            let list = pem::revocation_list(&bytes)?;
-            check_newer(entry.list.as_deref(), &list, now)?;
-            Ok(list)
-        });
-        let failed = match list {
-            Ok(list) if entry.list.as_ref() == Some(&list) => None,
-            Ok(list) => {
-                let before = entry.list.replace(list);
-                let (taken, failed) = self.adopt_of(&url);
-                let Some(entry) = self.fetched.get_mut(&url) else { return Vec::new() };
-                if !taken {
-                    entry.list = before;
-                } else if failed.is_none() {
-                    let again = if entry.problem.take().is_some() { " again" } else { "" };
-                    return vec![Step::Taken(format!("{url} was fetched{again}"))];
-                } else {
-                    steps.push(Step::Taken(format!("{url} was fetched, though not for every listener")));
-                }
-                failed
-            }
-            Err(error) => Some(error),
-        };
-        let Some(entry) = self.fetched.get_mut(&url) else { return Vec::new() };
-        if failed.is_some() {
-            entry.due_ms = now.plus_ms(self.interval_ms.min(RETRY_MS)).mono_ms;
-        }
-        let told = failed != entry.problem;
+        let interval_ms = if failed.is_some() { self.interval_ms.min(RETRY_MS) } else { self.interval_ms };
+        entry.due_ms = now.plus_ms(interval_ms).mono_ms;
+        let again = if entry.problem.is_some() { " again" } else { "" };
+        let told = failed.is_some() && failed != entry.problem;
         entry.problem = failed;
+        let mut steps = Vec::new();
+        if let Some(list) = taken {
+            entry.list = Some(list);
+            steps.push(Step::Taken(match &entry.problem {
+                None => format!("{url} was fetched{again}"),
+                Some(_) => format!("{url} was fetched, though not for every listener"),
+            }));
+        }
         if let Some(problem) = entry.problem.as_ref().filter(|_| told) {
             steps.push(Step::Failed(format!("{url}: {problem}")));
         }
         steps
     }
+}
 
-    /// Puts the lists of every listener that names `url` in force: whether there is one that took them, and why not, if
-    /// there is one that cannot use them.
-    fn adopt_of(&self, url: &HttpUrl) -> (bool, Option<String>) {
-        let concerned = self.by_url.iter().filter(|(_, urls, _)| urls.contains(url));
-        let (mut taken, mut failed) = (false, None);
-        for (id, urls, trust) in concerned {
-            // All of them are tried, whatever became of the one before.
-            match trust.adopt(known_lists(urls, &self.fetched), true) {
-                Ok(()) => taken = true,
-                Err(error) => failed = failed.or_else(|| Some(format!("listeners[{id}]: {error}"))),
-            }
-        }
-        (taken, failed)
+fn was_read_again(id: &str, older: &[String]) -> String {
+    let place = format!("listeners[{id}].ssl.crlfile");
+    for name in older {
+        tracing::warn!("{place}: the list of `{name}` is older than the one before");
+    }
+    match older {
+        [] => format!("{place} was read again"),
+        [name, ..] => format!("{place} was read again, with an older list of `{name}` than the one before"),
     }
 }
 
@@ -283,11 +351,4 @@ fn check_newer(before: Option<&[u8]>, list: &[u8], now: Now) -> Result<(), Strin
         && before.last_update().timestamp() <= now.unix_seconds()
         && list.last_update().timestamp() < before.last_update().timestamp();
     if older { Err("older than the list in force".to_owned()) } else { Ok(()) }
-}
-
-fn known_lists(
-    urls: &[HttpUrl],
-    fetched: &BTreeMap<HttpUrl, Fetched>,
-) -> Vec<CertificateRevocationListDer<'static>> {
-    urls.iter().filter_map(|url| fetched.get(url)?.list.clone()).collect()
 }

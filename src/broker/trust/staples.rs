@@ -27,30 +27,27 @@ struct Staple {
     problem: Option<String>,
 }
 
+/// Which listener a question is about.
+#[derive(Debug, Clone)]
+pub(super) struct About {
+    id: String,
+    stapler: Arc<Stapler>,
+}
+
 /// A question to be asked.
 #[derive(Debug)]
 pub(super) struct Ask {
-    id: String,
-    stapler: Arc<Stapler>,
+    pub(super) about: About,
     settings: Ocsp,
 }
 
 impl Ask {
     /// Asks.
-    pub(super) async fn run(self) -> Reply {
-        let posted = Posted { kind: "application/ocsp-request", bytes: self.stapler.request() };
+    pub(super) async fn run(self) -> Result<Vec<u8>, HttpError> {
+        let posted = Posted { kind: "application/ocsp-request", bytes: self.about.stapler.request() };
         let (url, limit) = (&self.settings.responder_url, self.settings.refresh_http_timeout);
-        let result = fetch(url, Some(posted), None, ANSWER_BYTES_MAX, limit).await;
-        Reply { id: self.id, stapler: self.stapler, result }
+        fetch(url, Some(posted), None, ANSWER_BYTES_MAX, limit).await
     }
-}
-
-/// What came of it.
-#[derive(Debug)]
-pub(super) struct Reply {
-    id: String,
-    stapler: Arc<Stapler>,
-    result: Result<Vec<u8>, HttpError>,
 }
 
 /// Of all listeners.
@@ -79,21 +76,25 @@ impl Staples {
             }
             if !staple.under_way && staple.due_ms <= now.mono_ms {
                 staple.under_way = true;
-                let (stapler, settings) = (Arc::clone(&staple.stapler), staple.settings.clone());
-                due.push(Ask { id: id.clone(), stapler, settings });
+                let about = About { id: id.clone(), stapler: Arc::clone(&staple.stapler) };
+                due.push(Ask { about, settings: staple.settings.clone() });
             }
         }
         due
     }
 
     /// Takes a reply, unless a reload has replaced the listener meanwhile.
-    pub(super) fn was_answered(&mut self, reply: Reply, now: Now) -> Option<Step> {
-        let Reply { id, stapler, result } = reply;
+    pub(super) fn was_answered(
+        &mut self,
+        about: About,
+        result: Result<Vec<u8>, String>,
+        now: Now,
+    ) -> Option<Step> {
+        let About { id, stapler } = about;
         let staple = self.0.get_mut(&id).filter(|staple| Arc::ptr_eq(&staple.stapler, &stapler))?;
         staple.under_way = false;
-        let taken = result
-            .map_err(|error| OcspError::Useless(error.to_string()))
-            .and_then(|answer| stapler.take(answer, now.unix_seconds()));
+        let taken =
+            result.map_err(OcspError::Useless).and_then(|answer| stapler.take(answer, now.unix_seconds()));
         let interval_ms = u64::try_from(staple.settings.refresh_interval.as_millis()).unwrap_or(u64::MAX);
         let url = &staple.settings.responder_url;
         match taken {
