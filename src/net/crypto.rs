@@ -1,11 +1,19 @@
-//! What of `ring` we offer: its suites by the names that the configuration has for them.
+//! What of `ring` we use: its suites by the names that the configuration has for them, and how signatures are checked.
 
 use std::sync::Arc;
 
+use rustls::DigitallySignedStruct;
+use rustls::Error;
+use rustls::SignatureScheme;
 use rustls::SupportedCipherSuite;
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::crypto::ring;
 use rustls::crypto::ring::cipher_suite;
+use rustls::crypto::verify_tls12_signature;
+use rustls::crypto::verify_tls13_signature;
+use rustls::pki_types::CertificateDer;
 
 use crate::config::settings::CipherSuite;
 
@@ -18,6 +26,38 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 pub(super) fn provider_with(suites: &[CipherSuite]) -> Arc<CryptoProvider> {
     let cipher_suites = suites.iter().map(|suite| implementation(*suite)).collect();
     Arc::new(CryptoProvider { cipher_suites, ..ring::default_provider() })
+}
+
+/// Whether the other end has the key of the certificate that it shows, which anybody could (authn-tls.md T13).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Signatures(WebPkiSupportedAlgorithms);
+
+impl Signatures {
+    pub(super) fn new() -> Self {
+        Self(ring::default_provider().signature_verification_algorithms)
+    }
+
+    pub(super) fn tls12(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0)
+    }
+
+    pub(super) fn tls13(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0)
+    }
+
+    pub(super) fn schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
 }
 
 fn implementation(suite: CipherSuite) -> SupportedCipherSuite {

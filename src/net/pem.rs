@@ -17,6 +17,7 @@ use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
+use zeroize::Zeroizing;
 
 use crate::auth::certificate::CertificateFacts;
 use crate::auth::fitness;
@@ -87,14 +88,17 @@ pub fn revocation_list(bytes: &[u8]) -> Result<CertificateRevocationListDer<'sta
 pub(super) struct PemFile<'a> {
     option: &'static str,
     path: &'a Path,
-    bytes: Vec<u8>,
+    /// Perhaps a key: overwritten in memory at the end.
+    bytes: Zeroizing<Vec<u8>>,
 }
 
 impl<'a> PemFile<'a> {
     pub(super) fn read(option: &'static str, path: &'a Path) -> Result<Self, TlsError> {
         let failed = |source| TlsError::Read { option, path: path.to_owned(), source };
-        let mut bytes = Vec::new();
         let file = File::open(path).map_err(failed)?;
+        // One that grows would leave parts of it behind.
+        let length = file.metadata().map_err(failed)?.len().min(MAX_FILE_BYTES);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(length as usize + 1));
         file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
         let read = Self { option, path, bytes };
         if read.bytes.len() as u64 > MAX_FILE_BYTES {
@@ -122,7 +126,10 @@ impl<'a> PemFile<'a> {
     }
 
     /// The first private key; `password` opens it if it is encrypted (PKCS#8, RFC 5958 and RFC 8018).
-    pub(super) fn private_key(&self, password: Option<&Secret>) -> Result<PrivateKeyDer<'static>, TlsError> {
+    pub(super) fn private_key(
+        &self,
+        password: Option<&Secret>,
+    ) -> Result<Zeroizing<PrivateKeyDer<'static>>, TlsError> {
         let text = std::str::from_utf8(&self.bytes).map_err(|_| self.wrong("not PEM: not text"))?;
         if text.contains("Proc-Type: 4,ENCRYPTED") {
             return Err(self.wrong(
@@ -130,7 +137,8 @@ impl<'a> PemFile<'a> {
             ));
         }
         let Some(begin) = text.find(ENCRYPTED_BEGIN) else {
-            let mut keys = self.sections("private key (no `-----BEGIN PRIVATE KEY-----`)")?;
+            let keys = self.sections("private key (no `-----BEGIN PRIVATE KEY-----`)")?;
+            let mut keys: Vec<_> = keys.into_iter().map(Zeroizing::new).collect();
             return Ok(keys.swap_remove(0));
         };
         let end =
@@ -142,7 +150,11 @@ impl<'a> PemFile<'a> {
         self.decrypted(block, password)
     }
 
-    fn decrypted(&self, block: &str, password: &Secret) -> Result<PrivateKeyDer<'static>, TlsError> {
+    fn decrypted(
+        &self,
+        block: &str,
+        password: &Secret,
+    ) -> Result<Zeroizing<PrivateKeyDer<'static>>, TlsError> {
         let (_, document) =
             SecretDocument::from_pem(block).map_err(|error| self.wrong(format!("not PEM: {error}")))?;
         let key = EncryptedPrivateKeyInfo::try_from(document.as_bytes()).map_err(|_| {
@@ -156,7 +168,7 @@ impl<'a> PemFile<'a> {
             ) => self.wrong("encrypted by a cipher that protects badly: PBES2 with AES is taken"),
             _ => self.wrong("the pass phrase in password does not open the key"),
         })?;
-        Ok(PrivatePkcs8KeyDer::from(opened.as_bytes().to_vec()).into())
+        Ok(Zeroizing::new(PrivatePkcs8KeyDer::from(opened.as_bytes().to_vec()).into()))
     }
 
     /// The certificates as trust anchors, with what to warn of.

@@ -11,9 +11,6 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::client::danger::ServerCertVerified;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::crypto::CryptoProvider;
-use rustls::crypto::verify_tls12_signature;
-use rustls::crypto::verify_tls13_signature;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::ServerName;
 use rustls::pki_types::UnixTime;
@@ -23,6 +20,7 @@ use sha2::Sha256;
 use crate::auth::fitness;
 use crate::auth::fitness::Demands;
 use crate::auth::fitness::KeyUsage;
+use crate::net::crypto::Signatures;
 use crate::net::trust::unfit;
 
 /// Whether this is one of `pins` within its dates; the chain is not looked at (authn-tls.md section 1). If it says
@@ -67,7 +65,7 @@ pub(super) struct LinkServers {
     pub(super) pins: Vec<[u8; 32]>,
     /// How strong the keys must be.
     pub(super) demands: Option<Demands>,
-    pub(super) provider: Arc<CryptoProvider>,
+    pub(super) signatures: Signatures,
 }
 
 impl ServerCertVerifier for LinkServers {
@@ -100,8 +98,7 @@ impl ServerCertVerifier for LinkServers {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
+        self.signatures.tls12(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -110,11 +107,10 @@ impl ServerCertVerifier for LinkServers {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
+        self.signatures.tls13(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.signatures.schemes()
     }
 }

@@ -15,10 +15,10 @@ use rustls::SupportedProtocolVersion;
 use rustls::client::Resumption;
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::ring;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::crypto::ring::sign::any_supported_type;
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::CertifiedKey;
+use rustls::sign::SingleCertAndKey;
 
 use crate::auth::certificate::first_expiry_unix;
 use crate::auth::fitness::Demands;
@@ -29,6 +29,7 @@ use crate::config::settings::CipherSuite;
 use crate::config::settings::CrlSource;
 use crate::config::settings::PartialChain;
 use crate::config::settings::Secret;
+use crate::net::crypto::Signatures;
 use crate::net::crypto::provider;
 use crate::net::crypto::provider_with;
 use crate::net::pem::PemFile;
@@ -186,8 +187,6 @@ fn supported(versions: &[TlsVersion]) -> Result<Vec<&'static SupportedProtocolVe
 
 /// A certificate chain with its key, checked to belong together and to be strong enough.
 struct Identity {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
     certified: CertifiedKey,
     not_after_unix: i64,
     warnings: Vec<String>,
@@ -212,20 +211,23 @@ impl Identity {
             .check_key(leaf)
             .and_then(|()| issuers.iter().try_for_each(|der| demands.check_issuer(der)))
             .map_err(|error| certificates.wrong(format!("unusable certificate: {error}")))?;
-        let certified = match CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider()) {
-            Ok(certified) => certified,
-            Err(rustls::Error::InconsistentKeys(_)) => {
-                let reason = format!("the key does not fit the certificate in {}", certfile.display());
-                return Err(key_file.wrong(reason));
-            }
-            Err(rustls::Error::InvalidCertificate(error)) => {
-                return Err(certificates.wrong(format!("unusable certificate: {error}")));
-            }
-            Err(error) => return Err(key_file.wrong(format!("unusable key: {error}"))),
-        };
         let not_after_unix = first_expiry_unix(&chain).unwrap_or(i64::MAX);
         let warnings = chain.iter().filter_map(|der| certificates.expiry_warning(der, now)).collect();
-        Ok(Self { chain, key, certified, not_after_unix, warnings })
+        // By reference: the library would leave a copy of the key behind in memory.
+        let signs = any_supported_type(&key);
+        let signs = signs.map_err(|error| key_file.wrong(format!("unusable key: {error}")))?;
+        let certified = CertifiedKey::new(chain, signs);
+        match certified.keys_match() {
+            Ok(()) => Ok(Self { certified, not_after_unix, warnings }),
+            Err(rustls::Error::InconsistentKeys(_)) => {
+                let reason = format!("the key does not fit the certificate in {}", certfile.display());
+                Err(key_file.wrong(reason))
+            }
+            Err(rustls::Error::InvalidCertificate(error)) => {
+                Err(certificates.wrong(format!("unusable certificate: {error}")))
+            }
+            Err(error) => Err(key_file.wrong(format!("unusable key: {error}"))),
+        }
     }
 }
 
@@ -259,9 +261,10 @@ impl ServerTls {
             Some(trust) => builder.with_client_cert_verifier(Arc::<ClientTrust>::clone(trust)),
             None => builder.with_no_client_auth(),
         };
+        let leaf = identity.certified.end_entity_cert()?.clone().into_owned();
         let own = Arc::new(Own::new(identity.certified));
         let stapler = match &options.ocsp_issuer {
-            Some(issuer) => Some(Arc::new(stapler(&own, &identity.chain[0], issuer)?)),
+            Some(issuer) => Some(Arc::new(stapler(&own, &leaf, issuer)?)),
             None => None,
         };
         let mut config = builder.with_cert_resolver(own);
@@ -313,14 +316,14 @@ fn client_trust(options: &ServerTlsOptions, now: Now) -> Result<(ClientTrust, Ve
             ));
         }
         let proof = Proof::Pins(options.client_pins.clone());
-        let trust = ClientTrust::new(proof, demands, mandatory, provider());
+        let trust = ClientTrust::new(proof, demands, mandatory);
         return Ok((trust.map_err(TlsError::Verifier)?, Vec::new()));
     };
     let authorities = PemFile::read("cacertfile", cacertfile)?;
     let (anchors, mut warnings) = authorities.anchors(options.partial_chain, now)?;
     let proof =
         Proof::Chain { anchors, depth: usize::from(options.depth), revocation: options.crl.is_some() };
-    let trust = ClientTrust::new(proof, demands, mandatory, provider());
+    let trust = ClientTrust::new(proof, demands, mandatory);
     let trust = trust.map_err(|error| authorities.wrong(error))?;
     if let Some(CrlSource::File(path)) = &options.crl {
         warnings.extend(adopt_file(&trust, path, now)?);
@@ -367,8 +370,8 @@ impl ClientTls {
                 let own = demands(options.strict, &[]);
                 let identity = Identity::load(certfile, keyfile, options.password.as_ref(), &own, now)?;
                 warnings.extend(identity.warnings);
-                let config = builder.with_client_auth_cert(identity.chain, identity.key)?;
-                (config, Some(identity.not_after_unix))
+                let own = Arc::new(SingleCertAndKey::from(identity.certified));
+                (builder.with_client_cert_resolver(own), Some(identity.not_after_unix))
             }
             (None, None) => (builder.with_no_client_auth(), None),
             (Some(_), None) => return Err(TlsError::Options("certfile needs keyfile")),
@@ -386,7 +389,8 @@ impl ClientTls {
 }
 
 fn link_servers(options: &ClientTlsOptions, now: Now) -> Result<(LinkServers, Vec<String>), TlsError> {
-    let anybody = LinkServers { by_chain: None, pins: Vec::new(), demands: None, provider: provider() };
+    let signatures = Signatures::new();
+    let anybody = LinkServers { by_chain: None, pins: Vec::new(), demands: None, signatures };
     if options.verify == Verify::None {
         let warning = "verify = \"verify_none\": the server's certificate is not verified".to_owned();
         return Ok((anybody, vec![warning]));

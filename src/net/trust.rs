@@ -19,9 +19,6 @@ use rustls::OtherError;
 use rustls::RootCertStore;
 use rustls::SignatureScheme;
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::CryptoProvider;
-use rustls::crypto::verify_tls12_signature;
-use rustls::crypto::verify_tls13_signature;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::UnixTime;
@@ -41,6 +38,8 @@ use crate::auth::fitness::Demands;
 use crate::auth::path;
 use crate::auth::path::Anchor;
 use crate::auth::path::NoPath;
+use crate::net::crypto::Signatures;
+use crate::net::crypto::provider;
 use crate::net::pin::check_pinned;
 
 tokio::task_local! {
@@ -99,7 +98,7 @@ pub struct ClientTrust {
     demands: Demands,
     mandatory: bool,
     hints: Vec<DistinguishedName>,
-    provider: Arc<CryptoProvider>,
+    signatures: Signatures,
     lists: RwLock<Arc<Lists>>,
 }
 
@@ -160,17 +159,13 @@ impl Distrust {
 
 impl ClientTrust {
     /// Takes nobody yet if revocation lists decide.
-    pub(super) fn new(
-        proof: Proof,
-        demands: Demands,
-        mandatory: bool,
-        provider: Arc<CryptoProvider>,
-    ) -> Result<Self, String> {
+    pub(super) fn new(proof: Proof, demands: Demands, mandatory: bool) -> Result<Self, String> {
         let hints = match &proof {
             Proof::Pins(_) => Vec::new(),
             Proof::Chain { anchors, .. } => anchors.store.subjects(),
         };
-        let trust = Self { proof, demands, mandatory, hints, provider, lists: RwLock::default() };
+        let (signatures, lists) = (Signatures::new(), RwLock::default());
+        let trust = Self { proof, demands, mandatory, hints, signatures, lists };
         if matches!(trust.proof, Proof::Chain { revocation: false, .. }) {
             trust.put(Vec::new(), Lists::default())?;
         }
@@ -203,8 +198,8 @@ impl ClientTrust {
 
     fn put(&self, lists: Vec<CertificateRevocationListDer<'static>>, mut read: Lists) -> Result<(), String> {
         let Proof::Chain { anchors, revocation, .. } = &self.proof else { return Ok(()) };
-        let (store, provider) = (Arc::clone(&anchors.store), Arc::clone(&self.provider));
-        let mut builder = WebPkiClientVerifier::builder_with_provider(store, provider);
+        let store = Arc::clone(&anchors.store);
+        let mut builder = WebPkiClientVerifier::builder_with_provider(store, provider());
         if *revocation {
             if lists.is_empty() {
                 return Err("there is no revocation list".to_owned());
@@ -402,8 +397,7 @@ impl ClientCertVerifier for ClientTrust {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
+        self.signatures.tls12(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -412,11 +406,10 @@ impl ClientCertVerifier for ClientTrust {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
+        self.signatures.tls13(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.signatures.schemes()
     }
 }
