@@ -22,6 +22,7 @@ use crate::broker::server::Server;
 use crate::broker::server::StartError;
 use crate::config::Diff;
 use crate::config::Settings;
+use crate::config::settings::Http;
 use crate::net::clock;
 
 /// Why a node did not start.
@@ -71,13 +72,13 @@ impl Node {
         let failed = |source| NodeError::Http { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let http_address = listener.local_addr().map_err(failed)?;
-        let (node, metrics_open) = (settings.cluster.node.clone(), !settings.http.metrics_auth);
+        let (node, http_settings) = (settings.cluster.node.clone(), settings.http.clone());
         let data = settings.data.dir.clone();
         let server = Server::start(settings).await?;
         let socket_path = data.join(ADMIN_SOCKET);
         let (stop_http, stopped) = watch::channel(false);
         let keys = Arc::new(Keys::of(&data));
-        let state = state(&server, node, metrics_open, keys, changes);
+        let state = state(&server, node, http_settings, keys, changes);
         let mut http = Vec::new();
         #[cfg(unix)]
         match admin_socket(&data, &socket_path) {
@@ -170,7 +171,7 @@ fn admin_socket(data: &Path, path: &Path) -> io::Result<UnixListener> {
 fn state(
     server: &Server,
     node: String,
-    metrics_open: bool,
+    settings: Http,
     keys: Arc<Keys>,
     changes: Option<Changes>,
 ) -> HttpState {
@@ -183,7 +184,8 @@ fn state(
             if readiness.is_stopping() { Err(vec!["the broker is stopping".to_owned()]) } else { Ok(()) }
         }),
         node,
-        metrics_open,
+        metrics_open: !settings.metrics_auth,
+        metrics_emqx: settings.metrics_emqx,
         allowed_hosts: Vec::new(),
         keys,
         changes,

@@ -69,6 +69,8 @@ pub struct HttpState {
     pub node: String,
     /// Whether `/metrics` needs no key: `http.metrics_auth = false`. Believed on a loopback `http.bind` only.
     pub metrics_open: bool,
+    /// `http.metrics_emqx`
+    pub metrics_emqx: bool,
     /// Names under which we are reached, beside `localhost` and the address that is bound.
     pub allowed_hosts: Vec<String>,
     /// Who may use the API.

@@ -9,12 +9,14 @@ use super::flat::flatten;
 use super::settings::Settings;
 
 /// Keys that are read once, at the start.
-const NEEDS_RESTART: [&str; 10] = [
+const NEEDS_RESTART: [&str; 12] = [
     "cluster.name",
     "cluster.node",
     "data.dir",
     "data.durability",
     "http.bind",
+    "http.metrics_auth",
+    "http.metrics_emqx",
     "io.threads",
     "io.placement",
     "log.format",

@@ -459,9 +459,10 @@ impl Flat {
     }
 
     fn http_and_log(&mut self, http: &Http, log: &Log) {
-        let Http { bind, metrics_auth } = http;
+        let Http { bind, metrics_auth, metrics_emqx } = http;
         self.put("http.bind", bind);
         self.put("http.metrics_auth", metrics_auth);
+        self.put("http.metrics_emqx", metrics_emqx);
         let Log { level, format, security_file, security_file_max_bytes } = log;
         self.put("log.level", level);
         self.put("log.format", format);

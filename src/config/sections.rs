@@ -266,6 +266,7 @@ fn authorization(section: Section<'_>) -> Authorization {
 fn http(section: Section<'_>) -> Http {
     let bind = section.or("bind", SocketAddr::from((Ipv4Addr::LOCALHOST, 18083)), listeners::socket_addr);
     let metrics_auth = section.or("metrics_auth", false, parse::boolean);
+    let metrics_emqx = section.or("metrics_emqx", false, parse::boolean);
     let ssl = section.section("ssl");
     for key in ["certfile", "keyfile", "cacertfile"] {
         ssl.optional(key, parse::path);
@@ -273,7 +274,7 @@ fn http(section: Section<'_>) -> Http {
     ssl.optional("verify", parse::one_of(&listener_tls::VERIFY));
     ssl.finish();
     section.finish();
-    Http { bind, metrics_auth: metrics_auth || !bind.ip().to_canonical().is_loopback() }
+    Http { bind, metrics_auth: metrics_auth || !bind.ip().to_canonical().is_loopback(), metrics_emqx }
 }
 
 fn log(section: Section<'_>) -> Log {

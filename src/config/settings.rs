@@ -406,6 +406,8 @@ pub struct Http {
     pub bind: SocketAddr,
     /// Whether `/metrics` needs a key; forced when `bind` is not loopback.
     pub metrics_auth: bool,
+    /// Whether `/metrics/emqx` is there.
+    pub metrics_emqx: bool,
 }
 
 /// `[log]`

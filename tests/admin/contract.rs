@@ -138,7 +138,7 @@ async fn every_promised_status_is_given_and_no_other() {
     let mut asked = Asked { running: &running, docs, seen: BTreeSet::new() };
     let mut client = running.join(Version::V5, "c").await;
     client.subscribe("t", Q1).await;
-    for path in ["/health/live", "/health/ready", "/metrics", "/api-docs.json"] {
+    for path in ["/health/live", "/health/ready", "/metrics", "/metrics/emqx", "/api-docs.json"] {
         asked.ask("GET", path, "", "", None).await;
     }
     for path in ["/status", "/api/v5/status"] {
@@ -215,6 +215,7 @@ async fn every_promised_status_is_given_and_no_other() {
         // A full store and a full spool are the broker's: `src/broker/retained/tests.rs`, `tests/linked/outage.rs`.
         "POST /api/v5/publish 503",
         "POST /api/v5/publish/bulk 503",
+        "GET /metrics/emqx 200",
         // `trace.rs` and `rest.rs` beside this file.
         "GET /api/v5/trace/stream 200",
         "GET /api/v5/trace/stream 503",

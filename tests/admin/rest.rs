@@ -46,7 +46,8 @@ async fn nothing_of_the_api_answers_without_a_key() {
         let concrete = concrete.replace("{as}", "clientid").replace("{who}", "c");
         for (method, operation) in methods.as_object().unwrap() {
             let method = method.to_uppercase();
-            let open = ["/health/live", "/health/ready", "/status", "/api/v5/status", "/metrics"];
+            let open =
+                ["/health/live", "/health/ready", "/status", "/api/v5/status", "/metrics", "/metrics/emqx"];
             let without = running.send(&method, &concrete, None, None).await;
             let is_open = open.contains(&path.as_str());
             assert_eq!(without.0 == 401, !is_open, "{method} {path}: {without:?}");
@@ -63,6 +64,32 @@ async fn nothing_of_the_api_answers_without_a_key() {
     assert_eq!(running.send("PUT", "/api/v5/clients", None, None).await.0, 401);
     assert_eq!(running.ask("GET", "/api/v5/nowhere").await.0, 404);
     assert_eq!(running.ask("PUT", "/api/v5/clients").await.0, 405);
+    running.node.stop().await;
+}
+
+#[tokio::test]
+async fn what_emqx_has_a_name_for_is_there_under_that_name_for_who_asks_for_it() {
+    let running = start().await;
+    assert_eq!(running.ask("GET", "/metrics/emqx").await.0, 404);
+    running.node.stop().await;
+    let running = start_with(|settings| settings.http.metrics_emqx = true).await;
+    let mut client = running.join(Version::V5, "c").await;
+    client.subscribe("t", Q1).await;
+    client.publish("nobody/wants/it", b"x", Q1).await;
+    let shown = running.ask("GET", "/metrics/emqx").await.1;
+    for (name, kind, value) in [
+        ("live_connections_count", "gauge", 1),
+        ("subscriptions_count", "gauge", 1),
+        ("packets_publish_received", "counter", 1),
+        ("messages_qos1_received", "counter", 1),
+        ("messages_dropped_no_subscribers", "counter", 1),
+        ("client_connect", "counter", 1),
+        ("authorization_deny", "counter", 0),
+        ("messages_forward", "counter", 0),
+    ] {
+        let lines = format!("# TYPE emqx_{name} {kind}\nemqx_{name} {value}\n");
+        assert!(shown.contains(&lines), "{name}: {shown}");
+    }
     running.node.stop().await;
 }
 

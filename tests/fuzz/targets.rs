@@ -272,6 +272,7 @@ fn http_state() -> HttpState {
         readiness: Arc::new(|| Ok(())),
         node: "tombolo@127.0.0.1".to_owned(),
         metrics_open: true,
+        metrics_emqx: true,
         allowed_hosts: vec!["broker.example".to_owned()],
         keys: Arc::new(Keys::of(Path::new("/nonexistent"))),
         changes: None,

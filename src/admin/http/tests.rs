@@ -30,6 +30,7 @@ async fn state(readiness: Readiness) -> HttpState {
         readiness: Arc::new(move || readiness.clone()),
         node: "tombolo@127.0.0.1".to_owned(),
         metrics_open: true,
+        metrics_emqx: true,
         allowed_hosts: vec!["broker.example".to_owned()],
         keys: Arc::new(Keys::of(data.path())),
         changes: None,

@@ -11,7 +11,7 @@ use super::Parameter;
 use super::Problem;
 
 /// What Prometheus asks for.
-const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(super) const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Which shape of the status.
 pub(super) const FORMAT: &[Parameter] =

@@ -66,6 +66,14 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
         action: Action::Now(pages::metrics),
         ..GET
     },
+    Route {
+        path: "/metrics/emqx",
+        access: Access::Metrics,
+        about: "What has a name in EMQX under that name, as Prometheus text; with http.metrics_emqx",
+        answers: &[(200, "What was asked for"), (404, "http.metrics_emqx is false")],
+        action: Action::Now(statistics::emqx),
+        ..GET
+    },
     Route { path: "/api-docs.json", about: "This document", action: Action::Now(openapi::show), ..GET },
     Route {
         path: "/api/v5/status",

@@ -41,10 +41,11 @@ impl Server {
         let peers = settings.cluster.links.iter().map(material::peer_rule).collect();
         let in_force = self.broker.authentication.credentials();
         self.broker.authentication.set(Credentials { peers, ..Credentials::clone(&in_force) });
-        self.broker.kick_unproven();
         if repin {
             self.repin(material, now).await;
         }
+        // Last: whoever comes back meets what is in force now.
+        self.broker.kick_unproven();
         for name in &diff.links.removed {
             self.stop_link(name).await;
         }
