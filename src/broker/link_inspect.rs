@@ -10,7 +10,10 @@ use crate::broker::inspect::Page;
 use crate::broker::links::Link;
 use crate::link::lane::LaneCounters;
 use crate::link::name;
+use crate::metrics::labels::Direction;
+use crate::metrics::labels::LinkDropReason;
 use crate::metrics::labels::LinkState;
+use crate::mqtt::packet::QoS;
 use crate::mqtt::topic;
 
 /// Routes named by an explanation; there may be a million.
@@ -55,7 +58,49 @@ pub enum Way {
     In,
 }
 
+/// What became of messages for the peer, counted as EMQX counts it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Forwarding {
+    /// Acknowledged.
+    pub sent: u64,
+    /// Refused by the peer.
+    pub failed: u64,
+    /// Dropped before they were sent.
+    pub dropped: u64,
+    /// Sent again.
+    pub retried: u64,
+}
+
 impl Link {
+    /// Since the last [`Link::reset_forwarding`].
+    #[must_use]
+    pub fn forwarding_since_reset(&self) -> Forwarding {
+        let (now, then) = (self.forwarding(), *self.forwarding_reset.lock());
+        Forwarding {
+            sent: now.sent.saturating_sub(then.sent),
+            failed: now.failed.saturating_sub(then.failed),
+            dropped: now.dropped.saturating_sub(then.dropped),
+            retried: now.retried.saturating_sub(then.retried),
+        }
+    }
+
+    /// Counts from here on.
+    pub fn reset_forwarding(&self) {
+        *self.forwarding_reset.lock() = self.forwarding();
+    }
+
+    fn forwarding(&self) -> Forwarding {
+        let dropped = |reason| self.metrics.messages_dropped[(Direction::Out, reason)].value();
+        let failed = dropped(LinkDropReason::PeerRefused);
+        let sent = |qos| self.metrics.messages[(Direction::Out, qos)].value();
+        Forwarding {
+            sent: sent(QoS::AtMostOnce) + sent(QoS::AtLeastOnce) + sent(QoS::ExactlyOnce),
+            failed,
+            dropped: LinkDropReason::ALL.iter().map(|reason| dropped(*reason)).sum::<u64>() - failed,
+            retried: self.metrics.retries.value(),
+        }
+    }
+
     /// The state it shows.
     #[must_use]
     pub fn state(&self) -> LinkState {

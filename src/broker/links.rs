@@ -30,6 +30,7 @@ use crate::broker::forwarder::run_lane;
 use crate::broker::link;
 use crate::broker::link::Replication;
 use crate::broker::link_events::LinkStates;
+use crate::broker::link_inspect::Forwarding;
 use crate::broker::routes::LinkId;
 use crate::broker::routes::RouteChange;
 use crate::broker::throttle::Limiter;
@@ -101,6 +102,8 @@ pub struct Link {
     pause_ms: AtomicU64,
     /// What went wrong last, since the peer last accepted us.
     pub trouble: Mutex<Option<String>>,
+    /// What had been forwarded when an operator reset the counts.
+    pub forwarding_reset: Mutex<Forwarding>,
     /// What it became.
     pub states: Mutex<LinkStates>,
     /// There are changes of the peer's routes which the table does not have yet.
@@ -476,6 +479,7 @@ impl Links {
             connections: old.map(|old| Arc::clone(&old.connections)).unwrap_or_default(),
             trouble: Mutex::default(),
             states: Mutex::default(),
+            forwarding_reset: old.map(|old| Mutex::new(*old.forwarding_reset.lock())).unwrap_or_default(),
             behind: Notify::new(),
             stopped: AtomicBool::new(false),
             tasks: Mutex::default(),

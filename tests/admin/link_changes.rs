@@ -160,6 +160,15 @@ async fn a_link_made_by_commands_carries_messages_and_outlives_a_restart() {
     let mut publisher = a.join("publisher").await;
     publisher.publish("plant/1", b"over", Q1).await;
     assert_eq!(subscriber.receive().await.text(), "over");
+    let forwarded = async |wanted: u64| {
+        while a.rest("GET", "/link/B/metrics", None).await.json()["metrics"]["forwarding"]["success"]
+            != wanted
+        {}
+    };
+    timeout(LIMIT, forwarded(1)).await.unwrap();
+    assert_eq!(a.rest("PUT", "/link/B/metrics/reset", None).await.0, 204);
+    timeout(LIMIT, forwarded(0)).await.unwrap();
+    assert_eq!(a.rest("PUT", "/link/C/metrics/reset", None).await.0, 404);
 
     #[cfg(unix)]
     {

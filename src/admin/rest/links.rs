@@ -23,6 +23,7 @@ use crate::admin::links::LinkChange;
 use crate::admin::links::LinkEdit;
 use crate::broker::explain::Described;
 use crate::broker::explain::Explained;
+use crate::broker::link_inspect::Forwarding;
 use crate::broker::link_inspect::LaneView;
 use crate::broker::link_inspect::Way;
 use crate::broker::links::Link;
@@ -126,30 +127,30 @@ pub(super) fn deleted(_state: &HttpState, _call: &Call) -> Outcome {
 /// `GET cluster/links/link/{name}/metrics`
 pub(super) fn metrics(state: &HttpState, call: &Call) -> Outcome {
     let link = find(state, call)?;
-    let of_link = &link.metrics;
     let count = |gauge: i64| u64::try_from(gauge).unwrap_or(0);
-    let sent: u64 = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]
-        .into_iter()
-        .map(|qos| of_link.messages[(Direction::Out, qos)].value())
-        .sum();
-    let dropped = |reason| of_link.messages_dropped[(Direction::Out, reason)].value();
-    let failed = dropped(LinkDropReason::PeerRefused);
-    let all_dropped: u64 = LinkDropReason::ALL.iter().map(|reason| dropped(*reason)).sum();
-    let (queuing, inflight) = (count(of_link.spool_messages.value()), count(of_link.inflight.value()));
+    let Forwarding { sent, failed, dropped, retried } = link.forwarding_since_reset();
+    let queuing = count(link.metrics.spool_messages.value());
+    let inflight = count(link.metrics.inflight.value());
     let metrics = json!({
         "router": {"routes": link.routes.lock().len()},
         "forwarding": {
-            "matched": sent + all_dropped + queuing + inflight,
+            "matched": sent + failed + dropped + queuing + inflight,
             "success": sent,
             "failed": failed,
-            "dropped": all_dropped - failed,
-            "retried": of_link.retries.value(),
+            "dropped": dropped,
+            "retried": retried,
             "queuing": queuing,
             "inflight": inflight,
         },
     });
     let node = json!([{"node": state.node, "metrics": metrics}]);
     Ok(Answer::Json(json!({"metrics": metrics, "node_metrics": node})))
+}
+
+/// `PUT cluster/links/link/{name}/metrics/reset`: what `metrics` shows begins at zero again; Prometheus' series go on.
+pub(super) fn reset_metrics(state: &HttpState, call: &Call) -> Outcome {
+    find(state, call)?.reset_forwarding();
+    Ok(Answer::Nothing)
 }
 
 /// `GET cluster/links/link/{name}/routes`

@@ -425,6 +425,15 @@ pub(in crate::admin) const ROUTES: &[Route] = &[
         ..GET
     },
     Route {
+        method: Method::Put,
+        path: "/api/v5/cluster/links/link/{name}/metrics/reset",
+        act: Some("link_metrics_reset"),
+        about: "Has what `metrics` shows begin at zero again; the series of `/metrics` go on",
+        answers: GONE,
+        action: Action::Now(links::reset_metrics),
+        ..GET
+    },
+    Route {
         path: "/api/v5/cluster/links/link/{name}/routes",
         about: "Routes: what the peer wants of us, or we of it",
         query: &[links::ROUTE_FILTERS, PAGING],
