@@ -8,7 +8,14 @@
 //! | username, from anywhere | [`Policy::lockout_failures`] in the window | locked out for [`Policy::lockout_ms`] | see below |
 //!
 //! A source is a block of addresses, /24 or /64: what one customer has. What was counted is forgotten at one failure per
-//! minute once a delay is over. An attempt that is held is not verified, so it tells nothing, and does not count.
+//! minute once a delay is over, and a good login forgives what is above the burst: who shares an address with a user has
+//! no fresh burst by each of its logins. An attempt that is held is not verified, so it tells nothing, and does not count.
+//!
+//! **An attempt counts while it is being verified** ([`Attempts::begin`]): only as many are under way at a time as may
+//! still fail before a delay, at least one. The others wait, which is no refusal: they may all be right.
+//!
+//! **What is full forgets what failed longest ago**, and what holds somebody after everything that holds nobody: whoever
+//! has many sources and names does not flush a lock-out with them.
 //!
 //! **A stranger cannot lock a victim out** (A10), for these reasons:
 //!
@@ -22,23 +29,24 @@
 //! What remains: one who shares the victim's very address can delay it there by up to five minutes, and one who shares its
 //! block can as long as the victim has not logged in from there before.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+mod bucket;
+mod ranked;
+
 use std::net::IpAddr;
 
 use sha2::Digest;
 use sha2::Sha256;
 
+pub use self::bucket::DELAY_MS_MAX;
+use self::bucket::FORGET_MS;
+use self::bucket::Failures;
+use self::ranked::Ranked;
 use crate::time::Now;
 
 /// Failures of a username from one source before it is delayed.
 pub const PAIR_BURST: u32 = 5;
 /// Failures from one source, under whatever names, before it is delayed.
 pub const SOURCE_BURST: u32 = 50;
-/// Longest delay.
-pub const DELAY_MS_MAX: u64 = 300_000;
-/// One failure is forgotten in this time.
-const FORGET_MS: u64 = 60_000;
 /// Pairs of source and username that are remembered.
 const PAIRS_MAX: usize = 50_000;
 /// Sources that are remembered.
@@ -49,8 +57,6 @@ const NAMES_MAX: usize = 20_000;
 const KNOWN_MAX: usize = 100_000;
 /// How long a login is remembered.
 const KNOWN_MS: u64 = 30 * 86_400_000;
-/// Entries looked at to find one that may go.
-const SAMPLE: usize = 8;
 
 /// `[authentication.attempts]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +78,7 @@ pub struct Source {
     block: Block,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Block {
     V4([u8; 3]),
     V6([u8; 8]),
@@ -110,7 +116,7 @@ fn name_of(username: &str) -> Name {
     name
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Pair {
     /// Of a block in which this user never logged in.
     Block(Block, Name),
@@ -144,6 +150,24 @@ impl Held {
     }
 }
 
+/// Why an attempt does not begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hindrance {
+    /// It is refused unseen.
+    Held(Held),
+    /// As many as may fail are being verified: it is its turn when one of them is over.
+    Wait,
+}
+
+/// An attempt that is being verified: [`Attempts::over`] ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    source: Source,
+    name: Option<Name>,
+    /// Whether this user logged in from there before.
+    known: bool,
+}
+
 /// What a failure led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Noted {
@@ -153,51 +177,32 @@ pub struct Noted {
     pub evicted: u64,
 }
 
-/// A bucket of failures: empty at first, over its burst it holds for a time that doubles.
-#[derive(Debug, Clone, Copy, Default)]
-struct Failures {
-    count: u32,
-    /// Until when it holds; what is counted is forgotten from then on.
-    held_until: u64,
-    last: u64,
-}
-
-impl Failures {
-    fn forget(&mut self, now_ms: u64) {
-        let since = now_ms.saturating_sub(self.held_until);
-        let steps = since / FORGET_MS;
-        self.count = self.count.saturating_sub(u32::try_from(steps).unwrap_or(u32::MAX));
-        self.held_until += steps * FORGET_MS;
-    }
-
-    fn fail(&mut self, burst: u32, now_ms: u64) {
-        self.forget(now_ms);
-        self.count = (self.count + 1).min(burst + 32);
-        self.last = now_ms;
-        let over = self.count.saturating_sub(burst);
-        let delay = if over == 0 { 0 } else { (1000u64 << (over - 1).min(20)).min(DELAY_MS_MAX) };
-        self.held_until = self.held_until.max(now_ms + delay);
-    }
-
-    fn holds(&self, burst: u32, now_ms: u64) -> bool {
-        self.count > burst && now_ms < self.held_until
-    }
-}
-
 #[derive(Debug, Clone, Copy, Default)]
 struct OfName {
     count: u32,
     since: u64,
+    last: u64,
     locked_until: u64,
 }
 
 /// Whose attempts failed lately, and who logged in from where.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Attempts {
-    pairs: HashMap<Pair, Failures>,
-    sources: HashMap<Block, Failures>,
-    names: HashMap<Name, OfName>,
-    known: HashMap<(Option<IpAddr>, Name), u64>,
+    pairs: Ranked<Pair, Failures>,
+    sources: Ranked<Block, Failures>,
+    names: Ranked<Name, OfName>,
+    known: Ranked<(Option<IpAddr>, Name), u64>,
+}
+
+impl Default for Attempts {
+    fn default() -> Self {
+        Self {
+            pairs: Ranked::new(PAIRS_MAX, Failures::rank),
+            sources: Ranked::new(SOURCES_MAX, Failures::rank),
+            names: Ranked::new(NAMES_MAX, |of| of.last.max(of.locked_until)),
+            known: Ranked::new(KNOWN_MAX, |last| *last),
+        }
+    }
 }
 
 impl Attempts {
@@ -215,52 +220,110 @@ impl Attempts {
         if !policy.enable {
             return Ok(());
         }
-        let now_ms = now.mono_ms;
-        let name = username.map(name_of);
-        let known = name.is_some_and(|name| self.known.contains_key(&(source.address, name)));
-        let pair = name.and_then(|name| self.pairs.get(&pair_of(source, name, known)));
+        self.check_ticket(policy, &self.ticket(source, username), now.mono_ms)
+    }
+
+    fn check_ticket(&self, policy: &Policy, ticket: &Ticket, now_ms: u64) -> Result<(), Held> {
+        let pair = ticket.pair().and_then(|pair| self.pairs.get(&pair));
         if pair.is_some_and(|pair| pair.holds(PAIR_BURST, now_ms)) {
             return Err(Held::User);
         }
-        if known {
+        if ticket.known {
             return Ok(());
         }
-        if self.sources.get(&source.block).is_some_and(|from| from.holds(SOURCE_BURST, now_ms)) {
+        let block = ticket.source.block;
+        if self.sources.get(&block).is_some_and(|from| from.holds(SOURCE_BURST, now_ms)) {
             return Err(Held::Source);
         }
-        let locked = name.and_then(|name| self.names.get(&name)).is_some_and(|of| now_ms < of.locked_until);
-        if locked && pair.is_some_and(|pair| now_ms < pair.last + policy.lockout_ms) {
+        let name = ticket.name.and_then(|name| self.names.get(&name));
+        let failed = |pair: &Failures| pair.count > 0 && now_ms < pair.last + policy.lockout_ms;
+        if name.is_some_and(|of| now_ms < of.locked_until) && pair.is_some_and(failed) {
             return Err(Held::Lockout);
         }
         Ok(())
     }
 
+    fn ticket(&self, source: Source, username: Option<&str>) -> Ticket {
+        let name = username.map(name_of);
+        let known = name.is_some_and(|name| self.known.contains(&(source.address, name)));
+        Ticket { source, name, known }
+    }
+
+    /// An attempt that is to be verified now; `None` where nothing is counted. How many others were forgotten for it.
+    ///
+    /// # Errors
+    /// Why it does not begin.
+    pub fn begin(
+        &mut self,
+        policy: &Policy,
+        source: Source,
+        username: Option<&str>,
+        now: Now,
+    ) -> Result<(Option<Ticket>, u64), Hindrance> {
+        if !policy.enable {
+            return Ok((None, 0));
+        }
+        let now_ms = now.mono_ms;
+        let ticket = self.ticket(source, username);
+        self.check_ticket(policy, &ticket, now_ms).map_err(Hindrance::Held)?;
+        let (pair, block) = (ticket.pair(), ticket.block());
+        let full =
+            |failures: Option<&Failures>, burst| failures.is_some_and(|of| !of.has_room(burst, now_ms));
+        if full(pair.and_then(|pair| self.pairs.get(&pair)), PAIR_BURST)
+            || full(block.and_then(|block| self.sources.get(&block)), SOURCE_BURST)
+        {
+            return Err(Hindrance::Wait);
+        }
+        let mut evicted = 0;
+        if let Some(pair) = pair {
+            evicted += self.pairs.update(pair, |pair| pair.begin(now_ms));
+        }
+        if let Some(block) = block {
+            evicted += self.sources.update(block, |from| from.begin(now_ms));
+        }
+        Ok((Some(ticket), evicted))
+    }
+
+    /// An attempt is not being verified any more. Whether it failed is told apart from that, and before it.
+    pub fn over(&mut self, ticket: &Ticket) {
+        if let Some(pair) = ticket.pair() {
+            self.pairs.settle(pair, Failures::over);
+        }
+        if let Some(block) = ticket.block() {
+            self.sources.settle(block, Failures::over);
+        }
+    }
+
     /// An attempt that was verified failed.
     pub fn failed(&mut self, policy: &Policy, source: Source, username: Option<&str>, now: Now) -> Noted {
+        if !policy.enable {
+            return Noted::default();
+        }
+        self.failed_with(policy, &self.ticket(source, username), now)
+    }
+
+    /// As [`Attempts::failed`], of an attempt that began.
+    pub fn failed_with(&mut self, policy: &Policy, ticket: &Ticket, now: Now) -> Noted {
         let now_ms = now.mono_ms;
         let mut noted = Noted::default();
-        if !policy.enable {
+        noted.evicted += self.sources.update(ticket.source.block, |from| from.fail(SOURCE_BURST, now_ms));
+        let (Some(name), Some(pair)) = (ticket.name, ticket.pair()) else { return noted };
+        noted.evicted += self.pairs.update(pair, |pair| pair.fail(PAIR_BURST, now_ms));
+        if ticket.known {
             return noted;
         }
-        let from = entry(&mut self.sources, source.block, SOURCES_MAX, |from| from.last, &mut noted);
-        from.fail(SOURCE_BURST, now_ms);
-        let Some(name) = username.map(name_of) else { return noted };
-        let known = self.known.contains_key(&(source.address, name));
-        let pair = pair_of(source, name, known);
-        entry(&mut self.pairs, pair, PAIRS_MAX, |pair| pair.last, &mut noted).fail(PAIR_BURST, now_ms);
-        if known {
-            return noted;
-        }
-        let of = entry(&mut self.names, name, NAMES_MAX, |of| of.since.max(of.locked_until), &mut noted);
-        if now_ms >= of.since + policy.lockout_window_ms {
-            (of.count, of.since) = (0, now_ms);
-        }
-        of.count += 1;
-        if of.count >= policy.lockout_failures && now_ms >= of.locked_until {
-            of.locked_until = now_ms + policy.lockout_ms;
-            noted.locked_out = true;
-        }
-        noted
+        let mut locked_out = false;
+        noted.evicted += self.names.update(name, |of| {
+            if now_ms >= of.since + policy.lockout_window_ms {
+                (of.count, of.since) = (0, now_ms);
+            }
+            (of.count, of.last) = (of.count + 1, now_ms);
+            if of.count >= policy.lockout_failures && now_ms >= of.locked_until {
+                of.locked_until = now_ms + policy.lockout_ms;
+                locked_out = true;
+            }
+        });
+        Noted { locked_out, ..noted }
     }
 
     /// An attempt that was verified was right.
@@ -269,9 +332,11 @@ impl Attempts {
             return;
         }
         let key = (source.address, name_of(username));
-        self.pairs.remove(&Pair::Address(key.0, key.1));
-        let mut ignored = Noted::default();
-        *entry(&mut self.known, key, KNOWN_MAX, |last| *last, &mut ignored) = now.mono_ms;
+        self.pairs.settle(Pair::Address(key.0, key.1), |pair| {
+            pair.count = pair.count.min(PAIR_BURST);
+            false
+        });
+        self.known.update(key, |last| *last = now.mono_ms);
     }
 
     /// Ends what holds a username, everywhere. Whether anything did.
@@ -280,15 +345,15 @@ impl Attempts {
         let before = self.pairs.len();
         self.pairs
             .retain(|pair, _| !matches!(pair, Pair::Block(_, of) | Pair::Address(_, of) if *of == name));
-        self.names.remove(&name).is_some() || self.pairs.len() < before
+        self.names.remove(&name) || self.pairs.len() < before
     }
 
     /// Forgets what is past.
     pub fn expire(&mut self, policy: &Policy, now: Now) {
         let now_ms = now.mono_ms;
         let keep = FORGET_MS * u64::from(SOURCE_BURST) + policy.lockout_ms;
-        self.pairs.retain(|_, failures| now_ms < failures.held_until.max(failures.last) + keep);
-        self.sources.retain(|_, from| now_ms < from.held_until.max(from.last) + keep);
+        self.pairs.retain(|_, failures| failures.pending > 0 || now_ms < failures.rank() + keep);
+        self.sources.retain(|_, from| from.pending > 0 || now_ms < from.rank() + keep);
         self.names.retain(|_, of| now_ms < of.locked_until.max(of.since + policy.lockout_window_ms));
         self.known.retain(|_, last| now_ms < *last + KNOWN_MS);
     }
@@ -312,26 +377,16 @@ impl Attempts {
     }
 }
 
-fn pair_of(source: Source, name: Name, known: bool) -> Pair {
-    if known { Pair::Address(source.address, name) } else { Pair::Block(source.block, name) }
-}
-
-/// The entry of `key`. A full map forgets the oldest of a few: an attack must not end the counting of what comes next.
-fn entry<'a, K: Copy + Eq + Hash, V: Default>(
-    map: &'a mut HashMap<K, V>,
-    key: K,
-    most: usize,
-    age: impl Fn(&V) -> u64,
-    noted: &mut Noted,
-) -> &'a mut V {
-    if map.len() >= most && !map.contains_key(&key) {
-        let oldest = map.iter().take(SAMPLE).min_by_key(|(_, value)| age(value)).map(|(key, _)| *key);
-        if let Some(oldest) = oldest {
-            map.remove(&oldest);
-            noted.evicted += 1;
-        }
+impl Ticket {
+    fn pair(&self) -> Option<Pair> {
+        let Source { address, block } = self.source;
+        self.name.map(|name| if self.known { Pair::Address(address, name) } else { Pair::Block(block, name) })
     }
-    map.entry(key).or_default()
+
+    /// The source, if it holds this user.
+    fn block(&self) -> Option<Block> {
+        (!self.known).then_some(self.source.block)
+    }
 }
 
 #[cfg(test)]

@@ -238,6 +238,9 @@ pub enum Refusal {
     /// A message after the last.
     #[error("a message after the last")]
     Over,
+    /// Too many attempts failed with this name: not looked at.
+    #[error("not looked at: too many attempts failed before")]
+    Held,
 }
 
 /// What to do with a client's message.
@@ -281,7 +284,9 @@ struct Challenged {
 }
 
 impl Exchange {
-    /// Takes the client's next message. `nonce` is random text for this call; it is used at most once.
+    /// Takes the client's next message. `nonce` is random text for this call; it is used at most once. `may` says whether
+    /// an attempt with this name may be verified: it is asked before there is a challenge, and again before the proof is
+    /// looked at, as others may have failed meanwhile.
     ///
     /// # Errors
     /// Why the exchange is over. The client is told that it failed, and not why.
@@ -291,6 +296,7 @@ impl Exchange {
         users: &ScramFile,
         key: &DecoyKey,
         nonce: &str,
+        may: &dyn Fn(&str) -> bool,
     ) -> Result<Step, Refusal> {
         let message = message.unwrap_or_default();
         if message.len() > MESSAGE_BYTES_MAX {
@@ -302,12 +308,17 @@ impl Exchange {
                 Ok(Step::Challenge(Vec::new()))
             }
             State::Fresh | State::Asked => {
-                let challenged = Challenged::begin(message, users, key, nonce)?;
+                let first = ClientFirst::parse(message)?;
+                self.claimed = Some(first.username.clone());
+                if !may(&first.username) {
+                    return Err(Refusal::Held);
+                }
+                let challenged = Challenged::begin(first, users, key, nonce);
                 let challenge = challenged.server_first.clone().into_bytes();
-                self.claimed = Some(challenged.username.clone());
                 self.state = State::Challenged(Box::new(challenged));
                 Ok(Step::Challenge(challenge))
             }
+            State::Challenged(challenged) if !may(&challenged.username) => Err(Refusal::Held),
             State::Challenged(challenged) => challenged.finish(message),
             State::Over => Err(Refusal::Over),
         }
@@ -315,14 +326,13 @@ impl Exchange {
 
     /// Who the client said it was, proved or not: for logs.
     #[must_use]
-    pub fn into_claimed(self) -> Option<String> {
-        self.claimed
+    pub fn claimed(&self) -> Option<&str> {
+        self.claimed.as_deref()
     }
 }
 
 impl Challenged {
-    fn begin(message: &[u8], users: &ScramFile, key: &DecoyKey, nonce: &str) -> Result<Self, Refusal> {
-        let first = ClientFirst::parse(message)?;
+    fn begin(first: ClientFirst<'_>, users: &ScramFile, key: &DecoyKey, nonce: &str) -> Self {
         // Made for known users too, so that they take no less time.
         let decoy = Credential::decoy(&first.username, &users.strangers, key);
         let found = users.lookup(&first.username);
@@ -331,7 +341,7 @@ impl Challenged {
         let nonce = format!("{}{nonce}", first.nonce);
         let mut server_first = format!("r={nonce},s={},i=", Base64::encode_string(&credential.salt));
         let _ = write!(server_first, "{}", credential.iterations);
-        Ok(Self {
+        Self {
             known,
             credential,
             gs2_header: first.gs2_header.to_owned(),
@@ -339,7 +349,7 @@ impl Challenged {
             server_first,
             nonce,
             username: first.username,
-        })
+        }
     }
 
     fn finish(self, message: &[u8]) -> Result<Step, Refusal> {

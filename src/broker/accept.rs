@@ -184,7 +184,8 @@ async fn open(
     };
     let mut tail = bytes[length..].to_vec();
     let mut desk = Desk { transport: &mut transport, tail: &mut tail, until };
-    let proved = match Box::pin(enhanced::authenticate(broker, endpoint.role, &mut desk, &asked)).await {
+    let proved = match Box::pin(enhanced::authenticate(broker, endpoint.role, peer, &mut desk, &asked)).await
+    {
         Ok(proved) => proved,
         Err(failed) => match enhanced::unproved(broker, endpoint, peer, &asked, failed) {
             Ok(why) => return Err(refuse(transport, why)),

@@ -46,6 +46,8 @@ const LINK_HASHING_MAX: usize = 1;
 const TOKENS_MAX: usize = 2;
 /// Logins waiting for that in each line; more are told that the Server is busy. Each keeps its CONNECT.
 const WAITING_MAX: usize = 256;
+/// The password that a call-out is shown in place of a wrong one.
+const DECOY_BYTES: usize = 12;
 /// Our part of the nonce of a SCRAM exchange.
 const SCRAM_NONCE_BYTES: usize = 18;
 
@@ -118,16 +120,13 @@ pub enum Stopped {
     /// More logins are waiting than we take.
     #[error("too many logins are waiting")]
     Busy,
-    /// Too many attempts failed while this one waited.
-    #[error("too many attempts failed")]
-    Held,
     /// The work panicked, which is a refusal like every other failure (A13).
     #[error("it failed")]
     Failed,
 }
 
-/// Asked again when a login's turn has come, as those before it in the line may have failed.
-pub type Still<'a> = &'a (dyn Fn() -> bool + Sync);
+/// Told as soon as a password is known to be wrong, whatever is done afterwards.
+pub type Wrong<'a> = &'a (dyn Fn() + Sync);
 
 /// A client that asks to be let in, as the steps of the chain see it.
 #[derive(Debug, Clone, Copy)]
@@ -177,14 +176,10 @@ impl Queue {
     /// Does `work` on a blocking thread when it is its turn.
     async fn run<T: Send + 'static>(
         &self,
-        still: Still<'_>,
         work: impl FnOnce(&mut HashMemory) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
         let _place = Place::take(&self.waiting)?;
         let Ok(permit) = Arc::clone(&self.working).acquire_owned().await else { return Err(Stopped::Failed) };
-        if !still() {
-            return Err(Stopped::Held);
-        }
         let memories = Arc::clone(&self.memory);
         // Whoever asked may be gone before it is done: the turn is the work's, or others would begin beside it.
         let working = task::spawn_blocking(move || {
@@ -243,8 +238,9 @@ impl Authentication {
         exchange: &mut Exchange,
         message: Option<&[u8]>,
         users: &ScramFile,
+        may: &dyn Fn(&str) -> bool,
     ) -> Result<scram::Step, scram::Refusal> {
-        exchange.step(message, users, &self.decoy_key, &random::hex(SCRAM_NONCE_BYTES))
+        exchange.step(message, users, &self.decoy_key, &random::hex(SCRAM_NONCE_BYTES), may)
     }
 
     /// Verifies a User Name and Password by the password files alone, if there are any and both were given.
@@ -255,7 +251,6 @@ impl Authentication {
         &self,
         credentials: &Arc<Credentials>,
         asking: &Asking<'_>,
-        still: Still<'_>,
     ) -> Result<PasswordCheck, Stopped> {
         if asking.username.is_none() || asking.password.is_none() || credentials.passwords().next().is_none()
         {
@@ -265,7 +260,7 @@ impl Authentication {
             if !matches!(credentials.chain[index], Step::Password(_)) {
                 continue;
             }
-            match self.password(credentials, index, asking, still).await? {
+            match self.password(credentials, index, asking).await? {
                 Answer::Allow(_) => return Ok(PasswordCheck::Good),
                 Answer::Deny(_) => return Ok(PasswordCheck::Bad),
                 Answer::Next => {}
@@ -282,7 +277,7 @@ impl Authentication {
         &self,
         credentials: &Arc<Credentials>,
         asking: &Asking<'_>,
-        still: Still<'_>,
+        wrong: Wrong<'_>,
     ) -> Result<Result<(Grant, Mechanism), DenyReason>, Stopped> {
         let shown = Shown {
             username: asking.username.is_some_and(|name| !name.is_empty()),
@@ -296,10 +291,14 @@ impl Authentication {
                 Turn::Deny(reason) => return Ok(Err(reason)),
                 Turn::Ask(index) => index,
             };
-            let answer = match self.ask(credentials, index, asking, still).await {
+            let answer = match self.ask(credentials, index, asking).await {
                 Err(Stopped::Failed) => Answer::Deny(DenyReason::Unavailable),
                 answer => answer?,
             };
+            if answer == Answer::Deny(DenyReason::BadCredentials) {
+                wrong();
+                self.feign(credentials, index + 1, asking).await?;
+            }
             mechanism = match answer {
                 Answer::Allow(_) => credentials.chain[index].mechanism(),
                 _ => Mechanism::Anonymous,
@@ -308,17 +307,46 @@ impl Authentication {
         }
     }
 
+    /// Asks the steps behind a password file that knows the user and another password what they would be asked if it did
+    /// not know the user: else the time of a refusal would tell who is in the file. No answer changes anything, and the
+    /// others are shown a password that is nobody's, as what was mistyped is no business of theirs.
+    async fn feign(
+        &self,
+        credentials: &Arc<Credentials>,
+        from: usize,
+        asking: &Asking<'_>,
+    ) -> Result<(), Stopped> {
+        // What cannot be asked about is not asked about for those who are unknown either.
+        if asking.password.is_none_or(|password| std::str::from_utf8(password).is_err()) {
+            return Ok(());
+        }
+        let nobodys = random::hex(DECOY_BYTES);
+        let decoy = Asking { password: Some(nobodys.as_bytes()), ..*asking };
+        for index in from..credentials.chain.len() {
+            let asked = match &credentials.chain[index] {
+                Step::Password(_) => continue, // Paid for with the hashes of the first.
+                Step::Http(_) => &decoy,
+                _ => asking,
+            };
+            match self.ask(credentials, index, asked).await {
+                Ok(Answer::Next) => {}
+                Ok(_) | Err(Stopped::Failed) => break,
+                Err(Stopped::Busy) => return Err(Stopped::Busy),
+            }
+        }
+        Ok(())
+    }
+
     async fn ask(
         &self,
         credentials: &Arc<Credentials>,
         index: usize,
         asking: &Asking<'_>,
-        still: Still<'_>,
     ) -> Result<Answer, Stopped> {
         match &credentials.chain[index] {
-            Step::Password(_) => self.password(credentials, index, asking, still).await,
+            Step::Password(_) => self.password(credentials, index, asking).await,
             Step::Certificate(part) => Ok(part.answer(asking.certificate, asking.username)),
-            Step::Jwt { keys, rules } => self.token(keys, rules, asking, still).await,
+            Step::Jwt { keys, rules } => self.token(keys, rules, asking).await,
             Step::Http(callout) => {
                 let host = asking.host.map(|host| host.to_canonical().to_string());
                 let fingerprint = asking.certificate.map(|facts| fingerprint_hex(&facts.der_sha256));
@@ -332,7 +360,7 @@ impl Authentication {
                     fingerprint: fingerprint.as_deref(),
                     common_name: verified.and_then(|facts| facts.common_name.as_deref()),
                 };
-                callout.ask(&question, asking.now, still).await
+                callout.ask(&question, asking.now).await
             }
             Step::Scram => Ok(Answer::Next),
         }
@@ -345,7 +373,6 @@ impl Authentication {
         credentials: &Arc<Credentials>,
         index: usize,
         asking: &Asking<'_>,
-        still: Still<'_>,
     ) -> Result<Answer, Stopped> {
         let (Some(username), Some(password)) = (asking.username, asking.password) else {
             return Ok(Answer::Next);
@@ -361,7 +388,7 @@ impl Authentication {
             (Arc::clone(credentials), username.to_owned(), password.to_owned());
         let now_unix = asking.now.unix_ms / 1000;
         let found = queue
-            .run(still, move |memory| {
+            .run(move |memory| {
                 let found = match &credentials.chain[index] {
                     Step::Password(file) => file.check(&name, &password, now_unix, memory),
                     _ => Found::Nobody,
@@ -388,7 +415,6 @@ impl Authentication {
         keys: &TokenKeys,
         rules: &jwt::Rules,
         asking: &Asking<'_>,
-        still: Still<'_>,
     ) -> Result<Answer, Stopped> {
         let asked = jwt::Asked {
             username: asking.username,
@@ -407,7 +433,7 @@ impl Authentication {
         let client_id = asking.client_id.to_owned();
         let (answer, error) = self
             .tokens
-            .run(still, move |_| {
+            .run(move |_| {
                 let asked = jwt::Asked {
                     username: username.as_deref(),
                     password: password.as_deref(),
@@ -450,10 +476,9 @@ mod tests {
     #[tokio::test]
     async fn work_that_panics_is_a_failure_and_the_next_is_done() {
         let queue = Queue::new(1);
-        let failed = queue.run(&|| true, |_| panic!("on purpose")).await;
+        let failed = queue.run(|_| panic!("on purpose")).await;
         assert_eq!(failed, Err::<(), _>(Stopped::Failed), "A13");
-        assert_eq!(queue.run(&|| true, |_| 7).await, Ok(7));
-        assert_eq!(queue.run(&|| false, |_| 7).await, Err(Stopped::Held));
+        assert_eq!(queue.run(|_| 7).await, Ok(7));
         assert_eq!(queue.waiting.load(Ordering::Relaxed), 0);
     }
 
@@ -463,12 +488,12 @@ mod tests {
         let (go, gone) = std::sync::mpsc::channel::<()>();
         let asked = tokio::time::timeout(
             std::time::Duration::from_millis(1),
-            queue.run(&|| true, move |_| gone.recv().is_ok()),
+            queue.run(move |_| gone.recv().is_ok()),
         );
         assert!(asked.await.is_err());
         assert_eq!(queue.working.available_permits(), 0);
         go.send(()).unwrap();
-        assert_eq!(queue.run(&|| true, |_| 7).await, Ok(7));
+        assert_eq!(queue.run(|_| 7).await, Ok(7));
     }
 
     #[tokio::test]
@@ -476,8 +501,8 @@ mod tests {
         let queue = Queue::new(1);
         let places: Vec<_> = (0..WAITING_MAX).map(|_| Place::take(&queue.waiting)).collect();
         assert!(places.iter().all(Result::is_ok));
-        assert_eq!(queue.run(&|| true, |_| ()).await, Err(Stopped::Busy));
+        assert_eq!(queue.run(|_| ()).await, Err(Stopped::Busy));
         drop(places);
-        assert_eq!(queue.run(&|| true, |_| ()).await, Ok(()));
+        assert_eq!(queue.run(|_| ()).await, Ok(()));
     }
 }

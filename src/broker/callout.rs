@@ -12,7 +12,6 @@ use crate::auth::callout::BODY_BYTES_MAX;
 use crate::auth::callout::Question;
 use crate::auth::chain::Answer;
 use crate::broker::authenticate::Place;
-use crate::broker::authenticate::Still;
 use crate::broker::authenticate::Stopped;
 use crate::net::http_client::HttpServer;
 use crate::net::http_client::Posted;
@@ -38,12 +37,7 @@ impl Callout {
     }
 
     /// What it says. Its time includes the wait for those before.
-    pub(super) async fn ask(
-        &self,
-        question: &Question<'_>,
-        now: Now,
-        still: Still<'_>,
-    ) -> Result<Answer, Stopped> {
+    pub(super) async fn ask(&self, question: &Question<'_>, now: Now) -> Result<Answer, Stopped> {
         // A password that is not text cannot be asked about in JSON, so nobody can know it there.
         let Some(body) = question.body() else { return Ok(Answer::Deny(DenyReason::BadCredentials)) };
         let _place = Place::take(&self.waiting)?;
@@ -51,9 +45,6 @@ impl Callout {
         let Ok(Ok(permit)) = time::timeout(self.server.timeout, turn).await else {
             return Err(Stopped::Busy);
         };
-        if !still() {
-            return Err(Stopped::Held);
-        }
         let server = Arc::clone(&self.server);
         // On a task of its own, whose panic is a failure like any other (A13), and which has its turn until it is done.
         let asked = tokio::spawn(async move {

@@ -3,12 +3,15 @@
 //!
 //! What is wrong with an exchange is for the log: the client hears 0x87 for every cause.
 
+use std::cell::Cell;
+
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::time;
 use tokio::time::Instant;
 
 use crate::auth::DenyReason;
+use crate::auth::attempts::Held;
 use crate::auth::attempts::Source;
 use crate::auth::scram;
 use crate::auth::scram::Exchange;
@@ -81,6 +84,8 @@ pub enum Failed {
     Violation(ReasonCode),
     /// The exchange failed, for this user if it came so far.
     Refused(Refusal, Option<String>),
+    /// Too many attempts failed before: neither challenged nor verified.
+    Held(Option<String>),
 }
 
 /// The connection of a client between its CONNECT and its CONNACK.
@@ -105,6 +110,7 @@ fn users_of<'a>(method: &str, role: Role, credentials: &'a Credentials) -> Optio
 pub async fn authenticate(
     broker: &Broker,
     role: Role,
+    peer: PeerAddr,
     desk: &mut Desk<'_>,
     asked: &Connect<'_>,
 ) -> Result<Option<Verified>, Failed> {
@@ -114,14 +120,20 @@ pub async fn authenticate(
     let users = users_of(method, role, &credentials);
     let users = users.ok_or(Failed::Violation(ReasonCode::BadAuthenticationMethod))?; // [MQTT-4.12.0-1]
     let longest = asked.properties.maximum_packet_size().map_or(u32::MAX, u32::from);
-    let mut exchange = Exchange::default();
+    let (mut exchange, source) = (Exchange::default(), Source::of(peer.ip()));
     let mut message = asked.properties.authentication_data().map(<[u8]>::to_vec);
     // An exchange ends after three messages at most, whatever they are.
     loop {
-        match broker.authentication.step(&mut exchange, message.as_deref(), users) {
+        match broker.step(&mut exchange, message.as_deref(), users, source) {
             Ok(Step::Done { username, data }) => return Ok(Some(Verified { username, data })),
             Ok(Step::Challenge(data)) => desk.send(broker, &data, longest).await?,
-            Err(refusal) => return Err(Failed::Refused(refusal, exchange.into_claimed())),
+            Err(Stopped::Held(held)) => {
+                broker.hold(held).await;
+                return Err(Failed::Held(exchange.claimed().map(str::to_owned)));
+            }
+            Err(Stopped::Refused(refusal)) => {
+                return Err(Failed::Refused(refusal, exchange.claimed().map(str::to_owned)));
+            }
         }
         message = Some(desk.receive(broker).await?);
     }
@@ -144,11 +156,16 @@ pub fn unproved(
             return Ok((ReasonCode::BadAuthenticationMethod, RejectReason::NotSupported));
         }
         Failed::Violation(reason) => return Ok((reason, RejectReason::NotAuthorized)),
+        Failed::Held(user) => (Refusal::Held, user),
         Failed::Refused(refusal, user) => (refusal, user),
     };
-    broker.metrics.broker.authentication_failures[DenyReason::Enhanced].inc();
+    let held = refusal == Refusal::Held;
+    let reason = if held { DenyReason::Held } else { DenyReason::Enhanced };
+    broker.metrics.broker.authentication_failures[reason].inc();
     let name = user.as_deref().or(asked.username);
-    broker.note_failure(Source::of(peer.ip()), name, clock::now());
+    if !held {
+        broker.note_failure(Source::of(peer.ip()), name, clock::now());
+    }
     let text = refusal.to_string();
     let event = SecurityEvent {
         identity: shown_name(name),
@@ -172,6 +189,39 @@ pub fn unproved(
         "connection refused"
     );
     Ok(label)
+}
+
+/// Why the next message of an exchange leads nowhere.
+enum Stopped {
+    /// Too many attempts failed before.
+    Held(Held),
+    /// It is wrong.
+    Refused(Refusal),
+}
+
+impl Broker {
+    /// Takes the next message of an exchange, unless the name or the source is held: a proof is not looked at then, so that
+    /// its answer tells nothing of it. What is verified is over at once, so nothing is reserved for it.
+    fn step(
+        &self,
+        exchange: &mut Exchange,
+        message: Option<&[u8]>,
+        users: &ScramFile,
+        source: Source,
+    ) -> Result<Step, Stopped> {
+        let held = Cell::new(Held::User);
+        let may = |name: &str| match self.check_attempt(source, Some(name)) {
+            Ok(()) => true,
+            Err(why) => {
+                held.set(why);
+                false
+            }
+        };
+        self.authentication.step(exchange, message, users, &may).map_err(|refusal| match refusal {
+            Refusal::Held => Stopped::Held(held.get()),
+            refusal => Stopped::Refused(refusal),
+        })
+    }
 }
 
 impl Desk<'_> {
@@ -274,13 +324,14 @@ impl Turn<'_, '_> {
             (ReasonCode::ContinueAuthentication, Some(exchange)) => exchange,
             _ => return Err(violation("AUTH out of order")),
         };
-        let authentication = &connection.broker.authentication;
-        let credentials = authentication.credentials();
+        let credentials = connection.broker.authentication.credentials();
         let Some(users) = &credentials.scram else {
             let text = "the Authentication Method is not offered any more";
             return Err(Close::Violation(ReasonCode::BadAuthenticationMethod, text));
         };
-        let step = authentication.step(&mut exchange, auth.properties.authentication_data(), users);
+        let source = Source::of(connection.publisher.identity.peer.ip());
+        let data = auth.properties.authentication_data();
+        let step = connection.broker.step(&mut exchange, data, users, source);
         let (reason, data) = match step {
             Ok(Step::Challenge(data)) => {
                 enhanced.exchange = Some(exchange);
@@ -292,7 +343,15 @@ impl Turn<'_, '_> {
                 (ReasonCode::Success, data)
             }
             Ok(Step::Done { .. }) => return Err(self.not_again("another user than at CONNECT")),
-            Err(refusal) => return Err(self.not_again(&refusal.to_string())),
+            Err(Stopped::Held(held)) => {
+                connection.broker.metrics.broker.authentication_held[held].inc();
+                return Err(self.not_again(&Refusal::Held.to_string()));
+            }
+            Err(Stopped::Refused(refusal)) => {
+                // With the name that was guessed at, which may be another than that of the connection.
+                connection.broker.note_failure(source, exchange.claimed(), clock::now());
+                return Err(self.not_again(&refusal.to_string()));
+            }
         };
         put_auth(reason, &data, enhanced.max_packet_size, &mut connection.answers).map_err(|reason| {
             Close::Violation(reason, "an AUTH larger than the client's Maximum Packet Size")

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time;
 
@@ -26,13 +25,13 @@ use crate::broker::Broker;
 use crate::broker::Limits;
 use crate::broker::accept::Endpoint;
 use crate::broker::admission::Why;
+use crate::broker::attempt::Unbegun;
 use crate::broker::authenticate::Asking;
 use crate::broker::authenticate::Credentials;
 use crate::broker::authenticate::Line;
 use crate::broker::authenticate::Stopped;
+use crate::broker::authenticate::Wrong;
 use crate::broker::enhanced::Verified;
-use crate::broker::events::event::SecurityEvent;
-use crate::broker::events::event::What;
 use crate::broker::refusal;
 use crate::config::settings::Role;
 use crate::metrics::labels::RejectReason;
@@ -40,10 +39,7 @@ use crate::mqtt::packet::Connect;
 use crate::mqtt::reason::ReasonCode;
 use crate::net::address::PeerAddr;
 use crate::net::clock;
-use crate::time::Now;
 
-/// How long whoever is locked out waits for its refusal.
-const LOCKOUT_DELAY: Duration = Duration::from_secs(1);
 const REFUSED: Why = (ReasonCode::NotAuthorized, RejectReason::NotAuthorized);
 const BUSY: Why = (ReasonCode::ServerBusy, RejectReason::Quota);
 
@@ -88,12 +84,13 @@ impl Knock<'_> {
     }
 
     /// Whether there is no secret that somebody could guess: nothing was shown at all, or a certificate that names the
-    /// user. Failures of others hold nobody up who shows none.
+    /// user, or the exchange that proved it is over. Failures of others hold nobody up who shows none, and a proof that
+    /// was right is told like a wrong one if it was looked at after all.
     fn shows_no_secret(&self) -> bool {
         let has_name = self.asked.username.is_some_and(|name| !name.is_empty());
         let by_certificate = self.certificate.is_some_and(|facts| facts.chain_verified)
             && self.endpoint.certificate_username != CertificateUsername::Disabled;
-        self.asked.password.is_none() && self.proved.is_none() && (!has_name || by_certificate)
+        self.asked.password.is_none() && (self.proved.is_some() || !has_name || by_certificate)
     }
 
     fn facts(&self, password_verified: bool) -> ConnectFacts<'_> {
@@ -117,16 +114,20 @@ impl Knock<'_> {
             _ => false,
         };
         let source = Source::of(self.peer.ip());
-        let exempt = by_certificate || self.shows_no_secret();
-        let may = || exempt || broker.check_attempt(source, self.name(), clock::now()).is_ok();
-        if !exempt && let Err(held) = broker.check_attempt(source, self.name(), clock::now()) {
-            return Err(self.refuse_held(held).await);
-        }
-        let deciding = self.decide(&credentials, &may);
-        let decided = match time::timeout(self.granted.idle_timeout, deciding).await {
-            Ok(Ok(decided)) => decided,
-            Ok(Err(Stopped::Held)) => return Err(self.refuse_held(Held::User).await),
-            Ok(Err(Stopped::Busy | Stopped::Failed)) | Err(_) => return Err(BUSY),
+        // Where there is no step, nothing is verified and nothing can be guessed.
+        let attempt = if by_certificate || credentials.chain.is_empty() || self.shows_no_secret() {
+            None
+        } else {
+            match broker.begin_attempt(source, self.name(), self.granted.idle_timeout).await {
+                Ok(attempt) => Some(attempt),
+                Err(Unbegun::Held(held)) => return Err(self.refuse_held(held).await),
+                Err(Unbegun::Busy) => return Err(BUSY),
+            }
+        };
+        let wrong = || attempt.iter().for_each(|attempt| attempt.failed());
+        let deciding = self.decide(&credentials, &wrong);
+        let Ok(Ok(decided)) = time::timeout(self.granted.idle_timeout, deciding).await else {
+            return Err(BUSY);
         };
         match decided.outcome {
             Ok(login) if is_name_of_a_link(&credentials, &login) => {
@@ -142,8 +143,8 @@ impl Knock<'_> {
                 Ok(login)
             }
             Err(reason) => {
-                if !exempt && decided.guess && reason.is_guess() {
-                    broker.note_failure(source, self.name(), clock::now());
+                if decided.guess && reason.is_guess() {
+                    wrong();
                 }
                 self.log_refusal(reason, decided.refused_as_peer);
                 Err(REFUSED)
@@ -151,11 +152,7 @@ impl Knock<'_> {
         }
     }
 
-    async fn decide(
-        &self,
-        credentials: &Arc<Credentials>,
-        still: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Decided, Stopped> {
+    async fn decide(&self, credentials: &Arc<Credentials>, wrong: Wrong<'_>) -> Result<Decided, Stopped> {
         let asking = Asking {
             username: self.asked.username,
             password: self.asked.password,
@@ -173,7 +170,7 @@ impl Knock<'_> {
         let by_chain = ordinary && self.endpoint.authn_enable && !named && self.proved.is_none();
         if by_chain && !credentials.chain.is_empty() {
             // What it needs is large, and most connections that wait here do not need it.
-            let asked = Box::pin(authentication.ask_chain(credentials, &asking, still)).await?;
+            let asked = Box::pin(authentication.ask_chain(credentials, &asking, wrong)).await?;
             let guess = asking.username.is_some() || asking.password.is_some();
             let login = |(grant, mechanism)| Login {
                 grant,
@@ -184,11 +181,14 @@ impl Knock<'_> {
             };
             return Ok(Decided { outcome: asked.map(login), refused_as_peer: None, guess });
         }
-        let password = match Box::pin(authentication.check_password(credentials, &asking, still)).await {
-            Err(Stopped::Failed) => PasswordCheck::Bad,
-            checked => checked?,
-        };
-        Ok(self.by_binding(credentials, password))
+        match Box::pin(authentication.check_password(credentials, &asking)).await {
+            Ok(password) => Ok(self.by_binding(credentials, password)),
+            // It may have been right: refused, and no guess.
+            Err(Stopped::Failed) => {
+                Ok(Decided { outcome: Err(DenyReason::Unavailable), refused_as_peer: None, guess: false })
+            }
+            Err(Stopped::Busy) => Err(Stopped::Busy),
+        }
     }
 
     /// Who is bound to a peer, who proved its name otherwise, and whoever is asked for nothing.
@@ -236,11 +236,8 @@ impl Knock<'_> {
 
     /// Refuses what is not looked at, as a wrong password is.
     async fn refuse_held(&self, held: Held) -> Why {
-        self.broker.metrics.broker.authentication_held[held].inc();
         self.log_refusal(DenyReason::Held, None);
-        if held == Held::Lockout {
-            time::sleep(LOCKOUT_DELAY).await;
-        }
+        self.broker.hold(held).await;
         REFUSED
     }
 
@@ -260,41 +257,6 @@ fn is_name_of_a_link(credentials: &Credentials, login: &Login) -> bool {
 /// The User Name, unless it is a token, which is as good as a password.
 pub(super) fn shown_name(username: Option<&str>) -> Option<&str> {
     username.map(|name| if auth::jwt::looks_like_a_token(name.as_bytes()) { "a token" } else { name })
-}
-
-impl Broker {
-    /// Whether an attempt to log in may be verified.
-    pub(super) fn check_attempt(&self, source: Source, name: Option<&str>, now: Now) -> Result<(), Held> {
-        self.attempts.lock().check(&self.limits().attempts, source, name, now)
-    }
-
-    /// A login failed that may have been a guess.
-    pub(super) fn note_failure(&self, source: Source, name: Option<&str>, now: Now) {
-        let noted = self.attempts.lock().failed(&self.limits().attempts, source, name, now);
-        self.metrics.broker.authentication_forgotten.add(noted.evicted);
-        if noted.locked_out {
-            self.metrics.broker.authentication_lockouts.inc();
-            let text = "too many logins failed with this username: whoever failed has to wait";
-            let event =
-                SecurityEvent { identity: shown_name(name), ..SecurityEvent::new(What::Lockout, text) };
-            self.security_event(&event, now);
-            tracing::warn!(event = "authn_lockout", username = ?shown_name(name), "{text}");
-        }
-    }
-
-    fn note_login(&self, source: Source, name: &str, now: Now) {
-        self.attempts.lock().succeeded(&self.limits().attempts, source, name, now);
-    }
-
-    /// Ends whatever holds the logins of this user. Whether anything did.
-    pub fn unlock_user(&self, username: &str, now: Now) -> bool {
-        let unlocked = self.attempts.lock().unlock(username);
-        if unlocked {
-            let event = SecurityEvent { identity: Some(username), ..SecurityEvent::new(What::Unlock, "") };
-            self.security_event(&event, now);
-        }
-        unlocked
-    }
 }
 
 /// `link_id` is ours to set and nobody else's (`authn-tls.md` section 2).

@@ -7,6 +7,7 @@ pub mod accept;
 pub mod acl_file;
 pub mod acl_reload;
 mod admission;
+mod attempt;
 pub mod authenticate;
 pub mod banned;
 pub mod callout;
@@ -67,11 +68,13 @@ pub mod trust;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use parking_lot::RwLock;
+use tokio::sync::Notify;
 
 use crate::auth::attempts;
 use crate::auth::attempts::Attempts;
@@ -269,6 +272,8 @@ pub struct Broker {
     flapping: Flapping,
     /// Logins that failed. Locked once or twice for each CONNECT, for no message.
     attempts: Mutex<Attempts>,
+    attempts_waiting: AtomicUsize,
+    attempt_over: Notify,
     clients: DashMap<Arc<str>, Arc<Client>>,
     /// To be read by a scrape; the server owns them.
     io_threads: Box<[IoThread]>,
@@ -306,6 +311,8 @@ impl Broker {
             load: Load::default(),
             flapping: Flapping::default(),
             attempts: Mutex::default(),
+            attempts_waiting: AtomicUsize::new(0),
+            attempt_over: Notify::new(),
             clients: DashMap::new(),
             io_threads,
             sweeper: Sweeper::default(),

@@ -20,6 +20,7 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
@@ -31,6 +32,7 @@ use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use tombolo::auth::password::PasswordFile;
 use tombolo::auth::password::hash_password;
@@ -159,7 +161,7 @@ async fn the_steps_of_a_chain_are_asked_in_order_until_one_decides() {
     type Row<'a> = (Option<&'a str>, Option<&'a [u8]>, Got, usize);
     let table: [Row<'_>; 9] = [
         (Some("alice"), Some(b"secret"), LET_IN, 0),
-        (Some("alice"), Some(b"another"), REFUSED, 0), // The first file that has a user decides.
+        (Some("alice"), Some(b"another"), REFUSED, 1), // The first file that has a user decides, whoever is asked.
         (Some("bob"), Some(b"other"), LET_IN, 0),
         (Some("erin"), Some(&token), LET_IN, 0),
         (Some("frank"), Some(&token), REFUSED, 0), // Another's token.
@@ -174,6 +176,78 @@ async fn the_steps_of_a_chain_are_asked_in_order_until_one_decides() {
         assert_eq!(got, expected, "{user:?}");
         assert_eq!(asked.load(Ordering::SeqCst) - before, questions, "{user:?}");
     }
+}
+
+/// A2: whoever is behind the file is asked either way, and not about what was mistyped there.
+#[tokio::test]
+async fn a_wrong_password_costs_the_question_that_an_unknown_user_costs() {
+    let questions = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&questions);
+    let (port, _) = web(move |_, body| {
+        let question: Value = serde_json::from_str(body).unwrap();
+        let text = |name: &str| question[name].as_str().unwrap_or_default().to_owned();
+        seen.lock().unwrap().push((text("username"), text("password")));
+        Some(if text("username") == "fails" { http_answer(500, "") } else { http_answer(204, "") })
+    })
+    .await;
+    let setup = Setup::new();
+    passwords(&setup, &[("alice", "secret"), ("fails", "secret")]);
+    let chain = format!(
+        "password_file = \"{{dir}}/passwd\"\n{}[[authentication.chain]]\nmechanism = \"http\"\n\
+         url = \"http://127.0.0.1:{port}/\"\n",
+        jwt("")
+    );
+    let broker = setup.authentication(&chain).start().await;
+    for (user, expected) in [("alice", REFUSED), ("fails", REFUSED), ("nobody", LET_IN)] {
+        assert_eq!(log_in(&broker, Some(user), Some(b"mistyped")).await.1, expected, "{user}");
+    }
+    assert_eq!(log_in(&broker, Some("alice"), Some(&[0xff])).await.1, REFUSED);
+    let asked = questions.lock().unwrap().clone();
+    let names: Vec<&str> = asked.iter().map(|(user, _)| user.as_str()).collect();
+    assert_eq!(names, ["alice", "fails", "nobody"]);
+    assert!(asked[0].1 != "mistyped" && asked[1].1 != "mistyped" && asked[2].1 == "mistyped", "{asked:?}");
+    assert_eq!(broker.metric("tombolo_authentication_failures_total{reason=\"bad_credentials\"}"), 3);
+}
+
+/// A9: an answer that takes its time does not make guesses free.
+#[tokio::test]
+async fn guesses_that_are_under_way_together_count_as_they_would_one_by_one() {
+    let (port, asked) = web(|_, _| Some(http_answer(403, ""))).await;
+    let chain =
+        format!("[[authentication.chain]]\nmechanism = \"http\"\nurl = \"http://127.0.0.1:{port}/\"\n");
+    let broker = Setup::new().authentication(&chain).start().await;
+    let mut guessing = JoinSet::new();
+    for number in 0..24 {
+        let mut client = broker.open().await;
+        guessing.spawn(async move {
+            try_in(&mut client, Some("alice"), Some(format!("guess {number}").as_bytes())).await
+        });
+    }
+    let answers = guessing.join_all().await;
+    assert!(answers.iter().all(|got| *got == REFUSED), "{answers:?}");
+    let asked = asked.load(Ordering::SeqCst);
+    // Six, and a few more should all of it take seconds.
+    assert!((6..12).contains(&asked), "{asked} of 24 were asked about");
+    assert_eq!(broker.metric("tombolo_authentication_held_total{reason=\"user\"}"), 24 - asked as u64);
+}
+
+#[tokio::test]
+async fn users_who_share_a_name_and_come_together_are_all_let_in() {
+    let (port, asked) = web(|_, _| Some(http_answer(204, ""))).await;
+    let chain =
+        format!("[[authentication.chain]]\nmechanism = \"http\"\nurl = \"http://127.0.0.1:{port}/\"\n");
+    let broker = Setup::new().authentication(&chain).start().await;
+    let mut coming = JoinSet::new();
+    for number in 0..24 {
+        let mut client = broker.open().await;
+        coming.spawn(async move {
+            let id = format!("c{number}");
+            let asked = Connect { username: Some("fleet"), password: Some(b"pw"), ..hello(Version::V5, &id) };
+            client.connect(&asked).await
+        });
+    }
+    assert!(coming.join_all().await.iter().all(|got| *got == LET_IN));
+    assert_eq!(asked.load(Ordering::SeqCst), 24);
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ use tombolo::mqtt::property::PropertyContext;
 use tombolo::mqtt::reason::ReasonCode;
 
 use crate::auth::passwords;
+use crate::banned::open_from;
 use crate::harness::Client;
 use crate::harness::Got;
 use crate::harness::Q1;
@@ -376,6 +377,59 @@ async fn who_cannot_prove_it_again_is_disconnected() {
         client.refused(0x87).await; // [MQTT-4.12.1-2]
     }
     broker.until_metric("tombolo_authentication_failures_total{reason=\"enhanced\"}", 3).await;
+}
+
+/// A9: what is held is neither challenged nor verified, so a right proof gets what a wrong one gets.
+#[tokio::test]
+async fn whoever_is_locked_out_learns_nothing_from_a_right_proof() {
+    let broker = start(|setup| setup).await;
+    let fail = async |host: String| {
+        let mut client = open_from(&broker, &host).await;
+        let got = log_in(&mut client, &mut Scram::new("alice", "guess"), &hello(Version::V5, "c")).await;
+        assert_eq!(got, NOT_AUTHORIZED);
+    };
+    fail("127.1.0.1".to_owned()).await;
+    // An exchange that began before.
+    let (mut begun, mut right) = (open_from(&broker, "127.1.0.1").await, Scram::new("alice", "secret"));
+    let got = say_hello(&mut begun, METHOD, Some(&right.first()), &hello(Version::V5, "c")).await;
+    let data = challenge(&begun, got);
+    for block in 1..10 {
+        fail(format!("127.1.{block}.1")).await;
+    }
+    assert_eq!(broker.metric("tombolo_authentication_lockouts_total"), 1);
+    go_on(&mut begun, &right.last(&data)).await;
+    assert_eq!(begun.next().await, NOT_AUTHORIZED);
+    for password in ["secret", "guess"] {
+        let mut client = open_from(&broker, "127.1.3.9").await;
+        let first = Scram::new("alice", password).first();
+        let got = say_hello(&mut client, METHOD, Some(&first), &hello(Version::V5, "c")).await;
+        assert_eq!(got, NOT_AUTHORIZED, "{password}: no challenge");
+        assert_eq!(client.next().await, Got::Closed);
+    }
+    assert_eq!(broker.metric("tombolo_authentication_held_total{reason=\"lockout\"}"), 3);
+    assert_eq!(broker.metric("tombolo_authentication_failures_total{reason=\"enhanced\"}"), 10);
+    let mut client = open_from(&broker, "127.2.0.1").await;
+    let got = log_in(&mut client, &mut Scram::new("alice", "secret"), &hello(Version::V5, "c")).await;
+    assert_eq!(got, Got::ConnAck(false, 0), "A10: where nobody failed");
+}
+
+#[tokio::test]
+async fn a_guess_on_a_live_connection_counts_like_any_other() {
+    let strict = format!("attempts = {{ lockout_failures = 1 }}\n{CHAIN}");
+    let broker = start(|setup| setup.authentication(&strict)).await;
+    let mut client = joined(&broker, "bob", "other", "c").await;
+    let mut scram = Scram::new("alice", "guess");
+    send_auth(&mut client, ReasonCode::ReAuthenticate, METHOD, &scram.first()).await;
+    let got = client.next().await;
+    let data = challenge(&client, got);
+    go_on(&mut client, &scram.last(&data)).await;
+    client.refused(0x87).await;
+    assert_eq!(broker.metric("tombolo_authentication_lockouts_total"), 1);
+    let mut client = joined(&broker, "bob", "other", "c").await;
+    let first = Scram::new("alice", "secret").first();
+    send_auth(&mut client, ReasonCode::ReAuthenticate, METHOD, &first).await;
+    client.refused(0x87).await;
+    assert_eq!(broker.metric("tombolo_authentication_held_total{reason=\"lockout\"}"), 1);
 }
 
 #[tokio::test]

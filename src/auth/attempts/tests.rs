@@ -106,6 +106,77 @@ fn what_is_remembered_is_bounded_and_forgotten() {
 }
 
 #[test]
+fn no_more_are_verified_at_a_time_than_may_fail() {
+    let (mut attempts, here) = (Attempts::default(), at(10, 0, 0, 1));
+    let begin = |attempts: &mut Attempts, time| attempts.begin(&POLICY, here, Some("u"), now(time));
+    let tickets: Vec<Ticket> =
+        (0..=PAIR_BURST).map(|_| begin(&mut attempts, 1).unwrap().0.unwrap()).collect();
+    assert_eq!(begin(&mut attempts, 1), Err(Hindrance::Wait), "those before may fail");
+    assert!(attempts.begin(&POLICY, here, Some("v"), now(1)).is_ok(), "another name");
+    assert!(attempts.begin(&POLICY, at(10, 9, 0, 1), Some("u"), now(1)).is_ok(), "from elsewhere");
+    attempts.over(&tickets[0]);
+    let right = begin(&mut attempts, 1).unwrap().0.unwrap();
+    assert_eq!(begin(&mut attempts, 1), Err(Hindrance::Wait));
+    for ticket in &tickets[1..] {
+        attempts.failed_with(&POLICY, ticket, now(1));
+        attempts.over(ticket);
+    }
+    attempts.over(&right);
+    assert!(begin(&mut attempts, 1).is_ok(), "the burst failed");
+    let last = begin(&mut attempts, 1);
+    assert_eq!(last, Err(Hindrance::Wait), "after that one there is a delay");
+}
+
+#[test]
+fn a_source_that_failed_is_looked_at_one_by_one_and_whoever_is_known_there_is_not() {
+    let mut attempts = Attempts::default();
+    attempts.succeeded(&POLICY, at(10, 0, 0, 9), "alice", now(0));
+    for n in 0..SOURCE_BURST {
+        attempts.failed(&POLICY, at(10, 0, 0, 1), Some(&n.to_string()), now(0));
+    }
+    assert!(attempts.begin(&POLICY, at(10, 0, 0, 1), Some("x"), now(1)).is_ok());
+    assert_eq!(attempts.begin(&POLICY, at(10, 0, 0, 2), Some("y"), now(1)), Err(Hindrance::Wait));
+    assert!(attempts.begin(&POLICY, at(10, 0, 0, 9), Some("alice"), now(1)).is_ok());
+}
+
+#[test]
+fn an_attempt_that_was_right_leaves_nothing() {
+    let mut attempts = Attempts::default();
+    let (ticket, _) = attempts.begin(&POLICY, at(1, 1, 1, 1), Some("u"), now(1)).unwrap();
+    attempts.over(&ticket.unwrap());
+    assert!(attempts.is_empty());
+}
+
+#[test]
+fn a_good_login_forgives_the_delay_and_leaves_the_burst_used_up() {
+    let (mut attempts, here) = (Attempts::default(), at(10, 0, 0, 1));
+    attempts.succeeded(&POLICY, here, "u", now(0));
+    for time in [0; 5].into_iter().chain([0, 1_000, 3_000]) {
+        attempts.failed(&POLICY, here, Some("u"), now(time));
+    }
+    assert_eq!(attempts.check(&POLICY, here, Some("u"), now(6_999)), Err(Held::User));
+    attempts.succeeded(&POLICY, here, "u", now(7_000));
+    attempts.failed(&POLICY, here, Some("u"), now(7_000));
+    assert_eq!(attempts.check(&POLICY, here, Some("u"), now(7_999)), Err(Held::User), "no fresh burst");
+    assert_eq!(attempts.check(&POLICY, here, Some("u"), now(8_000)), Ok(()), "the delay is the first");
+}
+
+#[test]
+fn many_names_from_many_sources_flush_no_lock_out() {
+    let mut attempts = Attempts::default();
+    for n in 0..10 {
+        attempts.failed(&POLICY, at(1, 1, n, 1), Some("victim"), now(0));
+    }
+    for n in 0..60_000u32 {
+        let [_, b, c, d] = n.to_be_bytes();
+        attempts.failed(&POLICY, at(b, c, d, 1), Some(&n.to_string()), now(u64::from(n)));
+    }
+    assert_eq!(attempts.locked_out(now(60_000)), 1);
+    // What failed last is remembered, and what failed first is not.
+    assert!(attempts.names.contains(&name_of("59999")) && !attempts.names.contains(&name_of("0")));
+}
+
+#[test]
 fn switched_off_nothing_is_counted() {
     let (mut attempts, off) = (Attempts::default(), Policy { enable: false, ..POLICY });
     for _ in 0..1_000 {

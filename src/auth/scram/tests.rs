@@ -24,7 +24,7 @@ fn rfc_users() -> ScramFile {
 
 fn challenged(users: &ScramFile, first: &[u8]) -> Result<(Exchange, String), Refusal> {
     let mut exchange = Exchange::default();
-    match exchange.step(Some(first), users, &KEY, RFC_NONCE)? {
+    match exchange.step(Some(first), users, &KEY, RFC_NONCE, &|_| true)? {
         Step::Challenge(data) => Ok((exchange, String::from_utf8(data).unwrap())),
         Step::Done { .. } => panic!("done after one message"),
     }
@@ -32,7 +32,7 @@ fn challenged(users: &ScramFile, first: &[u8]) -> Result<(Exchange, String), Ref
 
 fn finish(first: &[u8], last: &str) -> Result<Step, Refusal> {
     let users = rfc_users();
-    challenged(&users, first)?.0.step(Some(last.as_bytes()), &users, &KEY, "unused")
+    challenged(&users, first)?.0.step(Some(last.as_bytes()), &users, &KEY, "unused", &|_| true)
 }
 
 /// The client's side of RFC 5802 section 3, from its own words.
@@ -58,9 +58,12 @@ fn the_exchange_of_rfc_7677_ends_as_it_says() {
     let users = rfc_users();
     let (mut exchange, challenge) = challenged(&users, RFC_FIRST).unwrap();
     assert_eq!(challenge, RFC_SERVER_FIRST);
-    let done = exchange.step(Some(RFC_FINAL.as_bytes()), &users, &KEY, "unused").unwrap();
+    let done = exchange.step(Some(RFC_FINAL.as_bytes()), &users, &KEY, "unused", &|_| true).unwrap();
     assert_eq!(done, Step::Done { username: "user".to_owned(), data: RFC_SERVER_FINAL.into() });
-    assert_eq!(exchange.step(Some(RFC_FINAL.as_bytes()), &users, &KEY, "unused"), Err(Refusal::Over));
+    assert_eq!(
+        exchange.step(Some(RFC_FINAL.as_bytes()), &users, &KEY, "unused", &|_| true),
+        Err(Refusal::Over)
+    );
     assert_eq!(client_final(b"pencil", "n,,n=user,r=rOprNGfwEbeRWgbNEkqO", &challenge), RFC_FINAL);
 }
 
@@ -69,12 +72,15 @@ fn a_client_that_says_nothing_is_asked_for_its_first_message_once() {
     let users = rfc_users();
     for nothing in [None, Some(b"".as_slice())] {
         let mut exchange = Exchange::default();
-        assert_eq!(exchange.step(nothing, &users, &KEY, "n"), Ok(Step::Challenge(Vec::new())));
+        assert_eq!(exchange.step(nothing, &users, &KEY, "n", &|_| true), Ok(Step::Challenge(Vec::new())));
         let mut again = Exchange { state: State::Asked, claimed: None };
-        assert_eq!(again.step(nothing, &users, &KEY, "n"), Err(Refusal::MalformedFirst));
-        assert!(matches!(exchange.step(Some(RFC_FIRST), &users, &KEY, RFC_NONCE), Ok(Step::Challenge(_))));
+        assert_eq!(again.step(nothing, &users, &KEY, "n", &|_| true), Err(Refusal::MalformedFirst));
         assert!(matches!(
-            exchange.step(Some(RFC_FINAL.as_bytes()), &users, &KEY, "n"),
+            exchange.step(Some(RFC_FIRST), &users, &KEY, RFC_NONCE, &|_| true),
+            Ok(Step::Challenge(_))
+        ));
+        assert!(matches!(
+            exchange.step(Some(RFC_FINAL.as_bytes()), &users, &KEY, "n", &|_| true),
             Ok(Step::Done { .. })
         ));
     }
@@ -108,8 +114,8 @@ fn a_wrong_password_an_old_nonce_and_a_changed_binding_are_refused() {
     // Once refused, the exchange stays over.
     let users = rfc_users();
     let (mut exchange, _) = challenged(&users, RFC_FIRST).unwrap();
-    assert_eq!(exchange.step(Some(wrong.as_bytes()), &users, &KEY, "n"), Err(Refusal::Proof));
-    assert_eq!(exchange.step(Some(RFC_FINAL.as_bytes()), &users, &KEY, "n"), Err(Refusal::Over));
+    assert_eq!(exchange.step(Some(wrong.as_bytes()), &users, &KEY, "n", &|_| true), Err(Refusal::Proof));
+    assert_eq!(exchange.step(Some(RFC_FINAL.as_bytes()), &users, &KEY, "n", &|_| true), Err(Refusal::Over));
 }
 
 #[test]
@@ -152,7 +158,7 @@ fn flags_identities_and_extensions_that_change_nothing_are_taken() {
     for first in ["y,,n=user,r=abc", "n,a=user,n=user,r=abc", "y,a=user,n=user,r=abc,x=1"] {
         let (mut exchange, challenge) = challenged(&users, first.as_bytes()).unwrap();
         let last = client_final(b"pencil", first, &challenge);
-        let done = exchange.step(Some(last.as_bytes()), &users, &KEY, "n");
+        let done = exchange.step(Some(last.as_bytes()), &users, &KEY, "n", &|_| true);
         assert!(matches!(done, Ok(Step::Done { .. })), "{first}: {done:?}");
     }
 }
@@ -164,14 +170,14 @@ fn commas_and_equals_signs_in_names_are_escaped() {
     let first = "n,,n=a=2Cb=3Dc,r=abc";
     let (mut exchange, challenge) = challenged(&users, first.as_bytes()).unwrap();
     let last = client_final(b"p", first, &challenge);
-    let done = exchange.step(Some(last.as_bytes()), &users, &KEY, "n").unwrap();
+    let done = exchange.step(Some(last.as_bytes()), &users, &KEY, "n", &|_| true).unwrap();
     assert!(matches!(done, Step::Done { username, .. } if username == "a,b=c"));
 }
 
 /// The salt and the iterations that a client is shown for `name`.
 fn shown(users: &ScramFile, name: &str, key: &DecoyKey) -> (String, String) {
     let first = format!("n,,n={name},r=abc");
-    let step = Exchange::default().step(Some(first.as_bytes()), users, key, "n").unwrap();
+    let step = Exchange::default().step(Some(first.as_bytes()), users, key, "n", &|_| true).unwrap();
     let Step::Challenge(data) = step else { panic!("{step:?}") };
     let text = String::from_utf8(data).unwrap();
     let mut parts = text.split(',').skip(1).map(str::to_owned);
@@ -200,7 +206,7 @@ fn an_unknown_user_fails_where_a_wrong_password_fails() {
         let first = format!("n,,n={name},r=abc");
         let (mut exchange, challenge) = challenged(&users, first.as_bytes()).unwrap();
         let last = client_final(b"pencil", &first, &challenge);
-        assert_eq!(exchange.step(Some(last.as_bytes()), &users, &KEY, "n"), Err(Refusal::Proof));
+        assert_eq!(exchange.step(Some(last.as_bytes()), &users, &KEY, "n", &|_| true), Err(Refusal::Proof));
     }
 }
 
@@ -265,7 +271,7 @@ proptest! {
         let users = rfc_users_once();
         let mut exchange = Exchange::default();
         for message in [first.as_slice(), RFC_FIRST, &last] {
-            let step = exchange.step(Some(message), users, &KEY, RFC_NONCE);
+            let step = exchange.step(Some(message), users, &KEY, RFC_NONCE, &|_| true);
             let done = matches!(step, Ok(Step::Done { .. }));
             prop_assert!(!done);
         }
@@ -278,8 +284,8 @@ proptest! {
     ) {
         let users = rfc_users_once();
         let mut exchange = Exchange::default();
-        if exchange.step(Some(first.as_bytes()), users, &KEY, RFC_NONCE).is_ok() {
-            prop_assert!(exchange.step(Some(last.as_bytes()), users, &KEY, "n").is_err());
+        if exchange.step(Some(first.as_bytes()), users, &KEY, RFC_NONCE, &|_| true).is_ok() {
+            prop_assert!(exchange.step(Some(last.as_bytes()), users, &KEY, "n", &|_| true).is_err());
         }
     }
 
@@ -291,7 +297,7 @@ proptest! {
         proof[index] ^= mask;
         let last = format!("{head}p={}", Base64::encode_string(&proof));
         let mut exchange = challenged(users, RFC_FIRST).unwrap().0;
-        prop_assert_eq!(exchange.step(Some(last.as_bytes()), users, &KEY, "n"), Err(Refusal::Proof));
+        prop_assert_eq!(exchange.step(Some(last.as_bytes()), users, &KEY, "n", &|_| true), Err(Refusal::Proof));
     }
 }
 
@@ -303,7 +309,7 @@ proptest! {
         let first = std::str::from_utf8(RFC_FIRST).unwrap();
         let (mut exchange, challenge) = challenged(users, RFC_FIRST).unwrap();
         let last = client_final(password.as_bytes(), first, &challenge);
-        let passed = exchange.step(Some(last.as_bytes()), users, &KEY, "n").is_ok();
+        let passed = exchange.step(Some(last.as_bytes()), users, &KEY, "n", &|_| true).is_ok();
         prop_assert_eq!(passed, password == "pencil");
     }
 }
@@ -311,4 +317,18 @@ proptest! {
 fn rfc_users_once() -> &'static ScramFile {
     static USERS: std::sync::OnceLock<ScramFile> = std::sync::OnceLock::new();
     USERS.get_or_init(rfc_users)
+}
+
+#[test]
+fn a_name_that_is_held_is_neither_challenged_nor_verified() {
+    let users = rfc_users();
+    let mut exchange = Exchange::default();
+    let step = exchange.step(Some(RFC_FIRST), &users, &KEY, RFC_NONCE, &|name| name != "user");
+    assert_eq!((step, exchange.claimed()), (Err(Refusal::Held), Some("user")));
+    // Held while it went on: the right proof is as good as any other.
+    for last in [RFC_FINAL, "garbage"] {
+        let (mut exchange, _) = challenged(&users, RFC_FIRST).unwrap();
+        let step = exchange.step(Some(last.as_bytes()), &users, &KEY, "n", &|name| name != "user");
+        assert_eq!(step, Err(Refusal::Held));
+    }
 }
