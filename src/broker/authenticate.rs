@@ -35,6 +35,7 @@ use crate::auth::scram::ScramFile;
 use crate::broker::callout::Callout;
 use crate::broker::jwks::TokenKeys;
 use crate::broker::password_book::PasswordBook;
+use crate::broker::upgrades::Upgrades;
 use crate::net::random;
 use crate::time::Now;
 
@@ -157,6 +158,7 @@ pub struct Authentication {
     clients: Queue,
     links: Queue,
     tokens: Queue,
+    upgrades: Arc<Upgrades>,
 }
 
 #[derive(Debug)]
@@ -203,7 +205,13 @@ impl Authentication {
             clients: Queue::new(HASHING_MAX),
             links: Queue::new(LINK_HASHING_MAX),
             tokens: Queue::new(TOKENS_MAX),
+            upgrades: Arc::default(),
         }
+    }
+
+    /// Hashes that wait to be written.
+    pub(super) fn upgrades(&self) -> &Upgrades {
+        &self.upgrades
     }
 
     /// What is in force.
@@ -386,13 +394,16 @@ impl Authentication {
         };
         let (credentials, name, password) =
             (Arc::clone(credentials), username.to_owned(), password.to_owned());
-        let now_unix = asking.now.unix_ms / 1000;
+        let (now, upgrades) = (asking.now, Arc::clone(&self.upgrades));
         let found = queue
             .run(move |memory| {
-                let found = match &credentials.chain[index] {
-                    Step::Password(file) => file.check(&name, &password, now_unix, memory),
-                    _ => Found::Nobody,
-                };
+                let Step::Password(file) = &credentials.chain[index] else { return Found::Nobody };
+                let found = file.check(&name, &password, now.unix_ms / 1000, memory);
+                if found == (Found::Right { legacy: true })
+                    && let Some(upgrade) = file.upgrade(&name, &password)
+                {
+                    upgrades.put(file.path(), upgrade, now);
+                }
                 if found == Found::Wrong {
                     for step in &credentials.chain[index + 1..] {
                         if let Step::Password(file) = step {

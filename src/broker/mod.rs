@@ -64,6 +64,7 @@ pub mod throttle;
 pub mod topic_cache;
 pub mod trace;
 pub mod trust;
+pub mod upgrades;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -402,6 +402,7 @@ impl Server {
         while closing.join_next().await.is_some() {}
         Links::stop_all(&self.broker).await;
         self.timers.iter().for_each(JoinHandle::abort);
+        self.broker.finish_upgrades(clock::now()).await;
         self.broker.security_note(What::Shutdown, "", clock::now());
         self.broker.events.close();
         if let Some(writing) = self.security_file.take() {

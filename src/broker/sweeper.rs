@@ -73,6 +73,7 @@ pub async fn run(broker: Arc<Broker>) {
             attempts_due = now.mono_ms + ATTEMPTS_EVERY_MS;
         }
         broker.fetch_keys(now);
+        broker.write_upgrades(now);
         broker.publish_delayed(now).await;
         broker.publish_sys(now);
     }

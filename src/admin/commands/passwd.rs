@@ -19,7 +19,8 @@ use crate::auth::scram::Credential;
 use crate::auth::users::Stored;
 use crate::auth::users::UserError;
 use crate::auth::users::Users;
-use crate::broker::replace;
+use crate::broker::replace::Locked;
+use crate::broker::replace::Patience;
 use crate::net::clock;
 
 /// What is read of standard input: more than the longest password.
@@ -40,18 +41,22 @@ pub fn passwd_set_argon2id(
     keep_old: Option<Duration>,
 ) -> Result<(), Failure> {
     let Some(keep_old) = keep_old else { return passwd_set(file, user, stdin, hash_password) };
-    let mut users: PasswordFile = read(file)?.unwrap_or_default();
     let shown = file.display();
     let none = || Failure::new(Exit::NotFound, format!("{shown}: no user `{}`", user.escape_debug()));
-    let old = users.lookup(user).cloned().ok_or_else(none)?;
+    let before = read(file)?.unwrap_or_default();
+    before.lookup(user).map(|_: &Account| ()).ok_or_else(none)?;
     let password = ask(user, stdin)?;
-    set(&mut users, user, &password, hash_password)?;
-    let until = clock::now().unix_ms / 1000 + keep_old.as_secs();
-    let new = users.lookup(user).cloned().ok_or_else(none)?;
-    users
-        .set(user, new.replacing(old, until))
-        .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
-    replace(file, &users.render())
+    change(file, |users: Option<PasswordFile>| {
+        let mut users = users.unwrap_or_default();
+        let old = users.lookup(user).cloned().ok_or_else(none)?;
+        set(&mut users, user, &password, hash_password)?;
+        let until = clock::now().unix_ms / 1000 + keep_old.as_secs();
+        let new = users.lookup(user).cloned().ok_or_else(none)?;
+        users
+            .set(user, new.replacing(old, until))
+            .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        Ok(users)
+    })
 }
 
 /// Sets the password of `user` in a file of SCRAM credentials, creating user and file as needed.
@@ -64,10 +69,14 @@ fn scram_credential(password: &[u8], salt: &[u8; 16]) -> Result<Credential, User
 }
 
 fn passwd_set<S: Stored>(file: &Path, user: &str, stdin: bool, hasher: Hasher<S>) -> Result<(), Failure> {
-    let mut users = read(file)?.unwrap_or_default();
+    // What is wrong with the file is told before anything is typed; it may be another by then.
+    let _: Option<Users<S>> = read(file)?;
     let password = ask(user, stdin)?;
-    set(&mut users, user, &password, hasher)?;
-    replace(file, &users.render())
+    change(file, |users: Option<Users<S>>| {
+        let mut users = users.unwrap_or_default();
+        set(&mut users, user, &password, hasher)?;
+        Ok(users)
+    })
 }
 
 fn ask(user: &str, stdin: bool) -> Result<Vec<u8>, Failure> {
@@ -98,12 +107,14 @@ impl Stored for Either {
 /// Deletes `user`.
 pub fn passwd_delete(file: &Path, user: &str) -> Result<(), Failure> {
     let shown = file.display();
-    let mut passwords: Users<Either> =
-        read(file)?.ok_or_else(|| Failure::new(Exit::NotFound, format!("{shown}: no such file")))?;
-    if !passwords.remove(user) {
-        return Err(Failure::new(Exit::NotFound, format!("{shown}: no user `{}`", user.escape_debug())));
-    }
-    replace(file, &passwords.render())
+    let none = |what: String| Failure::new(Exit::NotFound, format!("{shown}: {what}"));
+    change(file, |users: Option<Users<Either>>| {
+        let mut users = users.ok_or_else(|| none("no such file".to_owned()))?;
+        if !users.remove(user) {
+            return Err(none(format!("no user `{}`", user.escape_debug())));
+        }
+        Ok(users)
+    })
 }
 
 fn set<S: Stored>(
@@ -132,18 +143,36 @@ pub(super) fn salt() -> Result<[u8; 16], Failure> {
     Ok(salt)
 }
 
-pub(super) fn read<S: Stored>(file: &Path) -> Result<Option<Users<S>>, Failure> {
-    let shown = file.display();
-    let failed = |error: io::Error| Failure::new(Exit::Other, format!("{shown}: {error}"));
+fn read<S: Stored>(file: &Path) -> Result<Option<Users<S>>, Failure> {
+    let failed = |error: io::Error| Failure::new(Exit::Other, format!("{}: {error}", file.display()));
     let mut text = String::new();
     match File::open(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
         Ok(opened) => opened.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(failed)?,
     };
-    let users = Users::parse(&text)
-        .map_err(|error| Failure::new(Exit::Usage, format!("{shown}:{}:1: {}", error.line, error.error)))?;
-    Ok(Some(users))
+    parsed(file, &text).map(Some)
+}
+
+fn parsed<S: Stored>(file: &Path, text: &str) -> Result<Users<S>, Failure> {
+    let at = |line| format!("{}:{line}:1", file.display());
+    Users::parse(text)
+        .map_err(|error| Failure::new(Exit::Usage, format!("{}: {}", at(error.line), error.error)))
+}
+
+/// Changes the file as it is now, and nobody else meanwhile: neither a `passwd` beside this one nor the broker, which
+/// replaces weak hashes.
+pub(super) fn change<S: Stored>(
+    file: &Path,
+    change: impl FnOnce(Option<Users<S>>) -> Result<Users<S>, Failure>,
+) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::new(Exit::Other, format!("{}: {error}", file.display()));
+    let locked = Locked::new(file, Patience::Wait).map_err(failed)?;
+    let text = locked.read(FILE_BYTES_MAX).map_err(failed)?;
+    let users = change(text.map(|text| parsed(file, &text)).transpose()?)?;
+    locked
+        .replace(&users.render())
+        .map_err(|(path, error)| Failure::new(Exit::Other, format!("{}: {error}", path.display())))
 }
 
 /// Everything there is, without one trailing newline (`interface.md` section 2).
@@ -177,16 +206,15 @@ fn from_terminal(user: &str) -> Result<Vec<u8>, Failure> {
     from_pipe(line.as_slice())
 }
 
-/// Replaces the file as a whole.
-pub(super) fn replace(file: &Path, text: &str) -> Result<(), Failure> {
-    replace::replace(file, text)
-        .map_err(|(path, error)| Failure::new(Exit::Other, format!("{}: {error}", path.display())))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::auth::scram::ScramFile;
+
+    fn replace(file: &Path, text: &str) -> Result<(), Failure> {
+        let text = text.to_owned();
+        change(file, |_: Option<Users<Either>>| parsed(file, &text))
+    }
 
     fn mode(path: &Path) -> u32 {
         use std::os::unix::fs::PermissionsExt;

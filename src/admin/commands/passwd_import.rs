@@ -12,6 +12,7 @@ use crate::auth::password::PasswordFile;
 use crate::auth::password::hash_password;
 use crate::auth::password::import;
 use crate::auth::password::import::Imported;
+use crate::auth::password::import::ImportedUser;
 use crate::auth::password::import::Made;
 
 /// The longest file that is imported.
@@ -29,37 +30,44 @@ pub fn passwd_import(file: &Path, from: &Path, made: Option<Made>) -> Result<(),
     }
     let imported = import::read(&text, made)
         .map_err(|(line, error)| Failure::new(Exit::Usage, format!("{shown}:{line}:1: {error}")))?;
-    let mut users: PasswordFile = passwd::read(file)?.unwrap_or_default();
     let count = imported.len();
-    let mut superusers = 0;
-    for user in imported {
-        let name = user.name.escape_debug().to_string();
-        let wrong = |error: &dyn std::fmt::Display| {
-            Failure::new(Exit::Usage, format!("{shown}: user `{name}`: {error}"))
-        };
-        if users.lookup(&user.name).is_some() {
-            return Err(wrong(&"is in the password file already: delete it there first"));
+    let superusers = imported.iter().filter(|user| user.superuser).count();
+    let mut weak = false;
+    passwd::change(file, |users: Option<PasswordFile>| {
+        let mut users = users.unwrap_or_default();
+        for user in imported {
+            add(&mut users, user).map_err(|(exit, text)| Failure::new(exit, format!("{shown}: {text}")))?;
         }
-        let account: Account = match user.secret {
-            Imported::Hash(hash) => hash.into(),
-            Imported::Plain(plain) if plain.is_empty() => return Err(wrong(&"the password is empty")),
-            Imported::Plain(plain) => {
-                hash_password(&plain, &passwd::salt()?).map_err(|error| wrong(&error))?
-            }
-        };
-        users.set(&user.name, account).map_err(|error| wrong(&error))?;
-        superusers += usize::from(user.superuser);
-    }
-    passwd::replace(file, &users.render())?;
+        weak = users.legacy_user().is_some();
+        Ok(users)
+    })?;
     eprintln!("{count} users imported");
     if superusers > 0 {
         eprintln!(
             "{superusers} of them were superusers, which nobody is here: the ACL file says what they may"
         );
     }
-    if users.legacy_user().is_some() {
+    if weak {
         eprintln!("hashes that are guessed fast need legacy_hashes = true until their users log in");
     }
+    Ok(())
+}
+
+fn add(users: &mut PasswordFile, user: ImportedUser) -> Result<(), (Exit, String)> {
+    let name = user.name.escape_debug().to_string();
+    let wrong = |error: &dyn std::fmt::Display| (Exit::Usage, format!("user `{name}`: {error}"));
+    if users.lookup(&user.name).is_some() {
+        return Err(wrong(&"is in the password file already: delete it there first"));
+    }
+    let account: Account = match user.secret {
+        Imported::Hash(hash) => hash.into(),
+        Imported::Plain(plain) if plain.is_empty() => return Err(wrong(&"the password is empty")),
+        Imported::Plain(plain) => {
+            let salt = passwd::salt().map_err(|failure| (failure.exit, failure.message))?;
+            hash_password(&plain, &salt).map_err(|error| wrong(&error))?
+        }
+    };
+    users.set(&user.name, account).map_err(|error| wrong(&error))?;
     Ok(())
 }
 
@@ -84,7 +92,7 @@ mod tests {
         assert!(!file.exists());
         std::fs::write(&from, &rows).unwrap();
         passwd_import(&file, &from, made).unwrap();
-        let users: PasswordFile = passwd::read(&file).unwrap().unwrap();
+        let users = PasswordFile::parse(&std::fs::read_to_string(&file).unwrap()).unwrap();
         assert!(users.verify("u", b"secret") && users.legacy_user() == Some("u"));
         let again = passwd_import(&file, &from, made).unwrap_err();
         assert!(again.message.contains("already"), "{again}");
