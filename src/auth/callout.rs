@@ -87,7 +87,9 @@ pub struct Reply {
 /// # Errors
 /// What is wrong with it; the step denies then.
 pub fn read(status: u16, body: &[u8], username: Option<&str>, now_unix: u64) -> Result<Reply, ReplyError> {
-    let grant = || Grant { username: username.map(str::to_owned), ..Grant::default() };
+    // An empty User Name is none. It is never taken from the answer: `username` there says nothing, as with EMQX.
+    let username = username.filter(|name| !name.is_empty()).map(str::to_owned);
+    let grant = || Grant { username: username.clone(), ..Grant::default() };
     match status {
         204 => return Ok(Reply { answer: Answer::Allow(grant()), superuser: false }),
         200 => {}
@@ -172,6 +174,20 @@ mod tests {
         let Answer::Allow(grant) = reply.answer else { panic!("{:?}", reply.answer) };
         assert_eq!((grant.username, grant.expires_unix), (None, Some(101)));
         assert_eq!(grant.attributes["a"], "b");
+    }
+
+    #[test]
+    fn an_empty_name_is_nobody_and_no_answer_names_anybody() {
+        let allowed = |username, body: &str| match read(200, body.as_bytes(), username, 100).unwrap().answer {
+            Answer::Allow(grant) => grant.username,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(allowed(Some(""), r#"{"result": "allow"}"#), None);
+        for named in ["", "other"] {
+            let body = json!({"result": "allow", "username": named}).to_string();
+            assert_eq!(allowed(Some("u"), &body).as_deref(), Some("u"));
+            assert_eq!(allowed(None, &body), None);
+        }
     }
 
     #[test]

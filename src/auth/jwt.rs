@@ -44,6 +44,9 @@ pub enum JwtError {
     /// A header that must be understood and is not (RFC 7515 section 4.1.11).
     #[error("it has critical headers")]
     Critical,
+    /// It names no key, and not all that may have signed it are tried.
+    #[error("it names no key (`kid`), and there are more of its kind than are tried")]
+    Untried,
     /// Not signed by that key.
     #[error("its signature is wrong")]
     Signature,
@@ -145,6 +148,7 @@ pub fn answer(keys: &KeySet, rules: &Rules, asked: &Asked<'_>) -> (Answer, Optio
             error @ (JwtError::NotAToken | JwtError::TooLong | JwtError::Algorithm | JwtError::UnknownKey),
         ) => (Answer::Next, Some(error)),
         Err(error @ JwtError::Expired) => (Answer::Deny(DenyReason::TokenExpired), Some(error)),
+        Err(error @ JwtError::Untried) => (Answer::Deny(DenyReason::TokenUntried), Some(error)),
         Err(error) => (Answer::Deny(DenyReason::Token), Some(error)),
     }
 }
@@ -220,14 +224,13 @@ fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, JwtError
     }
 }
 
-/// When it expires, if it says so.
+/// When it expires, if it says so: `leeway` after what it says, as that is how long it is taken, and whoever is let in is
+/// not to be disconnected at once.
 fn check_times(claims: &Map<String, Value>, rules: &Rules, now: u64) -> Result<Option<u64>, JwtError> {
-    let expires = date(claims, "exp")?;
+    let expires = date(claims, "exp")?.map(|expires| expires.saturating_add(rules.leeway_seconds));
     match expires {
         None if rules.require_exp => return Err(JwtError::NoExpiry),
-        Some(expires) if now >= expires.saturating_add(rules.leeway_seconds) => {
-            return Err(JwtError::Expired);
-        }
+        Some(expires) if now >= expires => return Err(JwtError::Expired),
         _ => {}
     }
     for name in ["nbf", "iat"] {

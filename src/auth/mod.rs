@@ -135,6 +135,8 @@ pub enum DenyReason {
     Token,
     /// A token that was valid.
     TokenExpired,
+    /// A token that names no key, of which there are more than are tried.
+    TokenUntried,
     /// An HTTP authenticator said no.
     Backend,
     /// A step of the chain failed, was too slow or panicked.
@@ -145,7 +147,7 @@ pub enum DenyReason {
 
 impl DenyReason {
     /// Every reason, in the order of the declaration.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Anonymous,
         Self::BadCredentials,
         Self::IncompleteCredentials,
@@ -156,13 +158,14 @@ impl DenyReason {
         Self::Peer,
         Self::Token,
         Self::TokenExpired,
+        Self::TokenUntried,
         Self::Backend,
         Self::Unavailable,
         Self::Held,
     ];
 
     /// Whether a secret that was shown may have been a guess, which counts ([`attempts`]). A failure of ours is none, and
-    /// neither is a token that was once right.
+    /// neither is a token that was once right, nor one that may be right.
     #[must_use]
     pub fn is_guess(self) -> bool {
         matches!(self, Self::BadCredentials | Self::Enhanced | Self::Token | Self::Backend | Self::Peer)
@@ -182,6 +185,7 @@ impl DenyReason {
             Self::Peer => "peer",
             Self::Token => "token",
             Self::TokenExpired => "token_expired",
+            Self::TokenUntried => "token_untried",
             Self::Backend => "backend",
             Self::Unavailable => "unavailable",
             Self::Held => "held",
@@ -199,7 +203,7 @@ impl DenyReason {
             Self::CertificateUsername | Self::CertificateUnverified | Self::UsernameMismatch => "certificate",
             Self::Enhanced => "scram",
             Self::Peer => "link",
-            Self::Token | Self::TokenExpired => "jwt",
+            Self::Token | Self::TokenExpired | Self::TokenUntried => "jwt",
             Self::Backend => "http",
             Self::Unavailable => "unavailable",
             Self::Held => "held",

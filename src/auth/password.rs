@@ -138,7 +138,7 @@ impl Stored for Account {
 
     fn teach(&self, budget: &mut Budget) -> Result<(), UserError> {
         let mut needed: BTreeMap<Cost, (usize, &StoredHash)> = BTreeMap::new();
-        for hash in self.hashes().filter(|hash| !hash.is_legacy()) {
+        for hash in self.hashes().filter(|hash| hash.cost() != Cost::Legacy) {
             needed.entry(hash.cost()).or_insert((0, hash)).0 += 1;
         }
         for (cost, (count, hash)) in needed {

@@ -406,9 +406,9 @@ async fn admit(
     let Login { grant, is_superuser, bound_to, password_verified, mechanism } =
         Box::pin(knock.log_in()).await?;
     let username: Option<Arc<str>> = grant.username.map(Arc::from);
-    // Mostly the same, and held once then.
-    let sent =
-        if asked.username == username.as_deref() { username.clone() } else { asked.username.map(Arc::from) };
+    // Mostly the same, and held once then. A token is as good as a password, and no peer's name.
+    let sent = asked.username.filter(|name| !auth::jwt::looks_like_a_token(name.as_bytes()));
+    let sent = if sent == username.as_deref() { username.clone() } else { sent.map(Arc::from) };
     let identity = Identity {
         client_id: Arc::clone(&negotiated.client_id),
         username,

@@ -436,8 +436,8 @@ impl Authentication {
         if rules.token_of(&asked).is_none_or(|token| !jwt::looks_like_a_token(token)) {
             return Ok(Answer::Next);
         }
-        // Keys that could not be fetched yet.
-        let Some(keys) = keys.get() else { return Ok(Answer::Deny(DenyReason::Unavailable)) };
+        // Keys that could not be fetched yet, or for too long.
+        let Some(keys) = keys.get(asking.now) else { return Ok(Answer::Deny(DenyReason::Unavailable)) };
         let rules = rules.clone();
         let (username, password) =
             (asking.username.map(str::to_owned), asking.password.map(<[u8]>::to_owned));

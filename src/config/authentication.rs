@@ -128,6 +128,10 @@ fn jwt_keys(step: &Section<'_>) -> Option<JwtKeys> {
     let jwks_file = step.optional("jwks_file", parse::path);
     let refresh_interval =
         step.or("refresh_interval", 300 * SECOND, parse::duration(10 * SECOND..=24 * HOUR));
+    let max_age = step.or("max_age", 24 * HOUR, parse::duration(60 * SECOND..=30 * 24 * HOUR));
+    if max_age < refresh_interval {
+        step.reading().error(&step.path("max_age"), "keys would be too old before they are fetched anew");
+    }
     let target = target(step, "endpoint");
     if written.len() != 1 {
         let message = format!("a step of mechanism jwt has exactly one of {}", SOURCES.join(", "));
@@ -138,7 +142,7 @@ fn jwt_keys(step: &Section<'_>) -> Option<JwtKeys> {
     secret
         .or_else(|| public_key.map(JwtKeys::PublicKey))
         .or_else(|| jwks_file.map(JwtKeys::JwksFile))
-        .or_else(|| target.map(|target| JwtKeys::JwksUrl { target, refresh_interval }))
+        .or_else(|| target.map(|target| JwtKeys::JwksUrl { target, refresh_interval, max_age }))
 }
 
 fn callout(step: &Section<'_>) -> Option<HttpCallout> {

@@ -438,9 +438,10 @@ impl Flat {
             }
             JwtKeys::PublicKey(path) => self.path(&format!("{key}.public_key_file"), Some(path)),
             JwtKeys::JwksFile(path) => self.path(&format!("{key}.jwks_file"), Some(path)),
-            JwtKeys::JwksUrl { target, refresh_interval } => {
+            JwtKeys::JwksUrl { target, refresh_interval, max_age } => {
                 self.target(&format!("{key}.endpoint"), key, target);
                 self.duration(&format!("{key}.refresh_interval"), Some(*refresh_interval));
+                self.duration(&format!("{key}.max_age"), Some(*max_age));
             }
         }
         self.text(&format!("{key}.from"), if *from_username { "username" } else { "password" });

@@ -336,7 +336,7 @@ async fn no_step_gives_an_application_the_username_of_a_link() {
 
 #[tokio::test]
 async fn a_client_is_disconnected_when_its_token_expires() {
-    let broker = Setup::new().authentication(&jwt("")).start().await;
+    let broker = Setup::new().authentication(&jwt("leeway = \"0s\"")).start().await;
     let (mut stays, got) =
         log_in(&broker, None, Some(&token(&json!({"sub": "a", "exp": now() + 1_000})))).await;
     assert_eq!(got, LET_IN);

@@ -267,15 +267,16 @@ impl KeySet {
         }
         // A key without a name may be any.
         let named = |key: &&Key| kid.is_none() || key.kid.is_none() || key.kid.as_deref() == kid;
-        let mut candidates = self.0.iter().filter(fits).filter(named).take(TRIED_MAX).peekable();
+        let mut candidates = self.0.iter().filter(fits).filter(named).peekable();
         if candidates.peek().is_none() {
             return Err(JwtError::UnknownKey);
         }
-        if candidates.any(|key| key.material.verifies(algorithm, message, signature)) {
-            Ok(())
-        } else {
-            Err(JwtError::Signature)
+        let mut tried = candidates.by_ref().take(TRIED_MAX);
+        if tried.any(|key| key.material.verifies(algorithm, message, signature)) {
+            return Ok(());
         }
+        // It may be right, by a key that was not tried.
+        Err(if candidates.next().is_some() { JwtError::Untried } else { JwtError::Signature })
     }
 }
 

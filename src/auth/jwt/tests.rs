@@ -86,7 +86,7 @@ fn the_vectors_of_the_standards_verify_and_no_altered_one_does() {
         let token = format!("{header}.{RFC_CLAIMS}.{signature}");
         let grant = verify(keys, &joe, token.as_bytes(), &asked(1_300_819_379)).unwrap();
         assert_eq!(grant.username.as_deref(), Some("joe"));
-        assert_eq!(grant.expires_unix, Some(1_300_819_380));
+        assert_eq!(grant.expires_unix, Some(1_300_819_385), "as long as it is taken");
         let late = verify(keys, &joe, token.as_bytes(), &asked(1_300_819_385));
         assert_eq!(late, Err(JwtError::Expired));
         let altered = token.replacen(".eyJpc3", ".eyJpc4", 1);
@@ -100,6 +100,38 @@ fn the_vectors_of_the_standards_verify_and_no_altered_one_does() {
     let outcome = |text: &str| verify(&set, &joe, format!("{text}.{signature}").as_bytes(), &asked(0));
     assert_eq!(outcome(text), Err(JwtError::Claims), "the signature is right");
     assert_eq!(outcome(&text.replace("XhhbXBsZ", "XhhbXBsY")), Err(JwtError::Signature));
+}
+
+/// A set of so many keys on P-256 that sign nothing here, and behind them that of RFC 7515 appendix A.3.
+fn many_keys(strangers: usize) -> KeySet {
+    let mut set: Value = serde_json::from_str(RFC_KEYS).unwrap();
+    let keys = set["keys"].as_array_mut().unwrap();
+    for _ in 0..strangers {
+        let way = &ring::signature::ECDSA_P256_SHA256_FIXED_SIGNING;
+        let document = EcdsaKeyPair::generate_pkcs8(way, &SystemRandom::new()).unwrap();
+        let pair = EcdsaKeyPair::from_pkcs8(way, document.as_ref(), &SystemRandom::new()).unwrap();
+        let point = pair.public_key().as_ref();
+        let (x, y) = (encoded(&point[1..33]), encoded(&point[33..]));
+        keys.insert(0, json!({"kty": "EC", "crv": "P-256", "x": x, "y": y}));
+    }
+    KeySet::json(set.to_string().as_bytes()).unwrap()
+}
+
+#[test]
+fn a_token_that_may_be_signed_by_a_key_that_was_not_tried_is_no_guess() {
+    let joe = Rules { username_claim: "iss".to_owned(), ..rules() };
+    let right = format!("eyJhbGciOiJFUzI1NiJ9.{RFC_CLAIMS}.{RFC_ES256}");
+    let wrong = right.replacen(".eyJpc3", ".eyJpc4", 1);
+    let answered = |keys: usize, token: &str| {
+        let asked = Asked { password: Some(token.as_bytes()), ..asked(1_300_819_379) };
+        answer(&many_keys(keys), &joe, &asked)
+    };
+    let untried = (Answer::Deny(DenyReason::TokenUntried), Some(JwtError::Untried));
+    assert!(matches!(answered(3, &right).0, Answer::Allow(_)), "the fourth is tried");
+    assert_eq!(answered(3, &wrong).0, Answer::Deny(DenyReason::Token));
+    assert_eq!(answered(4, &right), untried);
+    assert_eq!(answered(4, &wrong), untried);
+    assert!(!DenyReason::TokenUntried.is_guess() && DenyReason::Token.is_guess());
 }
 
 #[test]
@@ -222,7 +254,7 @@ fn the_username_is_the_claim_and_no_other_is_taken() {
     let (answer, error) = answer(&secret(), &by_name, &asked);
     assert_eq!(
         (answer, error),
-        (Answer::Allow(Grant { expires_unix: Some(2_000), ..Grant::to("alice") }), None)
+        (Answer::Allow(Grant { expires_unix: Some(2_005), ..Grant::to("alice") }), None)
     );
 }
 

@@ -1,9 +1,10 @@
-//! Hashes of passwords. We write argon2id; what was made elsewhere is accepted if it is costly enough, and a single round
-//! of SHA-2 only where `legacy_hashes` says so, until the user logs in next.
+//! Hashes of passwords. We write argon2id; what was made elsewhere is accepted if it is costly enough. What is guessed fast,
+//! a single round of SHA-2 or argon2id with little work, is accepted only where `legacy_hashes` says so, until the user
+//! logs in next.
 //!
 //! | form | accepted |
 //! |---|---|
-//! | `$argon2id$v=19$m=19456,t=2,p=1$salt$hash` | within the bounds below |
+//! | `$argon2id$v=19$m=19456,t=2,p=1$salt$hash` | within the bounds below; with less than [`ARGON2_WORK_MIN`] with `legacy_hashes` |
 //! | `$2b$10$…`, `$2a$`, `$2y$` | bcrypt of cost 10 to 14 |
 //! | `$pbkdf2-sha256$i=600000$salt$hash` | 600,000 to 10,000,000 iterations |
 //! | `$emqx-sha256$prefix$salt$hash`, `sha512`; `suffix`, `disable` | with `legacy_hashes` |
@@ -33,6 +34,10 @@ use crate::auth::users::UserError;
 
 /// The salt of the hash that an unknown user's password is compared with; it is no secret.
 const DUMMY_SALT: &[u8; 16] = b"no such username";
+/// Least memory of argon2id in KiB, and least memory times passes: the weakest of those that OWASP deems equal (m=7168, t=5).
+pub const ARGON2_MEMORY_KIB_MIN: u32 = 7 * 1024;
+/// See [`ARGON2_MEMORY_KIB_MIN`].
+pub const ARGON2_WORK_MIN: u32 = 35 * 1024;
 /// Costs of bcrypt: below it is guessed too fast, above a login takes seconds.
 pub const BCRYPT_COSTS: std::ops::RangeInclusive<u32> = 10..=14;
 /// Iterations of PBKDF2 with SHA-256.
@@ -133,7 +138,14 @@ impl StoredHash {
     /// Whether it is one that is accepted only with `legacy_hashes`.
     #[must_use]
     pub fn is_legacy(&self) -> bool {
-        matches!(self.scheme, Scheme::Legacy(..))
+        match &self.scheme {
+            Scheme::Legacy(..) => true,
+            Scheme::Argon2id(params) => {
+                let (memory, work) = (params.m_cost(), params.m_cost() * params.t_cost());
+                memory < ARGON2_MEMORY_KIB_MIN || work < ARGON2_WORK_MIN
+            }
+            Scheme::Bcrypt(_) | Scheme::Pbkdf2(_) => false,
+        }
     }
 
     /// What it costs.

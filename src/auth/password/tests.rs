@@ -132,12 +132,13 @@ fn while_a_password_changes_both_are_good_and_then_the_new_one() {
     let file = PasswordFile::parse(&line).unwrap();
     assert_eq!(file.render().trim_end(), line);
     let check = |password: &[u8], now| file.check("u", password, now, &mut HashMemory::default());
-    let right = Found::Right { legacy: false };
+    // Both are cheap, and only the current one is to be made anew.
+    let (new, old) = (Found::Right { legacy: true }, Found::Right { legacy: false });
     for now in [0, 99] {
-        assert_eq!((check(b"new", now), check(b"old", now)), (right, right));
+        assert_eq!((check(b"new", now), check(b"old", now)), (new, old));
         assert_eq!(check(b"other", now), Found::Wrong);
     }
-    assert_eq!((check(b"new", 100), check(b"old", 100)), (right, Found::Wrong));
+    assert_eq!((check(b"new", 100), check(b"old", 100)), (new, Found::Wrong));
     let third = cheap_hash(b"third").replacing(file.lookup("u").unwrap().clone(), 200);
     assert_eq!(third.hashes().count(), 2, "the oldest goes");
     for text in ["until=5", "until=x $HASH", "until=5 $HASH more", "5 $HASH"] {
@@ -208,7 +209,7 @@ fn hashes_that_are_guessed_fast_are_refused_or_legacy() {
             assert!(hash.is_legacy());
             let mut file = PasswordFile::default();
             file.set("u", hash.clone().into()).unwrap();
-            file.set("v", cheap_hash(b"x")).unwrap();
+            file.set("v", hash_password(b"x", &[7; 16]).unwrap()).unwrap();
             let mut file = PasswordFile::parse(&file.render()).unwrap();
             assert_eq!(file.legacy_user(), Some("u"));
             assert_eq!(file.check("u", b"pw", 0, &mut HashMemory::default()), Found::Right { legacy: true });
@@ -218,13 +219,38 @@ fn hashes_that_are_guessed_fast_are_refused_or_legacy() {
             let changing = PasswordFile::parse(&format!("u:{}", both.text())).unwrap();
             let right = Found::Right { legacy: false };
             assert_eq!(changing.check("u", b"pw", 0, &mut HashMemory::default()), right);
-            file.rehash("u", "another text", argon2_hash(b"pw", 64));
+            let better = argon2id(b"pw", &[8; 16]).unwrap();
+            file.rehash("u", "another text", better.clone());
             assert_eq!(file.legacy_user(), Some("u"), "it was changed meanwhile");
-            file.rehash("u", hash.text(), argon2_hash(b"pw", 64));
+            file.rehash("u", hash.text(), better);
             assert_eq!(file.legacy_user(), None);
             assert!(file.verify("u", b"pw"));
         }
     }
+}
+
+#[test]
+fn argon2id_with_little_work_is_a_hash_that_is_guessed_fast() {
+    for (parameters, is_legacy) in [
+        ("m=19456,t=2,p=1", false),
+        ("m=7168,t=5,p=1", false),
+        ("m=47104,t=1,p=1", false),
+        ("m=7168,t=4,p=1", true),
+        ("m=7167,t=16,p=1", true),
+        ("m=19456,t=1,p=1", true),
+        ("m=8,t=1,p=1", true),
+    ] {
+        let hash = StoredHash::parse(&format!("$argon2id$v=19${parameters}${SALT}${HASH}")).unwrap();
+        assert_eq!(hash.is_legacy(), is_legacy, "{parameters}");
+    }
+    let mut file = PasswordFile::default();
+    file.set("u", cheap_hash(b"pw")).unwrap();
+    assert_eq!(file.legacy_user(), Some("u"));
+    assert_eq!(file.check("u", b"pw", 0, &mut HashMemory::default()), Found::Right { legacy: true });
+    assert_eq!(spent(&file, "nobody", 0), spent(&file, "u", 0), "and costs what it costs");
+    let before = file.lookup("u").unwrap().text().to_owned();
+    file.rehash("u", &before, argon2id(b"pw", &[8; 16]).unwrap());
+    assert_eq!(file.check("u", b"pw", 0, &mut HashMemory::default()), Found::Right { legacy: false });
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::http::HeaderValue;
+use sha2::Digest;
+use sha2::Sha256;
 
 use super::Findings;
 use super::read_bounded;
@@ -16,6 +18,7 @@ use crate::auth::jwt::keys::KeySet;
 use crate::auth::password::PasswordFile;
 use crate::broker::authenticate::Step;
 use crate::broker::callout::Callout;
+use crate::broker::jwks::Source;
 use crate::broker::jwks::TokenKeys;
 use crate::broker::password_book::PasswordBook;
 use crate::config::settings::Authenticator;
@@ -29,6 +32,9 @@ use crate::net::http_client::HttpServer;
 use crate::net::tls::ClientTls;
 use crate::net::tls::ClientTlsOptions;
 use crate::time::Now;
+
+/// Longest file of authorities that is compared with the one before, in bytes.
+const AUTHORITIES_BYTES_MAX: usize = 16 << 20;
 
 /// Every step that could be made ready; what is wrong with the others is among the findings.
 pub(super) fn load(settings: &Settings, now: Now, findings: &mut Findings) -> Vec<Step> {
@@ -93,7 +99,7 @@ fn passwords(key: &str, path: &Path, legacy_hashes: bool, findings: &mut Finding
         let table = key.trim_end_matches(".password_file");
         if !legacy_hashes {
             findings.errors.push(format!(
-                "{key}: {shown}: user `{}` has a salted SHA hash, which is guessed fast: {table}.legacy_hashes = true takes it until the user logs in",
+                "{key}: {shown}: user `{}` has a hash that is guessed fast (salted SHA, or argon2id with less than m=7168, t=5): {table}.legacy_hashes = true takes it until the user logs in",
                 user.escape_debug()
             ));
             return None;
@@ -133,9 +139,20 @@ fn token(key: &str, jwt: &Jwt, now: Now, findings: &mut Findings) -> Option<Step
         }
         JwtKeys::PublicKey(path) => from_file(&format!("{key}.public_key_file"), path, KeySet::pem, findings),
         JwtKeys::JwksFile(path) => from_file(&format!("{key}.jwks_file"), path, KeySet::json, findings),
-        JwtKeys::JwksUrl { target, refresh_interval } => {
+        JwtKeys::JwksUrl { target, refresh_interval, max_age } => {
             let server = server(key, target, now, findings)?;
-            Some(TokenKeys::fetched(target.url.clone(), server, *refresh_interval))
+            // It was read just now.
+            let authorities =
+                target.cacertfile.as_ref().map(|path| read_bounded(path, AUTHORITIES_BYTES_MAX));
+            let trust = match authorities.transpose() {
+                Ok(bytes) => bytes.map(|bytes| Sha256::digest(&bytes).into()),
+                Err(error) => {
+                    findings.errors.push(format!("{key}.cacertfile: {error}"));
+                    return None;
+                }
+            };
+            let (every, max_age) = (*refresh_interval, *max_age);
+            Some(TokenKeys::fetched(Source { url: target.url.clone(), trust, server, every, max_age }))
         }
     };
     let rules = jwt::Rules {

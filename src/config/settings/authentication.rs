@@ -96,6 +96,8 @@ pub enum JwtKeys {
         target: HttpTarget,
         /// How often.
         refresh_interval: Duration,
+        /// How long keys are in force that cannot be fetched anew.
+        max_age: Duration,
     },
 }
 
