@@ -50,6 +50,8 @@ pub struct Inventory {
     pub listeners: Vec<String>,
     /// Known application clients: Client Identifier and User Name.
     pub applications: Vec<(String, Option<String>)>,
+    /// Users of the files of passwords that are no link's.
+    pub users: Vec<String>,
 }
 
 impl Default for Inventory {
@@ -61,6 +63,7 @@ impl Default for Inventory {
             link_listeners: Vec::new(),
             listeners: Vec::new(),
             applications: Vec::new(),
+            users: Vec::new(),
         }
     }
 }
@@ -296,8 +299,10 @@ impl<'a> Linter<'a> {
             }
             Condition::Username(TextMatch::Exact(name)) => {
                 let links = self.peers.iter().filter(|link| link.username.as_deref() == Some(name)).count();
+                let inventory = self.inventory;
                 let application =
-                    self.inventory.applications.iter().any(|(_, user)| user.as_deref() == Some(name));
+                    inventory.applications.iter().any(|(_, user)| user.as_deref() == Some(name))
+                        || inventory.users.iter().any(|user| **user == **name);
                 if links > 1 || application {
                     let message = format!("granted to the username `{name}`, which others use too");
                     self.note("L20", Severity::Warning, rule.line, message);

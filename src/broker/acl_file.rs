@@ -2,6 +2,7 @@
 //! the configuration. `serve`, a reload and `check` all come through here.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
@@ -17,11 +18,13 @@ use crate::acl::lint::Severity;
 use crate::acl::lint::is_failure;
 use crate::acl::lint::lint;
 use crate::acl::rule;
+use crate::auth::users::MAX_FILE_BYTES;
 use crate::broker::accept::acl_role;
 use crate::broker::identity::Policy;
 use crate::broker::material::read_bounded;
 use crate::config::settings::AclMode;
 use crate::config::settings::AclSource;
+use crate::config::settings::Authenticator;
 use crate::config::settings::Authorization;
 use crate::config::settings::DenyAction;
 use crate::config::settings::Link;
@@ -170,7 +173,31 @@ pub fn inventory(settings: &Settings) -> Inventory {
         link_listeners: doors.map(Listener::id).collect(),
         listeners: settings.listeners.iter().map(Listener::id).collect(),
         applications: Vec::new(),
+        users: users(settings),
     }
+}
+
+/// Who is in the files of passwords and no link. Only the names are read: what is wrong with a file, or that there is none,
+/// is said where its passwords are.
+fn users(settings: &Settings) -> Vec<String> {
+    let authentication = &settings.authentication;
+    let steps = authentication.chain.iter().filter_map(|step| match step {
+        Authenticator::Password { password_file, .. } | Authenticator::Scram { password_file } => {
+            Some(password_file)
+        }
+        _ => None,
+    });
+    let is_a_links =
+        |name: &str| settings.cluster.links.iter().any(|link| link.peer.username.as_deref() == Some(name));
+    let mut users = BTreeSet::new();
+    for path in authentication.password_file.iter().chain(steps) {
+        let bytes = read_bounded(path, MAX_FILE_BYTES).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+        let names = lines.filter_map(|line| line.rsplit_once(':')).map(|(name, _)| name);
+        users.extend(names.filter(|name| !is_a_links(name)).map(str::to_owned));
+    }
+    users.into_iter().collect()
 }
 
 /// Reads an ACL file, but no more of it than is refused for its length (`acl-language.md` section 1).

@@ -113,16 +113,16 @@ impl Linter<'_> {
 
     fn applications(&mut self, peers: &[PeerPattern<'_>]) {
         let inventory = self.inventory;
-        for (client_id, _) in &inventory.applications {
+        let clients = inventory.applications.iter().map(|(client_id, _)| ("application client", client_id));
+        let users = inventory.users.iter().map(|user| ("user", user));
+        for (kind, client_id) in clients.chain(users) {
             if let Some(peer) = peers.iter().find(|peer| peer.pattern.is_match(client_id)) {
-                let message =
-                    format!("the application client `{client_id}` matches `{}`", peer.pattern.source());
+                let message = format!("the {kind} `{client_id}` matches `{}`", peer.pattern.source());
                 self.note("L04", Severity::Error, peer.line, message);
             }
             let squatted = inventory.links.iter().find(|link| client_id.starts_with(&link.clientid_prefix));
             if let Some(link) = squatted {
-                let message =
-                    format!("the application client `{client_id}` has the prefix of link `{}`", link.name);
+                let message = format!("the {kind} `{client_id}` has the prefix of link `{}`", link.name);
                 self.note("L04", Severity::Error, 0, message);
             }
         }

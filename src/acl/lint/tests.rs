@@ -87,6 +87,11 @@ fn peers_that_cannot_be_told_apart_are_found() {
     inventory.applications.push(("clink-A-tool".to_owned(), None));
     let text = peer("{clientid, {re, \"^clink-A-\"}}");
     assert_eq!(found(&text, &inventory), ["0 L04", "1 L04"]);
+    let users = Inventory { users: vec!["clink-A-tool".to_owned(), "app".to_owned()], ..linked(&["A"]) };
+    assert_eq!(found(&text, &users), ["0 L04", "1 L04"]);
+    let granted = peer("{username, \"app\"}");
+    let (with, without) = (found(&granted, &users), found(&granted, &linked(&["A"])));
+    assert!(with.contains(&"1 L20".to_owned()) && !without.contains(&"1 L20".to_owned()), "{with:?}");
 }
 
 #[test]
