@@ -157,7 +157,15 @@ fn endpoint(route: &'static Route) -> MethodRouter<Arc<Shared>> {
     let handler = move |State(shared): State<Arc<Shared>>,
                         path: Result<RawPathParams, RawPathParamsRejection>,
                         request: Request| async move {
-        let answered = match dispatch(route, shared, path, request).await {
+        // Who asks for a change and hangs up has asked for it: it is done, and written down, all the same.
+        let outcome = if route.act.is_some() {
+            tokio::spawn(dispatch(route, shared, path, request))
+                .await
+                .unwrap_or_else(|_| Err(internal("the request failed; the log says more")))
+        } else {
+            dispatch(route, shared, path, request).await
+        };
+        let answered = match outcome {
             Ok(answer) => answer_response(answer),
             Err(problem) => problem_response(&problem),
         };

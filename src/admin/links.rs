@@ -8,6 +8,8 @@ use crate::admin::node::Node;
 use crate::admin::rest::Problem;
 use crate::broker::replace::replace;
 use crate::config::Environment;
+use crate::config::FILE_BYTES_MAX;
+use crate::config::LINKS_FILE;
 use crate::config::Settings;
 use crate::config::Sources;
 use crate::config::link_table;
@@ -49,7 +51,7 @@ impl LinkChange {
 pub async fn edit(node: &mut Node, sources: &mut Sources, edit: LinkEdit) -> Result<(), Problem> {
     let in_force = &node.server().settings().cluster.links;
     let new_sources = edited(sources, in_force, edit)?;
-    let (asked, before) = (new_sources.clone(), sources.clone());
+    let asked = new_sources.clone();
     let settings = spawn_blocking(move || asked.settings(&Environment::of_process()))
         .await
         .map_err(|_| failed("reading the configuration failed; the log says more"))?
@@ -57,13 +59,11 @@ pub async fn edit(node: &mut Node, sources: &mut Sources, edit: LinkEdit) -> Res
             let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
             Problem::bad_request(lines.join("\n"))
         })?;
-    write(&new_sources).await?;
     let links = links(node.server().settings(), settings, &new_sources);
-    if let Err(error) = node.server_mut().set_links(links).await {
-        // As if nothing had been asked for. If even that fails, the next start finds a link that was refused.
-        write(&before).await?;
-        return Err(Problem::bad_request(error.to_string()));
-    }
+    let prepared = node.server().prepare_links(links).await;
+    let prepared = prepared.map_err(|error| Problem::bad_request(error.to_string()))?;
+    write(&new_sources).await?;
+    node.server_mut().set_links(prepared).await;
     *sources = new_sources;
     Ok(())
 }
@@ -106,7 +106,14 @@ fn edited(sources: &Sources, in_force: &[Link], edit: LinkEdit) -> Result<Source
             .and_then(|before| link_table::kept(&name, &body, before.as_ref()))
             .and_then(|link| link_table::put(text, link)),
     };
-    Ok(sources.with_links(&new_text.map_err(Problem::bad_request)?))
+    let new_text = new_text.map_err(Problem::bad_request)?;
+    // A file that cannot be read again must not be written.
+    if new_text.len() as u64 > FILE_BYTES_MAX {
+        return Err(Problem::bad_request(format!(
+            "{LINKS_FILE} would be longer than {FILE_BYTES_MAX} bytes"
+        )));
+    }
+    Ok(sources.with_links(&new_text))
 }
 
 async fn write(sources: &Sources) -> Result<(), Problem> {

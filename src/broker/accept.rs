@@ -225,6 +225,9 @@ async fn open(
     if broker.is_stopping() {
         // The stop may have come while nobody held the session yet.
         attached.client.kick(ReasonCode::ServerShuttingDown);
+    } else if !identity.still_holds(&broker.authentication.credentials().peers) {
+        // So may a change of links, while the password was hashed.
+        attached.client.kick(ReasonCode::NotAuthorized);
     }
     tracing::info!(
         client_id = &*identity.client_id,

@@ -237,6 +237,12 @@ impl Authentication {
         *current = Arc::new(credentials);
     }
 
+    /// Swaps the rules for peers alone.
+    pub fn set_peers(&self, peers: Vec<PeerRule>) {
+        let mut current = self.credentials.write();
+        *current = Arc::new(Credentials { peers, ..Credentials::clone(&current) });
+    }
+
     /// Takes the next message of an exchange. That is a few HMACs, so it needs no pool.
     ///
     /// # Errors

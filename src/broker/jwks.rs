@@ -104,7 +104,9 @@ impl TokenKeys {
             if let Self::Fetched(old) = old
                 && (&old.source.url, old.source.trust) == (&new.source.url, new.source.trust)
             {
-                new.keys.write().clone_from(&old.keys.read());
+                // Both may be the same: not both locks at once.
+                let keys = old.keys.read().clone();
+                *new.keys.write() = keys;
             }
         }
     }

@@ -53,7 +53,7 @@ impl PasswordBook {
         self.users.pretend(password, memory);
     }
 
-    /// A better hash of a password that was right, once for each user. Blocks for as long as hashing takes.
+    /// A better hash of a password that was right, once for each user as long as the file is not read anew. Blocks for as long as hashing takes.
     pub fn upgrade(&self, user: &str, password: &[u8]) -> Option<Upgrade> {
         let before = self.users.lookup(user)?;
         if !self.upgraded.lock().insert(user.to_owned()) {

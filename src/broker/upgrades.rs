@@ -25,7 +25,7 @@ use crate::time::Now;
 
 /// How long hashes are gathered before their files are written.
 const UPGRADES_EVERY_MS: u64 = 5_000;
-/// Hashes that wait to be written; more are made again at a later login.
+/// Hashes that wait to be written; more are lost, and made again at a login after the file was read anew.
 const UPGRADES_MAX: usize = MAX_USERS;
 /// How often and how soon it is tried again at the end, while somebody else changes a file.
 const LAST_TRIES: usize = 10;

@@ -72,10 +72,11 @@ pub fn kept(name: &str, body: &Json, before: Option<&Table>) -> Result<Table, St
     let Json::Object(body) = body else { return Err("the body: must be an object".to_owned()) };
     let mut body = body.clone();
     body.retain(|key, _| !SHOWN_ONLY.contains(&key.as_str()));
-    if let Some(of_emqx) = take_emqx(&mut body) {
+    if let Some(of_emqx) = take_emqx(&mut body, before) {
         body.insert("emqx".to_owned(), Json::Object(of_emqx));
     }
     body.insert("name".to_owned(), Json::from(name));
+    keep_ssl(&mut body, before)?;
     let mut link = table(body, DEPTH_MAX)?;
     unmask(&mut link, "password", before)?;
     if let Some(Value::Table(ssl)) = link.get_mut("ssl") {
@@ -107,8 +108,25 @@ fn write(all: &mut Table, links: Vec<Table>) -> Result<String, String> {
     Ok(format!("{HEADER}{text}"))
 }
 
-/// Takes out what only EMQX's links have; what of it means something here becomes that, where it is not said already.
-fn take_emqx(body: &mut Map<String, Json>) -> Option<Map<String, Json>> {
+/// TLS that is off is shown without its settings: who sends that back means to keep them.
+fn keep_ssl(body: &mut Map<String, Json>, before: Option<&Table>) -> Result<(), String> {
+    let Some(old) = before.and_then(|link| link.get("ssl")?.as_table()) else { return Ok(()) };
+    let Some(Json::Object(new)) = body.get_mut("ssl") else { return Ok(()) };
+    let was_off = old.get("enable").and_then(Value::as_bool) == Some(false);
+    if !was_off && new.get("enable") != Some(&Json::Bool(false)) {
+        return Ok(());
+    }
+    for (key, value) in old {
+        if !new.contains_key(key) {
+            new.insert(key.clone(), serde_json::to_value(value).map_err(|error| error.to_string())?);
+        }
+    }
+    Ok(())
+}
+
+/// Takes out what only EMQX's links have; what of it means something here becomes that, where it is not said already. A
+/// value that is another than `before` wins: whoever sends back what was shown sends ours unchanged beside it.
+fn take_emqx(body: &mut Map<String, Json>, before: Option<&Table>) -> Option<Map<String, Json>> {
     let mut of_emqx = Map::new();
     for key in OF_EMQX {
         if let Some(value) = body.remove(key).filter(|value| !value.is_null()) {
@@ -120,8 +138,14 @@ fn take_emqx(body: &mut Map<String, Json>) -> Option<Map<String, Json>> {
             continue;
         };
         let spool = body.entry("spool").or_insert_with(|| Json::Object(Map::new()));
-        if let Json::Object(spool) = spool {
-            spool.entry(ours).or_insert_with(|| value.clone());
+        if spool.is_null() {
+            *spool = Json::Object(Map::new());
+        }
+        let Json::Object(spool) = spool else { continue };
+        let kept = before.and_then(|link| link.get("emqx")?.get("resource_opts")?.get(theirs));
+        let is_new = kept.is_some_and(|kept| serde_json::to_value(kept).ok().as_ref() != Some(value));
+        if is_new || spool.get(ours).is_none_or(Json::is_null) {
+            spool.insert(ours.to_owned(), value.clone());
         }
     }
     (!of_emqx.is_empty()).then_some(of_emqx)
@@ -226,6 +250,35 @@ mod tests {
         assert!(!after.contains_key("status"));
         let error = kept("B", &json!({"ssl": {"password": MASK}}), None).unwrap_err();
         assert_eq!(error, "ssl.password: ****** stands for the one that is kept, and there is none");
+    }
+
+    #[test]
+    fn settings_of_tls_that_is_off_are_kept() {
+        let on =
+            link("B", &json!({"ssl": {"cert_sha256": ["ab"], "cacertfile": "ca", "password": "secret"}}));
+        let off = kept("B", &json!({"ssl": {"enable": false, "cacertfile": null}}), Some(&on)).unwrap();
+        let again =
+            kept("B", &json!({"ssl": {"enable": true, "verify": "verify_peer"}}), Some(&off)).unwrap();
+        let ssl = again["ssl"].as_table().unwrap();
+        assert_eq!(ssl["cert_sha256"][0].as_str(), Some("ab"));
+        assert_eq!((ssl["password"].as_str(), ssl["enable"].as_bool()), (Some("secret"), Some(true)));
+        assert!(!ssl.contains_key("cacertfile"), "it was taken out");
+        let replaced = kept("B", &json!({"ssl": {"cacertfile": "other"}}), Some(&again)).unwrap();
+        assert!(
+            !replaced["ssl"].as_table().unwrap().contains_key("cert_sha256"),
+            "what is on is shown whole"
+        );
+    }
+
+    #[test]
+    fn a_changed_word_of_emqx_wins_over_what_was_shown_beside_it() {
+        let before = link("B", &json!({"resource_opts": {"max_buffer_bytes": "1MB"}}));
+        let shown =
+            |bytes| json!({"resource_opts": {"max_buffer_bytes": bytes}, "spool": {"max_bytes": 1_048_576}});
+        let same = kept("B", &shown("1MB"), Some(&before)).unwrap();
+        assert_eq!(same["spool"]["max_bytes"].as_integer(), Some(1_048_576));
+        let changed = kept("B", &shown("2MB"), Some(&before)).unwrap();
+        assert_eq!(changed["spool"]["max_bytes"].as_str(), Some("2MB"));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub use self::hardened::Point;
 pub use self::hardened::hardened;
 pub use self::sections::is_cluster_name;
 pub use self::settings::Settings;
+pub use self::sources::FILE_BYTES_MAX;
+pub use self::sources::LINKS_FILE;
 pub use self::sources::Sources;
 pub use self::units::duration;
 pub use self::units::network;

@@ -18,9 +18,9 @@ use super::settings::Settings;
 use super::unsupported;
 
 /// The longest file that is read.
-const FILE_BYTES_MAX: u64 = 8 << 20;
+pub const FILE_BYTES_MAX: u64 = 8 << 20;
 /// In the data directory: links that no configuration file has.
-const LINKS_FILE: &str = "links.toml";
+pub const LINKS_FILE: &str = "links.toml";
 
 #[derive(Debug, Clone)]
 struct Text {

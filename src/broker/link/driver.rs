@@ -190,7 +190,11 @@ impl Driver {
                 self.replicator.handle_connected(now, accepted.maximum_packet_size);
             }
             Err(error) => {
-                self.trouble = Some(Trouble::from(&error));
+                let mut trouble = Trouble::from(&error);
+                if let Some(server) = self.dialer.server() {
+                    trouble.text = format!("{server}: {}", trouble.text);
+                }
+                self.trouble = Some(trouble);
                 self.dialer.move_on();
                 self.replicator.handle_disconnected(error.reason_code());
             }

@@ -1,5 +1,7 @@
 //! What an operator sees of route replication: `link_state`, counters, and one log line per change.
 
+use std::collections::BTreeSet;
+
 use crate::broker::link::told::Told;
 use crate::broker::link_client::ConnectError;
 use crate::broker::link_client::Lost;
@@ -15,6 +17,9 @@ use crate::metrics::labels::ReconnectReason;
 use crate::metrics::labels::RouteKind;
 use crate::metrics::labels::RouteOp;
 use crate::mqtt::reason::ReasonCode;
+
+/// Kinds of trouble that are told apart: one for each server of a link, and some.
+const LOGGED_MAX: usize = 32;
 
 /// Something went wrong, in the terms of the metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +69,8 @@ impl From<&Problem> for Trouble {
 #[derive(Debug, Default)]
 pub(super) struct Report {
     failing: bool,
-    logged: String,
+    /// What was said since the link was last online: each server may have its own trouble.
+    logged: BTreeSet<String>,
     /// The incarnation of the last bootstrap.
     bootstrapped: Option<u64>,
     /// Routes of ours the peer is told of.
@@ -102,12 +108,15 @@ impl Report {
         metrics.reconnects[trouble.reason].inc();
         metrics.backoff.set_ms(pause_ms);
         let reason = trouble.reason.name();
-        if self.logged == trouble.text {
+        if self.logged.contains(&trouble.text) {
             tracing::debug!(peer, state = "disconnected", reason, "link: {}", trouble.text);
         } else {
             tracing::warn!(peer, state = "disconnected", reason, "link: {}", trouble.text);
         }
-        self.logged = trouble.text;
+        if self.logged.len() >= LOGGED_MAX {
+            self.logged.clear();
+        }
+        self.logged.insert(trouble.text);
     }
 
     /// A snapshot is about to be sent.

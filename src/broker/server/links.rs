@@ -1,6 +1,5 @@
 //! Links that come, go or change while everything else stays as it is: rules, passwords and listeners are not read again.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::task;
@@ -8,21 +7,31 @@ use tokio::task;
 use super::ReloadError;
 use super::Server;
 use super::endpoint;
-use crate::broker::authenticate::Credentials;
 use crate::broker::events::event::What;
 use crate::broker::material;
 use crate::broker::material::LinkMaterial;
 use crate::config;
+use crate::config::Diff;
+use crate::config::Settings;
 use crate::config::settings::Link;
 use crate::net::clock;
 use crate::time::Now;
 
+/// Links that were checked and may be put in force.
+pub struct PreparedLinks {
+    settings: Settings,
+    diff: Diff,
+    /// Whether peers are known by other fingerprints.
+    repin: bool,
+    material: LinkMaterial,
+}
+
 impl Server {
-    /// Puts these links in force, instead of those that are.
+    /// Reads and checks what these links need, to be put in force instead of those that are.
     ///
     /// # Errors
-    /// A file that a link names, or that a listener for links does; nothing was changed.
-    pub async fn set_links(&mut self, links: Vec<Link>) -> Result<(), ReloadError> {
+    /// A file that a link names, or that a listener for links does.
+    pub async fn prepare_links(&self, links: Vec<Link>) -> Result<PreparedLinks, ReloadError> {
         let mut settings = self.settings.clone();
         settings.cluster.links = links;
         let diff = config::diff(&self.settings, &settings);
@@ -36,13 +45,18 @@ impl Server {
             .await
             .unwrap_or_else(|_| Err(vec!["reading the files failed; the log says more".to_owned()]))
             .map_err(ReloadError::Material)?;
-        // From here on nothing fails.
+        Ok(PreparedLinks { settings, diff, repin, material })
+    }
+
+    /// Puts links in force. Nothing of it fails.
+    pub async fn set_links(&mut self, prepared: PreparedLinks) {
+        let PreparedLinks { settings, diff, repin, material } = prepared;
         material.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        let peers = settings.cluster.links.iter().map(material::peer_rule).collect();
-        let in_force = self.broker.authentication.credentials();
-        self.broker.authentication.set(Credentials { peers, ..Credentials::clone(&in_force) });
+        self.broker
+            .authentication
+            .set_peers(settings.cluster.links.iter().map(material::peer_rule).collect());
         if repin {
-            self.repin(material, now).await;
+            self.repin(material, clock::now()).await;
         }
         // Last: whoever comes back meets what is in force now.
         self.broker.kick_unproven();
@@ -57,23 +71,23 @@ impl Server {
         let keys: Vec<&str> = diff.changes.iter().map(|change| change.key.as_str()).collect();
         self.broker.security_note(What::ConfigReload { taken: true }, &keys.join(", "), clock::now());
         self.settings = settings;
-        Ok(())
     }
 
     /// Listeners for links take the fingerprints of all peers; the others go on with the TLS that they have.
     async fn repin(&self, material: LinkMaterial, now: Now) {
-        let mut tls = BTreeMap::new();
-        for listener in self.settings.listeners.iter().filter(|listener| listener.enable) {
-            let id = listener.id();
-            let Some(running) = self.listeners.get(&id) else { continue };
-            let mut shared = running.endpoint.write();
-            if let Some(new) = material.tls.get(&id) {
-                *shared = Arc::new(endpoint(listener, Some(Arc::clone(new))));
-            }
-            if let Some(in_force) = &shared.tls {
-                tls.insert(id, Arc::clone(in_force));
+        let mut tls = material.tls.clone();
+        for (id, running) in &self.listeners {
+            if let (false, Some(in_force)) = (tls.contains_key(id), &running.endpoint.read().tls) {
+                tls.insert(id.clone(), Arc::clone(in_force));
             }
         }
+        // With its revocation lists before connections are judged by it.
         self.keeper.take(&self.settings, &tls, material.web, now).await;
+        for listener in self.settings.listeners.iter().filter(|listener| listener.enable) {
+            let id = listener.id();
+            if let (Some(running), Some(new)) = (self.listeners.get(&id), material.tls.get(&id)) {
+                *running.endpoint.write() = Arc::new(endpoint(listener, Some(Arc::clone(new))));
+            }
+        }
     }
 }

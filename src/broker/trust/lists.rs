@@ -149,6 +149,8 @@ impl Adoption {
 pub(super) struct Trial {
     url: HttpUrl,
     before: Option<List>,
+    /// The last time a listener did not take it, or there was none: the same list is tried again.
+    troubled: bool,
     adoptions: Vec<Adoption>,
 }
 
@@ -178,7 +180,7 @@ impl Trial {
             Ok(Arc::new(list))
         });
         let list = match list {
-            Ok(list) if self.before.as_ref() != Some(&list) => list,
+            Ok(list) if self.troubled || self.before.as_ref() != Some(&list) => list,
             same => return Verdict { url: self.url, taken: None, failed: same.err() },
         };
         let (mut taken, mut failed) = (false, None);
@@ -297,10 +299,11 @@ impl Lists {
 
     /// Whom an answer concerns, unless nobody names that address any more.
     pub(super) fn trial(&self, url: &HttpUrl) -> Option<Trial> {
-        let before = self.fetched.get(url)?.list.clone();
+        let entry = self.fetched.get(url)?;
+        let (before, troubled) = (entry.list.clone(), entry.problem.is_some());
         let concerned = self.by_url.iter().filter(|(_, urls, _)| urls.contains(url));
         let adoptions = concerned.map(|one| self.adoption(one)).collect();
-        Some(Trial { url: url.clone(), before, adoptions })
+        Some(Trial { url: url.clone(), before, troubled, adoptions })
     }
 
     /// Takes what became of an answer.
