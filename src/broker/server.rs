@@ -113,6 +113,8 @@ pub struct Server {
     listeners: BTreeMap<String, Running>,
     /// What connections of all listeners together may take.
     descriptors: Arc<Semaphore>,
+    /// What is left out of them for links.
+    for_links: usize,
     threads: Arc<IoThreads>,
     /// The sweeper, the meter and the keeper.
     timers: [JoinHandle<()>; 3],
@@ -132,7 +134,7 @@ impl Server {
         let material = Material::load(&settings, now).map_err(StartError::Material)?;
         let data = DataDir::open(&settings.data.dir)?;
         let decoy_key = DecoyKey::new(data.secret("decoy.key")?);
-        let for_links: usize = settings.cluster.links.iter().map(|link| link.pool_size + 1).sum();
+        let for_links = descriptors_of(&settings.cluster.links);
         let for_threads = threads::count(&settings.io) * threads::DESCRIPTORS;
         let descriptors = descriptors::for_clients(for_links + for_threads);
         let bound = bind_all(settings.listeners.iter().filter(|listener| listener.enable), &descriptors)?;
@@ -163,6 +165,7 @@ impl Server {
             settings,
             listeners,
             descriptors,
+            for_links,
             threads,
             timers,
             keeper,
@@ -264,6 +267,7 @@ impl Server {
         for (listener, socket) in bound {
             self.open(&listener, socket, material.tls.get(&listener.id()).cloned());
         }
+        self.reserve_descriptors(&settings.cluster.links);
         for name in &diff.links.removed {
             self.stop_link(name).await;
         }
@@ -375,6 +379,18 @@ impl Server {
         finish(running, CLIENTS_GRACE).await;
     }
 
+    /// Takes from clients what links need more than before, or gives it back.
+    fn reserve_descriptors(&mut self, links: &[Link]) {
+        let needed = descriptors_of(links);
+        let more = needed.saturating_sub(self.for_links);
+        self.descriptors.add_permits(self.for_links.saturating_sub(needed));
+        let missing = more - self.descriptors.forget_permits(more);
+        if missing > 0 {
+            tracing::warn!(missing, "clients have file descriptors that links need");
+        }
+        self.for_links = needed - missing;
+    }
+
     async fn start_link(&self, link: Link) {
         let cluster = &self.settings.cluster;
         Links::start(&self.broker, link, &cluster.name, &cluster.node).await;
@@ -429,6 +445,11 @@ fn asks_more_of_certificates(old: &Listener, new: &Listener) -> bool {
     let strict = |listener: &Listener| listener.role.accepts_links() && !listener.allow_insecure;
     let more_usages = ssl.key_usages.iter().any(|usage| !before.key_usages.contains(usage));
     more_usages || (strict(new) && !strict(old))
+}
+
+/// One for each connection of its pool, and one for routes.
+fn descriptors_of(links: &[Link]) -> usize {
+    links.iter().map(|link| link.pool_size + 1).sum()
 }
 
 fn keeps(new: &Listener, running: &BTreeMap<String, Running>, old: &Settings) -> bool {

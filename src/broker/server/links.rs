@@ -60,6 +60,7 @@ impl Server {
         }
         // Last: whoever comes back meets what is in force now.
         self.broker.kick_unproven();
+        self.reserve_descriptors(&settings.cluster.links);
         for name in &diff.links.removed {
             self.stop_link(name).await;
         }
