@@ -46,6 +46,7 @@ use tombolo::session::Attachment;
 use tombolo::session::outbound::Output;
 use tombolo::session::tally::Tally;
 
+use crate::BURST;
 use crate::NOW;
 use crate::PAYLOAD;
 use crate::TOPIC;
@@ -163,7 +164,7 @@ impl Lab {
             identity,
             version,
             reason_strings: ReasonStrings::new(version, true, u32::MAX),
-            ingress: bound_to.and_then(|peer| LinkIngress::new(&self.broker, peer)).map(Box::new),
+            ingress: bound_to.and_then(|peer| LinkIngress::new(&self.broker, peer, client_id)).map(Box::new),
             limits: self.broker.limits(),
             home: None,
             transport: Transport::Unix(ours),
@@ -352,5 +353,31 @@ fn from_link() -> Box<dyn Body> {
         client::burst(|_| topic.clone(), &wrapped, QoS::AtLeastOnce, Version::V5, &PropertiesBuf::new());
     let subscribers = lab.subscribers("site/#", QoS::AtLeastOnce, Version::V311, 1);
     let publisher = lab.connect("clink-B-0", Version::V5, Some("B"));
-    Box::new(Flow { publisher, subscribers, burst, expected: 64 * PAYLOAD.len(), _lab: lab })
+    let flow = Flow { publisher, subscribers, burst, expected: 64 * PAYLOAD.len(), _lab: lab };
+    let id = link::outgoing(TOPIC).id;
+    let ids: Vec<usize> = (0..flow.burst.len()).filter(|at| flow.burst[*at..].starts_with(&id)).collect();
+    assert_eq!(ids.len(), usize::from(BURST));
+    Box::new(Forwarded { flow, ids, next: 0 })
+}
+
+/// Messages of a peer: each has its own id, since one that comes again is not delivered again.
+struct Forwarded {
+    flow: Flow,
+    /// Where in the burst they stand.
+    ids: Vec<usize>,
+    next: u128,
+}
+
+impl Body for Forwarded {
+    fn prepare(&mut self) {
+        for at in &self.ids {
+            self.next += 1;
+            self.flow.burst[*at..*at + 16].copy_from_slice(&self.next.to_be_bytes());
+        }
+        self.flow.prepare();
+    }
+
+    fn run(&mut self) {
+        self.flow.run();
+    }
 }

@@ -216,8 +216,11 @@ async fn open(
         return Err(refuse(transport, (ReasonCode::QuotaExceeded, RejectReason::MaxConnections)));
     };
     note_expiry(broker, &identity);
-    let ingress =
-        identity.bound_to.as_deref().and_then(|cluster| LinkIngress::new(broker, cluster)).map(Box::new);
+    let ingress = identity
+        .bound_to
+        .as_deref()
+        .and_then(|cluster| LinkIngress::new(broker, cluster, &identity.client_id))
+        .map(Box::new);
     let Some(attached) = attach(broker, &identity, &negotiated, &granted) else {
         refusal::note_foreign_session(broker, &identity);
         return Err(refuse(transport, (ReasonCode::NotAuthorized, RejectReason::NotAuthorized)));

@@ -33,7 +33,7 @@ const RUN_MAX: usize = 1_024;
 #[derive(Debug, Clone, Copy)]
 pub struct Answer {
     /// Which message of the run.
-    index: u32,
+    pub(super) index: u32,
     /// The QoS of the PUBLISH that brought it.
     qos: QoS,
     /// Its Packet Identifier.
@@ -205,9 +205,10 @@ impl<'a> Turn<'_, 'a> {
     /// Delivers the run, in the order it came (`[MQTT-4.6.0-5]`), and acknowledges it.
     pub(super) fn flush(&mut self) {
         let Some(targets) = self.gathering.targets.take() else { return };
-        let Gathering { publications, answers, packets, packet_len_max, forwarded, last, .. } =
+        let Gathering { mut publications, mut answers, packets, packet_len_max, forwarded, last, .. } =
             std::mem::take(&mut self.gathering);
         if forwarded {
+            self.withhold_repeated(&mut publications, &answers);
             let reached = self.deliver_forwarded(&publications, &targets);
             self.acknowledge_all(&answers, reached.reason());
         } else {
@@ -216,7 +217,6 @@ impl<'a> Turn<'_, 'a> {
                 packets.map(|packets| Received::new(&self.burst[packets], version, packet_len_max));
             self.hand_over(&publications, &answers, &targets, received);
         }
-        let (mut publications, mut answers) = (publications, answers);
         publications.clear();
         answers.clear();
         self.gathering = Gathering::new(publications, answers);

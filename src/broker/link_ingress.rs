@@ -4,12 +4,15 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use crate::broker::Broker;
 use crate::broker::Targets;
 use crate::broker::close::Close;
 use crate::broker::connection::Connection;
 use crate::broker::delivery::Reached;
 use crate::broker::delivery::Source;
+use crate::broker::gathering::Answer;
 use crate::broker::lent::Scratch;
 use crate::broker::links::Link;
 use crate::broker::packets::Turn;
@@ -28,6 +31,8 @@ use crate::link::message::MessageError;
 use crate::link::message::MessageProperties;
 use crate::link::name::LinkTopic;
 use crate::link::remote_routes::RemoteRoutes;
+use crate::link::seen::Place;
+use crate::link::seen::Seen;
 use crate::metrics::labels::ByteKind;
 use crate::metrics::labels::Direction;
 use crate::mqtt::packet::Publish;
@@ -52,6 +57,11 @@ pub struct LinkIngress {
     inflater: Inflater,
     cache: TopicCache,
     properties: PropertiesBuf,
+    /// What the peer has sent lately.
+    seen: Arc<Mutex<Seen>>,
+    place: Place,
+    /// Ids of the messages of the run that are to be acknowledged, in the order of their answers.
+    ids: Vec<[u8; 16]>,
     /// Messages of this burst, by QoS.
     messages: [u64; 3],
     /// Payloads of this burst, in bytes.
@@ -59,14 +69,16 @@ pub struct LinkIngress {
 }
 
 impl LinkIngress {
-    /// For a connection bound to `cluster`; `None` when the peer has as many connections as it may, or there is
+    /// For a connection bound to `cluster`, with its ClientID; `None` when the peer has as many connections as it may, or there is
     /// no such link (yet): nobody would count it.
     #[must_use]
-    pub fn new(broker: &Broker, cluster: &str) -> Option<Self> {
+    pub fn new(broker: &Broker, cluster: &str, client_id: &str) -> Option<Self> {
         let entered = broker.links.get(cluster)?;
         if !entered.enter() {
             return None;
         }
+        let seen = Arc::clone(&entered.seen);
+        let place = seen.lock().place(client_id);
         Some(Self {
             cluster: cluster.into(),
             link: Some(Arc::clone(&entered)),
@@ -75,6 +87,9 @@ impl LinkIngress {
             inflater: Inflater::default(),
             cache: TopicCache::default(),
             properties: PropertiesBuf::new(),
+            seen,
+            place,
+            ids: Vec::new(),
             messages: [0; 3],
             bytes: 0,
         })
@@ -251,6 +266,36 @@ impl<'a> Turn<'_, 'a> {
         };
         let publication = publication(message, payload, properties, self.now);
         self.gather(publication, publish.packet_id.map(|id| (publish.qos, id)), other, false);
+        // Behind that, since it may have ended the run before. What the peer sent at QoS 0 it will not send again.
+        if publish.packet_id.is_some()
+            && let Some(ingress) = &mut self.connection.ingress
+        {
+            ingress.ids.push(message.id);
+        }
+    }
+
+    /// Takes out of a run what the peer has sent before: it is acknowledged once more, and delivered no more.
+    pub(super) fn withhold_repeated(&mut self, run: &mut Vec<Publication<'_>>, answers: &[Answer]) {
+        let Some(ingress) = &mut self.connection.ingress else { return };
+        if ingress.ids.is_empty() {
+            return;
+        }
+        let mut repeated = Vec::new();
+        {
+            let mut seen = ingress.seen.lock();
+            for (answer, id) in answers.iter().zip(ingress.ids.drain(..)) {
+                if !seen.is_new(ingress.place, id) {
+                    repeated.push(answer.index);
+                }
+            }
+        }
+        if repeated.is_empty() {
+            return;
+        }
+        ingress.entered.metrics.duplicates_suppressed.add(repeated.len() as u64);
+        let mut repeated = repeated.into_iter().peekable();
+        let mut index = 0_u32..;
+        run.retain(|_| repeated.next_if_eq(&index.next().unwrap_or(u32::MAX)).is_none());
     }
 
     /// The properties as they are passed on, where they live as long as the burst, if there is room for them.
@@ -288,6 +333,10 @@ impl<'a> Turn<'_, 'a> {
     fn deliver_one(&mut self, publish: &Publish<'_>, message: &Forwarded<'_>) {
         self.flush();
         let Connection { ingress: Some(ingress), broker, .. } = &mut *self.connection else { return };
+        if publish.packet_id.is_some() && !ingress.seen.lock().is_new(ingress.place, message.id) {
+            ingress.entered.metrics.duplicates_suppressed.inc();
+            return self.acknowledge_link(publish, ReasonCode::Success.as_u8());
+        }
         let routes = &broker.routes;
         let targets = ingress.cache.with(message.topic, 0, routes, |entry| Arc::clone(entry.targets()));
         let mut properties = std::mem::take(&mut ingress.properties);
@@ -307,6 +356,9 @@ impl<'a> Turn<'_, 'a> {
         publications: &[Publication<'_>],
         targets: &Targets,
     ) -> Reached {
+        if publications.is_empty() {
+            return Reached::Somebody; // when they came first
+        }
         let Connection { ingress: Some(ingress), broker, lent, .. } = &mut *self.connection else {
             return Reached::Nobody;
         };

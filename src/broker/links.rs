@@ -41,6 +41,7 @@ use crate::link::remote_routes;
 use crate::link::remote_routes::RemoteRoutes;
 use crate::link::remote_routes::RouteLimits;
 use crate::link::route::LinkTopics;
+use crate::link::seen::Seen;
 use crate::metrics::LinkMetrics;
 use crate::metrics::Metrics;
 use crate::metrics::labels::Direction;
@@ -88,6 +89,9 @@ pub struct Link {
     pub metrics: Arc<LinkMetrics>,
     /// What the peer wants of us.
     pub routes: Mutex<RemoteRoutes>,
+    /// The messages that the peer has sent lately, over whichever connection. A link that replaces another goes on
+    /// from there.
+    pub seen: Arc<Mutex<Seen>>,
     /// Messages on their way to the peer.
     pub forwarder: Forwarder,
     /// Our routes on their way to the peer.
@@ -472,6 +476,7 @@ impl Links {
             cluster: Arc::from(cluster),
             metrics,
             routes: Mutex::new(RemoteRoutes::new(limits(&settings))),
+            seen: old.map(|old| Arc::clone(&old.seen)).unwrap_or_default(),
             paused_until_ms: AtomicU64::new(0),
             pause_ms: AtomicU64::new(0),
             quota: Limiter::new(settings.quota.rates, clock::now())

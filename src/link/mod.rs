@@ -2,7 +2,7 @@
 //!
 //! Bytes: [`etf`], [`compress`], [`payload`] (control operations), [`message`] (forwarded messages), [`name`]
 //! (topics and ClientIDs). What we want from a peer: [`route`], [`pending`], [`replicator`]. What a peer wants
-//! from us: [`remote_routes`], [`ingress`]. What we send it: [`lane`].
+//! from us: [`remote_routes`], [`ingress`]. What it sends us: [`seen`]. What we send it: [`lane`].
 
 mod arena;
 pub mod backoff;
@@ -17,3 +17,4 @@ pub mod pending;
 pub mod remote_routes;
 pub mod replicator;
 pub mod route;
+pub mod seen;

@@ -192,6 +192,8 @@ families! {
         messages_dropped: CounterSet<(Direction, LinkDropReason), { Direction::COUNT * LinkDropReason::COUNT }> =
             "link_messages_dropped_total", "Application Messages that did not cross the link, by reason.";
         retries: Counter = "link_retries_total", "Application Messages sent to the peer again.";
+        duplicates_suppressed: Counter =
+            "link_duplicates_suppressed_total", "Application Messages that the peer sent again and that were not delivered again.";
         pauses: Counter =
             "link_pauses_total", "Times the peer was not read for a moment because a local client's queue was more than half full.";
         spool_messages: Gauge = "link_spool_messages", "Application Messages waiting for the peer.";

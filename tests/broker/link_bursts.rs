@@ -1,6 +1,9 @@
 //! What a peer forwards in one burst: delivered in runs, and answered as if each message had come alone
 //! (`link-protocol.md` 2.3 and 3.3).
 
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
 use tombolo::link::compress::Deflater;
 use tombolo::link::message;
 use tombolo::link::message::MessageProperties;
@@ -32,30 +35,46 @@ use crate::link_confinement::link_to;
 const MESSAGES: &str = "$LINK/cluster/msg/B";
 const ROUTES: &str = "$LINK/cluster/route/B";
 
-/// A broker linked to B, and a connection of B.
+/// A broker linked to B and C, and a connection of B.
 async fn linked() -> (Running, Client) {
     let setup = Setup::new();
-    passwords(&setup, &[("clink-user:B", "secret-b")]);
+    passwords(&setup, &[("clink-user:B", "secret-b"), ("clink-user:C", "secret-c")]);
     let broker = setup
         .authentication("allow_anonymous = true\npassword_file = \"{dir}/passwd\"")
         .listeners(
             "[[listeners]]\nname = \"default\"\ntype = \"tcp\"\nbind = \"127.0.0.1:0\"\nrole = \"any\"\n\
              allow_insecure = true\n",
         )
-        .links(&link_to("B"))
+        .links(&format!("{}{}", link_to("B"), link_to("C")))
         .start()
         .await;
-    let mut peer = broker.open().await;
-    let (username, password) = (Some("clink-user:B"), Some(&b"secret-b"[..]));
-    let asked = Connect { username, password, ..hello(Version::V5, "clink-B-1") };
-    assert_eq!(peer.connect(&asked).await, Got::ConnAck(false, 0));
+    let peer = dial(&broker, "clink-B-1").await;
     (broker, peer)
+}
+
+/// A connection of B or C with this ClientID.
+async fn dial(broker: &Running, client_id: &str) -> Client {
+    let (username, password) = if client_id.starts_with("clink-B-") {
+        ("clink-user:B", &b"secret-b"[..])
+    } else {
+        ("clink-user:C", &b"secret-c"[..])
+    };
+    let mut peer = broker.open().await;
+    let proof = Connect { username: Some(username), password: Some(password), ..hello(Version::V5, client_id) };
+    assert_eq!(peer.connect(&proof).await, Got::ConnAck(false, 0));
+    peer
+}
+
+/// An id that no other message has.
+fn new_id() -> [u8; 16] {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    u128::from(LAST.fetch_add(1, Ordering::Relaxed)).to_be_bytes()
 }
 
 /// A message with this payload, as a client of B published it.
 fn outgoing<'a>(topic: &'a str, text: &'a str) -> Outgoing<'a> {
     Outgoing {
-        id: [7; 16],
+        id: new_id(),
         qos: Q1,
         from: Some("far"),
         username: None,
@@ -253,4 +272,77 @@ async fn long_bursts_of_many_topics_arrive_whole() {
     }
     burst.play(&mut peer).await;
     assert_eq!(near.receive_texts(expected.len()).await, expected);
+}
+
+/// How often a message of `peer` was not delivered again.
+fn suppressed(broker: &Running, peer: &str) -> u64 {
+    broker.metric(&format!("tombolo_link_duplicates_suppressed_total{{peer=\"{peer}\"}}"))
+}
+
+#[tokio::test]
+async fn what_a_peer_sends_again_is_acknowledged_again_and_delivered_once() {
+    let (broker, mut peer) = linked().await;
+    let mut near = broker.join(Version::V5, "near").await;
+    near.subscribe("fwd/+", Q1).await;
+    let mut compressed = plain("fwd/2", &"c".repeat(600));
+    assert!(Deflater::default().shrink(&mut compressed, 0, 0));
+    let all = [plain("fwd/1", "a"), plain("fwd/1", "b"), compressed, plain("fwd/2", "d")];
+    let mut burst = Burst::default();
+    for payload in [&all[0], &all[0], &all[1], &all[0], &all[2], &all[1], &all[2]] {
+        burst.message(payload, 0x00);
+    }
+    burst.add(MESSAGES, Q2, &all[1], 0x00);
+    burst.play(&mut peer).await;
+    drop(peer);
+
+    // The same connection anew, and another one beside it; nothing says that these are not new.
+    for client_id in ["clink-B-1", "clink-B-2"] {
+        let mut peer = dial(&broker, client_id).await;
+        let mut burst = Burst::default();
+        all.iter().for_each(|payload| burst.message(payload, 0x00));
+        burst.play(&mut peer).await;
+    }
+    assert_eq!(near.receive_texts(4).await, ["a", "b", &"c".repeat(600), "d"]);
+    near.quiet().await;
+    assert_eq!(suppressed(&broker, "B"), 5 + 3 + 4);
+    let delivered = broker.metric("tombolo_link_messages_total{peer=\"B\",dir=\"in\",qos=\"1\"}");
+    assert_eq!(delivered, 4, "only those that were delivered are counted as such");
+}
+
+#[tokio::test]
+async fn a_peer_cannot_suppress_what_another_sends_nor_is_qos_0_asked_about() {
+    let (broker, mut peer) = linked().await;
+    let mut near = broker.join(Version::V5, "near").await;
+    near.subscribe("fwd/+", Q1).await;
+    let message = plain("fwd/1", "same id");
+    let mut burst = Burst::default();
+    burst.message(&message, 0x00);
+    burst.play(&mut peer).await;
+    let mut other = dial(&broker, "clink-C-1").await;
+    let mut burst = Burst::default();
+    burst.add("$LINK/cluster/msg/C", Q1, &message, 0x00);
+    burst.play(&mut other).await;
+    let once = wrapped(&Outgoing { qos: Q0, ..outgoing("fwd/1", "at most once") });
+    let mut burst = Burst::default();
+    burst.add(MESSAGES, Q0, &once, 0x00);
+    burst.add(MESSAGES, Q0, &once, 0x00);
+    burst.play(&mut peer).await;
+    let expected = ["same id", "same id", "at most once", "at most once"];
+    assert_eq!(near.receive_texts(expected.len()).await, expected);
+    assert_eq!((suppressed(&broker, "B"), suppressed(&broker, "C")), (0, 0));
+}
+
+#[tokio::test]
+async fn what_was_refused_may_come_again() {
+    let (broker, mut peer) = linked().await;
+    let message = outgoing("fwd/1", "once");
+    let elsewhere = wrapped(&Outgoing { topic: "else/1", ..message.clone() });
+    let mut near = broker.join(Version::V5, "near").await;
+    near.subscribe("fwd/+", Q1).await;
+    let mut burst = Burst::default();
+    burst.message(&elsewhere, 0x10);
+    burst.message(&wrapped(&message), 0x00);
+    burst.play(&mut peer).await;
+    assert_eq!(near.receive_texts(1).await, ["once"]);
+    assert_eq!(suppressed(&broker, "B"), 0);
 }

@@ -328,17 +328,17 @@ async fn a_link_whose_settings_change_loses_nothing() {
 async fn a_link_counts_the_peers_connections_from_its_first_day() {
     let dir = TempDir::new().unwrap();
     let a = start("A", "B", dir.path()).await;
-    assert!(LinkIngress::new(a.broker(), "nobody").is_none());
+    assert!(LinkIngress::new(a.broker(), "nobody", "clink-B-1").is_none());
     let mut settings = link_of(&a).settings.clone();
     settings.quota.connections = 2;
     restart(&a, settings.clone()).await;
-    let first = LinkIngress::new(a.broker(), "B").unwrap();
+    let first = LinkIngress::new(a.broker(), "B", "clink-B-1").unwrap();
     settings.topics.push("v/#".to_owned());
     restart(&a, settings).await;
-    let second = LinkIngress::new(a.broker(), "B").unwrap();
-    assert!(LinkIngress::new(a.broker(), "B").is_none());
+    let second = LinkIngress::new(a.broker(), "B", "clink-B-1").unwrap();
+    assert!(LinkIngress::new(a.broker(), "B", "clink-B-1").is_none());
     drop(first);
-    let third = LinkIngress::new(a.broker(), "B").unwrap();
+    let third = LinkIngress::new(a.broker(), "B", "clink-B-1").unwrap();
     assert_eq!(link_of(&a).metrics.connections[Direction::In].value(), 2);
     drop((second, third));
     assert_eq!(link_of(&a).connections.load(Ordering::Relaxed), 0);

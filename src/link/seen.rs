@@ -1,0 +1,169 @@
+//! Which messages of a peer came already: a sender that lost an acknowledgement sends the message again, perhaps over
+//! another connection and without DUP, but always with its id (`link-protocol.md` section 9, item 9). One value per
+//! peer, so that nobody can suppress another's messages.
+//!
+//! Each of the peer's connections has a part of the window to itself. One that is down for a while, and then sends
+//! again what it had in flight, is not forgotten for what came over the others meanwhile.
+
+use std::collections::HashSet;
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+
+use rapidhash::fast::RandomState;
+
+/// Messages remembered: with eight connections 16,384 of each, which is what each may have in flight.
+pub const SEEN_MAX: usize = 128 * 1024;
+/// Connections that are told apart, by their ClientIDs. If there are more, some share.
+pub const CONNECTIONS_MAX: usize = 64;
+
+/// Stands for one of the peer's connections, and for the one that replaces it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place(usize);
+
+/// What came over one connection.
+#[derive(Debug)]
+struct Part {
+    client_id: Box<str>,
+    /// The oldest first.
+    order: VecDeque<u128>,
+}
+
+/// The last [`SEEN_MAX`] ids. It grows with use.
+#[derive(Debug)]
+pub struct Seen {
+    known: HashSet<u128, RandomState>,
+    parts: Vec<Part>,
+    /// What each part may hold.
+    share: usize,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self { known: HashSet::default(), parts: Vec::new(), share: SEEN_MAX }
+    }
+}
+
+impl Seen {
+    /// The place of a connection with this ClientID.
+    pub fn place(&mut self, client_id: &str) -> Place {
+        if let Some(known) = self.parts.iter().position(|part| &*part.client_id == client_id) {
+            return Place(known);
+        }
+        if self.parts.len() >= CONNECTIONS_MAX {
+            return Place(self.known.hasher().hash_one(client_id) as usize % CONNECTIONS_MAX);
+        }
+        self.parts.push(Part { client_id: client_id.into(), order: VecDeque::new() });
+        Place(self.parts.len() - 1)
+    }
+
+    /// Whether a message that came over this connection is new; from here on it is known.
+    pub fn is_new(&mut self, place: Place, id: [u8; 16]) -> bool {
+        let id = u128::from_ne_bytes(id);
+        if !self.known.insert(id) {
+            return false;
+        }
+        let Some(part) = self.parts.get_mut(place.0) else { return true };
+        part.order.push_back(id);
+        if part.order.len() > self.share
+            && let Some(oldest) = part.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        } else if part.order.len() == 1 {
+            self.divide();
+        }
+        true
+    }
+
+    /// Gives each connection that has brought messages the same share.
+    fn divide(&mut self) {
+        let used = self.parts.iter().filter(|part| !part.order.is_empty()).count();
+        self.share = SEEN_MAX / used.max(1);
+        for part in &mut self.parts {
+            let excess = part.order.len().saturating_sub(self.share);
+            for oldest in part.order.drain(..excess) {
+                self.known.remove(&oldest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(number: usize) -> [u8; 16] {
+        (number as u128).to_ne_bytes()
+    }
+
+    fn len(seen: &Seen) -> usize {
+        let listed = seen.parts.iter().map(|part| part.order.len()).sum();
+        assert_eq!(seen.known.len(), listed);
+        listed
+    }
+
+    #[test]
+    fn a_message_is_new_once_within_the_window() {
+        let mut seen = Seen::default();
+        let one = seen.place("one");
+        assert!((0..SEEN_MAX).all(|number| seen.is_new(one, id(number))));
+        assert!((0..SEEN_MAX).all(|number| !seen.is_new(one, id(number))));
+        assert!(seen.is_new(one, id(SEEN_MAX)), "and pushes out the oldest");
+        assert_eq!(len(&seen), SEEN_MAX);
+        assert!(seen.is_new(one, id(0)) && !seen.is_new(one, id(2)));
+    }
+
+    #[test]
+    fn what_came_over_a_connection_is_known_on_every_other() {
+        let mut seen = Seen::default();
+        let (one, two) = (seen.place("one"), seen.place("two"));
+        assert_ne!(one, two);
+        assert_eq!(seen.place("one"), one, "the next connection with a ClientID has the place of the one before");
+        assert!(seen.is_new(one, id(1)) && !seen.is_new(two, id(1)));
+    }
+
+    #[test]
+    fn a_busy_connection_pushes_out_nothing_of_one_that_is_down() {
+        let mut seen = Seen::default();
+        let (busy, down) = (seen.place("busy"), seen.place("down"));
+        for number in 0..SEEN_MAX {
+            seen.is_new(busy, id(number));
+        }
+        assert!((0..1_000).all(|number| seen.is_new(down, id(SEEN_MAX + number))));
+        assert_eq!(len(&seen), SEEN_MAX / 2 + 1_000, "the first one gave way to half of the window");
+        for number in 0..3 * SEEN_MAX {
+            seen.is_new(busy, id(2 * SEEN_MAX + number));
+        }
+        assert!((0..1_000).all(|number| !seen.is_new(down, id(SEEN_MAX + number))));
+        assert_eq!(len(&seen), SEEN_MAX / 2 + 1_000);
+    }
+
+    #[test]
+    fn however_many_connections_there_are_the_window_stays_bounded() {
+        let mut seen = Seen::default();
+        for connection in 0..2 * CONNECTIONS_MAX {
+            let place = seen.place(&connection.to_string());
+            for number in 0..SEEN_MAX / 16 {
+                seen.is_new(place, id(connection * SEEN_MAX + number));
+            }
+            assert!(len(&seen) <= SEEN_MAX);
+        }
+        assert_eq!(seen.parts.len(), CONNECTIONS_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn it_knows_what_a_naive_list_knows(steps in prop::collection::vec((0..3_usize, 0..20_usize), 1..200)) {
+            let (mut seen, mut list) = (Seen::default(), Vec::new());
+            for (connection, number) in steps {
+                let place = seen.place(&connection.to_string());
+                prop_assert_eq!(seen.is_new(place, id(number)), !list.contains(&number));
+                if !list.contains(&number) {
+                    list.push(number);
+                }
+            }
+            prop_assert_eq!(len(&seen), list.len());
+        }
+    }
+}
