@@ -32,6 +32,7 @@ use tombolo::config::Environment;
 use tombolo::config::settings::SHIPPED_ACL;
 use tombolo::link::message;
 use tombolo::link::name;
+use tombolo::link::seen::SEEN_MAX;
 use tombolo::mqtt::packet::Packet;
 use tombolo::mqtt::packet::QoS;
 use tombolo::mqtt::packet::Subscribe;
@@ -353,6 +354,15 @@ fn from_link() -> Box<dyn Body> {
         client::burst(|_| topic.clone(), &wrapped, QoS::AtLeastOnce, Version::V5, &PropertiesBuf::new());
     let subscribers = lab.subscribers("site/#", QoS::AtLeastOnce, Version::V311, 1);
     let publisher = lab.connect("clink-B-0", Version::V5, Some("B"));
+    {
+        // As after some time: for each id that comes one goes.
+        let link = lab.broker.links.get("B").unwrap();
+        let mut seen = link.seen.lock();
+        let place = seen.place("clink-B-0");
+        for id in 0..SEEN_MAX as u128 {
+            seen.is_new(place, (u128::MAX - id).to_be_bytes());
+        }
+    }
     let flow = Flow { publisher, subscribers, burst, expected: 64 * PAYLOAD.len(), _lab: lab };
     let id = link::outgoing(TOPIC).id;
     let ids: Vec<usize> = (0..flow.burst.len()).filter(|at| flow.burst[*at..].starts_with(&id)).collect();

@@ -8,7 +8,9 @@ mod ledger;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Waker;
@@ -117,6 +119,10 @@ pub struct Forwarder {
     /// With `sequence` it makes message ids that no other process makes.
     process: u64,
     sequence: AtomicU64,
+    /// Lanes with a connection.
+    connected: AtomicUsize,
+    /// The lanes are held.
+    held: AtomicBool,
 }
 
 impl Forwarder {
@@ -152,6 +158,8 @@ impl Forwarder {
             metrics,
             process: random::number(),
             sequence: AtomicU64::new(0),
+            connected: AtomicUsize::new(0),
+            held: AtomicBool::new(false),
         }
     }
 
@@ -201,9 +209,9 @@ impl Forwarder {
                 Pushed::Spooled | Pushed::Dropped(_) => taken = true,
             }
         }
-        // Without a connection the driver has nothing to do with it, and does not report it.
-        let waker = if state.lane.is_connected() { state.waker.take() } else { None };
-        if !state.lane.is_connected() {
+        // Without a connection, or while the lane is held, the driver has nothing to do with it, and does not report it.
+        let waker = if state.lane.is_open() { state.waker.take() } else { None };
+        if !state.lane.is_open() {
             state.report(&self.metrics);
         }
         drop(state);
@@ -211,6 +219,29 @@ impl Forwarder {
             waker.wake();
         }
         if taken { Reached::Somebody } else { Reached::Nobody }
+    }
+
+    /// Holds back what is spooled, or lets it go on. The caller sees to it that no two calls cross.
+    pub fn hold(&self, held: bool) {
+        if self.held.swap(held, Ordering::Relaxed) == held {
+            return;
+        }
+        for lane in &self.lanes {
+            let waker = {
+                let mut state = lane.lock();
+                state.lane.hold(held);
+                if held { None } else { state.waker.take() }
+            };
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Whether what is spooled is held back.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
     }
 
     /// Ends every lane: what is spooled may still go until `deadline_ms`, then it is dropped and counted.

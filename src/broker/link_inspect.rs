@@ -201,10 +201,13 @@ impl Broker {
             }
         };
         steps.push(Step { name: "routes", passes: wanted.count > 0, text });
-        steps.push(state(
-            link,
-            "a message of QoS 1 or 2 waits in the spool, one of QoS 0 is dropped unless spool.qos0",
-        ));
+        let otherwise =
+            "a message of QoS 1 or 2 waits in the spool, one of QoS 0 is dropped unless spool.qos0";
+        steps.push(state(link, otherwise));
+        if link.forwarder.is_held() {
+            let text = format!("{peer} was away and has not said yet what it wants now: {otherwise}");
+            steps.push(Step { name: "settled", passes: false, text });
+        }
         steps
     }
 

@@ -212,6 +212,7 @@ impl Link {
             routes.drain_changes();
             return;
         }
+        self.forwarder.hold(routes.must_wait());
         let excess = routes.changes().saturating_sub(CHANGES_MAX);
         let most = CHANGES_PER_TURN.max(made.min(CHANGES_MADE_MAX)).max(excess);
         for change in routes.drain_oldest(most).filter(|_| self.settings.enable) {
@@ -225,6 +226,14 @@ impl Link {
         }
         let count = i64::try_from(routes.len()).unwrap_or(i64::MAX);
         self.metrics.routes[(Direction::In, RouteKind::Plain)].set(count);
+    }
+
+    /// Every connection to the peer is lost: when there is one again it may lead to a peer that has begun anew, and
+    /// nothing is sent to it until it has said so, or that it has not.
+    pub fn doubt(&self) {
+        let mut routes = self.routes.lock();
+        routes.doubt();
+        self.forwarder.hold(routes.must_wait());
     }
 
     /// Makes the routes of the peer's actors stale that have been silent for too long, and removes those that have been

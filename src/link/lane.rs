@@ -118,6 +118,8 @@ pub struct Lane {
     /// write to the budget for each message.
     credit: u64,
     connection: Option<Connection>,
+    /// Nothing is sent for now.
+    is_held: bool,
     counters: LaneCounters,
 }
 
@@ -147,6 +149,7 @@ impl Lane {
             bytes: 0,
             credit: 0,
             connection: None,
+            is_held: false,
             counters: LaneCounters::default(),
         }
     }
@@ -166,7 +169,7 @@ impl Lane {
     ) -> Pushed {
         self.counters.pushed += 1;
         let acknowledged = qos != QoS::AtMostOnce;
-        if !acknowledged && self.connection.is_none() && !self.config.qos0 {
+        if !acknowledged && !self.is_open() && !self.config.qos0 {
             return self.turned_away(DropReason::Offline);
         }
         let span = self.arena.append(encode);
@@ -316,7 +319,7 @@ impl Lane {
     /// The next message to send, if there is a connection with room in its window. What has become too old or
     /// is larger than the peer takes is dropped on the way.
     pub fn next_to_send(&mut self, now: Now) -> Option<Transmission<'_>> {
-        let connection = self.connection?;
+        let connection = self.connection.filter(|_| !self.is_held)?;
         self.expire(now);
         let entry = loop {
             let entry = *self.queue.front()?;
@@ -391,6 +394,17 @@ impl Lane {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
         Some(self.queue.front()?.pushed_ms.saturating_add(self.config.max_age_ms?))
+    }
+
+    /// Holds back what is spooled, connected or not, or lets it go on. What is in flight stays so.
+    pub fn hold(&mut self, held: bool) {
+        self.is_held = held;
+    }
+
+    /// Whether what is pushed can go at once, as far as it is up to us.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.connection.is_some() && !self.is_held
     }
 
     /// Whether a connection is up.

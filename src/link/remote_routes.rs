@@ -31,6 +31,8 @@ const LANES: u32 = 64;
 pub const ROUTES_MAX: usize = 1_000_000;
 /// How many bytes of filters and ids one peer may have.
 pub const ROUTE_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// The actor that all nodes of a cluster share, for the sessions that outlive them: it says nothing of a node.
+const SHARED_ACTOR: &str = "ps-routes-v1";
 /// How long no batch of routes must have come after a heartbeat for a bootstrap to be over. A sender beats once it is
 /// through, but perhaps also in between, and then waits for an acknowledgement.
 pub const SETTLE_MS: u64 = 5_000;
@@ -84,6 +86,8 @@ struct Actor {
     lane: u32,
     expires_ms: u64,
     rows: usize,
+    /// It was heard of since the peer may have gone.
+    is_confirmed: bool,
     /// It has not told all its routes yet.
     bootstrap: Option<Bootstrap>,
 }
@@ -146,6 +150,7 @@ impl RemoteRoutes {
             }
             if incarnation == actor.incarnation {
                 actor.expires_ms = expires_ms;
+                actor.is_confirmed = true;
                 return Ok(false);
             }
             self.retire(name, now);
@@ -155,7 +160,8 @@ impl RemoteRoutes {
         }
         let bootstrap = Some(Bootstrap { has_beaten: false, told_ms: now.mono_ms });
         let lane = self.free_lane();
-        self.actors.insert(name.into(), Actor { incarnation, lane, expires_ms, rows: 0, bootstrap });
+        let actor = Actor { incarnation, lane, expires_ms, rows: 0, is_confirmed: true, bootstrap };
+        self.actors.insert(name.into(), actor);
         self.date_stale(now);
         Ok(true)
     }
@@ -166,6 +172,7 @@ impl RemoteRoutes {
         let actor = self.actors.get_mut(name).filter(|actor| actor.incarnation == incarnation);
         let actor = actor.ok_or(RouteError::UnknownActor)?;
         actor.expires_ms = now.mono_ms.saturating_add(ACTOR_TTL_MS);
+        actor.is_confirmed = true;
         if let Some(bootstrap) = &mut actor.bootstrap {
             bootstrap.has_beaten = true;
         }
@@ -335,11 +342,28 @@ impl RemoteRoutes {
         self.drop_stale_if(|_| true);
     }
 
-    /// Whether the peer has said all that it wants: nothing is stale. Until then it gets nothing, so that nothing reaches
-    /// a peer that does not know yet to whom it should go.
+    /// Whether the peer has said all that it wants: nothing is stale.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.stale.is_empty()
+    }
+
+    /// Every connection to the peer is lost. When there is one again it may lead to a peer that has begun anew: nobody
+    /// is taken for who it was until it has begun or beaten since.
+    pub fn doubt(&mut self) {
+        for actor in self.actors.values_mut() {
+            actor.is_confirmed = false;
+        }
+    }
+
+    /// Whether the peer is to get nothing for now, since it might not know yet to whom it should go: some of what it wants
+    /// is stale or in doubt, and no node of it is there that has said all that it wants.
+    #[must_use]
+    pub fn must_wait(&self) -> bool {
+        let is_sure = |actor: &Actor| actor.is_confirmed && actor.bootstrap.is_none();
+        let mut nodes = self.actors.iter().filter(|(name, _)| ***name != *SHARED_ACTOR);
+        let in_doubt = || self.actors.values().any(|actor| !actor.is_confirmed);
+        (!self.stale.is_empty() || in_doubt()) && !nodes.any(|(_, actor)| is_sure(actor))
     }
 
     /// Lets actors fall silent that have not been heard of for too long, ends bootstraps, and removes what is stale by

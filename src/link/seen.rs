@@ -5,14 +5,17 @@
 //! Each of the peer's connections has a part of the window to itself. One that is down for a while, and then sends
 //! again what it had in flight, is not forgotten for what came over the others meanwhile.
 
-use std::collections::HashSet;
 use std::collections::VecDeque;
-use std::hash::BuildHasher;
 
-use rapidhash::fast::RandomState;
+use rapidhash::v3::rapidhash_v3;
 
-/// Messages remembered: with eight connections 16,384 of each, which is what each may have in flight.
-pub const SEEN_MAX: usize = 128 * 1024;
+use crate::link::seen::table::Table;
+
+mod table;
+
+/// Messages remembered: with eight connections 16,000 of each. Below a power of two, so that the table is not twice as
+/// large as it needs to be.
+pub const SEEN_MAX: usize = 128_000;
 /// Connections that are told apart, by their ClientIDs. If there are more, some share.
 pub const CONNECTIONS_MAX: usize = 64;
 
@@ -31,7 +34,7 @@ struct Part {
 /// The last [`SEEN_MAX`] ids. It grows with use.
 #[derive(Debug)]
 pub struct Seen {
-    known: HashSet<u128, RandomState>,
+    known: Table,
     parts: Vec<Part>,
     /// What each part may hold.
     share: usize,
@@ -39,7 +42,7 @@ pub struct Seen {
 
 impl Default for Seen {
     fn default() -> Self {
-        Self { known: HashSet::default(), parts: Vec::new(), share: SEEN_MAX }
+        Self { known: Table::default(), parts: Vec::new(), share: SEEN_MAX }
     }
 }
 
@@ -50,7 +53,7 @@ impl Seen {
             return Place(known);
         }
         if self.parts.len() >= CONNECTIONS_MAX {
-            return Place(self.known.hasher().hash_one(client_id) as usize % CONNECTIONS_MAX);
+            return Place(rapidhash_v3(client_id.as_bytes()) as usize % CONNECTIONS_MAX);
         }
         self.parts.push(Part { client_id: client_id.into(), order: VecDeque::new() });
         Place(self.parts.len() - 1)
@@ -63,12 +66,13 @@ impl Seen {
             return false;
         }
         let Some(part) = self.parts.get_mut(place.0) else { return true };
-        part.order.push_back(id);
-        if part.order.len() > self.share
+        if part.order.len() >= self.share
             && let Some(oldest) = part.order.pop_front()
         {
-            self.known.remove(&oldest);
-        } else if part.order.len() == 1 {
+            self.known.remove(oldest);
+        }
+        part.order.push_back(id);
+        if part.order.len() == 1 {
             self.divide();
         }
         true
@@ -81,7 +85,7 @@ impl Seen {
         for part in &mut self.parts {
             let excess = part.order.len().saturating_sub(self.share);
             for oldest in part.order.drain(..excess) {
-                self.known.remove(&oldest);
+                self.known.remove(oldest);
             }
         }
     }
@@ -94,7 +98,7 @@ mod tests {
     use super::*;
 
     fn id(number: usize) -> [u8; 16] {
-        (number as u128).to_ne_bytes()
+        (number as u128 + 1).to_ne_bytes()
     }
 
     fn len(seen: &Seen) -> usize {
@@ -119,7 +123,11 @@ mod tests {
         let mut seen = Seen::default();
         let (one, two) = (seen.place("one"), seen.place("two"));
         assert_ne!(one, two);
-        assert_eq!(seen.place("one"), one, "the next connection with a ClientID has the place of the one before");
+        assert_eq!(
+            seen.place("one"),
+            one,
+            "the next connection with a ClientID has the place of the one before"
+        );
         assert!(seen.is_new(one, id(1)) && !seen.is_new(two, id(1)));
     }
 

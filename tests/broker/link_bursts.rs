@@ -60,7 +60,8 @@ async fn dial(broker: &Running, client_id: &str) -> Client {
         ("clink-user:C", &b"secret-c"[..])
     };
     let mut peer = broker.open().await;
-    let proof = Connect { username: Some(username), password: Some(password), ..hello(Version::V5, client_id) };
+    let proof =
+        Connect { username: Some(username), password: Some(password), ..hello(Version::V5, client_id) };
     assert_eq!(peer.connect(&proof).await, Got::ConnAck(false, 0));
     peer
 }

@@ -11,6 +11,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::*;
+use crate::broker::link_client::tests::Peer;
+use crate::broker::link_client::tests::Seen;
+use crate::broker::link_client::tests::SeenPublish;
+use crate::broker::link_client::tests::Served;
 use crate::broker::link_client::tests::link;
 use crate::broker::link_client::tests::settings;
 use crate::broker::link_ingress::LinkIngress;
@@ -20,8 +24,12 @@ use crate::config::Environment;
 use crate::config::settings::ServerAddr;
 use crate::link::compress::Deflater;
 use crate::link::compress::Inflater;
+use crate::link::message;
+use crate::link::name;
 use crate::link::payload;
+use crate::link::payload::ActorInit;
 use crate::link::payload::Control;
+use crate::link::payload::Heartbeat;
 use crate::link::payload::RouteBatch;
 use crate::link::payload::RouteOp;
 use crate::metrics::labels::LinkDropReason;
@@ -40,6 +48,8 @@ use crate::mqtt::packet::SubscribeFilter;
 use crate::mqtt::packet::SubscriptionOptions;
 use crate::mqtt::packet::Version;
 use crate::mqtt::property::Properties;
+use crate::mqtt::property::PropertiesBuf;
+use crate::mqtt::property::Property;
 use crate::mqtt::reason::ReasonCode;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -309,11 +319,8 @@ async fn a_link_whose_settings_change_loses_nothing() {
         let link = link_of(&a);
         assert_eq!((link.id, routes(), incoming(), link.routes.lock().len()), (id, 1, 3, 1));
     }
-    let mut next = 0;
-    while next < count {
-        let number: usize = String::from_utf8(subscriber.message().await.1).unwrap().parse().unwrap();
-        assert!(number <= next, "{number} came before {next}");
-        next = next.max(number + 1);
+    for number in 0..count {
+        assert_eq!(String::from_utf8(subscriber.message().await.1).unwrap(), number.to_string());
     }
     let metrics = &link_of(&a).metrics;
     assert_eq!(metrics.messages_dropped[(Direction::Out, LinkDropReason::LinkDeleted)].value(), 0);
@@ -342,6 +349,128 @@ async fn a_link_counts_the_peers_connections_from_its_first_day() {
     assert_eq!(link_of(&a).metrics.connections[Direction::In].value(), 2);
     drop((second, third));
     assert_eq!(link_of(&a).connections.load(Ordering::Relaxed), 0);
+    a.stop().await;
+}
+
+/// The peer's own connection for its routes.
+struct Wishes(Client);
+
+impl Wishes {
+    /// Connects, and says which incarnation of its actor this is.
+    async fn begin(server: &Server, incarnation: u64) -> Self {
+        let mut client = Client::connect(server, "clink-B-routes").await;
+        let response_topic = name::response_topic("B", "b@host");
+        client.subscribe(&response_topic).await;
+        let mut properties = PropertiesBuf::new();
+        properties.push(Property::ResponseTopic(&response_topic));
+        properties.push(Property::CorrelationData(b"0123456789abcdef"));
+        let mut payload = Vec::new();
+        let init =
+            ActorInit { actor: "b@host", incarnation, target_cluster: "A", proto_ver: payload::PROTO_VER };
+        payload::put_actor_init(&mut payload, &init);
+        client
+            .send(&Packet::Publish(Publish {
+                dup: false,
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                topic: "$LINK/cluster/route/B",
+                packet_id: PacketId::new(1),
+                properties: properties.as_properties(),
+                payload: &payload,
+            }))
+            .await;
+        // The acknowledgement and the answer, in whatever order.
+        for _ in 0..2 {
+            client.receive(|packet| assert!(matches!(packet, Packet::PubAck(_) | Packet::Publish(_)))).await;
+        }
+        Self(client)
+    }
+
+    async fn add(&mut self, incarnation: u64, filter: &str) {
+        let mut batch = RouteBatch::new("b@host", incarnation);
+        batch.push(&RouteOp { delete: false, topic: filter.as_bytes(), id: filter.as_bytes() });
+        let payload = batch.finish(&mut Deflater::default(), usize::MAX);
+        assert_eq!(self.0.publish("$LINK/cluster/route/B", &payload).await, 0x10);
+    }
+
+    async fn beat(&mut self, incarnation: u64) {
+        let mut payload = Vec::new();
+        payload::put_heartbeat(&mut payload, &Heartbeat { actor: "b@host", incarnation });
+        assert_eq!(self.0.publish("$LINK/cluster/route/B", &payload).await, 0x10);
+    }
+}
+
+/// The next connection of the link that carries messages, accepted. The one for routes stays unanswered.
+async fn accept_lane(peer: &Peer, others: &mut Vec<Served>) -> Served {
+    loop {
+        let mut served = peer.accept().await;
+        match served.next().await {
+            Seen::Connect { client_id, .. } if client_id.contains(":msg:") => {
+                served.connack(ReasonCode::Success, &[]).await;
+                return served;
+            }
+            _ => others.push(served),
+        }
+    }
+}
+
+fn text_of(publish: &SeenPublish) -> (String, bool) {
+    let mut inflater = Inflater::default();
+    let message = message::parse(inflater.open(&publish.payload).unwrap()).unwrap();
+    (String::from_utf8(message.payload.to_vec()).unwrap(), publish.dup)
+}
+
+#[tokio::test]
+async fn a_peer_that_began_anew_gets_what_it_is_owed_once_it_has_said_what_it_wants() {
+    let dir = TempDir::new().unwrap();
+    let a = start("A", "B", dir.path()).await;
+    let (peer, mut others) = (Peer::bind().await, Vec::new());
+    let settings = a.settings().cluster.links[0].clone();
+    restart(&a, settings::Link { enable: true, servers: vec![peer.address()], pool_size: 1, ..settings })
+        .await;
+    let link = link_of(&a);
+    let lane = || link.forwarder.view(clock::now())[0];
+    let mut wishes = Wishes::begin(&a, 1).await;
+    wishes.add(1, "t/1").await;
+    wishes.beat(1).await;
+    let mut served = accept_lane(&peer, &mut others).await;
+    let mut publisher = Client::connect(&a, "publisher").await;
+    assert_eq!(publisher.publish("t/1", b"1").await, 0x00);
+    assert_eq!(
+        text_of(&served.publish().await),
+        ("1".to_owned(), false),
+        "routes that are new wait for nothing"
+    );
+
+    // The peer dies, and its connections for messages are back before it has said anything.
+    drop((served, wishes));
+    until("noticed", || link.forwarder.is_held()).await;
+    assert_eq!(publisher.publish("t/1", b"2").await, 0x00);
+    let mut served = accept_lane(&peer, &mut others).await;
+    until("connected", || lane().connected).await;
+    assert_eq!(publisher.publish("t/1", b"3").await, 0x00);
+    let mut wishes = Wishes::begin(&a, 2).await;
+    wishes.add(2, "t/1").await;
+    wishes.beat(2).await;
+    assert_eq!((lane().counters.sent, lane().in_flight, lane().queued), (1, 0, 3));
+    let settled = clock::now().plus_ms(remote_routes::SETTLE_MS);
+    link.collect(&a.broker().routes, settled);
+    for (text, dup) in [("1", true), ("2", false), ("3", false)] {
+        let publish = served.publish().await;
+        assert_eq!(text_of(&publish), (text.to_owned(), dup));
+        served.ack(publish.id.unwrap(), ReasonCode::Success).await;
+    }
+
+    // Only the connection for messages is lost: its next heartbeat says that the peer is the one it was.
+    drop(served);
+    until("noticed again", || link.forwarder.is_held()).await;
+    let mut served = accept_lane(&peer, &mut others).await;
+    until("connected again", || lane().connected).await;
+    assert_eq!(publisher.publish("t/1", b"4").await, 0x00);
+    assert_eq!((lane().in_flight, lane().queued), (0, 1));
+    wishes.beat(2).await;
+    assert_eq!(text_of(&served.publish().await), ("4".to_owned(), false));
+    drop((served, others, publisher, wishes));
     a.stop().await;
 }
 

@@ -54,6 +54,28 @@ fn the_window_is_the_smaller_of_both_sides() {
 }
 
 #[test]
+fn a_lane_that_is_held_sends_nothing_and_keeps_the_order() {
+    let mut lane = lane(10_000, LaneConfig { max_inflight: 2, ..LaneConfig::default() });
+    lane.handle_connected(10, None);
+    for text in ["a", "b", "c"] {
+        push(&mut lane, 0, ONE, text);
+    }
+    assert_eq!(send(&mut lane), Some((1, false, "a".into())));
+    lane.hold(true);
+    assert_eq!(ack(&mut lane, 1, 0), Acked::Delivered { pushed_ms: 0 }, "what is in flight goes on");
+    assert_eq!((send(&mut lane), lane.is_open(), lane.is_connected()), (None, false, true));
+    assert_eq!(push(&mut lane, 0, QoS::AtMostOnce, "0"), Pushed::Dropped(DropReason::Offline));
+    push(&mut lane, 0, ONE, "d");
+    lane.handle_disconnected();
+    lane.handle_connected(10, None);
+    assert_eq!(send(&mut lane), None, "a new connection changes nothing");
+    lane.hold(false);
+    assert_eq!(send(&mut lane), Some((1, false, "b".into())));
+    assert_eq!(send(&mut lane), Some((2, false, "c".into())));
+    assert_eq!((send(&mut lane), lane.unaccounted()), (None, 0));
+}
+
+#[test]
 fn a_lane_takes_over_what_another_has_in_order_and_whatever_its_budget() {
     let mut older = lane(10_000, LaneConfig::default());
     for text in ["a", "b", "c"] {

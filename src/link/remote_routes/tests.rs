@@ -99,6 +99,42 @@ fn a_peer_that_is_away_goes_on_wanting_what_it_wanted() {
 }
 
 #[test]
+fn a_peer_waits_while_nothing_says_that_it_knows_what_it_wants() {
+    let mut routes = RemoteRoutes::new(RouteLimits::default());
+    begin(&mut routes, 0, "n1", 1, &["a"]);
+    assert!(!routes.must_wait(), "what it told first may be sent at once");
+    routes.heartbeat(at(0), "n1", 1).unwrap();
+    routes.collect(at(SETTLE_MS));
+    // It may have begun anew; it has not.
+    routes.doubt();
+    assert!(routes.must_wait());
+    update(&mut routes, at(SETTLE_MS), "n1", 1, &[(false, "b", "b")]).unwrap();
+    assert!(routes.must_wait(), "a batch may have been on its way before");
+    routes.heartbeat(at(SETTLE_MS), "n1", 1).unwrap();
+    assert!(!routes.must_wait());
+    routes.doubt();
+    assert_eq!(routes.actor_init(at(SETTLE_MS), "n1", 1), Ok(false));
+    assert!(!routes.must_wait());
+    // It has; the sessions of its cluster, which outlive it, say nothing about it.
+    begin(&mut routes, 6_000, "ps-routes-v1", 0, &["c"]);
+    routes.heartbeat(at(6_000), "ps-routes-v1", 0).unwrap();
+    routes.collect(at(6_000 + SETTLE_MS));
+    begin(&mut routes, 12_000, "n1", 2, &["a"]);
+    routes.heartbeat(at(12_000), "n1", 2).unwrap();
+    assert!(routes.must_wait());
+    routes.collect(at(12_000 + SETTLE_MS));
+    assert!(routes.is_settled() && !routes.must_wait());
+    // One of two nodes falls silent: the other one takes what there is.
+    begin(&mut routes, 20_000, "n2", 1, &["d"]);
+    for now in (20_000..=70_000).step_by(10_000) {
+        assert!(!routes.must_wait());
+        routes.heartbeat(at(now), "n2", 1).unwrap();
+    }
+    routes.collect(at(200_000));
+    assert!(routes.must_wait(), "nobody is there");
+}
+
+#[test]
 fn what_is_stale_stays_however_long_its_actor_takes_to_tell_what_it_wants_now() {
     let mut routes = RemoteRoutes::new(RouteLimits::default());
     begin(&mut routes, 0, "n1", 1, &["a"]);
