@@ -191,7 +191,8 @@ impl Broker {
         steps.push(reserved(name));
         let exported = link.forwarder.exports(name);
         let text = if exported { "may go to" } else { "is outside cluster.links[].export of" };
-        steps.push(Step { name: "export", passes: exported, text: format!("{name} {text} {peer}") });
+        let text = format!("{name} {text} {peer}{}", bounds(link));
+        steps.push(Step { name: "export", passes: exported, text });
         let wanted = link.list_remote_routes(0..ROUTES_NAMED, |filter| topic::matches(filter, name));
         let all = link.routes.lock().len();
         let text = match wanted.count {
@@ -236,6 +237,19 @@ fn enabled(link: &Link) -> Step {
     let passes = link.settings.enable;
     let text = if passes { "the link is enabled" } else { "cluster.links[].enable is false" };
     Step { name: "enabled", passes, text: text.to_owned() }
+}
+
+/// To what the peer's routes are cut down, if they are.
+fn bounds(link: &Link) -> String {
+    let exported = link.exported.lock();
+    let Some(filters) = exported.filters() else { return String::new() };
+    let named: Vec<&str> = filters.iter().take(ROUTES_NAMED).collect();
+    let more = if filters.iter().count() > named.len() { ", ..." } else { "" };
+    let refused = match exported.refused() {
+        0 => String::new(),
+        count => format!("; {count} routes had nothing in common with that"),
+    };
+    format!(", whose routes are cut down to {}{more}{refused}", named.join(", "))
 }
 
 fn reserved(name: &str) -> Step {

@@ -36,6 +36,8 @@ use crate::broker::routes::RouteChange;
 use crate::broker::throttle::Limiter;
 use crate::broker::throttle::SharedLimiter;
 use crate::config::settings;
+use crate::config::settings::Export;
+use crate::link::export::Exported;
 use crate::link::ingress::LinkView;
 use crate::link::remote_routes;
 use crate::link::remote_routes::RemoteRoutes;
@@ -89,6 +91,8 @@ pub struct Link {
     pub metrics: Arc<LinkMetrics>,
     /// What the peer wants of us.
     pub routes: Mutex<RemoteRoutes>,
+    /// What it gets of that.
+    pub exported: Mutex<Exported>,
     /// The messages that the peer has sent lately, over whichever connection. A link that replaces another goes on
     /// from there.
     pub seen: Arc<Mutex<Seen>>,
@@ -215,14 +219,25 @@ impl Link {
         self.forwarder.hold(routes.must_wait());
         let excess = routes.changes().saturating_sub(CHANGES_MAX);
         let most = CHANGES_PER_TURN.max(made.min(CHANGES_MADE_MAX)).max(excess);
+        let mut exported = self.exported.lock();
+        let refused = exported.refused();
+        let add = |filter: &str| {
+            table.add_link_route(self.id, filter);
+        };
+        let remove = |filter: &str| {
+            table.remove_link_route(self.id, filter);
+        };
         for change in routes.drain_oldest(most).filter(|_| self.settings.enable) {
             match change {
-                remote_routes::RouteChange::Appeared(filter) => table.add_link_route(self.id, &filter),
-                remote_routes::RouteChange::Vanished(filter) => table.remove_link_route(self.id, &filter),
-            };
+                remote_routes::RouteChange::Appeared(filter) => exported.appeared(&filter, add),
+                remote_routes::RouteChange::Vanished(filter) => exported.vanished(&filter, remove),
+            }
         }
+        self.metrics.routes_refused.add(exported.refused() - refused);
         if routes.changes() > 0 {
             self.behind.notify_one();
+        } else {
+            exported.settle(|filter| routes.wants(filter), remove);
         }
         let count = i64::try_from(routes.len()).unwrap_or(i64::MAX);
         self.metrics.routes[(Direction::In, RouteKind::Plain)].set(count);
@@ -286,6 +301,9 @@ impl Link {
             mine.drain_changes();
         } else if !old.settings.enable {
             mine.announce();
+        } else if self.exported.lock().follow(&mut old.exported.lock(), mine.filters()) {
+            // What is granted is looked at anew; what is not any more goes last.
+            mine.announce();
         }
         self.apply_changes(&mut mine, 0, table);
     }
@@ -296,6 +314,7 @@ impl Link {
             let mut routes = self.routes.lock();
             self.stopped.store(true, Ordering::Relaxed);
             *routes = RemoteRoutes::new(limits(&self.settings));
+            *self.exported.lock() = Exported::default();
         }
         self.metrics.routes[(Direction::In, RouteKind::Plain)].set(0);
         table.clear_link(self.id);
@@ -473,6 +492,10 @@ impl Links {
         old: Option<&Link>,
     ) -> Arc<Link> {
         let topics = LinkTopics::parse(&settings.topics).unwrap_or_default(); // the configuration has checked them
+        let exports = match &settings.export {
+            Export::Entitled => None,
+            Export::Only(filters) => Some(LinkTopics::parse(filters).unwrap_or_default()),
+        };
         let metrics = metrics.link(&settings.name);
         metrics.spool_capacity.set(i64::try_from(settings.spool.max_bytes).unwrap_or(i64::MAX));
         let window = settings.pool_size * usize::from(settings.max_inflight);
@@ -485,6 +508,7 @@ impl Links {
             cluster: Arc::from(cluster),
             metrics,
             routes: Mutex::new(RemoteRoutes::new(limits(&settings))),
+            exported: Mutex::new(Exported::new(exports)),
             seen: old.map(|old| Arc::clone(&old.seen)).unwrap_or_default(),
             paused_until_ms: AtomicU64::new(0),
             pause_ms: AtomicU64::new(0),

@@ -2,12 +2,13 @@
 //!
 //! Bytes: [`etf`], [`compress`], [`payload`] (control operations), [`message`] (forwarded messages), [`name`]
 //! (topics and ClientIDs). What we want from a peer: [`route`], [`pending`], [`replicator`]. What a peer wants
-//! from us: [`remote_routes`], [`ingress`]. What it sends us: [`seen`]. What we send it: [`lane`].
+//! from us: [`remote_routes`], [`export`], [`ingress`]. What it sends us: [`seen`]. What we send it: [`lane`].
 
 mod arena;
 pub mod backoff;
 pub mod compress;
 pub mod etf;
+pub mod export;
 pub mod ingress;
 pub mod lane;
 pub mod message;

@@ -454,6 +454,12 @@ impl RemoteRoutes {
         self.filters.keys().map(AsRef::as_ref)
     }
 
+    /// Whether the peer wants this filter.
+    #[must_use]
+    pub fn wants(&self, filter: &str) -> bool {
+        self.filters.contains_key(filter)
+    }
+
     /// How many rows (filter, id) there are: EMQX's `routes` gauge.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -206,6 +206,8 @@ families! {
         inflight: Gauge = "link_inflight", "Application Messages sent to the peer and not yet acknowledged.";
         routes: GaugeSet<(Direction, RouteKind), { Direction::COUNT * RouteKind::COUNT }> =
             "link_routes", "Routes: in, what the peer wants of us; out, what we want of it.";
+        routes_refused: Counter =
+            "link_routes_refused_total", "Routes of the peer that have nothing in common with the link's export.";
         route_ops: CounterSet<RouteOp, { RouteOp::COUNT }> =
             "link_route_ops_total", "Route updates sent to the peer.";
         bootstraps: CounterSet<BootstrapReason, { BootstrapReason::COUNT }> =
