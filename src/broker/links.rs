@@ -39,6 +39,7 @@ use crate::config::settings;
 use crate::config::settings::Export;
 use crate::link::export::Exported;
 use crate::link::ingress::LinkView;
+use crate::link::lane::is_filling;
 use crate::link::remote_routes;
 use crate::link::remote_routes::RemoteRoutes;
 use crate::link::remote_routes::RouteLimits;
@@ -114,6 +115,8 @@ pub struct Link {
     pub forwarding_reset: Mutex<Forwarding>,
     /// What it became.
     pub states: Mutex<LinkStates>,
+    /// The spool is filling up, and the log says so.
+    filling: AtomicBool,
     /// There are changes of the peer's routes which the table does not have yet.
     behind: Notify,
     /// Its routes are void.
@@ -270,6 +273,24 @@ impl Link {
         routes.changes() > 0
     }
 
+    /// Raises the alarm when the spool is filling up, and takes it back.
+    fn watch_spool(&self) {
+        let bytes = u64::try_from(self.metrics.spool_bytes.value()).unwrap_or(0);
+        let max_bytes = self.settings.spool.max_bytes;
+        let was_filling = self.filling.load(Ordering::Relaxed);
+        let filling = is_filling(was_filling, bytes, max_bytes);
+        if filling == was_filling {
+            return;
+        }
+        self.filling.store(filling, Ordering::Relaxed);
+        let peer = self.peer();
+        if filling {
+            tracing::warn!(peer, bytes, max_bytes, "the spool is more than 80 % full: spool.on_full decides soon");
+        } else {
+            tracing::info!(peer, bytes, max_bytes, "the spool has room again");
+        }
+    }
+
     /// Whether the spool is all but full, or something in it is about as old as it may get.
     fn spool_is_used_up(&self, now: Now) -> bool {
         let spool = self.settings.spool;
@@ -392,6 +413,7 @@ async fn watch(link: Arc<Link>, broker: Arc<Broker>) {
             () = link.behind.notified() => {}
         }
         broker.tell_states(&link, clock::now());
+        link.watch_spool();
         while link.collect(&broker.routes, clock::now()) {
             yield_now().await;
         }
@@ -518,6 +540,7 @@ impl Links {
             trouble: Mutex::default(),
             states: Mutex::default(),
             forwarding_reset: old.map(|old| Mutex::new(*old.forwarding_reset.lock())).unwrap_or_default(),
+            filling: AtomicBool::new(old.is_some_and(|old| old.filling.load(Ordering::Relaxed))),
             behind: Notify::new(),
             stopped: AtomicBool::new(false),
             tasks: Mutex::default(),

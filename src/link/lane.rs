@@ -16,6 +16,7 @@ pub use crate::link::lane::spool::LaneConfig;
 pub use crate::link::lane::spool::LaneCounters;
 pub use crate::link::lane::spool::OnFull;
 pub use crate::link::lane::spool::SpoolBudget;
+pub use crate::link::lane::spool::is_filling;
 use crate::mqtt::packet::PacketId;
 use crate::mqtt::packet::QoS;
 use crate::time::Now;

@@ -73,6 +73,14 @@ impl SpoolBudget {
     }
 }
 
+/// Whether a spool is filling up: from four fifths on, and until it is below seven tenths again, so that one that is
+/// about that full does not raise the alarm again and again.
+#[must_use]
+pub fn is_filling(was_filling: bool, bytes: u64, limit: u64) -> bool {
+    let tenths = if was_filling { 7 } else { 8 };
+    u128::from(bytes) * 10 >= u128::from(limit) * tenths
+}
+
 /// The settings of a lane.
 #[derive(Debug, Clone)]
 pub struct LaneConfig {

@@ -54,6 +54,17 @@ fn the_window_is_the_smaller_of_both_sides() {
 }
 
 #[test]
+fn a_spool_raises_the_alarm_at_four_fifths_once() {
+    let mut filling = false;
+    let steps = [(79, false), (80, true), (75, true), (100, true), (70, true), (69, false), (79, false)];
+    for (bytes, expected) in steps {
+        filling = is_filling(filling, bytes, 100);
+        assert_eq!(filling, expected, "{bytes}");
+    }
+    assert!(is_filling(false, u64::MAX, u64::MAX));
+}
+
+#[test]
 fn a_lane_that_is_held_sends_nothing_and_keeps_the_order() {
     let mut lane = lane(10_000, LaneConfig { max_inflight: 2, ..LaneConfig::default() });
     lane.handle_connected(10, None);
