@@ -103,7 +103,7 @@ fn unwrap() -> Box<dyn Body> {
 }
 
 fn lane(qos: QoS) -> Box<dyn Body> {
-    let config = LaneConfig { max_inflight: 64, ..LaneConfig::default() };
+    let config = LaneConfig { max_inflight: Some(64), ..LaneConfig::default() };
     let mut lane = Lane::new(config, SpoolBudget::new(1 << 30));
     lane.handle_connected(64, None);
     let mut envelope = Envelope::default();

@@ -198,6 +198,7 @@ async fn open(
         Ok(admitted) => admitted,
         Err(why) => return Err(refuse(transport, why)),
     };
+    let granted = if identity.bound_to.is_some() { Arc::new(granted.of_a_peer()) } else { granted };
     if broker.is_stopping() {
         return Err(refuse(transport, (ReasonCode::ServerUnavailable, RejectReason::Shutdown)));
     }

@@ -207,6 +207,12 @@ impl Connection {
         self.check_stall(cx, now, wrote)?;
         let backlog = self.unsent.len() - self.sent + self.answers.len();
         let read = backlog <= UNSENT_BYTES_MAX && !self.is_paused(cx, now) && self.read(cx, now)?;
+        if let Some(ingress) = &mut self.ingress
+            && !ingress.hold_unread(self.tail.len(), self.limits.server.max_packet_size as usize)
+        {
+            let why = "the peer has too many large packets under way";
+            return Err(Close::Violation(ReasonCode::QuotaExceeded, why));
+        }
         Ok(wrote || read || looked_up)
     }
 

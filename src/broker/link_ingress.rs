@@ -40,6 +40,7 @@ use crate::mqtt::packet::QoS;
 use crate::mqtt::property::PropertiesBuf;
 use crate::mqtt::property::Property;
 use crate::mqtt::reason::ReasonCode;
+use crate::net::clock;
 use crate::session::frames::Run;
 use crate::session::message::Expiry;
 use crate::session::message::Publication;
@@ -62,6 +63,10 @@ pub struct LinkIngress {
     place: Place,
     /// Ids of the messages of the run that are to be acknowledged, in the order of their answers.
     ids: Vec<[u8; 16]>,
+    /// One of them was marked DUP.
+    repeats: bool,
+    /// Bytes of a packet that is not complete.
+    unread: usize,
     /// Messages of this burst, by QoS.
     messages: [u64; 3],
     /// Payloads of this burst, in bytes.
@@ -78,7 +83,7 @@ impl LinkIngress {
             return None;
         }
         let seen = Arc::clone(&entered.seen);
-        let place = seen.lock().place(client_id);
+        let place = seen.lock().place(client_id, clock::now());
         Some(Self {
             cluster: cluster.into(),
             link: Some(Arc::clone(&entered)),
@@ -90,6 +95,8 @@ impl LinkIngress {
             seen,
             place,
             ids: Vec::new(),
+            repeats: false,
+            unread: 0,
             messages: [0; 3],
             bytes: 0,
         })
@@ -120,6 +127,21 @@ impl LinkIngress {
         self.entered.paused_for_ms(now)
     }
 
+    /// Whether one message has not come before.
+    fn is_new(&self, id: [u8; 16], repeats: bool, now: Now) -> bool {
+        let mut seen = self.seen.lock();
+        if repeats {
+            seen.watch(now);
+        }
+        seen.is_new(self.place, id)
+    }
+
+    /// So many bytes of a packet came that is not complete; `false` if the peer has too many of them.
+    pub(super) fn hold_unread(&mut self, bytes: usize, packet_max: usize) -> bool {
+        let before = std::mem::replace(&mut self.unread, bytes);
+        before == bytes || self.entered.hold_unread(before, bytes, packet_max)
+    }
+
     /// What is left of the peer's rates, if it has any.
     #[must_use]
     pub fn quota(&self) -> Option<SharedLimiter> {
@@ -129,6 +151,8 @@ impl LinkIngress {
 
 impl Drop for LinkIngress {
     fn drop(&mut self) {
+        self.seen.lock().watch(clock::now());
+        self.hold_unread(0, usize::MAX);
         self.entered.leave();
     }
 }
@@ -271,6 +295,7 @@ impl<'a> Turn<'_, 'a> {
             && let Some(ingress) = &mut self.connection.ingress
         {
             ingress.ids.push(message.id);
+            ingress.repeats |= publish.dup;
         }
     }
 
@@ -283,6 +308,10 @@ impl<'a> Turn<'_, 'a> {
         let mut repeated = Vec::new();
         {
             let mut seen = ingress.seen.lock();
+            if std::mem::take(&mut ingress.repeats) {
+                seen.watch(self.now);
+            }
+            seen.rest(self.now);
             for (answer, id) in answers.iter().zip(ingress.ids.drain(..)) {
                 if !seen.is_new(ingress.place, id) {
                     repeated.push(answer.index);
@@ -333,7 +362,7 @@ impl<'a> Turn<'_, 'a> {
     fn deliver_one(&mut self, publish: &Publish<'_>, message: &Forwarded<'_>) {
         self.flush();
         let Connection { ingress: Some(ingress), broker, .. } = &mut *self.connection else { return };
-        if publish.packet_id.is_some() && !ingress.seen.lock().is_new(ingress.place, message.id) {
+        if publish.packet_id.is_some() && !ingress.is_new(message.id, publish.dup, self.now) {
             ingress.entered.metrics.duplicates_suppressed.inc();
             return self.acknowledge_link(publish, ReasonCode::Success.as_u8());
         }

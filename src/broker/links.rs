@@ -70,6 +70,11 @@ const STALE_MARGIN_MS: u128 = 2_000;
 /// How often expired actors of a peer are looked for.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Bytes of incomplete packets that all connections of a peer together may keep here.
+const UNREAD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// So many of the largest may be under way in any case.
+const UNREAD_PACKETS_MIN: usize = 4;
+
 /// How long a peer is not read when a local client cannot keep up: about what a client needs for a window. It
 /// doubles while that does not help, so that a client that has stalled for a moment loses nothing, and one that
 /// has stalled for good holds up the peer's others for a few seconds only: until its queue overflows.
@@ -105,6 +110,8 @@ pub struct Link {
     pub quota: Option<SharedLimiter>,
     /// Connections of the peer to us; a link that replaces another goes on counting.
     connections: Arc<AtomicUsize>,
+    /// Bytes of incomplete packets on all of them.
+    unread: Arc<AtomicUsize>,
     /// Until when the peer's connections are not read, on the monotonic clock.
     paused_until_ms: AtomicU64,
     /// How long the last pause was.
@@ -205,6 +212,17 @@ impl Link {
         true
     }
 
+    /// An incomplete packet of the peer grew or shrank; `false` if all of them together have become too large.
+    pub fn hold_unread(&self, before: usize, now: usize, packet_max: usize) -> bool {
+        let all = if now < before {
+            self.unread.fetch_sub(before - now, Ordering::Relaxed);
+            0
+        } else {
+            self.unread.fetch_add(now - before, Ordering::Relaxed) + (now - before)
+        };
+        all <= UNREAD_BYTES_MAX.max(packet_max.saturating_mul(UNREAD_PACKETS_MIN))
+    }
+
     /// A connection of the peer is gone.
     pub fn leave(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
@@ -285,7 +303,12 @@ impl Link {
         self.filling.store(filling, Ordering::Relaxed);
         let peer = self.peer();
         if filling {
-            tracing::warn!(peer, bytes, max_bytes, "the spool is more than 80 % full: spool.on_full decides soon");
+            tracing::warn!(
+                peer,
+                bytes,
+                max_bytes,
+                "the spool is more than 80 % full: spool.on_full decides soon"
+            );
         } else {
             tracing::info!(peer, bytes, max_bytes, "the spool has room again");
         }
@@ -520,8 +543,6 @@ impl Links {
         };
         let metrics = metrics.link(&settings.name);
         metrics.spool_capacity.set(i64::try_from(settings.spool.max_bytes).unwrap_or(i64::MAX));
-        let window = settings.pool_size * usize::from(settings.max_inflight);
-        metrics.inflight_limit.set(i64::try_from(window).unwrap_or(i64::MAX));
         Arc::new(Link {
             id: old.map_or_else(|| LinkId(self.next_id.fetch_add(1, Ordering::Relaxed)), |old| old.id),
             forwarder: Forwarder::new(&settings, cluster, Arc::clone(&metrics)),
@@ -537,6 +558,7 @@ impl Links {
             quota: Limiter::new(settings.quota.rates, clock::now())
                 .map(|limiter| Arc::new(Mutex::new(limiter))),
             connections: old.map(|old| Arc::clone(&old.connections)).unwrap_or_default(),
+            unread: old.map(|old| Arc::clone(&old.unread)).unwrap_or_default(),
             trouble: Mutex::default(),
             states: Mutex::default(),
             forwarding_reset: old.map(|old| Mutex::new(*old.forwarding_reset.lock())).unwrap_or_default(),

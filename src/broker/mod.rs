@@ -124,6 +124,8 @@ pub type Targets = routes::Targets<Arc<Client>>;
 
 /// Bytes one session's queue may hold beside `mqtt.max_mqueue_len` messages.
 const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What wrapping a message for a link may add to it, its topic and properties apart, which it had before.
+const WRAPPER_BYTES: u32 = 64 * 1024;
 /// Retained messages and their bytes.
 const RETAINED_MAX: RetainedLimits =
     RetainedLimits { messages_max: 10_000_000, bytes_max: 4 * 1024 * 1024 * 1024 };
@@ -206,6 +208,18 @@ impl Limits {
             max_awaiting_rel: mqtt.max_awaiting_rel,
             await_rel_timeout_ms: u64::try_from(mqtt.await_rel_timeout.as_millis()).unwrap_or(u64::MAX),
         }
+    }
+
+    /// What a linked cluster is granted: a window that does not hold it up at any distance, since nothing is kept of a
+    /// message of QoS 1 once it was read, and room for the wrapper around the largest message. An older EMQX sends
+    /// QoS 2 as such: then the window is that of its unreleased messages.
+    #[must_use]
+    pub fn of_a_peer(&self) -> Self {
+        let mut granted = self.clone();
+        granted.server.max_inflight = u16::MAX;
+        granted.server.max_packet_size = self.server.max_packet_size.saturating_add(WRAPPER_BYTES);
+        granted.max_awaiting_rel = granted.max_awaiting_rel.max(usize::from(u16::MAX));
+        granted
     }
 
     /// What bounds unreleased QoS 2 messages: in 5.0 also the Receive Maximum we announced

@@ -172,7 +172,7 @@ impl Flat {
             Export::Only(filters) => self.put("export", filters),
         }
         self.put("pool_size", pool_size);
-        self.put("max_inflight", max_inflight);
+        self.text("max_inflight", max_inflight.map_or_else(|| "auto".to_owned(), |most| most.to_string()));
         self.put("ssl.allow_insecure", allow_insecure);
         self.put("ssl.enable", ssl.is_some());
         if let Some(tls) = ssl {

@@ -81,10 +81,9 @@ fn topics(section: &Section<'_>) -> Vec<String> {
     section.list("topics", parse::text).unwrap_or_default()
 }
 
-/// `"auto"` is left to `unsupported`.
-fn max_inflight(section: &Section<'_>) -> u16 {
+fn max_inflight(section: &Section<'_>) -> Option<u16> {
     let number = parse::or_word("auto", parse::integer(1..=65_535));
-    section.or("max_inflight", None, number).and_then(|number| narrow(number).ok()).unwrap_or(32)
+    section.or("max_inflight", None, number).and_then(|number| narrow(number).ok())
 }
 
 /// A prefix of Client Identifiers: it ends up in topics and log lines, so it holds nothing special there.

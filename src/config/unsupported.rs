@@ -9,8 +9,6 @@ use super::reader::Reading;
 enum Only {
     /// This word.
     Word(&'static str),
-    /// Anything but this word.
-    Not(&'static str),
     /// `false`.
     False,
     /// An empty list or table.
@@ -28,7 +26,6 @@ const NOT_BUILT_YET: &[(&str, Only)] = &[
     ("mqtt.mqueue_default_priority", Only::Word("lowest")),
     ("mqtt.peer_cert_as_username", Only::Word("disabled")),
     ("mqtt.peer_cert_as_clientid", Only::Word("disabled")),
-    ("cluster.links[].max_inflight", Only::Not("auto")),
     ("http.ssl", Only::Empty),
 ];
 
@@ -49,8 +46,6 @@ impl Only {
         match (self, value) {
             (Self::Word(word), Value::Text(text) | Value::Raw(text)) => text == word,
             (Self::Word(_), _) => false,
-            (Self::Not(word), Value::Text(text) | Value::Raw(text)) => text != word,
-            (Self::Not(_), _) => true,
             (Self::False, value) => matches!(value, Value::Boolean(false)) || is_raw(value, "false"),
             (Self::Empty, Value::List(list)) => list.is_empty(),
             (Self::Empty, Value::Table(table)) => table.is_empty(),

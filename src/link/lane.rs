@@ -17,13 +17,16 @@ pub use crate::link::lane::spool::LaneCounters;
 pub use crate::link::lane::spool::OnFull;
 pub use crate::link::lane::spool::SpoolBudget;
 pub use crate::link::lane::spool::is_filling;
+pub use crate::link::lane::window::WINDOW_MAX;
+use crate::link::lane::window::Window;
 use crate::mqtt::packet::PacketId;
 use crate::mqtt::packet::QoS;
 use crate::time::Now;
 
 mod spool;
+mod window;
 
-/// In-flight window when configuration leaves it open; EMQX's `max_inflight`.
+/// The smallest in-flight window that a lane chooses for itself; EMQX's `max_inflight`.
 pub const MAX_INFLIGHT: u16 = 32;
 /// Bytes a link may spool when configuration leaves it open.
 pub const SPOOL_BYTES_MAX: u64 = 1_000_000_000;
@@ -98,7 +101,8 @@ struct InFlight {
 
 #[derive(Debug, Clone, Copy)]
 struct Connection {
-    window: usize,
+    /// The peer's Receive Maximum, and our own bound if there is one.
+    window_max: usize,
     payload_max: usize,
 }
 
@@ -114,6 +118,7 @@ pub struct Lane {
     in_flight: VecDeque<InFlight>,
     first_id: u16,
     unacked: usize,
+    window: Window,
     bytes: u64,
     /// Bytes of the budget that this lane has and no message takes: so that lanes on different threads do not all
     /// write to the budget for each message.
@@ -147,6 +152,7 @@ impl Lane {
             in_flight: VecDeque::new(),
             first_id: 1,
             unacked: 0,
+            window: Window::default(),
             bytes: 0,
             credit: 0,
             connection: None,
@@ -252,9 +258,10 @@ impl Lane {
     /// A connection is up: CONNACK came with these limits.
     pub fn handle_connected(&mut self, receive_maximum: u16, maximum_packet_size: Option<u32>) {
         self.handle_disconnected();
+        self.window = Window::default();
         let overhead = PUBLISH_OVERHEAD + self.config.topic_bytes;
         self.connection = Some(Connection {
-            window: usize::from(self.config.max_inflight.min(receive_maximum).max(1)),
+            window_max: usize::from(self.config.max_inflight.unwrap_or(u16::MAX).min(receive_maximum).max(1)),
             payload_max: maximum_packet_size
                 .map_or(usize::MAX, |size| (size as usize).saturating_sub(overhead)),
         });
@@ -339,13 +346,17 @@ impl Lane {
             let payload = self.arena.take(entry.span);
             return Some(Transmission { packet_id: None, dup: false, payload, pushed_ms: entry.pushed_ms });
         }
-        if self.unacked >= connection.window || self.in_flight.len() >= SPAN_MAX {
+        if self.unacked >= self.window() || self.in_flight.len() >= SPAN_MAX {
+            self.window.handle_full(now, self.counters.acked + self.counters.failed);
             return None;
         }
         self.queue.pop_front();
         let packet_id = PacketId::new(id_at(self.first_id, self.in_flight.len()));
         self.in_flight.push_back(InFlight { entry, acked: false });
         self.unacked += 1;
+        if let Some(id) = packet_id {
+            self.window.handle_sent(id, now);
+        }
         self.counters.sent += 1;
         self.counters.resent += u64::from(entry.sent);
         let payload = self.arena.bytes(entry.span);
@@ -359,6 +370,7 @@ impl Lane {
             return Acked::Unknown;
         };
         in_flight.acked = true;
+        self.window.handle_ack(packet_id);
         let entry = in_flight.entry;
         self.unacked -= 1;
         while self.in_flight.front().is_some_and(|in_flight| in_flight.acked) {
@@ -372,6 +384,23 @@ impl Lane {
         } else {
             self.counters.failed += 1;
             Acked::Failed { reason }
+        }
+    }
+
+    /// How many messages may be in flight.
+    #[must_use]
+    pub fn window(&self) -> usize {
+        let Some(connection) = self.connection else { return 0 };
+        match self.config.max_inflight {
+            Some(_) => connection.window_max,
+            None => self.window.size().min(connection.window_max),
+        }
+    }
+
+    /// Looks whether the window should be another one. Call it once a turn, behind the acknowledgements.
+    pub fn measure(&mut self, now: Now) {
+        if self.config.max_inflight.is_none() {
+            self.window.measure(now, self.counters.acked + self.counters.failed);
         }
     }
 

@@ -4,12 +4,16 @@
 //!
 //! Each of the peer's connections has a part of the window to itself. One that is down for a while, and then sends
 //! again what it had in flight, is not forgotten for what came over the others meanwhile.
+//!
+//! Every id is noted, but it is looked up only while something may come again: with DUP, and for a while after a
+//! connection of the peer began or ended. So a message costs next to nothing as long as all is well.
 
 use std::collections::VecDeque;
 
 use rapidhash::v3::rapidhash_v3;
 
 use crate::link::seen::table::Table;
+use crate::time::Now;
 
 mod table;
 
@@ -18,6 +22,8 @@ mod table;
 pub const SEEN_MAX: usize = 128_000;
 /// Connections that are told apart, by their ClientIDs. If there are more, some share.
 pub const CONNECTIONS_MAX: usize = 64;
+/// How long after a connection was lost a sender may send again. EMQX looks every 15 s whether it can.
+pub const WATCH_MS: u64 = 60_000;
 
 /// Stands for one of the peer's connections, and for the one that replaces it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,21 +40,26 @@ struct Part {
 /// The last [`SEEN_MAX`] ids. It grows with use.
 #[derive(Debug)]
 pub struct Seen {
-    known: Table,
     parts: Vec<Part>,
     /// What each part may hold.
     share: usize,
+    /// The same ids to look them up by, while that is worth it.
+    known: Option<Table>,
+    watched_until_ms: u64,
 }
 
 impl Default for Seen {
     fn default() -> Self {
-        Self { known: Table::default(), parts: Vec::new(), share: SEEN_MAX }
+        Self { parts: Vec::new(), share: SEEN_MAX, known: None, watched_until_ms: 0 }
     }
 }
 
 impl Seen {
-    /// The place of a connection with this ClientID.
-    pub fn place(&mut self, client_id: &str) -> Place {
+    /// A connection with this ClientID begins: its place. What the peer had in flight before may come again.
+    pub fn place(&mut self, client_id: &str, now: Now) -> Place {
+        if self.parts.iter().any(|part| !part.order.is_empty()) {
+            self.watch(now);
+        }
         if let Some(known) = self.parts.iter().position(|part| &*part.client_id == client_id) {
             return Place(known);
         }
@@ -59,17 +70,39 @@ impl Seen {
         Place(self.parts.len() - 1)
     }
 
+    /// From here on, for [`WATCH_MS`], messages may come again: a connection of the peer began or ended, or one is
+    /// marked DUP.
+    pub fn watch(&mut self, now: Now) {
+        self.watched_until_ms = now.mono_ms.saturating_add(WATCH_MS);
+        let parts = &self.parts;
+        self.known.get_or_insert_with(|| {
+            let mut known = Table::default();
+            for id in parts.iter().flat_map(|part| &part.order) {
+                known.insert(*id);
+            }
+            known
+        });
+    }
+
+    /// Ends looking ids up when it is time. Call it now and then.
+    pub fn rest(&mut self, now: Now) {
+        if now.mono_ms >= self.watched_until_ms {
+            self.known = None;
+        }
+    }
+
     /// Whether a message that came over this connection is new; from here on it is known.
     pub fn is_new(&mut self, place: Place, id: [u8; 16]) -> bool {
         let id = u128::from_ne_bytes(id);
-        if !self.known.insert(id) {
+        if self.known.as_mut().is_some_and(|known| !known.insert(id)) {
             return false;
         }
         let Some(part) = self.parts.get_mut(place.0) else { return true };
         if part.order.len() >= self.share
             && let Some(oldest) = part.order.pop_front()
+            && let Some(known) = &mut self.known
         {
-            self.known.remove(oldest);
+            known.remove(oldest);
         }
         part.order.push_back(id);
         if part.order.len() == 1 {
@@ -85,7 +118,9 @@ impl Seen {
         for part in &mut self.parts {
             let excess = part.order.len().saturating_sub(self.share);
             for oldest in part.order.drain(..excess) {
-                self.known.remove(oldest);
+                if let Some(known) = &mut self.known {
+                    known.remove(oldest);
+                }
             }
         }
     }
@@ -97,21 +132,24 @@ mod tests {
 
     use super::*;
 
+    const NOW: Now = Now { mono_ms: 1_000, unix_ms: 0 };
+
     fn id(number: usize) -> [u8; 16] {
         (number as u128 + 1).to_ne_bytes()
     }
 
     fn len(seen: &Seen) -> usize {
         let listed = seen.parts.iter().map(|part| part.order.len()).sum();
-        assert_eq!(seen.known.len(), listed);
+        assert!(seen.known.as_ref().is_none_or(|known| known.len() == listed));
         listed
     }
 
     #[test]
     fn a_message_is_new_once_within_the_window() {
         let mut seen = Seen::default();
-        let one = seen.place("one");
+        let one = seen.place("one", NOW);
         assert!((0..SEEN_MAX).all(|number| seen.is_new(one, id(number))));
+        seen.watch(NOW);
         assert!((0..SEEN_MAX).all(|number| !seen.is_new(one, id(number))));
         assert!(seen.is_new(one, id(SEEN_MAX)), "and pushes out the oldest");
         assert_eq!(len(&seen), SEEN_MAX);
@@ -119,22 +157,43 @@ mod tests {
     }
 
     #[test]
+    fn ids_are_looked_up_for_a_while_after_something_happened_and_never_forgotten_for_that() {
+        let mut seen = Seen::default();
+        let one = seen.place("one", NOW);
+        assert!(seen.known.is_none(), "there is nothing yet that could come again");
+        assert!(seen.is_new(one, id(1)));
+        for _ in 0..2 {
+            assert_eq!(seen.place("one", NOW), one);
+            seen.rest(NOW.plus_ms(WATCH_MS - 1));
+            assert!(!seen.is_new(one, id(1)));
+            seen.is_new(one, id(2));
+            seen.rest(NOW.plus_ms(WATCH_MS));
+            assert!(seen.known.is_none());
+        }
+        assert!(seen.is_new(one, id(3)));
+        seen.watch(NOW.plus_ms(WATCH_MS));
+        assert!((1..4).all(|number| !seen.is_new(one, id(number))));
+    }
+
+    #[test]
     fn what_came_over_a_connection_is_known_on_every_other() {
         let mut seen = Seen::default();
-        let (one, two) = (seen.place("one"), seen.place("two"));
+        let (one, two) = (seen.place("one", NOW), seen.place("two", NOW));
         assert_ne!(one, two);
         assert_eq!(
-            seen.place("one"),
+            seen.place("one", NOW),
             one,
             "the next connection with a ClientID has the place of the one before"
         );
-        assert!(seen.is_new(one, id(1)) && !seen.is_new(two, id(1)));
+        assert!(seen.is_new(one, id(1)));
+        seen.watch(NOW);
+        assert!(!seen.is_new(two, id(1)));
     }
 
     #[test]
     fn a_busy_connection_pushes_out_nothing_of_one_that_is_down() {
         let mut seen = Seen::default();
-        let (busy, down) = (seen.place("busy"), seen.place("down"));
+        let (busy, down) = (seen.place("busy", NOW), seen.place("down", NOW));
         for number in 0..SEEN_MAX {
             seen.is_new(busy, id(number));
         }
@@ -143,6 +202,7 @@ mod tests {
         for number in 0..3 * SEEN_MAX {
             seen.is_new(busy, id(2 * SEEN_MAX + number));
         }
+        seen.watch(NOW);
         assert!((0..1_000).all(|number| !seen.is_new(down, id(SEEN_MAX + number))));
         assert_eq!(len(&seen), SEEN_MAX / 2 + 1_000);
     }
@@ -151,10 +211,11 @@ mod tests {
     fn however_many_connections_there_are_the_window_stays_bounded() {
         let mut seen = Seen::default();
         for connection in 0..2 * CONNECTIONS_MAX {
-            let place = seen.place(&connection.to_string());
+            let place = seen.place(&connection.to_string(), NOW);
             for number in 0..SEEN_MAX / 16 {
                 seen.is_new(place, id(connection * SEEN_MAX + number));
             }
+            seen.watch(NOW);
             assert!(len(&seen) <= SEEN_MAX);
         }
         assert_eq!(seen.parts.len(), CONNECTIONS_MAX);
@@ -165,7 +226,8 @@ mod tests {
         fn it_knows_what_a_naive_list_knows(steps in prop::collection::vec((0..3_usize, 0..20_usize), 1..200)) {
             let (mut seen, mut list) = (Seen::default(), Vec::new());
             for (connection, number) in steps {
-                let place = seen.place(&connection.to_string());
+                let place = seen.place(&connection.to_string(), NOW);
+                seen.watch(NOW);
                 prop_assert_eq!(seen.is_new(place, id(number)), !list.contains(&number));
                 if !list.contains(&number) {
                     list.push(number);

@@ -202,7 +202,7 @@ families! {
         spool_oldest_age: SecondsGauge =
             "link_spool_oldest_age_seconds", "How long the oldest message that is not acknowledged has been here; 0 if there is none.";
         inflight_limit: Gauge =
-            "link_inflight_limit", "Application Messages that may be sent and not yet acknowledged, over all connections.";
+            "link_inflight_limit", "Application Messages that may be sent and not yet acknowledged, over all connections there are.";
         inflight: Gauge = "link_inflight", "Application Messages sent to the peer and not yet acknowledged.";
         routes: GaugeSet<(Direction, RouteKind), { Direction::COUNT * RouteKind::COUNT }> =
             "link_routes", "Routes: in, what the peer wants of us; out, what we want of it.";

@@ -17,6 +17,8 @@ use tombolo::mqtt::packet::Publish;
 use tombolo::mqtt::packet::QoS;
 use tombolo::mqtt::packet::SubscriptionOptions;
 use tombolo::mqtt::packet::Version;
+use tombolo::mqtt::property::Properties;
+use tombolo::mqtt::property::PropertyContext;
 
 use crate::auth::passwords;
 use crate::harness;
@@ -108,9 +110,13 @@ struct Burst {
 
 impl Burst {
     fn add(&mut self, topic: &str, qos: QoS, payload: &[u8], reason: u8) {
+        self.add_marked(false, topic, qos, payload, reason);
+    }
+
+    fn add_marked(&mut self, dup: bool, topic: &str, qos: QoS, payload: &[u8], reason: u8) {
         let number = self.answers.len() as u16 + 1;
         let packet_id = (qos != Q0).then(|| id(number));
-        let publish = Publish { qos, packet_id, ..harness::message(topic, payload) };
+        let publish = Publish { dup, qos, packet_id, ..harness::message(topic, payload) };
         tombolo::mqtt::encode::encode(&Packet::Publish(publish), Version::V5, &mut self.bytes).unwrap();
         match qos {
             QoS::AtMostOnce => {}
@@ -289,10 +295,11 @@ async fn what_a_peer_sends_again_is_acknowledged_again_and_delivered_once() {
     assert!(Deflater::default().shrink(&mut compressed, 0, 0));
     let all = [plain("fwd/1", "a"), plain("fwd/1", "b"), compressed, plain("fwd/2", "d")];
     let mut burst = Burst::default();
-    for payload in [&all[0], &all[0], &all[1], &all[0], &all[2], &all[1], &all[2]] {
-        burst.message(payload, 0x00);
+    // Over one connection what comes again is marked.
+    for (index, dup) in [(0, false), (0, true), (1, true), (0, true), (2, false), (1, true), (2, true)] {
+        burst.add_marked(dup, MESSAGES, Q1, &all[index], 0x00);
     }
-    burst.add(MESSAGES, Q2, &all[1], 0x00);
+    burst.add_marked(true, MESSAGES, Q2, &all[1], 0x00);
     burst.play(&mut peer).await;
     drop(peer);
 
@@ -346,4 +353,33 @@ async fn what_was_refused_may_come_again() {
     burst.play(&mut peer).await;
     assert_eq!(near.receive_texts(1).await, ["once"]);
     assert_eq!(suppressed(&broker, "B"), 0);
+}
+
+#[tokio::test]
+async fn a_peer_is_granted_a_large_window_and_room_for_the_wrapper_of_the_largest_message() {
+    let (broker, peer) = linked().await;
+    let said = Properties::parse(&peer.properties, PropertyContext::ConnAck).unwrap();
+    assert_eq!(said.receive_maximum().map(u16::from), Some(u16::MAX));
+    let packet_max = said.maximum_packet_size().map(u32::from).unwrap();
+    let mut near = broker.open().await;
+    assert_eq!(near.connect(&hello(Version::V5, "near")).await, Got::ConnAck(false, 0));
+    let said = Properties::parse(&near.properties, PropertyContext::ConnAck).unwrap();
+    let ordinary = said.maximum_packet_size().map(u32::from).unwrap();
+    assert_eq!((packet_max, said.receive_maximum().map(u16::from)), (ordinary + 64 * 1024, Some(32)));
+
+    near.subscribe("fwd/1", Q1).await;
+    let mut peer = peer;
+    // The largest that a client of the peer can have published.
+    let text = "x".repeat(ordinary as usize - 14);
+    let mut burst = Burst::default();
+    burst.message(&plain("fwd/1", &text), 0x00);
+    burst.play(&mut peer).await;
+    assert_eq!(near.receive().await.text(), text);
+    // As many unreleased messages of QoS 2 as the window has: an older EMQX forwards them so.
+    let mut burst = Burst::default();
+    for number in 0..200 {
+        burst.add(MESSAGES, Q2, &plain("fwd/1", &number.to_string()), 0x00);
+    }
+    burst.play(&mut peer).await;
+    assert_eq!(near.receive_texts(200).await.last().map(String::as_str), Some("199"));
 }

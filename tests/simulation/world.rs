@@ -68,7 +68,7 @@ pub(crate) fn cluster(index: usize) -> String {
 }
 
 fn lane() -> Lane {
-    let config = LaneConfig { max_inflight: 8, ..LaneConfig::default() };
+    let config = LaneConfig { max_inflight: Some(8), ..LaneConfig::default() };
     Lane::new(config, SpoolBudget::new(1 << 20))
 }
 

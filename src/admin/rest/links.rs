@@ -334,7 +334,7 @@ fn configured(link: &settings::Link) -> Value {
         "topics": link.topics,
         "export": export,
         "pool_size": link.pool_size,
-        "max_inflight": link.max_inflight,
+        "max_inflight": link.max_inflight.map_or_else(|| json!("auto"), |most| json!(most)),
         "ssl": ssl,
         "quota": {
             "connections": link.quota.connections,

@@ -214,6 +214,7 @@ impl Driver {
                 self.backoff.succeeded();
                 self.link.metrics.last_success.set_ms(now.unix_ms);
             }
+            state.lane.measure(now);
             state.lane.handle_timeout(now);
             if client.is_idle() {
                 fill(&mut state.lane, &self.link.forwarder.topic, client.buffer(), now);

@@ -21,6 +21,7 @@ pub(super) struct Ledger {
     queued: i64,
     bytes: i64,
     in_flight: i64,
+    window: i64,
     unaccounted: i64,
 }
 
@@ -46,6 +47,7 @@ impl Ledger {
         shift(&metrics.spool_messages, &mut self.queued, lane.queued() as i64);
         shift(&metrics.spool_bytes, &mut self.bytes, lane.bytes().cast_signed());
         shift(&metrics.inflight, &mut self.in_flight, lane.in_flight() as i64);
+        shift(&metrics.inflight_limit, &mut self.window, lane.window() as i64);
         shift(&metrics.ledger_unaccounted, &mut self.unaccounted, lane.unaccounted());
     }
 
@@ -55,6 +57,7 @@ impl Ledger {
         shift(&metrics.spool_messages, &mut self.queued, 0);
         shift(&metrics.spool_bytes, &mut self.bytes, 0);
         shift(&metrics.inflight, &mut self.in_flight, 0);
+        shift(&metrics.inflight_limit, &mut self.window, 0);
         shift(&metrics.ledger_unaccounted, &mut self.unaccounted, 0);
     }
 }

@@ -186,7 +186,7 @@ pub(crate) fn settings(servers: Vec<ServerAddr>) -> settings::Link {
         topics: vec!["t/#".to_owned()],
         export: Export::Entitled,
         pool_size: 1,
-        max_inflight: 32,
+        max_inflight: Some(32),
         peer: settings::Peer {
             clientid: "clink-B-".to_owned(),
             username: None,

@@ -474,6 +474,20 @@ async fn a_peer_that_began_anew_gets_what_it_is_owed_once_it_has_said_what_it_wa
     a.stop().await;
 }
 
+#[test]
+fn incomplete_packets_of_a_peer_are_bounded_over_all_its_connections() {
+    const PACKET: usize = 1 << 20;
+    let link = link(settings(Vec::new()));
+    assert!(link.hold_unread(0, UNREAD_BYTES_MAX, PACKET));
+    assert!(!link.hold_unread(0, 1, PACKET));
+    assert!(link.hold_unread(1, 0, PACKET) && link.hold_unread(0, 0, PACKET));
+    assert!(link.hold_unread(0, 1, UNREAD_BYTES_MAX), "a few of the largest are always allowed");
+    let successor =
+        Links::default().make(link.settings.clone(), "A", "a@host", &Metrics::new(clock::now()), Some(&link));
+    assert!(!successor.hold_unread(0, 1, PACKET), "the link that replaces it goes on counting");
+    assert!(successor.hold_unread(UNREAD_BYTES_MAX + 1, 0, PACKET) && successor.hold_unread(0, 1, PACKET));
+}
+
 /// Has an actor of the peer add one route.
 fn add_route(link: &Link, table: &Routes, now: Now) {
     add_routes(link, table, now, &["t/1".to_owned()]);

@@ -32,8 +32,8 @@ pub struct Link {
     pub export: Export,
     /// Connections that carry messages to the peer.
     pub pool_size: usize,
-    /// Messages of QoS 1 in flight on each of them.
-    pub max_inflight: u16,
+    /// Messages of QoS 1 in flight on each of them; `None` is `"auto"`: as many as it takes.
+    pub max_inflight: Option<u16>,
     /// How the peer proves itself when it dials us.
     pub peer: Peer,
     /// What we grant the peer.

@@ -84,8 +84,8 @@ pub fn is_filling(was_filling: bool, bytes: u64, limit: u64) -> bool {
 /// The settings of a lane.
 #[derive(Debug, Clone)]
 pub struct LaneConfig {
-    /// Our own bound on unacknowledged messages; the peer's Receive Maximum may lower it.
-    pub max_inflight: u16,
+    /// Our own bound on unacknowledged messages, `None` to find it; the peer's Receive Maximum may lower it.
+    pub max_inflight: Option<u16>,
     /// Length of the topic we publish to, for the peer's Maximum Packet Size.
     pub topic_bytes: usize,
     /// What is older than this is dropped instead of sent; `None` keeps it.
@@ -99,7 +99,7 @@ pub struct LaneConfig {
 impl Default for LaneConfig {
     fn default() -> Self {
         Self {
-            max_inflight: MAX_INFLIGHT,
+            max_inflight: Some(MAX_INFLIGHT),
             topic_bytes: 0,
             max_age_ms: None,
             on_full: OnFull::default(),

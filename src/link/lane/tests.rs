@@ -32,7 +32,7 @@ const ONE: QoS = QoS::AtLeastOnce;
 
 #[test]
 fn the_window_is_the_smaller_of_both_sides() {
-    let mut lane = lane(10_000, LaneConfig { max_inflight: 3, ..LaneConfig::default() });
+    let mut lane = lane(10_000, LaneConfig { max_inflight: Some(3), ..LaneConfig::default() });
     for text in ["a", "b", "c", "d"] {
         assert_eq!(push(&mut lane, 0, ONE, text), Pushed::Spooled);
     }
@@ -66,7 +66,7 @@ fn a_spool_raises_the_alarm_at_four_fifths_once() {
 
 #[test]
 fn a_lane_that_is_held_sends_nothing_and_keeps_the_order() {
-    let mut lane = lane(10_000, LaneConfig { max_inflight: 2, ..LaneConfig::default() });
+    let mut lane = lane(10_000, LaneConfig { max_inflight: Some(2), ..LaneConfig::default() });
     lane.handle_connected(10, None);
     for text in ["a", "b", "c"] {
         push(&mut lane, 0, ONE, text);
@@ -296,7 +296,7 @@ proptest! {
         qos0 in any::<bool>(),
         steps in prop::collection::vec(step(), 1..200),
     ) {
-        let config = LaneConfig { max_inflight: 4, max_age_ms: Some(10_000), on_full, qos0, topic_bytes: 20 };
+        let config = LaneConfig { max_inflight: Some(4), max_age_ms: Some(10_000), on_full, qos0, topic_bytes: 20 };
         let budget = SpoolBudget::new(20_000);
         let mut lane = Lane::new(config, budget.clone());
         let (mut now, mut number, mut window) = (0, 0_u64, 0);

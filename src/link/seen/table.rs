@@ -1,5 +1,5 @@
 //! A set of message ids that is asked about, added to and taken from once for each message of a link: open addressing
-//! without tombstones, which costs half of what a general set does.
+//! without tombstones, which costs less than half of what a general set does.
 
 use std::hash::BuildHasher;
 
