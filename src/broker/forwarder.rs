@@ -8,9 +8,7 @@ mod ledger;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Waker;
@@ -37,6 +35,7 @@ use crate::link::message::Envelope;
 use crate::link::message::MessageProperties;
 use crate::link::message::Outgoing;
 use crate::link::name;
+use crate::link::remote_routes::Standing;
 use crate::metrics::LinkMetrics;
 use crate::metrics::labels::Direction;
 use crate::metrics::labels::LinkDropReason;
@@ -60,6 +59,8 @@ struct LaneState {
     /// What the messages of a run have in common.
     envelope: Envelope,
     ledger: Ledger,
+    /// When its connection was lost, if the peer has said nothing since.
+    doubted_ms: Option<u64>,
     /// The driver, while it waits.
     waker: Option<Waker>,
     /// Nothing new is taken; what is there may go until this moment, in monotonic milliseconds.
@@ -73,6 +74,11 @@ impl LaneState {
             Some(waker) => waker.clone_from(cx.waker()),
             waker => *waker = Some(cx.waker().clone()),
         }
+    }
+
+    fn hold(&mut self, standing: Standing) {
+        self.doubted_ms = self.doubted_ms.filter(|lost_ms| standing.confirmed_ms <= *lost_ms);
+        self.lane.hold(standing.must_wait || self.doubted_ms.is_some());
     }
 
     fn report(&mut self, metrics: &LinkMetrics) {
@@ -119,10 +125,8 @@ pub struct Forwarder {
     /// With `sequence` it makes message ids that no other process makes.
     process: u64,
     sequence: AtomicU64,
-    /// Lanes with a connection.
-    connected: AtomicUsize,
-    /// The lanes are held.
-    held: AtomicBool,
+    /// What was known of the peer last.
+    standing: Mutex<Standing>,
 }
 
 impl Forwarder {
@@ -147,6 +151,7 @@ impl Forwarder {
             deflater: None,
             envelope: Envelope::default(),
             ledger: Ledger::default(),
+            doubted_ms: None,
             waker: None,
             stop_ms: None,
         };
@@ -158,8 +163,7 @@ impl Forwarder {
             metrics,
             process: random::number(),
             sequence: AtomicU64::new(0),
-            connected: AtomicUsize::new(0),
-            held: AtomicBool::new(false),
+            standing: Mutex::default(),
         }
     }
 
@@ -221,16 +225,17 @@ impl Forwarder {
         if taken { Reached::Somebody } else { Reached::Nobody }
     }
 
-    /// Holds back what is spooled, or lets it go on. The caller sees to it that no two calls cross.
-    pub fn hold(&self, held: bool) {
-        if self.held.swap(held, Ordering::Relaxed) == held {
+    /// Holds back what is spooled, or lets it go on, by what is known of the peer now. The caller sees to it that no two
+    /// calls cross.
+    pub fn hold(&self, standing: Standing) {
+        if std::mem::replace(&mut *self.standing.lock(), standing) == standing {
             return;
         }
         for lane in &self.lanes {
             let waker = {
                 let mut state = lane.lock();
-                state.lane.hold(held);
-                if held { None } else { state.waker.take() }
+                state.hold(standing);
+                if state.lane.is_held() { None } else { state.waker.take() }
             };
             if let Some(waker) = waker {
                 waker.wake();
@@ -238,10 +243,18 @@ impl Forwarder {
         }
     }
 
-    /// Whether what is spooled is held back.
+    /// The connection of a lane is lost. The next one may lead to a peer that has begun anew: nothing is sent before it
+    /// has said so, or that it has not.
+    pub fn doubt(&self, index: usize, now: Now, standing: Standing) {
+        let mut state = self.lanes[index].lock();
+        state.doubted_ms = Some(now.mono_ms);
+        state.hold(standing);
+    }
+
+    /// Whether any lane is held back.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        self.held.load(Ordering::Relaxed)
+        self.lanes.iter().any(|lane| lane.lock().lane.is_held())
     }
 
     /// Ends every lane: what is spooled may still go until `deadline_ms`, then it is dropped and counted.

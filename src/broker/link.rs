@@ -39,6 +39,8 @@ struct Shared {
     inbox: Inbox,
     /// The driver runs: before that, its first snapshot will hold every change.
     running: bool,
+    /// The peer is to hear that we are who we were.
+    reassure: bool,
     /// Stop, and be done by then, in monotonic milliseconds.
     stop_ms: Option<u64>,
     waker: Option<Waker>,
@@ -83,6 +85,18 @@ impl Replication {
                 return;
             }
             shared.inbox.push(change, clock::now());
+            shared.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The peer has a new connection to us.
+    pub fn reassure(&self) {
+        let waker = {
+            let mut shared = self.shared.lock();
+            shared.reassure = shared.running;
             shared.waker.take()
         };
         if let Some(waker) = waker {

@@ -82,6 +82,7 @@ impl LinkIngress {
         if !entered.enter() {
             return None;
         }
+        entered.replication.reassure();
         let seen = Arc::clone(&entered.seen);
         let place = seen.lock().place(client_id, clock::now());
         Some(Self {

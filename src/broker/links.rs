@@ -237,7 +237,7 @@ impl Link {
             routes.drain_changes();
             return;
         }
-        self.forwarder.hold(routes.must_wait());
+        self.forwarder.hold(routes.standing());
         let excess = routes.changes().saturating_sub(CHANGES_MAX);
         let most = CHANGES_PER_TURN.max(made.min(CHANGES_MADE_MAX)).max(excess);
         let mut exported = self.exported.lock();
@@ -264,12 +264,10 @@ impl Link {
         self.metrics.routes[(Direction::In, RouteKind::Plain)].set(count);
     }
 
-    /// Every connection to the peer is lost: when there is one again it may lead to a peer that has begun anew, and
-    /// nothing is sent to it until it has said so, or that it has not.
-    pub fn doubt(&self) {
-        let mut routes = self.routes.lock();
-        routes.doubt();
-        self.forwarder.hold(routes.must_wait());
+    /// The connection of a lane is lost.
+    pub fn doubt(&self, lane: usize, now: Now) {
+        let routes = self.routes.lock();
+        self.forwarder.doubt(lane, now, routes.standing());
     }
 
     /// Makes the routes of the peer's actors stale that have been silent for too long, and removes those that have been

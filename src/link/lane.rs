@@ -431,6 +431,12 @@ impl Lane {
         self.is_held = held;
     }
 
+    /// Whether what is spooled is held back.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.is_held
+    }
+
     /// Whether what is pushed can go at once, as far as it is up to us.
     #[must_use]
     pub fn is_open(&self) -> bool {

@@ -86,8 +86,6 @@ struct Actor {
     lane: u32,
     expires_ms: u64,
     rows: usize,
-    /// It was heard of since the peer may have gone.
-    is_confirmed: bool,
     /// It has not told all its routes yet.
     bootstrap: Option<Bootstrap>,
 }
@@ -117,6 +115,17 @@ struct Stale {
     until_ms: Option<u64>,
 }
 
+/// What may be sent to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// Nothing: what it wants is stale, and no node of it is there that has said all that it wants. It might not know
+    /// yet to whom it should go.
+    pub must_wait: bool,
+    /// When it last said that it is the one it was, or that it began anew. A connection that was lost since may lead to
+    /// another one now. [`u64::MAX`] if it wants nothing anyway.
+    pub confirmed_ms: u64,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct RemoteRoutes {
@@ -128,6 +137,8 @@ pub struct RemoteRoutes {
     rows: usize,
     bytes: usize,
     ignored: u64,
+    /// When a node of the peer last began or sent a heartbeat.
+    confirmed_ms: u64,
     changes: VecDeque<RouteChange>,
 }
 
@@ -150,7 +161,7 @@ impl RemoteRoutes {
             }
             if incarnation == actor.incarnation {
                 actor.expires_ms = expires_ms;
-                actor.is_confirmed = true;
+                self.confirm(now, name);
                 return Ok(false);
             }
             self.retire(name, now);
@@ -160,8 +171,8 @@ impl RemoteRoutes {
         }
         let bootstrap = Some(Bootstrap { has_beaten: false, told_ms: now.mono_ms });
         let lane = self.free_lane();
-        let actor = Actor { incarnation, lane, expires_ms, rows: 0, is_confirmed: true, bootstrap };
-        self.actors.insert(name.into(), actor);
+        self.actors.insert(name.into(), Actor { incarnation, lane, expires_ms, rows: 0, bootstrap });
+        self.confirm(now, name);
         self.date_stale(now);
         Ok(true)
     }
@@ -172,10 +183,10 @@ impl RemoteRoutes {
         let actor = self.actors.get_mut(name).filter(|actor| actor.incarnation == incarnation);
         let actor = actor.ok_or(RouteError::UnknownActor)?;
         actor.expires_ms = now.mono_ms.saturating_add(ACTOR_TTL_MS);
-        actor.is_confirmed = true;
         if let Some(bootstrap) = &mut actor.bootstrap {
             bootstrap.has_beaten = true;
         }
+        self.confirm(now, name);
         Ok(())
     }
 
@@ -348,22 +359,20 @@ impl RemoteRoutes {
         self.stale.is_empty()
     }
 
-    /// Every connection to the peer is lost. When there is one again it may lead to a peer that has begun anew: nobody
-    /// is taken for who it was until it has begun or beaten since.
-    pub fn doubt(&mut self) {
-        for actor in self.actors.values_mut() {
-            actor.is_confirmed = false;
+    /// Whether and since when the peer may be sent what matches.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let mut nodes = self.actors.iter().filter(|(name, _)| ***name != *SHARED_ACTOR);
+        Standing {
+            must_wait: !self.stale.is_empty() && !nodes.any(|(_, actor)| actor.bootstrap.is_none()),
+            confirmed_ms: if self.rows == 0 { u64::MAX } else { self.confirmed_ms },
         }
     }
 
-    /// Whether the peer is to get nothing for now, since it might not know yet to whom it should go: some of what it wants
-    /// is stale or in doubt, and no node of it is there that has said all that it wants.
-    #[must_use]
-    pub fn must_wait(&self) -> bool {
-        let is_sure = |actor: &Actor| actor.is_confirmed && actor.bootstrap.is_none();
-        let mut nodes = self.actors.iter().filter(|(name, _)| ***name != *SHARED_ACTOR);
-        let in_doubt = || self.actors.values().any(|actor| !actor.is_confirmed);
-        (!self.stale.is_empty() || in_doubt()) && !nodes.any(|(_, actor)| is_sure(actor))
+    fn confirm(&mut self, now: Now, name: &str) {
+        if name != SHARED_ACTOR {
+            self.confirmed_ms = now.mono_ms;
+        }
     }
 
     /// Lets actors fall silent that have not been heard of for too long, ends bootstraps, and removes what is stale by

@@ -398,6 +398,15 @@ impl Replicator {
         }
     }
 
+    /// The peer has a new connection to us, and waits until it hears that we are who we were: it does not have to wait
+    /// for the next heartbeat.
+    pub fn reassure(&mut self, now: Now) {
+        if self.state == State::Online {
+            self.heartbeat_ms = now.mono_ms + HEARTBEAT_MS;
+            self.beat();
+        }
+    }
+
     fn beat(&mut self) {
         let mut payload = Vec::with_capacity(96);
         let beat = Heartbeat { actor: &self.config.actor, incarnation: self.incarnation };

@@ -3,7 +3,6 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 
@@ -175,7 +174,6 @@ impl Driver {
     fn connected(&mut self, client: LinkClient, accepted: Accepted) {
         let Accepted { receive_maximum, maximum_packet_size } = accepted;
         self.state().lane.handle_connected(receive_maximum, maximum_packet_size);
-        self.link.forwarder.connected.fetch_add(1, Ordering::Relaxed);
         self.link.metrics.connections[Direction::Out].inc();
         self.last_problem.clear();
         tracing::debug!(peer = self.link.peer(), lane = self.index, "link lane connected");
@@ -249,9 +247,7 @@ impl Driver {
             state.lane.handle_disconnected();
             state.report(&self.link.metrics);
         }
-        if self.link.forwarder.connected.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.link.doubt();
-        }
+        self.link.doubt(self.index, now);
         // One that lived as long as the longest pause was no failed attempt, even without traffic.
         if now.mono_ms.saturating_sub(self.attempt_ms) >= RECONNECT_MS {
             self.backoff.succeeded();

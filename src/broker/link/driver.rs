@@ -141,11 +141,15 @@ impl Driver {
 
     /// Changes that come while a snapshot is taken wait until it was handed in.
     fn take_changes(&mut self, cx: &Context<'_>, now: Now) {
-        let (stop_ms, taken) = {
+        let (stop_ms, taken, reassure) = {
             let mut shared = self.link.replication.shared.lock();
             shared.listen(cx);
-            (shared.stop_ms, self.snapshot.is_none().then(|| shared.inbox.take()))
+            let taken = self.snapshot.is_none().then(|| shared.inbox.take());
+            (shared.stop_ms, taken, std::mem::take(&mut shared.reassure))
         };
+        if reassure {
+            self.replicator.reassure(now);
+        }
         if self.stop_ms.is_none() && stop_ms.is_some() {
             self.stop_ms = stop_ms;
             self.replicator.stop(now);

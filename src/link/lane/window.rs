@@ -27,7 +27,8 @@ pub(super) struct Window {
     size: usize,
     /// The message whose way there and back is measured.
     probe: Option<Probe>,
-    round_trip_ms: u64,
+    /// The last that was measured.
+    round_trip_ms: Option<u64>,
     round: Option<Round>,
     /// Messages that came across in the best round so far, in a second.
     rate: u64,
@@ -56,7 +57,7 @@ impl Default for Window {
         Self {
             size: WINDOW_MIN,
             probe: None,
-            round_trip_ms: 0,
+            round_trip_ms: None,
             round: None,
             rate: 0,
             stalls: 0,
@@ -100,11 +101,12 @@ impl Window {
     /// Looks at what was measured, once a turn.
     pub(super) fn measure(&mut self, now: Now, acked: u64) {
         if let Some(probe) = self.probe.take_if(|probe| probe.acked) {
-            self.round_trip_ms = now.mono_ms.saturating_sub(probe.sent_ms);
+            self.round_trip_ms = Some(now.mono_ms.saturating_sub(probe.sent_ms));
         }
         let Some(round) = &self.round else { return self.shrink(now) };
+        let Some(round_trip_ms) = self.round_trip_ms else { return };
         let elapsed_ms = now.mono_ms.saturating_sub(round.start_ms);
-        if elapsed_ms < (2 * self.round_trip_ms).max(ROUND_MS_MIN) {
+        if elapsed_ms < (2 * round_trip_ms).max(ROUND_MS_MIN) {
             return;
         }
         let rate = (acked - round.acked) * 1_000 / elapsed_ms;
@@ -118,16 +120,24 @@ impl Window {
         if rate > self.rate + self.rate / 8 {
             self.rate = rate;
             self.stalls = 0;
+            if self.size == WINDOW_MAX {
+                return self.keep(now);
+            }
             self.size = (self.size * 2).min(WINDOW_MAX);
             return;
         }
         self.stalls += 1;
         if self.stalls >= STALLS_MAX {
-            // Something else holds it up. That may change: then less is a gain.
-            (self.stalls, self.rate) = (0, 0);
+            // Something else holds it up.
             self.size = (self.size / 2).max(WINDOW_MIN);
-            self.kept_until_ms = now.mono_ms.saturating_add(KEPT_MS);
+            self.keep(now);
         }
+    }
+
+    /// That may change: whatever comes across in the first round afterwards is a gain.
+    fn keep(&mut self, now: Now) {
+        (self.stalls, self.rate) = (0, 0);
+        self.kept_until_ms = now.mono_ms.saturating_add(KEPT_MS);
     }
 
     fn shrink(&mut self, now: Now) {

@@ -99,39 +99,47 @@ fn a_peer_that_is_away_goes_on_wanting_what_it_wanted() {
 }
 
 #[test]
-fn a_peer_waits_while_nothing_says_that_it_knows_what_it_wants() {
+fn a_peer_waits_while_no_node_of_it_has_said_what_it_wants() {
     let mut routes = RemoteRoutes::new(RouteLimits::default());
+    let waits = |routes: &RemoteRoutes| routes.standing().must_wait;
     begin(&mut routes, 0, "n1", 1, &["a"]);
-    assert!(!routes.must_wait(), "what it told first may be sent at once");
+    assert!(!waits(&routes), "what it told first may be sent at once");
     routes.heartbeat(at(0), "n1", 1).unwrap();
     routes.collect(at(SETTLE_MS));
-    // It may have begun anew; it has not.
-    routes.doubt();
-    assert!(routes.must_wait());
-    update(&mut routes, at(SETTLE_MS), "n1", 1, &[(false, "b", "b")]).unwrap();
-    assert!(routes.must_wait(), "a batch may have been on its way before");
-    routes.heartbeat(at(SETTLE_MS), "n1", 1).unwrap();
-    assert!(!routes.must_wait());
-    routes.doubt();
-    assert_eq!(routes.actor_init(at(SETTLE_MS), "n1", 1), Ok(false));
-    assert!(!routes.must_wait());
-    // It has; the sessions of its cluster, which outlive it, say nothing about it.
+    // The sessions of its cluster, which outlive its nodes, say nothing of them.
     begin(&mut routes, 6_000, "ps-routes-v1", 0, &["c"]);
     routes.heartbeat(at(6_000), "ps-routes-v1", 0).unwrap();
     routes.collect(at(6_000 + SETTLE_MS));
     begin(&mut routes, 12_000, "n1", 2, &["a"]);
     routes.heartbeat(at(12_000), "n1", 2).unwrap();
-    assert!(routes.must_wait());
+    assert!(waits(&routes));
     routes.collect(at(12_000 + SETTLE_MS));
-    assert!(routes.is_settled() && !routes.must_wait());
+    assert!(routes.is_settled() && !waits(&routes));
     // One of two nodes falls silent: the other one takes what there is.
     begin(&mut routes, 20_000, "n2", 1, &["d"]);
     for now in (20_000..=70_000).step_by(10_000) {
-        assert!(!routes.must_wait());
+        assert!(!waits(&routes));
         routes.heartbeat(at(now), "n2", 1).unwrap();
     }
     routes.collect(at(200_000));
-    assert!(routes.must_wait(), "nobody is there");
+    assert!(waits(&routes), "nobody is there");
+}
+
+#[test]
+fn a_peer_is_confirmed_by_what_its_nodes_begin_with_and_by_their_heartbeats() {
+    let mut routes = RemoteRoutes::new(RouteLimits::default());
+    let confirmed = |routes: &RemoteRoutes| routes.standing().confirmed_ms;
+    assert_eq!(routes.actor_init(at(5), "n1", 1), Ok(true));
+    assert_eq!(confirmed(&routes), u64::MAX, "it wants nothing");
+    update(&mut routes, at(6), "n1", 1, &[(false, "a", "a")]).unwrap();
+    assert_eq!(confirmed(&routes), 5, "a batch may have been on its way for long");
+    routes.heartbeat(at(7), "n1", 1).unwrap();
+    assert_eq!(confirmed(&routes), 7);
+    begin(&mut routes, 8, "ps-routes-v1", 0, &["c"]);
+    routes.heartbeat(at(9), "ps-routes-v1", 0).unwrap();
+    assert_eq!(confirmed(&routes), 7);
+    assert_eq!(routes.actor_init(at(10), "n1", 1), Ok(false));
+    assert_eq!(confirmed(&routes), 10);
 }
 
 #[test]

@@ -152,6 +152,20 @@ fn heartbeats_begin_with_the_ack_and_go_on_during_the_bootstrap() {
 }
 
 #[test]
+fn a_peer_with_a_new_connection_is_reassured_once_we_are_online() {
+    let mut replicator = Replicator::new(config(&["#"]), 7);
+    replicator.start(at(0));
+    replicator.reassure(at(0));
+    handshake(&mut replicator, at(0));
+    replicator.reassure(at(0));
+    assert_eq!(outputs(&mut replicator), [], "there is more to come that the peer has to know first");
+    let mut replicator = online(&["#"], &["x"]);
+    replicator.reassure(at(400));
+    assert_eq!(publish(&mut replicator).token, 0);
+    assert_eq!(replicator.poll_timeout(), Some(400 + HEARTBEAT_MS));
+}
+
+#[test]
 fn after_an_outage_the_snapshot_is_followed_by_the_deletions_of_the_gap() {
     let mut replicator = online(&["#"], &["x", "y"]);
     replicator.handle_disconnected(None);
