@@ -265,8 +265,9 @@ impl Connection {
 
     /// How many bytes one read may bring: one at least, since to read none would look like the end.
     fn readable(&mut self, now: Now) -> usize {
-        let throttle = self.throttle.as_mut();
-        throttle.map_or(SCRATCH_BYTES, |throttle| throttle.readable(now).clamp(1, SCRATCH_BYTES))
+        let of_link = self.ingress.as_ref().map_or(usize::MAX, |ingress| ingress.readable(now));
+        let of_rate = self.throttle.as_mut().map_or(usize::MAX, |throttle| throttle.readable(now));
+        of_link.min(of_rate).clamp(1, SCRATCH_BYTES)
     }
 
     /// Takes what there is to send, if the last of it is out, and registers for the next wake-up.

@@ -24,6 +24,7 @@ use crate::config::settings;
 use crate::config::settings::Export;
 use crate::link::compress::COMPRESS_BYTES_MIN;
 use crate::link::compress::Deflater;
+use crate::link::lane::Hold;
 use crate::link::lane::Lane;
 use crate::link::lane::LaneConfig;
 use crate::link::lane::OnFull;
@@ -59,7 +60,7 @@ struct LaneState {
     /// What the messages of a run have in common.
     envelope: Envelope,
     ledger: Ledger,
-    /// When its connection was lost, if the peer has said nothing since.
+    /// When its connection was dialled, if the peer has said nothing since.
     doubted_ms: Option<u64>,
     /// The driver, while it waits.
     waker: Option<Waker>,
@@ -77,8 +78,9 @@ impl LaneState {
     }
 
     fn hold(&mut self, standing: Standing) {
-        self.doubted_ms = self.doubted_ms.filter(|lost_ms| standing.confirmed_ms <= *lost_ms);
-        self.lane.hold(standing.must_wait || self.doubted_ms.is_some());
+        self.doubted_ms = self.doubted_ms.filter(|dialled_ms| standing.confirmed_ms < *dialled_ms);
+        let hold = if self.doubted_ms.is_some() { Hold::Doubt } else { Hold::None };
+        self.lane.hold(if standing.must_wait { Hold::Wait } else { hold });
     }
 
     fn report(&mut self, metrics: &LinkMetrics) {
@@ -243,11 +245,11 @@ impl Forwarder {
         }
     }
 
-    /// The connection of a lane is lost. The next one may lead to a peer that has begun anew: nothing is sent before it
-    /// has said so, or that it has not.
-    pub fn doubt(&self, index: usize, now: Now, standing: Standing) {
+    /// A lane has a connection that was dialled at this moment, in monotonic milliseconds. It may lead to a peer that has
+    /// begun anew: nothing is sent before it has said so, or that it has not.
+    pub fn doubt(&self, index: usize, dialled_ms: u64, standing: Standing) {
         let mut state = self.lanes[index].lock();
-        state.doubted_ms = Some(now.mono_ms);
+        state.doubted_ms = Some(dialled_ms);
         state.hold(standing);
     }
 

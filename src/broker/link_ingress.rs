@@ -46,6 +46,9 @@ use crate::session::message::Expiry;
 use crate::session::message::Publication;
 use crate::time::Now;
 
+/// What one read may bring while a local client cannot keep up: some messages, as a small window would have.
+const PRESSED_BYTES: usize = 8 * 1024;
+
 /// The receiving end of one connection of a peer.
 #[derive(Debug)]
 pub struct LinkIngress {
@@ -126,6 +129,11 @@ impl LinkIngress {
     #[must_use]
     pub fn paused_for_ms(&self, now: Now) -> Option<u64> {
         self.entered.paused_for_ms(now)
+    }
+
+    /// How many bytes one read may bring.
+    pub(super) fn readable(&self, now: Now) -> usize {
+        if self.entered.is_pressed(now) { PRESSED_BYTES } else { usize::MAX }
     }
 
     /// Whether one message has not come before.

@@ -161,6 +161,13 @@ impl Link {
         until.checked_sub(now.mono_ms).filter(|left| *left > 0)
     }
 
+    /// Whether a local client could hardly keep up lately: then less is read of the peer at once, since all of it has
+    /// to fit into what is left of that client's queue.
+    #[must_use]
+    pub fn is_pressed(&self, now: Now) -> bool {
+        now.mono_ms < self.paused_until_ms.load(Ordering::Relaxed).saturating_add(PAUSE_LAST_MS)
+    }
+
     /// Connections of the peer to us.
     #[must_use]
     pub fn connections_in(&self) -> usize {
@@ -264,10 +271,10 @@ impl Link {
         self.metrics.routes[(Direction::In, RouteKind::Plain)].set(count);
     }
 
-    /// The connection of a lane is lost.
-    pub fn doubt(&self, lane: usize, now: Now) {
+    /// A lane has a connection, dialled at this moment in monotonic milliseconds.
+    pub fn doubt(&self, lane: usize, dialled_ms: u64) {
         let routes = self.routes.lock();
-        self.forwarder.doubt(lane, now, routes.standing());
+        self.forwarder.doubt(lane, dialled_ms, routes.standing());
     }
 
     /// Makes the routes of the peer's actors stale that have been silent for too long, and removes those that have been

@@ -48,6 +48,17 @@ pub enum Pushed {
     Refused,
 }
 
+/// Whether what is spooled is held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// It is not.
+    None,
+    /// For the moment: the connection is new, and the peer has still to say that it is who it was.
+    Doubt,
+    /// For as long as the peer has not said what it wants. QoS 0 is dropped as without a connection.
+    Wait,
+}
+
 /// A message to send now.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Transmission<'a> {
@@ -124,8 +135,7 @@ pub struct Lane {
     /// write to the budget for each message.
     credit: u64,
     connection: Option<Connection>,
-    /// Nothing is sent for now.
-    is_held: bool,
+    hold: Hold,
     counters: LaneCounters,
 }
 
@@ -156,7 +166,7 @@ impl Lane {
             bytes: 0,
             credit: 0,
             connection: None,
-            is_held: false,
+            hold: Hold::None,
             counters: LaneCounters::default(),
         }
     }
@@ -176,7 +186,8 @@ impl Lane {
     ) -> Pushed {
         self.counters.pushed += 1;
         let acknowledged = qos != QoS::AtMostOnce;
-        if !acknowledged && !self.is_open() && !self.config.qos0 {
+        let is_away = self.connection.is_none() || self.hold == Hold::Wait;
+        if !acknowledged && is_away && !self.config.qos0 {
             return self.turned_away(DropReason::Offline);
         }
         let span = self.arena.append(encode);
@@ -327,7 +338,7 @@ impl Lane {
     /// The next message to send, if there is a connection with room in its window. What has become too old or
     /// is larger than the peer takes is dropped on the way.
     pub fn next_to_send(&mut self, now: Now) -> Option<Transmission<'_>> {
-        let connection = self.connection.filter(|_| !self.is_held)?;
+        let connection = self.connection.filter(|_| self.hold == Hold::None)?;
         self.expire(now);
         let entry = loop {
             let entry = *self.queue.front()?;
@@ -427,20 +438,20 @@ impl Lane {
     }
 
     /// Holds back what is spooled, connected or not, or lets it go on. What is in flight stays so.
-    pub fn hold(&mut self, held: bool) {
-        self.is_held = held;
+    pub fn hold(&mut self, hold: Hold) {
+        self.hold = hold;
     }
 
     /// Whether what is spooled is held back.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        self.is_held
+        self.hold != Hold::None
     }
 
     /// Whether what is pushed can go at once, as far as it is up to us.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.connection.is_some() && !self.is_held
+        self.connection.is_some() && !self.is_held()
     }
 
     /// Whether a connection is up.

@@ -121,8 +121,8 @@ pub struct Standing {
     /// Nothing: what it wants is stale, and no node of it is there that has said all that it wants. It might not know
     /// yet to whom it should go.
     pub must_wait: bool,
-    /// When it last said that it is the one it was, or that it began anew. A connection that was lost since may lead to
-    /// another one now. [`u64::MAX`] if it wants nothing anyway.
+    /// When it last said that it is the one it was, or that it began anew. A connection that was dialled since may lead
+    /// to another one now. [`u64::MAX`] if it wants nothing anyway.
     pub confirmed_ms: u64,
 }
 
@@ -150,8 +150,8 @@ impl RemoteRoutes {
         Self { limits, ..Self::default() }
     }
 
-    /// An actor begins or continues its life (the table of `link-protocol.md` 4.4). `Ok(true)` means that we
-    /// know no routes of it: it must bootstrap.
+    /// An actor begins or continues its life (the table of `link-protocol.md` 4.4). `Ok(true)` means that we do not
+    /// know all its routes: it must bootstrap.
     pub fn actor_init(&mut self, now: Now, name: &str, incarnation: u64) -> Result<bool, RouteError> {
         self.collect(now);
         let expires_ms = now.mono_ms.saturating_add(ACTOR_TTL_MS);
@@ -161,8 +161,11 @@ impl RemoteRoutes {
             }
             if incarnation == actor.incarnation {
                 actor.expires_ms = expires_ms;
+                // Unlike EMQX: of one that was cut off while it told its routes we do not know all, and a sender of EMQX
+                // that has bootstrapped once would go on without the rest.
+                let is_incomplete = actor.bootstrap.is_some();
                 self.confirm(now, name);
-                return Ok(false);
+                return Ok(is_incomplete);
             }
             self.retire(name, now);
         }

@@ -173,6 +173,7 @@ impl Driver {
 
     fn connected(&mut self, client: LinkClient, accepted: Accepted) {
         let Accepted { receive_maximum, maximum_packet_size } = accepted;
+        self.link.doubt(self.index, self.attempt_ms);
         self.state().lane.handle_connected(receive_maximum, maximum_packet_size);
         self.link.metrics.connections[Direction::Out].inc();
         self.last_problem.clear();
@@ -247,7 +248,6 @@ impl Driver {
             state.lane.handle_disconnected();
             state.report(&self.link.metrics);
         }
-        self.link.doubt(self.index, now);
         // One that lived as long as the longest pause was no failed attempt, even without traffic.
         if now.mono_ms.saturating_sub(self.attempt_ms) >= RECONNECT_MS {
             self.backoff.succeeded();

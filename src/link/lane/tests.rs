@@ -72,15 +72,17 @@ fn a_lane_that_is_held_sends_nothing_and_keeps_the_order() {
         push(&mut lane, 0, ONE, text);
     }
     assert_eq!(send(&mut lane), Some((1, false, "a".into())));
-    lane.hold(true);
+    lane.hold(Hold::Wait);
     assert_eq!(ack(&mut lane, 1, 0), Acked::Delivered { pushed_ms: 0 }, "what is in flight goes on");
     assert_eq!((send(&mut lane), lane.is_open(), lane.is_connected()), (None, false, true));
     assert_eq!(push(&mut lane, 0, QoS::AtMostOnce, "0"), Pushed::Dropped(DropReason::Offline));
     push(&mut lane, 0, ONE, "d");
+    lane.hold(Hold::Doubt);
+    assert_eq!(push(&mut lane, 0, QoS::AtMostOnce, "e"), Pushed::Spooled, "it will not take long");
     lane.handle_disconnected();
     lane.handle_connected(10, None);
     assert_eq!(send(&mut lane), None, "a new connection changes nothing");
-    lane.hold(false);
+    lane.hold(Hold::None);
     assert_eq!(send(&mut lane), Some((1, false, "b".into())));
     assert_eq!(send(&mut lane), Some((2, false, "c".into())));
     assert_eq!((send(&mut lane), lane.unaccounted()), (None, 0));
