@@ -1,8 +1,8 @@
-//! The clusters, their links, and what may befall them.
+//! The clusters, their links, what may befall them, and what must hold whatever does.
 
 use std::collections::BTreeSet;
 
-use tombolo::link::ingress::IngressSession;
+use tombolo::link::compress::Inflater;
 use tombolo::link::lane::Lane;
 use tombolo::link::lane::LaneConfig;
 use tombolo::link::lane::Pushed;
@@ -19,21 +19,84 @@ use tombolo::link::replicator::ReplicatorConfig;
 use tombolo::link::replicator::State;
 use tombolo::link::route::LinkTopics;
 use tombolo::link::route::LocalRoute;
+use tombolo::link::seen::Seen;
 use tombolo::mqtt::packet::QoS;
+use tombolo::mqtt::topic;
 use tombolo::time::Now;
 
+use crate::emqx;
 use crate::network::Pipe;
 use crate::network::Random;
 
 /// The simulated wall clock begins here.
 const EPOCH_MS: u64 = 1_800_000_000_000;
+pub(crate) const PUBLISHERS: usize = 3;
+pub(crate) const LANES: usize = 2;
+/// Subscribed to everywhere, from the beginning to the end.
+const PERMANENT: [&str; 2] = ["m/#", "a/b"];
+
+/// One of the clusters.
+pub(crate) struct Cluster {
+    /// EMQX, and whether its `need_bootstrap` is the truth.
+    pub(crate) emqx: Option<bool>,
+    pub(crate) subscriptions: BTreeSet<LocalRoute>,
+    /// How far its wall clock is off.
+    clock_ms: i64,
+    /// How often it has begun.
+    pub(crate) life: u64,
+    published: [u64; PUBLISHERS],
+}
+
+/// The dialling end of route replication.
+pub(crate) enum Sender {
+    Ours(Box<Replicator>),
+    Emqx(Box<emqx::Sender>),
+}
+
+/// Its other end: what a cluster knows of its peer's wishes.
+pub(crate) enum Receiver {
+    Ours(Box<RemoteRoutes>),
+    Emqx(emqx::Store),
+}
 
 #[derive(Default)]
 pub(crate) struct Connection {
     pub(crate) up: Pipe,
     pub(crate) down: Pipe,
     /// The receiving side's state; gone once it knows the end.
-    pub(crate) server: Option<IngressSession>,
+    pub(crate) server: Option<Served>,
+}
+
+/// What the receiving side keeps of a connection.
+#[derive(Default)]
+pub(crate) struct Served {
+    pub(crate) ours: tombolo::link::ingress::IngressSession,
+    pub(crate) emqx: emqx::Bound,
+}
+
+/// One connection's share of the messages.
+pub(crate) struct DataLane {
+    pub(crate) lane: Lane,
+    pub(crate) connection: Option<Connection>,
+    pub(crate) retry_ms: u64,
+    /// When it was dialled, if the peer has said nothing since.
+    pub(crate) doubted_ms: Option<u64>,
+}
+
+/// A message that the peer is owed.
+pub(crate) struct Owed {
+    pub(crate) number: u64,
+    /// The peer's life in which it was accepted.
+    pub(crate) life: u64,
+}
+
+/// What became of one publisher's messages on one link.
+#[derive(Default)]
+pub(crate) struct Flow {
+    pub(crate) owed: Vec<Owed>,
+    pub(crate) arrived: BTreeSet<u64>,
+    /// Those that came in the receiver's present life.
+    pub(crate) fresh: BTreeSet<u64>,
 }
 
 /// One direction between two clusters: `from` dials `to`.
@@ -41,118 +104,196 @@ pub(crate) struct Direction {
     pub(crate) from: usize,
     pub(crate) to: usize,
     pub(crate) topics: LinkTopics,
-    pub(crate) replicator: Replicator,
+    pub(crate) sender: Sender,
     pub(crate) control: Option<Connection>,
-    pub(crate) routes: RemoteRoutes,
+    pub(crate) receiver: Receiver,
+    /// The filters of `from` that `to` knows.
     pub(crate) mirror: BTreeSet<String>,
-    pub(crate) lane: Lane,
-    pub(crate) data: Option<Connection>,
-    pub(crate) data_retry_ms: u64,
+    /// The same when `from` began its present life.
+    pub(crate) mirror_before: BTreeSet<String>,
+    /// `from` has told all that it wants in its present life.
+    pub(crate) told: bool,
+    /// `from` was asked to take its routes back.
+    withdrawn: bool,
+    pub(crate) lanes: [DataLane; LANES],
+    /// What `to` has got of `from`.
+    pub(crate) seen: Seen,
+    pub(crate) flows: [Flow; PUBLISHERS],
     pub(crate) partitioned_until_ms: u64,
-    pub(crate) pushed: u64,
-    /// Messages before this one may be lost: their cluster restarted.
-    pub(crate) excused: u64,
-    /// Sequence numbers in the order of their first arrival.
-    pub(crate) arrived: Vec<u64>,
 }
 
 pub(crate) struct World {
     pub(crate) now_ms: u64,
     pub(crate) random: Random,
-    pub(crate) subscriptions: Vec<BTreeSet<LocalRoute>>,
+    pub(crate) clusters: Vec<Cluster>,
     pub(crate) directions: Vec<Direction>,
+    /// zlib's memory, for everybody.
+    pub(crate) inflater: Inflater,
+    /// Links are stopped and started now and then.
+    stops: bool,
 }
 
 pub(crate) fn cluster(index: usize) -> String {
     format!("c{index}")
 }
 
-fn lane() -> Lane {
+fn lane(retry_ms: u64) -> DataLane {
     let config = LaneConfig { max_inflight: Some(8), ..LaneConfig::default() };
-    Lane::new(config, SpoolBudget::new(1 << 20))
+    let lane = Lane::new(config, SpoolBudget::new(1 << 20));
+    DataLane { lane, connection: None, retry_ms, doubted_ms: None }
 }
 
 impl Direction {
-    fn new(from: usize, to: usize, random: &mut Random) -> Self {
-        let choices: [&[&str]; 5] =
-            [&["m/#"], &["m/#", "a/#"], &["#"], &["m/#", "a/+", "+/b"], &["m/#", "a/b/#", "b"]];
-        let filters = random.pick::<&[&str]>(&choices);
-        let topics = LinkTopics::parse(filters).unwrap();
-        Self {
-            from,
-            to,
-            replicator: replicator(from, to, &topics, 0, random),
-            topics,
-            control: None,
-            routes: RemoteRoutes::new(RouteLimits::default()),
-            mirror: BTreeSet::new(),
-            lane: lane(),
-            data: None,
-            data_retry_ms: random.below(1_000),
-            partitioned_until_ms: 0,
-            pushed: 0,
-            excused: 0,
-            arrived: Vec::new(),
-        }
-    }
-
     pub(crate) fn follow_changes(&mut self) {
-        for change in self.routes.drain_changes() {
+        let routes = match &mut self.receiver {
+            Receiver::Ours(routes) => routes,
+            Receiver::Emqx(store) => {
+                self.mirror = store.filters();
+                return;
+            }
+        };
+        for change in routes.drain_changes() {
             match change {
                 RouteChange::Appeared(filter) => assert!(self.mirror.insert(filter.into()), "appeared twice"),
-                RouteChange::Vanished(filter) => assert!(self.mirror.remove(&*filter), "vanished twice"),
+                RouteChange::Vanished(filter) => {
+                    assert!(self.mirror.remove(&*filter), "vanished twice");
+                    let permanent =
+                        PERMANENT.iter().any(|kept| self.topics.intersections(kept).contains(&filter));
+                    let kept = permanent && !self.withdrawn;
+                    assert!(!kept, "{} forgot that {} wants {filter}", self.to, self.from);
+                }
             }
         }
     }
 
     fn due(&self) -> Option<u64> {
-        let mut due =
-            [self.replicator.poll_timeout(), self.routes.poll_timeout()].into_iter().flatten().min();
-        for connection in [&self.control, &self.data].into_iter().flatten() {
-            due = [due, connection.up.due(), connection.down.due()].into_iter().flatten().min();
+        let mut due = match &self.sender {
+            Sender::Ours(replicator) if replicator.state() == State::Stopped => Some(0),
+            Sender::Ours(replicator) => replicator.poll_timeout(),
+            Sender::Emqx(sender) => sender.poll_timeout(),
+        };
+        let mut note = |at: Option<u64>| due = due.map_or(at, |due| Some(at.map_or(due, |at| at.min(due))));
+        if let Receiver::Ours(routes) = &self.receiver {
+            note(routes.poll_timeout());
         }
-        if self.data.is_none() {
-            due = due.into_iter().chain([self.data_retry_ms]).min();
+        if let Some(connection) = &self.control {
+            note(connection.up.due());
+            note(connection.down.due());
         }
-        if self.replicator.state() == State::Stopped {
-            due = Some(0);
+        for lane in &self.lanes {
+            match &lane.connection {
+                None => note(Some(lane.retry_ms)),
+                Some(connection) => {
+                    note(connection.up.due());
+                    note(connection.down.due());
+                }
+            }
         }
         due
     }
-}
 
-fn replicator(from: usize, to: usize, topics: &LinkTopics, last: u64, random: &mut Random) -> Replicator {
-    let config = ReplicatorConfig {
-        cluster: cluster(from),
-        target_cluster: cluster(to),
-        actor: format!("node@{from}"),
-        topics: topics.clone(),
-        last_incarnation: last,
-    };
-    // A small queue, so that it overflows now and then.
-    Replicator::new(config, random.next()).with_pending(Pending::new(12, 100_000))
+    fn is_online(&self) -> bool {
+        match &self.sender {
+            Sender::Ours(replicator) => replicator.state() == State::Online,
+            Sender::Emqx(sender) => sender.is_online(),
+        }
+    }
+
+    fn wanted(&self, subscriptions: &BTreeSet<LocalRoute>) -> BTreeSet<String> {
+        let keys = subscriptions.iter().flat_map(|route| self.topics.routes(route));
+        keys.map(|key| key.topic.into()).collect()
+    }
 }
 
 impl World {
-    pub(crate) fn new(clusters: usize, mut random: Random) -> Self {
-        let mut directions = Vec::new();
-        for from in 0..clusters {
-            for to in (0..clusters).filter(|to| *to != from) {
-                directions.push(Direction::new(from, to, &mut random));
+    pub(crate) fn new(mut random: Random) -> Self {
+        let count = 2 + random.below(3) as usize;
+        let clusters: Vec<Cluster> = (0..count)
+            .map(|index| Cluster {
+                // The first one is ours, so that there is somebody to talk to.
+                emqx: (index > 0 && random.chance(40)).then(|| random.chance(50)),
+                subscriptions: PERMANENT.iter().map(|filter| LocalRoute::plain(filter)).collect(),
+                clock_ms: 0,
+                life: 0,
+                published: [0; PUBLISHERS],
+            })
+            .collect();
+        let stops = random.chance(30);
+        let inflater = Inflater::default();
+        let mut world = Self { now_ms: 0, random, clusters, directions: Vec::new(), inflater, stops };
+        for from in 0..count {
+            for to in (0..count).filter(|to| *to != from) {
+                // EMQX with EMQX is not ours to test.
+                if world.clusters[from].emqx.is_none() || world.clusters[to].emqx.is_none() {
+                    let direction = world.direction(from, to);
+                    world.directions.push(direction);
+                }
             }
         }
-        let mut world =
-            Self { now_ms: 0, random, subscriptions: vec![BTreeSet::new(); clusters], directions };
         for index in 0..world.directions.len() {
-            let now = world.now();
-            world.directions[index].replicator.start(now);
+            let now = world.now_at(world.directions[index].from);
+            if let Sender::Ours(replicator) = &mut world.directions[index].sender {
+                replicator.start(now);
+            }
             world.follow_outputs(index);
         }
         world
     }
 
-    pub(crate) fn now(&self) -> Now {
-        Now { mono_ms: self.now_ms, unix_ms: EPOCH_MS + self.now_ms }
+    fn direction(&mut self, from: usize, to: usize) -> Direction {
+        let choices: [&[&str]; 5] =
+            [&["m/#"], &["m/#", "a/#"], &["#"], &["m/#", "a/+", "+/b"], &["m/#", "a/b/#", "b"]];
+        let topics = LinkTopics::parse(*self.random.pick::<&[&str]>(&choices)).unwrap();
+        Direction {
+            from,
+            to,
+            sender: self.sender(from, to, &topics, 0),
+            receiver: match self.clusters[to].emqx {
+                None => Receiver::Ours(Box::new(RemoteRoutes::new(RouteLimits::default()))),
+                Some(truthful) => Receiver::Emqx(emqx::Store::new(truthful)),
+            },
+            topics,
+            control: None,
+            mirror: BTreeSet::new(),
+            mirror_before: BTreeSet::new(),
+            told: false,
+            withdrawn: false,
+            lanes: [(); LANES].map(|()| lane(self.random.below(1_000))),
+            seen: Seen::default(),
+            flows: Default::default(),
+            partitioned_until_ms: 0,
+        }
+    }
+
+    fn sender(&mut self, from: usize, to: usize, topics: &LinkTopics, last: u64) -> Sender {
+        let actor = format!("node@{from}");
+        if self.clusters[from].emqx.is_some() {
+            let now = self.now_at(from);
+            let sender = emqx::Sender::new(&cluster(from), &cluster(to), &actor, topics, now);
+            return Sender::Emqx(Box::new(sender));
+        }
+        let config = ReplicatorConfig {
+            cluster: cluster(from),
+            target_cluster: cluster(to),
+            actor,
+            topics: topics.clone(),
+            last_incarnation: last,
+        };
+        // A small queue, so that it overflows now and then.
+        let replicator = Replicator::new(config, self.random.next()).with_pending(Pending::new(12, 100_000));
+        Sender::Ours(Box::new(replicator))
+    }
+
+    /// The moment by the clock of one cluster.
+    pub(crate) fn now_at(&self, node: usize) -> Now {
+        let unix_ms = (EPOCH_MS + self.now_ms).saturating_add_signed(self.clusters[node].clock_ms);
+        Now { mono_ms: self.now_ms, unix_ms }
+    }
+
+    /// The direction the other way.
+    pub(crate) fn back(&self, index: usize) -> usize {
+        let Direction { from, to, .. } = self.directions[index];
+        self.directions.iter().position(|other| (other.from, other.to) == (to, from)).unwrap()
     }
 
     pub(crate) fn run_until(&mut self, end_ms: u64, busy: bool) {
@@ -168,9 +309,10 @@ impl World {
             for index in 0..self.directions.len() {
                 if self.directions[index].due().is_some_and(|due| due <= self.now_ms) {
                     self.turn(index);
+                    for lane in &self.directions[index].lanes {
+                        assert_eq!(lane.lane.unaccounted(), 0, "the ledger balances");
+                    }
                 }
-                let direction = &self.directions[index];
-                assert_eq!(direction.lane.unaccounted(), 0, "the ledger balances");
             }
         }
     }
@@ -178,19 +320,23 @@ impl World {
     /// One thing that may happen.
     fn act(&mut self) {
         let index = self.random.below(self.directions.len() as u64) as usize;
-        let node = self.random.below(self.subscriptions.len() as u64) as usize;
+        let node = self.random.below(self.clusters.len() as u64) as usize;
         match self.random.below(100) {
-            0..45 => self.subscribe_or_not(node),
-            45..85 => (0..=self.random.below(6)).for_each(|_| self.push(index)),
-            85..89 => self.cut(index, true),
-            89..93 => self.cut(index, false),
-            93..97 => {
-                self.directions[index].partitioned_until_ms = self.now_ms + self.random.below(45_000);
-                self.cut(index, true);
-                self.cut(index, false);
+            0..40 => self.subscribe_or_not(node),
+            40..82 => (0..=self.random.below(6)).for_each(|_| self.publish(node)),
+            82..85 => self.cut_control(index),
+            85..90 => {
+                let lane = self.random.below(LANES as u64) as usize;
+                self.cut_lane(index, lane);
             }
-            97..98 => self.restart(node),
-            _ => self.stop_and_start(index),
+            90..94 => {
+                self.directions[index].partitioned_until_ms = self.now_ms + self.random.below(45_000);
+                self.cut(index);
+            }
+            94..96 => self.restart(node),
+            96..98 => self.clusters[node].clock_ms += self.random.below(7_200_000) as i64 - 3_600_000,
+            _ if self.stops => self.stop_and_start(index),
+            _ => {}
         }
     }
 
@@ -198,85 +344,137 @@ impl World {
         let filters = ["a/b", "a/+", "a/#", "+/b", "#", "b", "a/b/c", "m/1", "+/+/c", "x/y"];
         let filter = *self.random.pick(&filters);
         let route = match self.random.below(3) {
+            _ if PERMANENT.contains(&filter) => LocalRoute::shared("h", filter),
             0 => LocalRoute::shared("g", filter),
             _ => LocalRoute::plain(filter),
         };
-        let gone = self.subscriptions[node].contains(&route);
+        let gone = self.clusters[node].subscriptions.contains(&route);
         if gone {
-            self.subscriptions[node].remove(&route);
+            self.clusters[node].subscriptions.remove(&route);
         } else {
-            self.subscriptions[node].insert(route.clone());
+            self.clusters[node].subscriptions.insert(route.clone());
         }
-        let now = self.now();
+        let now = self.now_at(node);
         for index in 0..self.directions.len() {
             if self.directions[index].from == node {
-                self.directions[index].replicator.handle_route(now, &route, gone);
+                match &mut self.directions[index].sender {
+                    Sender::Ours(replicator) => replicator.handle_route(now, &route, gone),
+                    Sender::Emqx(sender) => sender.handle_route(now, &route, gone),
+                }
                 self.follow_outputs(index);
             }
         }
     }
 
-    fn push(&mut self, index: usize) {
-        let now = self.now();
-        let random = self.random.next();
-        let direction = &mut self.directions[index];
-        let sequence = direction.pushed;
-        let qos = if random.is_multiple_of(4) { QoS::AtMostOnce } else { QoS::AtLeastOnce };
-        let body = format!("{sequence}");
-        let outgoing = Outgoing {
-            id: message::message_id(now.unix_ms * 1_000, 1, sequence as u16),
-            qos,
-            from: Some("client"),
-            username: None,
-            peer: None,
-            proto_ver: 5,
-            retain: false,
-            topic: "m/x",
-            payload: body.as_bytes(),
-            timestamp_ms: now.unix_ms,
-            properties: MessageProperties::default(),
-        };
-        let pushed = direction.lane.push(now, qos, |out| message::put(out, &outgoing));
-        if qos == QoS::AtLeastOnce {
-            assert_eq!(pushed, Pushed::Spooled);
-            direction.pushed += 1;
+    /// A client of the cluster publishes: every link takes the message that its peer wants.
+    fn publish(&mut self, node: usize) {
+        let publisher = self.random.below(PUBLISHERS as u64) as usize;
+        let topic = *self.random.pick(&["m/x", "m/1", "a/b", "a/c", "b"]);
+        let qos = if self.random.chance(20) { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+        let number = self.clusters[node].published[publisher];
+        self.clusters[node].published[publisher] += 1;
+        let body = format!("{node}:{publisher}:{number}");
+        let now = self.now_at(node);
+        for index in 0..self.directions.len() {
+            let back = self.back(index);
+            let wanted = self.directions[back].mirror.iter().any(|filter| topic::matches(filter, topic));
+            if self.directions[index].from != node || !wanted {
+                continue;
+            }
+            let outgoing = Outgoing {
+                id: message::message_id(
+                    self.now_ms * 1_000,
+                    node as u64,
+                    (number * 4) as u16 + publisher as u16,
+                ),
+                qos,
+                from: Some("client"),
+                username: None,
+                peer: None,
+                proto_ver: 5,
+                retain: false,
+                topic,
+                payload: body.as_bytes(),
+                timestamp_ms: now.unix_ms,
+                properties: MessageProperties::default(),
+            };
+            let life = self.clusters[self.directions[index].to].life;
+            let direction = &mut self.directions[index];
+            let lane = &mut direction.lanes[publisher % LANES].lane;
+            let pushed = lane.push_from(publisher as u32, now, qos, |out| message::put(out, &outgoing));
+            if qos == QoS::AtLeastOnce {
+                assert_eq!(pushed, Pushed::Spooled);
+                direction.flows[publisher].owed.push(Owed { number, life });
+            }
+            self.pump(index);
         }
-        self.pump(index);
     }
 
-    /// Breaks one of the two connections; both ends notice in their own time.
-    fn cut(&mut self, index: usize, control: bool) {
-        let (up, down) = (self.now_ms + self.random.below(8_000), self.now_ms + self.random.below(8_000));
-        let direction = &mut self.directions[index];
-        let connection = if control { &mut direction.control } else { &mut direction.data };
-        if let Some(connection) = connection {
+    /// When an end notices that a connection is gone: mostly soon, and late if nothing tells.
+    fn notice(&mut self) -> u64 {
+        let late = if self.random.chance(20) { 30_000 } else { 4_000 };
+        self.now_ms + self.random.below(late)
+    }
+
+    fn cut_control(&mut self, index: usize) {
+        let (up, down) = (self.notice(), self.notice());
+        if let Some(connection) = &mut self.directions[index].control {
             connection.up.break_off(up);
             connection.down.break_off(down);
         }
     }
 
+    fn cut_lane(&mut self, index: usize, lane: usize) {
+        let (up, down) = (self.notice(), self.notice());
+        if let Some(connection) = &mut self.directions[index].lanes[lane].connection {
+            connection.up.break_off(up);
+            connection.down.break_off(down);
+        }
+    }
+
+    /// Breaks all connections one way; both ends notice in their own time.
+    fn cut(&mut self, index: usize) {
+        self.cut_control(index);
+        (0..LANES).for_each(|lane| self.cut_lane(index, lane));
+    }
+
     /// A cluster loses everything but its configuration, its subscribers and its last incarnations.
     fn restart(&mut self, node: usize) {
-        let now = self.now();
+        let now = self.now_at(node);
+        self.clusters[node].life += 1;
         for index in 0..self.directions.len() {
             let (from, to) = (self.directions[index].from, self.directions[index].to);
             if from == node {
+                let last = match &self.directions[index].sender {
+                    Sender::Ours(replicator) => replicator.incarnation(),
+                    Sender::Emqx(_) => 0,
+                };
+                let topics = self.directions[index].topics.clone();
+                let mut sender = self.sender(from, to, &topics, last);
+                if let Sender::Ours(replicator) = &mut sender {
+                    replicator.start(now);
+                }
                 let direction = &mut self.directions[index];
-                let last = direction.replicator.incarnation();
-                direction.replicator = replicator(from, to, &direction.topics, last, &mut self.random);
-                direction.lane = lane();
-                direction.excused = direction.pushed;
-                (direction.control, direction.data) = (None, None);
-                direction.replicator.start(now);
+                direction.sender = sender;
+                direction.control = None;
+                direction.lanes = [(); LANES].map(|()| lane(now.mono_ms));
+                direction.told = false;
+                direction.mirror_before = direction.mirror.clone();
+                direction.flows.iter_mut().for_each(|flow| flow.owed.clear());
                 self.follow_outputs(index);
             } else if to == node {
                 let direction = &mut self.directions[index];
-                direction.routes.clear();
-                direction.follow_changes();
-                self.cut(index, true);
-                self.cut(index, false);
-                let Direction { control, data, .. } = &mut self.directions[index];
-                for connection in [control, data].into_iter().flatten() {
+                match &mut direction.receiver {
+                    Receiver::Ours(routes) => **routes = RemoteRoutes::new(RouteLimits::default()),
+                    Receiver::Emqx(store) => store.clear(),
+                }
+                direction.mirror.clear();
+                direction.seen = Seen::default();
+                direction.flows.iter_mut().for_each(|flow| flow.fresh.clear());
+                self.cut(index);
+                let Direction { control, lanes, .. } = &mut self.directions[index];
+                let data = lanes.iter_mut().filter_map(|lane| lane.connection.as_mut());
+                for connection in data.chain(control) {
                     connection.server = None;
                 }
             }
@@ -285,13 +483,11 @@ impl World {
 
     /// As when an operator disables and enables a link.
     fn stop_and_start(&mut self, index: usize) {
-        let now = self.now();
-        self.directions[index].replicator.stop(now);
+        let now = self.now_at(self.directions[index].from);
+        let Sender::Ours(replicator) = &mut self.directions[index].sender else { return };
+        replicator.stop(now);
+        self.directions[index].withdrawn = true;
         self.follow_outputs(index);
-        if self.directions[index].replicator.state() == State::Stopped {
-            self.directions[index].replicator.start(now);
-            self.follow_outputs(index);
-        }
     }
 
     pub(crate) fn heal(&mut self) {
@@ -302,45 +498,64 @@ impl World {
 
     /// Everything that is due on one direction.
     fn turn(&mut self, index: usize) {
-        let now = self.now();
+        let (now, there) = (self.now_at(self.directions[index].from), self.now_at(self.directions[index].to));
         let direction = &mut self.directions[index];
-        if direction.replicator.poll_timeout().is_some_and(|due| due <= now.mono_ms) {
-            direction.replicator.handle_timeout(now);
+        match &mut direction.sender {
+            Sender::Ours(replicator) => {
+                if replicator.poll_timeout().is_some_and(|due| due <= now.mono_ms) {
+                    replicator.handle_timeout(now);
+                }
+                if replicator.state() == State::Stopped {
+                    replicator.start(now);
+                }
+            }
+            Sender::Emqx(sender) => {
+                if sender.poll_timeout().is_some_and(|due| due <= now.mono_ms) {
+                    sender.handle_timeout(now);
+                }
+            }
         }
-        if direction.replicator.state() == State::Stopped {
-            direction.replicator.start(now);
+        match &mut direction.receiver {
+            Receiver::Ours(routes) => routes.collect(there),
+            Receiver::Emqx(store) => store.collect(there),
         }
-        direction.routes.collect(now);
         direction.follow_changes();
-        if direction.data.is_none() && direction.data_retry_ms <= now.mono_ms {
-            self.connect_data(index);
+        for lane in 0..LANES {
+            let DataLane { connection, retry_ms, .. } = &self.directions[index].lanes[lane];
+            if connection.is_none() && *retry_ms <= now.mono_ms {
+                self.connect_data(index, lane);
+            }
         }
         self.follow_outputs(index);
         self.receive_control(index);
-        self.receive_data(index);
+        self.directions[index].told |= self.directions[index].is_online();
+        (0..LANES).for_each(|lane| self.receive_data(index, lane));
         self.pump(index);
+        // What was heard may let the other way go on.
+        let back = self.back(index);
+        self.pump(back);
     }
 
     /// What must hold once nothing has happened for long enough.
     pub(crate) fn check(&self) {
         for direction in &self.directions {
             let (from, to) = (direction.from, direction.to);
-            let wanted: BTreeSet<String> = self.subscriptions[from]
-                .iter()
-                .flat_map(|route| direction.topics.routes(route))
-                .map(|key| key.topic.into())
-                .collect();
-            let known: BTreeSet<String> = direction.routes.filters().map(str::to_owned).collect();
-            assert_eq!(direction.replicator.state(), State::Online, "{from} to {to}");
+            assert!(direction.is_online(), "{from} to {to}");
+            let wanted = direction.wanted(&self.clusters[from].subscriptions);
+            let known: BTreeSet<String> = match &direction.receiver {
+                Receiver::Ours(routes) => routes.filters().map(str::to_owned).collect(),
+                Receiver::Emqx(store) => store.filters(),
+            };
             assert_eq!(known, wanted, "routes of {from} at {to}");
             assert_eq!(direction.mirror, known, "changes of {from} at {to}");
-            assert!(direction.arrived.is_sorted(), "order from {from} to {to}: {:?}", direction.arrived);
-            let arrived: BTreeSet<u64> = direction.arrived.iter().copied().collect();
-            let lost: Vec<u64> =
-                (direction.excused..direction.pushed).filter(|n| !arrived.contains(n)).collect();
-            assert!(lost.is_empty(), "lost from {from} to {to}: {lost:?}");
-            assert_eq!((direction.lane.queued(), direction.lane.in_flight()), (0, 0));
-            assert_eq!(direction.lane.bytes(), 0);
+            for flow in &direction.flows {
+                let owed = flow.owed.iter().map(|owed| owed.number);
+                let lost: Vec<u64> = owed.filter(|number| !flow.arrived.contains(number)).collect();
+                assert!(lost.is_empty(), "lost from {from} to {to}: {lost:?}");
+            }
+            for lane in &direction.lanes {
+                assert_eq!((lane.lane.queued(), lane.lane.in_flight(), lane.lane.bytes()), (0, 0, 0));
+            }
         }
     }
 }
