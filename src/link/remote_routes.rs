@@ -161,9 +161,11 @@ impl RemoteRoutes {
             }
             if incarnation == actor.incarnation {
                 actor.expires_ms = expires_ms;
-                // Unlike EMQX: of one that was cut off while it told its routes we do not know all, and a sender of EMQX
-                // that has bootstrapped once would go on without the rest.
-                let is_incomplete = actor.bootstrap.is_some();
+                // Unlike EMQX: of one that was cut off while it told its routes, as the heartbeat behind them shows, we do
+                // not know all, and a sender of EMQX that has bootstrapped once would go on without the rest. The actor
+                // of all nodes together may be telling over another connection.
+                let is_incomplete =
+                    name != SHARED_ACTOR && actor.bootstrap.is_some_and(|bootstrap| !bootstrap.has_beaten);
                 self.confirm(now, name);
                 return Ok(is_incomplete);
             }

@@ -87,6 +87,9 @@ fn an_init_is_answered_by_the_state_of_the_link() {
     assert_eq!(receiver.init("n1", 1, "B"), Err("Ok(()) Some(true)".into()));
     assert_eq!(receiver.session.actor(), Some("n1"));
     receiver.session = IngressSession::default();
+    assert_eq!(receiver.init("n1", 1, "B"), Err("Ok(()) Some(true)".into()), "it has not told all");
+    receiver.beat("n1").unwrap();
+    receiver.session = IngressSession::default();
     assert_eq!(receiver.init("n1", 1, "B"), Err("Ok(()) Some(false)".into()));
     receiver.session = IngressSession::default();
     assert_eq!(receiver.init("n2", 1, "B"), Err("Err(\"too_many_actors\") None".into()));

@@ -54,6 +54,8 @@ fn the_stored_record_decides_about_an_init() {
     assert_eq!(routes.actor_init(at(0), "n1", 100), Ok(true));
     update(&mut routes, at(0), "n1", 100, &[(false, "a", "a")]).unwrap();
     assert_eq!(changes(&mut routes), ["+a"]);
+    assert_eq!(routes.actor_init(at(1), "n1", 100), Ok(true), "it was cut off before its first heartbeat");
+    routes.heartbeat(at(1), "n1", 100).unwrap();
     assert_eq!(routes.actor_init(at(1), "n1", 100), Ok(false));
     assert_eq!(routes.actor_init(at(1), "n1", 99), Err(RouteError::OutdatedIncarnation));
     assert_eq!(changes(&mut routes), [""; 0]);
@@ -373,11 +375,12 @@ proptest! {
                     let known = model.alive.get(&actor).map(|alive| alive.incarnation);
                     let expected = match known {
                         Some(known) if incarnation < known => Err(RouteError::OutdatedIncarnation),
-                        Some(known) => Ok(incarnation > known),
+                        Some(known) if incarnation > known => Ok(true),
+                        Some(_) => Ok(model.alive[&actor].bootstrap.is_some_and(|(beaten, _)| !beaten)),
                         None => Ok(true),
                     };
                     prop_assert_eq!(routes.actor_init(at(now), &actor.to_string(), incarnation), expected);
-                    if expected == Ok(true) {
+                    if expected == Ok(true) && known != Some(incarnation) {
                         if known.is_some() {
                             model.retire(actor, now);
                         }
