@@ -357,7 +357,7 @@ fn from_link() -> Box<dyn Body> {
     {
         // As after some time: for each id that comes one goes, and none is looked up.
         let link = lab.broker.links.get("B").unwrap();
-        let mut seen = link.seen.lock();
+        let mut seen = link.incoming.seen.lock();
         let place = seen.place("clink-B-0", NOW);
         for id in 0..SEEN_MAX as u128 {
             seen.is_new(place, (u128::MAX - id).to_be_bytes());

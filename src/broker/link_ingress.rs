@@ -4,8 +4,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::broker::Broker;
 use crate::broker::Targets;
 use crate::broker::close::Close;
@@ -32,7 +30,6 @@ use crate::link::message::MessageProperties;
 use crate::link::name::LinkTopic;
 use crate::link::remote_routes::RemoteRoutes;
 use crate::link::seen::Place;
-use crate::link::seen::Seen;
 use crate::metrics::labels::ByteKind;
 use crate::metrics::labels::Direction;
 use crate::mqtt::packet::Publish;
@@ -61,8 +58,7 @@ pub struct LinkIngress {
     inflater: Inflater,
     cache: TopicCache,
     properties: PropertiesBuf,
-    /// What the peer has sent lately.
-    seen: Arc<Mutex<Seen>>,
+    /// Among those that the peer has.
     place: Place,
     /// Ids of the messages of the run that are to be acknowledged, in the order of their answers.
     ids: Vec<[u8; 16]>,
@@ -86,8 +82,7 @@ impl LinkIngress {
             return None;
         }
         entered.replication.reassure();
-        let seen = Arc::clone(&entered.seen);
-        let place = seen.lock().place(client_id, clock::now());
+        let place = entered.incoming.seen.lock().place(client_id, clock::now());
         Some(Self {
             cluster: cluster.into(),
             link: Some(Arc::clone(&entered)),
@@ -96,7 +91,6 @@ impl LinkIngress {
             inflater: Inflater::default(),
             cache: TopicCache::default(),
             properties: PropertiesBuf::new(),
-            seen,
             place,
             ids: Vec::new(),
             repeats: false,
@@ -128,17 +122,17 @@ impl LinkIngress {
     /// How much longer the connection is not to be read, in milliseconds.
     #[must_use]
     pub fn paused_for_ms(&self, now: Now) -> Option<u64> {
-        self.entered.paused_for_ms(now)
+        self.entered.incoming.paused_for_ms(now)
     }
 
     /// How many bytes one read may bring.
     pub(super) fn readable(&self, now: Now) -> usize {
-        if self.entered.is_pressed(now) { PRESSED_BYTES } else { usize::MAX }
+        if self.entered.incoming.is_pressed(now) { PRESSED_BYTES } else { usize::MAX }
     }
 
     /// Whether one message has not come before.
     fn is_new(&self, id: [u8; 16], repeats: bool, now: Now) -> bool {
-        let mut seen = self.seen.lock();
+        let mut seen = self.entered.incoming.seen.lock();
         if repeats {
             seen.watch(now);
         }
@@ -148,7 +142,7 @@ impl LinkIngress {
     /// So many bytes of a packet came that is not complete; `false` if the peer has too many of them.
     pub(super) fn hold_unread(&mut self, bytes: usize, packet_max: usize) -> bool {
         let before = std::mem::replace(&mut self.unread, bytes);
-        before == bytes || self.entered.hold_unread(before, bytes, packet_max)
+        before == bytes || self.entered.incoming.hold_unread(before, bytes, packet_max)
     }
 
     /// What is left of the peer's rates, if it has any.
@@ -160,7 +154,7 @@ impl LinkIngress {
 
 impl Drop for LinkIngress {
     fn drop(&mut self) {
-        self.seen.lock().watch(clock::now());
+        self.entered.incoming.seen.lock().watch(clock::now());
         self.hold_unread(0, usize::MAX);
         self.entered.leave();
     }
@@ -316,7 +310,7 @@ impl<'a> Turn<'_, 'a> {
         }
         let mut repeated = Vec::new();
         {
-            let mut seen = ingress.seen.lock();
+            let mut seen = ingress.entered.incoming.seen.lock();
             if std::mem::take(&mut ingress.repeats) {
                 seen.watch(self.now);
             }

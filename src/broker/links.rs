@@ -1,12 +1,12 @@
 //! The set of links: each ties us to one peer cluster. What a link knows of its peer's wishes lives here; its
 //! connections are driven by `link` (route replication) and `forwarder` (messages), as tasks that belong to it.
 
+mod incoming;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ use crate::broker::link;
 use crate::broker::link::Replication;
 use crate::broker::link_events::LinkStates;
 use crate::broker::link_inspect::Forwarding;
+use crate::broker::links::incoming::Incoming;
 use crate::broker::routes::LinkId;
 use crate::broker::routes::RouteChange;
 use crate::broker::throttle::Limiter;
@@ -44,7 +45,6 @@ use crate::link::remote_routes;
 use crate::link::remote_routes::RemoteRoutes;
 use crate::link::remote_routes::RouteLimits;
 use crate::link::route::LinkTopics;
-use crate::link::seen::Seen;
 use crate::metrics::LinkMetrics;
 use crate::metrics::Metrics;
 use crate::metrics::labels::Direction;
@@ -70,18 +70,6 @@ const STALE_MARGIN_MS: u128 = 2_000;
 /// How often expired actors of a peer are looked for.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Bytes of incomplete packets that all connections of a peer together may keep here.
-const UNREAD_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// So many of the largest may be under way in any case.
-const UNREAD_PACKETS_MIN: usize = 4;
-
-/// How long a peer is not read when a local client cannot keep up: about what a client needs for a window. It
-/// doubles while that does not help, so that a client that has stalled for a moment loses nothing, and one that
-/// has stalled for good holds up the peer's others for a few seconds only: until its queue overflows.
-const PAUSE_FIRST_MS: u64 = 5;
-/// The longest single pause.
-const PAUSE_LAST_MS: u64 = 250;
-
 /// One link as configured. A changed configuration makes a new one.
 #[derive(Debug)]
 pub struct Link {
@@ -99,23 +87,14 @@ pub struct Link {
     pub routes: Mutex<RemoteRoutes>,
     /// What it gets of that.
     pub exported: Mutex<Exported>,
-    /// The messages that the peer has sent lately, over whichever connection. A link that replaces another goes on
-    /// from there.
-    pub seen: Arc<Mutex<Seen>>,
+    /// What its connections have in common. A link that replaces another goes on from there.
+    pub incoming: Arc<Incoming>,
     /// Messages on their way to the peer.
     pub forwarder: Forwarder,
     /// Our routes on their way to the peer.
     pub replication: Replication,
     /// The rates of the peer's connections; those that it had before the link was replaced keep the old ones.
     pub quota: Option<SharedLimiter>,
-    /// Connections of the peer to us; a link that replaces another goes on counting.
-    connections: Arc<AtomicUsize>,
-    /// Bytes of incomplete packets on all of them.
-    unread: Arc<AtomicUsize>,
-    /// Until when the peer's connections are not read, on the monotonic clock.
-    paused_until_ms: AtomicU64,
-    /// How long the last pause was.
-    pause_ms: AtomicU64,
     /// What went wrong last, since the peer last accepted us.
     pub trouble: Mutex<Option<String>>,
     /// What had been forwarded when an operator reset the counts.
@@ -142,36 +121,15 @@ impl Link {
     /// A local client has more than half a queue of what the peer sends: the peer keeps the rest for a moment. It
     /// is the peer that has a spool, and what overflows a client's queue is lost.
     pub fn pause(&self, now: Now) {
-        let until = self.paused_until_ms.load(Ordering::Relaxed);
-        if now.mono_ms < until {
-            return; // another connection of the peer has seen it
+        if self.incoming.pause(now) {
+            self.metrics.pauses.inc();
         }
-        let before = self.pause_ms.load(Ordering::Relaxed);
-        let again = now.mono_ms - until < PAUSE_LAST_MS;
-        let pause = if again { (before * 2).clamp(PAUSE_FIRST_MS, PAUSE_LAST_MS) } else { PAUSE_FIRST_MS };
-        self.pause_ms.store(pause, Ordering::Relaxed);
-        self.metrics.pauses.inc();
-        self.paused_until_ms.store(now.mono_ms + pause, Ordering::Relaxed);
-    }
-
-    /// How much longer the peer's connections are not to be read, in milliseconds.
-    #[must_use]
-    pub fn paused_for_ms(&self, now: Now) -> Option<u64> {
-        let until = self.paused_until_ms.load(Ordering::Relaxed);
-        until.checked_sub(now.mono_ms).filter(|left| *left > 0)
-    }
-
-    /// Whether a local client could hardly keep up lately: then less is read of the peer at once, since all of it has
-    /// to fit into what is left of that client's queue.
-    #[must_use]
-    pub fn is_pressed(&self, now: Now) -> bool {
-        now.mono_ms < self.paused_until_ms.load(Ordering::Relaxed).saturating_add(PAUSE_LAST_MS)
     }
 
     /// Connections of the peer to us.
     #[must_use]
     pub fn connections_in(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.incoming.connections()
     }
 
     /// Remembers the state it shows, if that is new, and has it told.
@@ -210,29 +168,16 @@ impl Link {
 
     /// Counts a connection of the peer; `false` when it has as many as `quota.connections` grants.
     pub fn enter(&self) -> bool {
-        let before = self.connections.fetch_add(1, Ordering::Relaxed);
-        if before >= self.settings.quota.connections {
-            self.connections.fetch_sub(1, Ordering::Relaxed);
-            return false;
+        let entered = self.incoming.enter(self.settings.quota.connections);
+        if entered {
+            self.metrics.connections[Direction::In].inc();
         }
-        self.metrics.connections[Direction::In].inc();
-        true
-    }
-
-    /// An incomplete packet of the peer grew or shrank; `false` if all of them together have become too large.
-    pub fn hold_unread(&self, before: usize, now: usize, packet_max: usize) -> bool {
-        let all = if now < before {
-            self.unread.fetch_sub(before - now, Ordering::Relaxed);
-            0
-        } else {
-            self.unread.fetch_add(now - before, Ordering::Relaxed) + (now - before)
-        };
-        all <= UNREAD_BYTES_MAX.max(packet_max.saturating_mul(UNREAD_PACKETS_MIN))
+        entered
     }
 
     /// A connection of the peer is gone.
     pub fn leave(&self) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.incoming.leave();
         self.metrics.connections[Direction::In].dec();
     }
 
@@ -557,13 +502,9 @@ impl Links {
             metrics,
             routes: Mutex::new(RemoteRoutes::new(limits(&settings))),
             exported: Mutex::new(Exported::new(exports)),
-            seen: old.map(|old| Arc::clone(&old.seen)).unwrap_or_default(),
-            paused_until_ms: AtomicU64::new(0),
-            pause_ms: AtomicU64::new(0),
+            incoming: old.map(|old| Arc::clone(&old.incoming)).unwrap_or_default(),
             quota: Limiter::new(settings.quota.rates, clock::now())
                 .map(|limiter| Arc::new(Mutex::new(limiter))),
-            connections: old.map(|old| Arc::clone(&old.connections)).unwrap_or_default(),
-            unread: old.map(|old| Arc::clone(&old.unread)).unwrap_or_default(),
             trouble: Mutex::default(),
             states: Mutex::default(),
             forwarding_reset: old.map(|old| Mutex::new(*old.forwarding_reset.lock())).unwrap_or_default(),

@@ -285,7 +285,7 @@ async fn a_link_whose_settings_change_loses_nothing() {
     restart(&b, to_a).await;
     let routes = || a.broker().routes.counts().link_routes;
     // Its lanes and the one for routes.
-    let incoming = || link_of(&a).connections.load(Ordering::Relaxed);
+    let incoming = || link_of(&a).connections_in();
     until("linked", || is_active(&a) && is_active(&b) && routes() == 1 && incoming() == 3).await;
     let id = link_of(&a).id;
     let mut publisher = Client::connect(&a, "publisher").await;
@@ -348,7 +348,7 @@ async fn a_link_counts_the_peers_connections_from_its_first_day() {
     let third = LinkIngress::new(a.broker(), "B", "clink-B-1").unwrap();
     assert_eq!(link_of(&a).metrics.connections[Direction::In].value(), 2);
     drop((second, third));
-    assert_eq!(link_of(&a).connections.load(Ordering::Relaxed), 0);
+    assert_eq!(link_of(&a).connections_in(), 0);
     a.stop().await;
 }
 
@@ -469,20 +469,6 @@ async fn a_peer_that_began_anew_gets_what_it_is_owed_once_it_has_said_what_it_wa
     assert_eq!(text_of(&served.publish().await), ("4".to_owned(), false));
     drop((served, others, publisher, wishes));
     a.stop().await;
-}
-
-#[test]
-fn incomplete_packets_of_a_peer_are_bounded_over_all_its_connections() {
-    const PACKET: usize = 1 << 20;
-    let link = link(settings(Vec::new()));
-    assert!(link.hold_unread(0, UNREAD_BYTES_MAX, PACKET));
-    assert!(!link.hold_unread(0, 1, PACKET));
-    assert!(link.hold_unread(1, 0, PACKET) && link.hold_unread(0, 0, PACKET));
-    assert!(link.hold_unread(0, 1, UNREAD_BYTES_MAX), "a few of the largest are always allowed");
-    let successor =
-        Links::default().make(link.settings.clone(), "A", "a@host", &Metrics::new(clock::now()), Some(&link));
-    assert!(!successor.hold_unread(0, 1, PACKET), "the link that replaces it goes on counting");
-    assert!(successor.hold_unread(UNREAD_BYTES_MAX + 1, 0, PACKET) && successor.hold_unread(0, 1, PACKET));
 }
 
 /// Has an actor of the peer add one route.

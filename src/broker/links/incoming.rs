@@ -1,0 +1,129 @@
+//! What the connections of a peer to us have in common: how many there are, what they may keep here, whether they are
+//! read, and what came over them.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+
+use crate::link::seen::Seen;
+use crate::time::Now;
+
+/// Bytes of incomplete packets that all connections of a peer together may keep here.
+const UNREAD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// So many of the largest may be under way in any case.
+const UNREAD_PACKETS_MIN: usize = 4;
+
+/// How long a peer is not read when a local client cannot keep up: about what a client needs for a window. It
+/// doubles while that does not help, so that a client that has stalled for a moment loses nothing, and one that
+/// has stalled for good holds up the peer's others for a few seconds only: until its queue overflows.
+const PAUSE_FIRST_MS: u64 = 5;
+/// The longest single pause.
+const PAUSE_LAST_MS: u64 = 250;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Incoming {
+    connections: AtomicUsize,
+    /// Bytes of incomplete packets on all of them.
+    unread: AtomicUsize,
+    /// Until when none is read, on the monotonic clock.
+    paused_until_ms: AtomicU64,
+    /// How long the last pause was.
+    pause_ms: AtomicU64,
+    /// The messages that came lately, over whichever of them.
+    pub seen: Mutex<Seen>,
+}
+
+impl Incoming {
+    /// Reads none of them for a moment; whether that was not so already.
+    pub fn pause(&self, now: Now) -> bool {
+        let until = self.paused_until_ms.load(Ordering::Relaxed);
+        if now.mono_ms < until {
+            return false; // another connection of the peer has seen it
+        }
+        let before = self.pause_ms.load(Ordering::Relaxed);
+        let again = now.mono_ms - until < PAUSE_LAST_MS;
+        let pause = if again { (before * 2).clamp(PAUSE_FIRST_MS, PAUSE_LAST_MS) } else { PAUSE_FIRST_MS };
+        self.pause_ms.store(pause, Ordering::Relaxed);
+        self.paused_until_ms.store(now.mono_ms + pause, Ordering::Relaxed);
+        true
+    }
+
+    /// How much longer none is to be read, in milliseconds.
+    #[must_use]
+    pub fn paused_for_ms(&self, now: Now) -> Option<u64> {
+        let until = self.paused_until_ms.load(Ordering::Relaxed);
+        until.checked_sub(now.mono_ms).filter(|left| *left > 0)
+    }
+
+    /// Whether a local client could hardly keep up lately: then less is read at once, since all of it has to fit into
+    /// what is left of that client's queue.
+    #[must_use]
+    pub fn is_pressed(&self, now: Now) -> bool {
+        now.mono_ms < self.paused_until_ms.load(Ordering::Relaxed).saturating_add(PAUSE_LAST_MS)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more, if there may be that many.
+    pub fn enter(&self, most: usize) -> bool {
+        let before = self.connections.fetch_add(1, Ordering::Relaxed);
+        if before >= most {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+        before < most
+    }
+
+    /// One is gone.
+    pub fn leave(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// An incomplete packet grew or shrank; `false` if all of them together have become too large.
+    pub fn hold_unread(&self, before: usize, now: usize, packet_max: usize) -> bool {
+        let all = if now < before {
+            self.unread.fetch_sub(before - now, Ordering::Relaxed);
+            0
+        } else {
+            self.unread.fetch_add(now - before, Ordering::Relaxed) + (now - before)
+        };
+        all <= UNREAD_BYTES_MAX.max(packet_max.saturating_mul(UNREAD_PACKETS_MIN))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn incomplete_packets_of_a_peer_are_bounded_over_all_its_connections() {
+        const PACKET: usize = 1 << 20;
+        let incoming = Incoming::default();
+        assert!(incoming.hold_unread(0, UNREAD_BYTES_MAX, PACKET));
+        assert!(!incoming.hold_unread(0, 1, PACKET));
+        assert!(incoming.hold_unread(1, 0, PACKET) && incoming.hold_unread(0, 0, PACKET));
+        assert!(incoming.hold_unread(0, 1, UNREAD_BYTES_MAX), "a few of the largest are always allowed");
+        assert!(incoming.hold_unread(UNREAD_BYTES_MAX + 1, 0, PACKET) && incoming.hold_unread(0, 1, PACKET));
+    }
+
+    #[test]
+    fn pauses_double_while_they_do_not_help() {
+        let incoming = Incoming::default();
+        let mut now = Now { mono_ms: 1_000_000, unix_ms: 0 };
+        for expected in [5, 10, 20, 40, 80, 160, 250, 250] {
+            assert!(incoming.pause(now) && !incoming.pause(now));
+            assert_eq!(incoming.paused_for_ms(now), Some(expected));
+            now = now.plus_ms(expected);
+            assert!(incoming.paused_for_ms(now).is_none() && incoming.is_pressed(now));
+        }
+        now = now.plus_ms(PAUSE_LAST_MS);
+        assert!(!incoming.is_pressed(now) && incoming.pause(now));
+        assert_eq!(incoming.paused_for_ms(now), Some(PAUSE_FIRST_MS));
+    }
+}
