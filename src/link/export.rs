@@ -73,7 +73,7 @@ impl Exported {
     }
 
     /// Every route of the peer has appeared: what an earlier `export` granted and this one does not is told.
-    pub fn settle<'a>(&mut self, is_wanted: impl Fn(&str) -> bool, mut revoke: impl FnMut(&str)) {
+    pub fn settle(&mut self, is_wanted: impl Fn(&str) -> bool, mut revoke: impl FnMut(&str)) {
         for former in std::mem::take(&mut self.former) {
             let stays = match self.filters {
                 Some(_) => self.granted.contains_key(&former),

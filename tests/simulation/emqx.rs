@@ -203,7 +203,7 @@ impl Sender {
     fn enter_online(&mut self, now: Now) {
         self.phase = Phase::Online;
         self.bootstrapped = true;
-        self.heartbeat_ms = now.mono_ms;
+        self.heartbeat_ms = now.mono_ms + HEARTBEAT_MS;
         self.advance(now);
     }
 
