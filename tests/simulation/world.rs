@@ -243,7 +243,7 @@ impl World {
     fn direction(&mut self, from: usize, to: usize) -> Direction {
         let choices: [&[&str]; 5] =
             [&["m/#"], &["m/#", "a/#"], &["#"], &["m/#", "a/+", "+/b"], &["m/#", "a/b/#", "b"]];
-        let topics = LinkTopics::parse(*self.random.pick::<&[&str]>(&choices)).unwrap();
+        let topics = LinkTopics::parse(self.random.pick::<&[&str]>(&choices)).unwrap();
         Direction {
             from,
             to,
