@@ -37,6 +37,7 @@ use crate::link::message::MessageProperties;
 use crate::link::message::Outgoing;
 use crate::link::name;
 use crate::link::remote_routes::Standing;
+use crate::link::seen::SEEN_MAX;
 use crate::metrics::LinkMetrics;
 use crate::metrics::labels::Direction;
 use crate::metrics::labels::LinkDropReason;
@@ -138,6 +139,8 @@ impl Forwarder {
         let topic = name::message_topic(cluster);
         let config = LaneConfig {
             max_inflight: settings.max_inflight,
+            // A receiver of ours remembers so many of each of its peer's connections.
+            window_max: u16::try_from(SEEN_MAX / settings.pool_size.max(1)).unwrap_or(u16::MAX),
             topic_bytes: topic.len(),
             max_age_ms: settings.spool.max_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             on_full: match settings.spool.on_full {
@@ -197,6 +200,7 @@ impl Forwarder {
         if state.stop_ms.is_some() {
             return Reached::Nobody;
         }
+        let was_empty = state.lane.queued() == 0;
         for (index, publication) in publications.iter().enumerate() {
             sequence += 1;
             if !self.exports(publication.topic) {
@@ -215,8 +219,10 @@ impl Forwarder {
                 Pushed::Spooled | Pushed::Dropped(_) => taken = true,
             }
         }
-        // Without a connection, or while the lane is held, the driver has nothing to do with it, and does not report it.
-        let waker = if state.lane.is_open() { state.waker.take() } else { None };
+        // Without a connection, or while the lane is held, the driver has nothing to do with it but to see that the first
+        // of it does not get too old, and does not report it.
+        let wakes = state.lane.is_open() || was_empty && state.lane.poll_timeout().is_some();
+        let waker = if wakes { state.waker.take() } else { None };
         if !state.lane.is_open() {
             state.report(&self.metrics);
         }

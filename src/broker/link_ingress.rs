@@ -154,7 +154,7 @@ impl LinkIngress {
 
 impl Drop for LinkIngress {
     fn drop(&mut self) {
-        self.entered.incoming.seen.lock().watch(clock::now());
+        self.entered.incoming.seen.lock().leave(self.place, clock::now());
         self.hold_unread(0, usize::MAX);
         self.entered.leave();
     }

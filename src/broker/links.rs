@@ -295,7 +295,11 @@ impl Link {
             mine.drain_changes();
         } else if !old.settings.enable {
             mine.announce();
-        } else if self.exported.lock().follow(&mut old.exported.lock(), mine.filters()) {
+        } else if self
+            .exported
+            .lock()
+            .follow(&mut old.exported.lock(), mine.filters().chain(mine.vanishing()))
+        {
             // What is granted is looked at anew; what is not any more goes last.
             mine.announce();
         }

@@ -56,7 +56,7 @@ impl Exported {
         }
     }
 
-    /// Continues from what was granted before, of which `wanted` is all that the peer wants. Whether every route has to
+    /// Continues from what was granted before, of which `wanted` is all that the table may have. Whether every route has to
     /// appear anew, since it may come down to something else now.
     pub fn follow<'a>(&mut self, before: &mut Self, wanted: impl Iterator<Item = &'a str>) -> bool {
         self.refused = before.refused;

@@ -272,7 +272,9 @@ impl Lane {
         self.window = Window::default();
         let overhead = PUBLISH_OVERHEAD + self.config.topic_bytes;
         self.connection = Some(Connection {
-            window_max: usize::from(self.config.max_inflight.unwrap_or(u16::MAX).min(receive_maximum).max(1)),
+            window_max: usize::from(
+                self.config.max_inflight.unwrap_or(self.config.window_max).min(receive_maximum).max(1),
+            ),
             payload_max: maximum_packet_size
                 .map_or(usize::MAX, |size| (size as usize).saturating_sub(overhead)),
         });

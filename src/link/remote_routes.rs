@@ -468,6 +468,14 @@ impl RemoteRoutes {
         self.filters.keys().map(AsRef::as_ref)
     }
 
+    /// Filters that it wanted until now, of which the changes are not drained.
+    pub fn vanishing(&self) -> impl Iterator<Item = &str> {
+        self.changes.iter().filter_map(|change| match change {
+            RouteChange::Vanished(filter) => Some(&**filter),
+            RouteChange::Appeared(_) => None,
+        })
+    }
+
     /// Whether the peer wants this filter.
     #[must_use]
     pub fn wants(&self, filter: &str) -> bool {

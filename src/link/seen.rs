@@ -33,6 +33,10 @@ pub struct Place(usize);
 #[derive(Debug)]
 struct Part {
     client_id: Box<str>,
+    /// Connections there are of this ClientID, or that share its place.
+    live: usize,
+    /// When the last of them ended.
+    left_ms: u64,
     /// The oldest first.
     order: VecDeque<u128>,
 }
@@ -60,14 +64,38 @@ impl Seen {
         if self.parts.iter().any(|part| !part.order.is_empty()) {
             self.watch(now);
         }
-        if let Some(known) = self.parts.iter().position(|part| &*part.client_id == client_id) {
-            return Place(known);
+        let known = self.parts.iter().position(|part| &*part.client_id == client_id);
+        let place = known.unwrap_or_else(|| self.free_place(client_id));
+        self.parts[place].live += 1;
+        Place(place)
+    }
+
+    /// A place for a ClientID that is not known: a new one, that of a connection which has been gone longest, first of
+    /// those that brought nothing, or one that it has to share.
+    fn free_place(&mut self, client_id: &str) -> usize {
+        let part = Part { client_id: client_id.into(), live: 0, left_ms: 0, order: VecDeque::new() };
+        if self.parts.len() < CONNECTIONS_MAX {
+            self.parts.push(part);
+            return self.parts.len() - 1;
         }
-        if self.parts.len() >= CONNECTIONS_MAX {
-            return Place(rapidhash_v3(client_id.as_bytes()) as usize % CONNECTIONS_MAX);
+        let gone = self.parts.iter().enumerate().filter(|(_, part)| part.live == 0);
+        let Some((place, _)) = gone.min_by_key(|(_, part)| (!part.order.is_empty(), part.left_ms)) else {
+            return rapidhash_v3(client_id.as_bytes()) as usize % CONNECTIONS_MAX;
+        };
+        let gone = std::mem::replace(&mut self.parts[place], part);
+        if let Some(known) = &mut self.known {
+            gone.order.into_iter().for_each(|id| known.remove(id));
         }
-        self.parts.push(Part { client_id: client_id.into(), order: VecDeque::new() });
-        Place(self.parts.len() - 1)
+        self.divide();
+        place
+    }
+
+    /// A connection ended: what it had under way may come again.
+    pub fn leave(&mut self, place: Place, now: Now) {
+        self.watch(now);
+        let Some(part) = self.parts.get_mut(place.0) else { return };
+        part.live = part.live.saturating_sub(1);
+        part.left_ms = now.mono_ms;
     }
 
     /// From here on, for [`WATCH_MS`], messages may come again: a connection of the peer began or ended, or one is
@@ -154,6 +182,26 @@ mod tests {
         assert!(seen.is_new(one, id(SEEN_MAX)), "and pushes out the oldest");
         assert_eq!(len(&seen), SEEN_MAX);
         assert!(seen.is_new(one, id(0)) && !seen.is_new(one, id(2)));
+    }
+
+    #[test]
+    fn names_that_come_and_go_do_not_use_up_the_places() {
+        let mut seen = Seen::default();
+        let stays = seen.place("stays", NOW);
+        assert!(seen.is_new(stays, id(0)));
+        for round in 0..3 * CONNECTIONS_MAX {
+            let now = Now { mono_ms: NOW.mono_ms + round as u64, unix_ms: 0 };
+            let goes = seen.place(&format!("goes-{round}"), now);
+            assert_ne!(goes, stays);
+            assert!(seen.is_new(goes, id(round + 1)));
+            seen.leave(goes, now);
+        }
+        assert_eq!((seen.parts.len(), len(&seen)), (CONNECTIONS_MAX, CONNECTIONS_MAX));
+        assert!(!seen.is_new(stays, id(0)), "it was there all the time");
+        assert!(
+            !seen.is_new(stays, id(3 * CONNECTIONS_MAX)) && seen.is_new(stays, id(1)),
+            "the last are known"
+        );
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub fn is_filling(was_filling: bool, bytes: u64, limit: u64) -> bool {
 /// The settings of a lane.
 #[derive(Debug, Clone)]
 pub struct LaneConfig {
+    /// The most that a window chosen by the lane may be.
+    pub window_max: u16,
     /// Our own bound on unacknowledged messages, `None` to find it; the peer's Receive Maximum may lower it.
     pub max_inflight: Option<u16>,
     /// Length of the topic we publish to, for the peer's Maximum Packet Size.
@@ -100,6 +102,7 @@ impl Default for LaneConfig {
     fn default() -> Self {
         Self {
             max_inflight: Some(MAX_INFLIGHT),
+            window_max: u16::MAX,
             topic_bytes: 0,
             max_age_ms: None,
             on_full: OnFull::default(),

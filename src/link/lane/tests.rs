@@ -298,7 +298,7 @@ proptest! {
         qos0 in any::<bool>(),
         steps in prop::collection::vec(step(), 1..200),
     ) {
-        let config = LaneConfig { max_inflight: Some(4), max_age_ms: Some(10_000), on_full, qos0, topic_bytes: 20 };
+        let config = LaneConfig { max_inflight: Some(4), max_age_ms: Some(10_000), on_full, qos0, topic_bytes: 20, ..LaneConfig::default() };
         let budget = SpoolBudget::new(20_000);
         let mut lane = Lane::new(config, budget.clone());
         let (mut now, mut number, mut window) = (0, 0_u64, 0);
