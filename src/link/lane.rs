@@ -129,6 +129,8 @@ pub struct Lane {
     in_flight: VecDeque<InFlight>,
     first_id: u16,
     unacked: usize,
+    /// How many may be, while connected.
+    unacked_max: usize,
     window: Window,
     bytes: u64,
     /// Bytes of the budget that this lane has and no message takes: so that lanes on different threads do not all
@@ -162,6 +164,7 @@ impl Lane {
             in_flight: VecDeque::new(),
             first_id: 1,
             unacked: 0,
+            unacked_max: 0,
             window: Window::default(),
             bytes: 0,
             credit: 0,
@@ -278,6 +281,7 @@ impl Lane {
             payload_max: maximum_packet_size
                 .map_or(usize::MAX, |size| (size as usize).saturating_sub(overhead)),
         });
+        self.set_window();
     }
 
     /// The connection is gone: everything unacknowledged goes back to the front, in order.
@@ -359,7 +363,7 @@ impl Lane {
             let payload = self.arena.take(entry.span);
             return Some(Transmission { packet_id: None, dup: false, payload, pushed_ms: entry.pushed_ms });
         }
-        if self.unacked >= self.window() || self.in_flight.len() >= SPAN_MAX {
+        if self.unacked >= self.unacked_max || self.in_flight.len() >= SPAN_MAX {
             self.window.handle_full(now, self.counters.acked + self.counters.failed);
             return None;
         }
@@ -367,7 +371,7 @@ impl Lane {
         let packet_id = PacketId::new(id_at(self.first_id, self.in_flight.len()));
         self.in_flight.push_back(InFlight { entry, acked: false });
         self.unacked += 1;
-        if let Some(id) = packet_id {
+        if let Some(id) = packet_id.filter(|_| self.config.max_inflight.is_none()) {
             self.window.handle_sent(id, now);
         }
         self.counters.sent += 1;
@@ -403,17 +407,22 @@ impl Lane {
     /// How many messages may be in flight.
     #[must_use]
     pub fn window(&self) -> usize {
-        let Some(connection) = self.connection else { return 0 };
-        match self.config.max_inflight {
+        if self.connection.is_some() { self.unacked_max } else { 0 }
+    }
+
+    fn set_window(&mut self) {
+        let Some(connection) = self.connection else { return };
+        self.unacked_max = match self.config.max_inflight {
             Some(_) => connection.window_max,
             None => self.window.size().min(connection.window_max),
-        }
+        };
     }
 
     /// Looks whether the window should be another one. Call it once a turn, behind the acknowledgements.
     pub fn measure(&mut self, now: Now) {
         if self.config.max_inflight.is_none() {
             self.window.measure(now, self.counters.acked + self.counters.failed);
+            self.set_window();
         }
     }
 
