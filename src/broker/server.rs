@@ -44,6 +44,7 @@ use crate::broker::threads::IoThreads;
 use crate::broker::trust::Keeper;
 use crate::config;
 use crate::config::Diff;
+use crate::config::Members;
 use crate::config::settings::Bind;
 use crate::config::settings::Link;
 use crate::config::settings::Listener;
@@ -267,16 +268,7 @@ impl Server {
         for (listener, socket) in bound {
             self.open(&listener, socket, material.tls.get(&listener.id()).cloned());
         }
-        self.reserve_descriptors(&settings.cluster.links);
-        for name in &diff.links.removed {
-            self.stop_link(name).await;
-        }
-        // A changed link is replaced at once, so that what its peer wants of us is kept.
-        for link in &settings.cluster.links {
-            if diff.links.added.contains(&link.name) || diff.links.changed.contains(&link.name) {
-                self.start_link(link.clone()).await;
-            }
-        }
+        self.replace_links(&settings.cluster.links, &diff.links).await;
         self.settings = settings;
         self.keeper.check(&self.broker, clock::now()).await;
         let broker = Arc::clone(&self.broker);
@@ -389,6 +381,20 @@ impl Server {
             tracing::warn!(missing, "clients have file descriptors that links need");
         }
         self.for_links = needed - missing;
+    }
+
+    /// Runs these links instead of those that run, of which `members` tells the difference.
+    async fn replace_links(&mut self, links: &[Link], members: &Members) {
+        self.reserve_descriptors(links);
+        for name in &members.removed {
+            self.stop_link(name).await;
+        }
+        // A changed link is replaced at once, so that what its peer wants of us is kept.
+        for link in links {
+            if members.added.contains(&link.name) || members.changed.contains(&link.name) {
+                self.start_link(link.clone()).await;
+            }
+        }
     }
 
     async fn start_link(&self, link: Link) {

@@ -106,6 +106,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::link::route::tests::filter;
     use crate::mqtt::topic;
 
     fn only(filters: &[&str]) -> Exported {
@@ -182,18 +183,6 @@ mod tests {
         let mut revoked = Vec::new();
         same.vanished("a/#", |part| revoked.push(part.to_owned()));
         assert_eq!(revoked, ["a/#"], "it goes on counting");
-    }
-
-    fn filter() -> impl Strategy<Value = String> {
-        let level = prop::sample::select(vec!["a", "b", "+", ""]);
-        (prop::collection::vec(level, 1..4), any::<bool>())
-            .prop_map(|(mut levels, open)| {
-                if open {
-                    levels.push("#");
-                }
-                levels.join("/")
-            })
-            .prop_filter("not empty", |filter| !filter.is_empty())
     }
 
     proptest! {

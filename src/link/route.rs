@@ -176,7 +176,7 @@ fn invalid_reason(filter: &str) -> Option<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -236,7 +236,8 @@ mod tests {
         assert_eq!(kept(&["#"], "$LINK/cluster/msg/x"), [""; 0]);
     }
 
-    fn filter() -> impl Strategy<Value = String> {
+    /// Short filters over few names, so that they often have topics in common.
+    pub(crate) fn filter() -> impl Strategy<Value = String> {
         let level = prop::sample::select(vec!["a", "b", "+", ""]);
         (prop::collection::vec(level, 1..4), any::<bool>())
             .prop_map(|(mut levels, open)| {

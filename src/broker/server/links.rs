@@ -60,15 +60,7 @@ impl Server {
         }
         // Last: whoever comes back meets what is in force now.
         self.broker.kick_unproven();
-        self.reserve_descriptors(&settings.cluster.links);
-        for name in &diff.links.removed {
-            self.stop_link(name).await;
-        }
-        for link in &settings.cluster.links {
-            if diff.links.added.contains(&link.name) || diff.links.changed.contains(&link.name) {
-                self.start_link(link.clone()).await;
-            }
-        }
+        self.replace_links(&settings.cluster.links, &diff.links).await;
         let keys: Vec<&str> = diff.changes.iter().map(|change| change.key.as_str()).collect();
         self.broker.security_note(What::ConfigReload { taken: true }, &keys.join(", "), clock::now());
         self.settings = settings;
