@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use tombolo::link::compress::Deflater;
 use tombolo::link::compress::Inflater;
+use tombolo::link::extension::Capabilities;
 use tombolo::link::ingress;
 use tombolo::link::ingress::ControlDecision;
 use tombolo::link::ingress::ControlPublish;
@@ -164,7 +165,13 @@ fn sys_topics_pass_only_if_the_link_names_them_and_link_topics_never() {
     let now = Now { mono_ms: 0, unix_ms: 1_754_500_002_000 };
     let decide = |topics: &[&str], payload: &[u8]| {
         let topics = LinkTopics::parse(topics).unwrap();
-        let link = LinkView { peer: "A", cluster: "B", enabled: true, topics: &topics };
+        let link = LinkView {
+            peer: "A",
+            cluster: "B",
+            enabled: true,
+            topics: &topics,
+            capabilities: Capabilities::NONE,
+        };
         match ingress::message(Some(&link), &mut Inflater::default(), now, payload) {
             MessageDecision::Deliver(_) => None,
             MessageDecision::Drop { reason, code, .. } => Some((reason, code)),
@@ -215,11 +222,17 @@ fn our_control_payloads_are_those_of_emqx() {
     let mut out = Vec::new();
     payload::put_actor_init(
         &mut out,
-        &ActorInit { actor, incarnation, target_cluster: "emqx-b", proto_ver: 1 },
+        &ActorInit {
+            actor,
+            incarnation,
+            target_cluster: "emqx-b",
+            proto_ver: 1,
+            capabilities: Capabilities::NONE,
+        },
     );
     assert_eq!(out, vectors.bytes("actor_init.node"));
     out.clear();
-    payload::put_heartbeat(&mut out, &Heartbeat { actor, incarnation });
+    payload::put_heartbeat(&mut out, &Heartbeat { actor, incarnation, ..Heartbeat::default() });
     assert_eq!(out, vectors.bytes("heartbeat.node"));
     for id in [
         "ack.ok.bootstrap",
@@ -458,7 +471,13 @@ impl Replay {
     }
 
     fn message(&self, payload: &[u8], now: Now, theirs: &Option<Answer>) -> Answer {
-        let link = LinkView { peer: "", cluster: "", enabled: true, topics: &self.topics };
+        let link = LinkView {
+            peer: "",
+            cluster: "",
+            enabled: true,
+            topics: &self.topics,
+            capabilities: Capabilities::NONE,
+        };
         let mut inflater = Inflater::default();
         // The age of a message is not the matter here.
         let now = Now { unix_ms: 1_795_314_000_000, ..now };
@@ -494,7 +513,13 @@ impl Replay {
         // Whether the receiver had the link, and on, is only to be read off its answer.
         let their_reason = their_ack.as_ref().and_then(|ack| ack.result.clone().err());
         let enabled = their_reason.as_deref() != Some("cluster_link_disabled");
-        let link = LinkView { peer, cluster: &cluster, enabled, topics: &self.topics };
+        let link = LinkView {
+            peer,
+            cluster: &cluster,
+            enabled,
+            topics: &self.topics,
+            capabilities: Capabilities::NONE,
+        };
         let link = (their_reason.as_deref() != Some("unknown_cluster")).then_some(&link);
         let routes = self
             .routes
@@ -514,6 +539,7 @@ impl Replay {
         match decision {
             ControlDecision::Ack(code) => Answer::Puback(code),
             ControlDecision::Disconnect(_) => Answer::Disconnect(0x83),
+            ControlDecision::Report(report) => panic!("EMQX asks for none: {report:?}"),
             ControlDecision::Reply { topic, payload, correlation_data } => {
                 assert_eq!(Some(topic), publish.response_topic);
                 assert_eq!(Some(correlation_data), publish.correlation_data);

@@ -24,6 +24,7 @@ use crate::config::settings;
 use crate::config::settings::Export;
 use crate::link::compress::COMPRESS_BYTES_MIN;
 use crate::link::compress::Deflater;
+use crate::link::extension::Sent;
 use crate::link::lane::Hold;
 use crate::link::lane::Lane;
 use crate::link::lane::LaneConfig;
@@ -326,6 +327,25 @@ impl Forwarder {
             }
         };
         self.lanes.iter().map(view).collect()
+    }
+
+    /// What became of the messages that this link was given, for the peer to compare.
+    #[must_use]
+    pub fn books(&self) -> Sent {
+        let mut books = Sent::default();
+        for lane in &self.lanes {
+            let lane = &lane.lock().lane;
+            let counters = lane.counters();
+            let uncertain = lane.uncertain() as u64;
+            books.acknowledged += counters.acked + counters.failed;
+            books.fired += counters.fired;
+            books.in_flight += uncertain;
+            books.queued += (lane.queued() + lane.in_flight()) as u64 - uncertain;
+            for (all, dropped) in books.dropped.iter_mut().zip(counters.dropped) {
+                *all += dropped;
+            }
+        }
+        books
     }
 
     /// Whether the peer may have messages to this topic.

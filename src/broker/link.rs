@@ -9,6 +9,8 @@ mod tests;
 mod told;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Waker;
 
@@ -19,11 +21,14 @@ use crate::broker::link::told::Told;
 use crate::broker::routes;
 use crate::broker::routes::RouteChange;
 use crate::config::settings;
+use crate::link::extension::Capabilities;
+use crate::link::extension::RouteDigest;
 use crate::link::name;
 use crate::link::replicator::ReplicatorConfig;
 use crate::link::route::LinkTopics;
 use crate::link::route::LocalRoute;
 use crate::net::clock;
+use crate::time::Now;
 
 pub use crate::broker::link::driver::run;
 
@@ -56,6 +61,8 @@ pub struct Replication {
     node: Arc<str>,
     client_id: Arc<str>,
     response_topic: Box<str>,
+    /// Since when the peer lacks a change of our routes, on the monotonic clock; [`u64::MAX`] if it knows all.
+    behind_since_ms: AtomicU64,
 }
 
 impl Replication {
@@ -70,7 +77,14 @@ impl Replication {
             node: node.into(),
             client_id: name::route_client_id(&settings.clientid, node).into(),
             response_topic: name::response_topic(cluster, node).into(),
+            behind_since_ms: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// How long the peer has lacked a change of our routes, in milliseconds.
+    #[must_use]
+    pub fn behind_ms(&self, now: Now) -> u64 {
+        now.mono_ms.saturating_sub(self.behind_since_ms.load(Ordering::Relaxed))
     }
 
     /// A local route came or went. May be called from any task, and two changes of one route in either order.
@@ -123,6 +137,7 @@ impl Replication {
             actor: self.node.to_string(),
             topics: self.topics.clone(),
             last_incarnation,
+            capabilities: Capabilities::OURS,
         }
     }
 }
@@ -155,4 +170,15 @@ fn snapshot(source: &dyn Fn() -> Vec<routes::LocalRoute>, topics: &LinkTopics) -
         }
     }
     (wanted, told)
+}
+
+/// What the peer was told of, if it was told all of it.
+fn digest(source: &dyn Fn() -> Vec<routes::LocalRoute>, topics: &LinkTopics) -> RouteDigest {
+    let mut digest = RouteDigest::default();
+    for route in source() {
+        for key in topics.routes(&replicated(&route)) {
+            digest.add(key.topic.as_bytes(), key.id.as_bytes());
+        }
+    }
+    digest
 }

@@ -18,16 +18,18 @@ use crate::broker::throttle::SharedLimiter;
 use crate::broker::topic_cache::TopicCache;
 use crate::link::compress;
 use crate::link::compress::Inflater;
+use crate::link::extension::Received;
 use crate::link::ingress;
 use crate::link::ingress::ControlDecision;
 use crate::link::ingress::ControlPublish;
-use crate::link::ingress::DropReason;
+use crate::link::ingress::HeartbeatReport;
 use crate::link::ingress::IngressSession;
 use crate::link::ingress::MessageDecision;
 use crate::link::message::Forwarded;
-use crate::link::message::MessageError;
 use crate::link::message::MessageProperties;
 use crate::link::name::LinkTopic;
+use crate::link::payload;
+use crate::link::payload::HeartbeatAck;
 use crate::link::remote_routes::RemoteRoutes;
 use crate::link::seen::Place;
 use crate::metrics::labels::ByteKind;
@@ -70,6 +72,9 @@ pub struct LinkIngress {
     messages: [u64; 3],
     /// Payloads of this burst, in bytes.
     bytes: u64,
+    /// What is told to the peer of this burst, and how many of it nobody wanted.
+    books: Received,
+    unwanted: u64,
 }
 
 impl LinkIngress {
@@ -97,6 +102,8 @@ impl LinkIngress {
             unread: 0,
             messages: [0; 3],
             bytes: 0,
+            books: Received::default(),
+            unwanted: 0,
         })
     }
 
@@ -105,8 +112,12 @@ impl LinkIngress {
         self.link = broker.links.get(&self.cluster);
     }
 
-    /// Adds what the burst brought to the series of its link.
+    /// Adds what the burst brought to the series of its link. None of it is acknowledged yet.
     pub(super) fn report(&mut self) {
+        let (books, unwanted) = (std::mem::take(&mut self.books), std::mem::take(&mut self.unwanted));
+        if books != Received::default() {
+            self.entered.incoming.count(&books, unwanted);
+        }
         let (messages, bytes) = (std::mem::take(&mut self.messages), std::mem::take(&mut self.bytes));
         let Some(link) = &self.link else { return };
         for (qos, count) in QoS::ALL.into_iter().zip(messages) {
@@ -230,6 +241,13 @@ impl<'a> Turn<'_, 'a> {
             link.apply_changes(&mut routes, made, &self.connection.broker.routes);
             decision
         };
+        if let Some(capabilities) = ingress.session.capabilities() {
+            link.agree(capabilities);
+        }
+        if let ControlDecision::Report(report) = decision {
+            self.answer_report(link, &report, publish);
+            return Ok(());
+        }
         self.answer_control(decision, publish)
     }
 
@@ -240,16 +258,10 @@ impl<'a> Turn<'_, 'a> {
                 self.acknowledge_link(publish, ingress::NO_MATCHING_SUBSCRIBERS);
                 let mut properties = PropertiesBuf::new();
                 properties.push(Property::CorrelationData(correlation_data));
-                let reply = Publication {
-                    topic,
-                    properties: properties.as_properties().as_bytes(),
-                    payload: &payload,
-                    qos: QoS::AtLeastOnce,
-                    retain: false,
-                    expiry: None,
-                };
-                self.connection.broker.publish_one(&reply, Source::Broker, self.now);
+                self.respond(topic, properties.as_properties().as_bytes(), &payload);
             }
+            // A link that is gone has no books.
+            ControlDecision::Report(_) => self.acknowledge_link(publish, ingress::NO_MATCHING_SUBSCRIBERS),
             ControlDecision::Disconnect(violation) => {
                 let peer = self.connection.publisher.identity.bound_to.as_deref();
                 tracing::warn!(peer, "link protocol error: {violation}");
@@ -257,6 +269,29 @@ impl<'a> Turn<'_, 'a> {
             }
         }
         Ok(())
+    }
+
+    /// Answers a heartbeat with what we know: of the messages of the peer, and of its routes.
+    fn answer_report(&mut self, link: &Link, report: &HeartbeatReport<'_>, publish: &Publish<'_>) {
+        self.acknowledge_link(publish, ingress::NO_MATCHING_SUBSCRIBERS);
+        if let Some(books) = report.books {
+            link.note_books(books, self.now);
+        }
+        let mut payload = Vec::with_capacity(160);
+        let ack = HeartbeatAck {
+            actor: &report.actor,
+            incarnation: report.incarnation,
+            books: report.books.map(|_| link.incoming.books()),
+            routes: report.routes,
+        };
+        payload::put_heartbeat_ack(&mut payload, &ack);
+        self.respond(report.topic, &[], &payload);
+    }
+
+    fn respond(&self, topic: &str, properties: &[u8], payload: &[u8]) {
+        let reply =
+            Publication { topic, properties, payload, qos: QoS::AtLeastOnce, retain: false, expiry: None };
+        self.connection.broker.publish_one(&reply, Source::Broker, self.now);
     }
 
     /// A forwarded message: to local subscribers only, acknowledged with whether there were any. It joins the run of
@@ -271,9 +306,7 @@ impl<'a> Turn<'_, 'a> {
             let view = ingress.link.as_deref().map(Link::view);
             match ingress::plain_message(view.as_ref(), self.now, publish.payload, known) {
                 MessageDecision::Deliver(message) => self.gather_forwarded(publish, &message, known),
-                MessageDecision::Drop { reason, code, error } => {
-                    self.drop_forwarded(publish, reason, code, error);
-                }
+                dropped @ MessageDecision::Drop { .. } => self.drop_forwarded(publish, &dropped),
             }
         }
         self.gathering.note_publish(publish);
@@ -294,11 +327,12 @@ impl<'a> Turn<'_, 'a> {
         let publication = publication(message, payload, properties, self.now);
         self.gather(publication, publish.packet_id.map(|id| (publish.qos, id)), other, false);
         // Behind that, since it may have ended the run before. What the peer sent at QoS 0 it will not send again.
-        if publish.packet_id.is_some()
-            && let Some(ingress) = &mut self.connection.ingress
-        {
+        let Some(ingress) = &mut self.connection.ingress else { return };
+        if publish.packet_id.is_some() {
             ingress.ids.push(message.id);
             ingress.repeats |= publish.dup;
+        } else {
+            ingress.books.fired += 1;
         }
     }
 
@@ -309,6 +343,7 @@ impl<'a> Turn<'_, 'a> {
             return;
         }
         let mut repeated = Vec::new();
+        ingress.books.received += ingress.ids.len() as u64;
         {
             let mut seen = ingress.entered.incoming.seen.lock();
             if std::mem::take(&mut ingress.repeats) {
@@ -324,6 +359,8 @@ impl<'a> Turn<'_, 'a> {
         if repeated.is_empty() {
             return;
         }
+        ingress.books.received -= repeated.len() as u64;
+        ingress.books.repeated += repeated.len() as u64;
         ingress.entered.metrics.duplicates_suppressed.add(repeated.len() as u64);
         let mut repeated = repeated.into_iter().peekable();
         let mut index = 0_u32..;
@@ -352,9 +389,7 @@ impl<'a> Turn<'_, 'a> {
         let view = ingress.link.as_deref().map(Link::view);
         match ingress::message(view.as_ref(), &mut inflater, self.now, publish.payload) {
             MessageDecision::Deliver(message) => self.deliver_one(publish, &message),
-            MessageDecision::Drop { reason, code, error } => {
-                self.drop_forwarded(publish, reason, code, error);
-            }
+            dropped @ MessageDecision::Drop { .. } => self.drop_forwarded(publish, &dropped),
         }
         if let Some(ingress) = &mut self.connection.ingress {
             ingress.inflater = inflater;
@@ -365,9 +400,14 @@ impl<'a> Turn<'_, 'a> {
     fn deliver_one(&mut self, publish: &Publish<'_>, message: &Forwarded<'_>) {
         self.flush();
         let Connection { ingress: Some(ingress), broker, .. } = &mut *self.connection else { return };
-        if publish.packet_id.is_some() && !ingress.is_new(message.id, publish.dup, self.now) {
-            ingress.entered.metrics.duplicates_suppressed.inc();
-            return self.acknowledge_link(publish, ReasonCode::Success.as_u8());
+        match publish.packet_id {
+            Some(_) if !ingress.is_new(message.id, publish.dup, self.now) => {
+                ingress.books.repeated += 1;
+                ingress.entered.metrics.duplicates_suppressed.inc();
+                return self.acknowledge_link(publish, ReasonCode::Success.as_u8());
+            }
+            Some(_) => ingress.books.received += 1,
+            None => ingress.books.fired += 1,
         }
         let routes = &broker.routes;
         let targets = ingress.cache.with(message.topic, 0, routes, |entry| Arc::clone(entry.targets()));
@@ -404,23 +444,33 @@ impl<'a> Turn<'_, 'a> {
         if std::mem::take(&mut tally.pressed) || broker.load.is_critical() {
             ingress.entered.pause(self.now);
         }
+        if reached == Reached::Nobody {
+            ingress.unwanted += publications.len() as u64;
+        }
         reached
     }
 
-    fn drop_forwarded(
-        &mut self,
-        publish: &Publish<'_>,
-        reason: DropReason,
-        code: u8,
-        error: Option<MessageError>,
-    ) {
+    fn drop_forwarded(&mut self, publish: &Publish<'_>, decision: &MessageDecision<'_>) {
+        let MessageDecision::Drop { reason, code, error, id } = decision else { return };
         let peer = self.connection.publisher.identity.bound_to.as_deref();
         tracing::debug!(peer, reason = reason.as_str(), ?error, "message from a link dropped");
-        if let Some(link) = self.connection.ingress.as_ref().and_then(|ingress| ingress.link.as_ref()) {
-            link.metrics.messages_dropped[(Direction::In, reason.into())].inc();
-        }
         self.flush();
-        self.acknowledge_link(publish, code);
+        if let Some(ingress) = &mut self.connection.ingress {
+            if let Some(link) = &ingress.link {
+                link.metrics.messages_dropped[(Direction::In, (*reason).into())].inc();
+            }
+            let repeated = publish.packet_id.is_some()
+                && id.map_or(publish.dup, |id| !ingress.is_new(id, publish.dup, self.now));
+            match publish.packet_id {
+                Some(_) if repeated => ingress.books.repeated += 1,
+                Some(_) => ingress.books.received += 1,
+                None => ingress.books.fired += 1,
+            }
+            if !repeated {
+                ingress.books.dropped[reason.index()] += 1;
+            }
+        }
+        self.acknowledge_link(publish, *code);
     }
 
     fn acknowledge_link(&mut self, publish: &Publish<'_>, code: u8) {

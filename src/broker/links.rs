@@ -38,7 +38,11 @@ use crate::broker::throttle::Limiter;
 use crate::broker::throttle::SharedLimiter;
 use crate::config::settings;
 use crate::config::settings::Export;
+use crate::link::balance::Balance;
 use crate::link::export::Exported;
+use crate::link::extension::Capabilities;
+use crate::link::extension::Received;
+use crate::link::extension::Sent;
 use crate::link::ingress::LinkView;
 use crate::link::lane::is_filling;
 use crate::link::remote_routes;
@@ -101,6 +105,12 @@ pub struct Link {
     pub forwarding_reset: Mutex<Forwarding>,
     /// What it became.
     pub states: Mutex<LinkStates>,
+    /// What the peer and we can do beyond EMQX's protocol.
+    capabilities: AtomicU32,
+    /// Since when this link counts, as [`Sent::epoch_ms`].
+    epoch_ms: u64,
+    /// What the peer has told of its books.
+    pub books: Mutex<PeerBooks>,
     /// The spool is filling up, and the log says so.
     filling: AtomicBool,
     /// There are changes of the peer's routes which the table does not have yet.
@@ -108,6 +118,17 @@ pub struct Link {
     /// Its routes are void.
     stopped: AtomicBool,
     tasks: Mutex<Tasks>,
+}
+
+/// What a peer of ours said last of the messages between us.
+#[derive(Debug, Default)]
+pub struct PeerBooks {
+    /// What it has sent us, and when it said so, on the monotonic clock.
+    pub sent: Option<(Sent, u64)>,
+    /// What came to it from us, and when it said so.
+    pub received: Option<(Received, u64)>,
+    /// Its books against ours.
+    pub balance: Balance,
 }
 
 /// What runs for a link.
@@ -139,8 +160,56 @@ impl Link {
         }
     }
 
+    /// The peer has said what it can: this is what both can, until it says it again.
+    pub fn agree(&self, capabilities: Capabilities) {
+        self.capabilities.store(capabilities.bits(), Ordering::Relaxed);
+    }
+
+    /// What both can do beyond EMQX's protocol, as far as the peer has said.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        Capabilities::from_bits(self.capabilities.load(Ordering::Relaxed))
+    }
+
+    /// What became of the messages to the peer.
+    #[must_use]
+    pub fn sent(&self) -> Sent {
+        let unaccounted = self.books.lock().balance.unaccounted();
+        Sent { epoch_ms: self.epoch_ms, unaccounted, ..self.forwarder.books() }
+    }
+
+    /// The peer says what it has sent us.
+    pub fn note_books(&self, sent: Sent, now: Now) {
+        self.books.lock().sent = Some((sent, now.mono_ms));
+    }
+
+    /// The peer has answered to what we said that we sent, `before`.
+    pub fn compare_books(&self, before: &Sent, received: &Received, now: Now) {
+        let after = self.sent();
+        let books = &mut *self.books.lock();
+        books.received = Some((*received, now.mono_ms));
+        let known = books.balance.unaccounted();
+        let unaccounted = books.balance.compare(before, received, &after);
+        if unaccounted == known {
+            return;
+        }
+        self.metrics.ledger_unaccounted.add(unaccounted.cast_signed() - known.cast_signed());
+        if unaccounted > known {
+            tracing::error!(
+                peer = self.peer(),
+                unaccounted,
+                acknowledged = before.acknowledged,
+                received = received.received,
+                "the peer's books and ours differ: this is a fault in one of the two"
+            );
+        }
+    }
+
     /// Brings up to date what is only looked at for a scrape.
     pub fn measure(&self, now: Now) {
+        self.metrics.route_sync_lag.set_ms(self.replication.behind_ms(now));
+        let came = self.incoming.books();
+        self.metrics.overforward_ratio.set(self.incoming.unwanted(), came.received + came.fired);
         self.metrics.spool_oldest_age.set_ms(self.oldest_age_ms(now).unwrap_or(0));
     }
 
@@ -163,6 +232,7 @@ impl Link {
             cluster: &self.cluster,
             enabled: self.settings.enable,
             topics: &self.topics,
+            capabilities: Capabilities::OURS,
         }
     }
 
@@ -497,6 +567,7 @@ impl Links {
         };
         let metrics = metrics.link(&settings.name);
         metrics.spool_capacity.set(i64::try_from(settings.spool.max_bytes).unwrap_or(i64::MAX));
+        let now = clock::now();
         Arc::new(Link {
             id: old.map_or_else(|| LinkId(self.next_id.fetch_add(1, Ordering::Relaxed)), |old| old.id),
             forwarder: Forwarder::new(&settings, cluster, Arc::clone(&metrics)),
@@ -506,9 +577,11 @@ impl Links {
             metrics,
             routes: Mutex::new(RemoteRoutes::new(limits(&settings))),
             exported: Mutex::new(Exported::new(exports)),
-            incoming: old.map(|old| Arc::clone(&old.incoming)).unwrap_or_default(),
-            quota: Limiter::new(settings.quota.rates, clock::now())
-                .map(|limiter| Arc::new(Mutex::new(limiter))),
+            incoming: old.map_or_else(|| Arc::new(Incoming::new(now)), |old| Arc::clone(&old.incoming)),
+            capabilities: AtomicU32::new(old.map_or(0, |old| old.capabilities.load(Ordering::Relaxed))),
+            epoch_ms: old.map_or(now.unix_ms, |old| now.unix_ms.max(old.epoch_ms + 1)),
+            books: Mutex::default(),
+            quota: Limiter::new(settings.quota.rates, now).map(|limiter| Arc::new(Mutex::new(limiter))),
             trouble: Mutex::default(),
             states: Mutex::default(),
             forwarding_reset: old.map(|old| Mutex::new(*old.forwarding_reset.lock())).unwrap_or_default(),

@@ -11,6 +11,9 @@ use crate::link::compress;
 use crate::link::compress::Inflater;
 use crate::link::etf::EtfError;
 use crate::link::etf::Reader;
+use crate::link::extension::Capabilities;
+use crate::link::extension::RouteDigest;
+use crate::link::extension::Sent;
 use crate::link::message;
 use crate::link::message::Forwarded;
 use crate::link::message::MessageError;
@@ -19,6 +22,7 @@ use crate::link::payload;
 use crate::link::payload::ActorInit;
 use crate::link::payload::ActorInitAck;
 use crate::link::payload::Control;
+use crate::link::payload::Heartbeat;
 use crate::link::payload::PROTO_VER;
 use crate::link::payload::PayloadError;
 use crate::link::remote_routes::RemoteRoutes;
@@ -46,6 +50,8 @@ pub struct LinkView<'a> {
     pub enabled: bool,
     /// What we want from the peer.
     pub topics: &'a LinkTopics,
+    /// What we can do with it beyond EMQX's protocol.
+    pub capabilities: Capabilities,
 }
 
 /// What a connection of a peer has been used for: route replication binds it to one actor.
@@ -59,6 +65,7 @@ struct Bound {
     peer: Box<str>,
     actor: Box<str>,
     incarnation: u64,
+    capabilities: Capabilities,
 }
 
 impl IngressSession {
@@ -66,6 +73,12 @@ impl IngressSession {
     #[must_use]
     pub fn actor(&self) -> Option<&str> {
         self.bound.as_ref().map(|bound| bound.actor.as_ref())
+    }
+
+    /// What both sides can do, once the peer has said what it can.
+    #[must_use]
+    pub fn capabilities(&self) -> Option<Capabilities> {
+        self.bound.as_ref().map(|bound| bound.capabilities)
     }
 
     fn check(&self, peer: &str, actor: &str) -> Result<&Bound, Violation> {
@@ -194,8 +207,25 @@ pub enum ControlDecision<'a> {
         /// Correlation Data, as it came.
         correlation_data: &'a [u8],
     },
+    /// Acknowledge with 0x10, take note of what the peer says, and publish a heartbeat_ack at QoS 1.
+    Report(HeartbeatReport<'a>),
     /// Send DISCONNECT 0x83 and close; no PUBACK.
     Disconnect(Violation),
+}
+
+/// A heartbeat that says more than that its sender is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeartbeatReport<'a> {
+    /// Where the answer goes.
+    pub topic: &'a str,
+    /// Whose it is.
+    pub actor: Box<str>,
+    /// Its incarnation.
+    pub incarnation: u64,
+    /// What it has sent us.
+    pub books: Option<Sent>,
+    /// The routes that we know of it, if it said which it has told.
+    pub routes: Option<RouteDigest>,
 }
 
 /// Decides about a PUBLISH on `$LINK/cluster/route/PEER`. `link` is `None` if no link of that name is
@@ -214,7 +244,11 @@ pub fn control<'a>(
         Ok(Control::ActorInit(init)) => actor_init(session, link, routes, now, &publish, &init),
         Ok(Control::Route(update)) => session.check(publish.peer, update.actor).and_then(|bound| {
             // As in EMQX the connection's incarnation counts, not the one in the update.
-            match routes.update(now, &bound.actor, bound.incarnation, update.ops) {
+            let mut told = routes.update(now, &bound.actor, bound.incarnation, update.ops);
+            if update.is_last && bound.capabilities.has(Capabilities::BOOTSTRAP_END) {
+                told = told.and_then(|()| routes.bootstrapped(now, &bound.actor, bound.incarnation));
+            }
+            match told {
                 Ok(()) => Ok(ControlDecision::Ack(NO_MATCHING_SUBSCRIBERS)),
                 Err(RouteError::QuotaExceeded) => Ok(ControlDecision::Ack(QUOTA_EXCEEDED)),
                 Err(_) => Err(Violation::UnknownActor),
@@ -227,10 +261,33 @@ pub fn control<'a>(
         Ok(Control::Heartbeat(beat)) => session.check(publish.peer, beat.actor).and_then(|bound| {
             let renewed = routes.heartbeat(now, &bound.actor, bound.incarnation);
             renewed.map_err(|_| Violation::UnknownActor)?;
-            Ok(ControlDecision::Ack(NO_MATCHING_SUBSCRIBERS))
+            report(bound, routes, &publish, &beat)
         }),
     };
     answer.unwrap_or_else(ControlDecision::Disconnect)
+}
+
+/// Answers a heartbeat that asks for it, if both sides have said that they do so.
+fn report<'a>(
+    bound: &Bound,
+    routes: &RemoteRoutes,
+    publish: &ControlPublish<'a>,
+    beat: &Heartbeat<'_>,
+) -> Result<ControlDecision<'a>, Violation> {
+    let topic = publish.response_topic.filter(|_| {
+        bound.capabilities.has(Capabilities::HEARTBEAT_ACK) && (beat.books.is_some() || beat.routes.is_some())
+    });
+    let Some(topic) = topic else { return Ok(ControlDecision::Ack(NO_MATCHING_SUBSCRIBERS)) };
+    if !name::is_response_topic_of(topic, publish.peer) {
+        return Err(Violation::ForeignResponseTopic);
+    }
+    Ok(ControlDecision::Report(HeartbeatReport {
+        topic,
+        actor: bound.actor.clone(),
+        incarnation: bound.incarnation,
+        books: beat.books,
+        routes: beat.routes.and_then(|_| routes.digest(&bound.actor, bound.incarnation)),
+    }))
 }
 
 fn actor_init<'a>(
@@ -259,9 +316,11 @@ fn actor_init<'a>(
         Some(link) if !link.enabled => Some("cluster_link_disabled"),
         Some(_) => None,
     };
+    let capabilities = link.map_or(Capabilities::NONE, |link| link.capabilities.both(init.capabilities));
+    let says_when_over = capabilities.has(Capabilities::BOOTSTRAP_END);
     let result = match refusal {
         Some(reason) => Err(reason),
-        None => match routes.actor_init(now, init.actor, init.incarnation) {
+        None => match routes.actor_begin(now, init.actor, init.incarnation, says_when_over) {
             Ok(need_bootstrap) => Ok(need_bootstrap),
             Err(RouteError::OutdatedIncarnation) => return Err(Violation::OutdatedIncarnation),
             Err(_) => Err("too_many_actors"),
@@ -272,6 +331,7 @@ fn actor_init<'a>(
             peer: publish.peer.into(),
             actor: init.actor.into(),
             incarnation: init.incarnation,
+            capabilities,
         });
     }
     let mut payload = Vec::with_capacity(96 + init.actor.len());
@@ -280,6 +340,7 @@ fn actor_init<'a>(
         proto_ver: PROTO_VER,
         result: result.map(|_| ()).map_err(Cow::Borrowed),
         need_bootstrap: result.ok(),
+        capabilities,
     };
     payload::put_ack(&mut payload, &ack);
     Ok(ControlDecision::Reply { topic, payload, correlation_data })
@@ -299,11 +360,13 @@ pub enum MessageDecision<'a> {
         code: u8,
         /// The details, where there are any.
         error: Option<MessageError>,
+        /// By which a repetition is told, if it could be read.
+        id: Option<[u8; 16]>,
     },
 }
 
-fn dropped<'a>(reason: DropReason, code: u8, error: Option<MessageError>) -> MessageDecision<'a> {
-    MessageDecision::Drop { reason, code, error }
+fn dropped<'a>(reason: DropReason, code: u8, id: [u8; 16]) -> MessageDecision<'a> {
+    MessageDecision::Drop { reason, code, error: None, id: Some(id) }
 }
 
 /// Decides about a PUBLISH on `$LINK/cluster/msg/PEER`. `link` is `None` if no link of that name is configured.
@@ -330,7 +393,8 @@ pub fn plain_message<'a>(
 }
 
 fn unwanted<'a>() -> MessageDecision<'a> {
-    dropped(DropReason::Filter, NO_MATCHING_SUBSCRIBERS, None)
+    let (reason, code) = (DropReason::Filter, NO_MATCHING_SUBSCRIBERS);
+    MessageDecision::Drop { reason, code, error: None, id: None }
 }
 
 fn decide<'a>(
@@ -342,14 +406,17 @@ fn decide<'a>(
     let parsed = opened.map_err(Into::into).and_then(|reader| message::parse_after(reader, known));
     let mut forwarded = match parsed {
         Ok(forwarded) => forwarded,
-        Err(error) => return dropped(DropReason::Undecodable, PAYLOAD_FORMAT_INVALID, Some(error)),
+        Err(error) => {
+            let (reason, code) = (DropReason::Undecodable, PAYLOAD_FORMAT_INVALID);
+            return MessageDecision::Drop { reason, code, error: Some(error), id: None };
+        }
     };
     if !std::ptr::eq(forwarded.topic, known) {
         if name::is_reserved(forwarded.topic) {
-            return dropped(DropReason::Loop, NO_MATCHING_SUBSCRIBERS, None);
+            return dropped(DropReason::Loop, NO_MATCHING_SUBSCRIBERS, forwarded.id);
         }
         if !link.topics.covers(forwarded.topic) {
-            return unwanted();
+            return dropped(DropReason::Filter, NO_MATCHING_SUBSCRIBERS, forwarded.id);
         }
     }
     // A clock that runs ahead must not lengthen a message's life.
@@ -357,7 +424,7 @@ fn decide<'a>(
     if let Some(seconds) = forwarded.properties.message_expiry_interval {
         let age_ms = now.unix_ms - forwarded.timestamp_ms;
         if age_ms >= u64::from(seconds) * 1_000 {
-            return dropped(DropReason::Expired, NO_MATCHING_SUBSCRIBERS, None);
+            return dropped(DropReason::Expired, NO_MATCHING_SUBSCRIBERS, forwarded.id);
         }
     }
     MessageDecision::Deliver(forwarded)

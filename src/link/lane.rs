@@ -305,6 +305,12 @@ impl Lane {
         }
     }
 
+    /// Messages that the peer may have and has not acknowledged: what is in flight, and what was when the connection broke.
+    #[must_use]
+    pub fn uncertain(&self) -> usize {
+        self.unacked + self.queue.iter().take_while(|entry| entry.sent).count()
+    }
+
     /// Puts what another lane still has before what this one has; what was in flight there counts as sent
     /// before. The budget may be exceeded by it: what was accepted once is not dropped for a smaller spool.
     pub fn take_over(&mut self, mut older: Self) {

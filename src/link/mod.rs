@@ -3,12 +3,15 @@
 //! Bytes: [`etf`], [`compress`], [`payload`] (control operations), [`message`] (forwarded messages), [`name`]
 //! (topics and ClientIDs). What we want from a peer: [`route`], [`pending`], [`replicator`]. What a peer wants
 //! from us: [`remote_routes`], [`export`], [`ingress`]. What it sends us: [`seen`]. What we send it: [`lane`].
+//! What two of ours say beyond EMQX's protocol: [`extension`], [`balance`].
 
 mod arena;
 pub mod backoff;
+pub mod balance;
 pub mod compress;
 pub mod etf;
 pub mod export;
+pub mod extension;
 pub mod ingress;
 pub mod lane;
 pub mod message;

@@ -1,5 +1,5 @@
 //! The control operations of cluster linking (`link-protocol.md` 3.2), to and from external terms:
-//! actor_init, its ack, route updates, heartbeats. EMQX's `emqx_cluster_link_mqtt`.
+//! actor_init, its ack, route updates, heartbeats. EMQX's `emqx_cluster_link_mqtt`; what ours add is in [`crate::link::extension`].
 //!
 //! Key order is free, unknown keys are ignored, every known key is checked. Route lists are not copied: they
 //! are checked once as a whole, then iterated.
@@ -11,6 +11,14 @@ use crate::link::etf;
 use crate::link::etf::EtfError;
 use crate::link::etf::Head;
 use crate::link::etf::Reader;
+use crate::link::extension::Capabilities;
+use crate::link::extension::KEY_BOOKS;
+use crate::link::extension::KEY_BOOTSTRAP_END;
+use crate::link::extension::KEY_CAPABILITIES;
+use crate::link::extension::KEY_ROUTE_DIGEST;
+use crate::link::extension::Received;
+use crate::link::extension::RouteDigest;
+use crate::link::extension::Sent;
 
 /// The protocol version every release speaks (`link-protocol.md`, fact 2).
 pub const PROTO_VER: u64 = 1;
@@ -28,6 +36,8 @@ const KEY_TARGET_CLUSTER: u64 = 13;
 const KEY_PROTO_VER: u64 = 14;
 const KEY_RESULT: u64 = 15;
 const KEY_NEED_BOOTSTRAP: u64 = 16;
+/// How many keys of [`crate::link::extension`] there are.
+const EXTENSIONS: usize = (KEY_ROUTE_DIGEST - KEY_CAPABILITIES) as usize + 1;
 /// First element of a deletion in a route list.
 const ROUTE_DELETE: u64 = 100;
 
@@ -82,15 +92,43 @@ pub struct ActorInit<'a> {
     pub target_cluster: &'a str,
     /// Read, not compared (`link-protocol.md` 4.4).
     pub proto_ver: u64,
+    /// What the sender can do beyond this protocol.
+    pub capabilities: Capabilities,
 }
 
 /// `heartbeat`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Heartbeat<'a> {
     /// Whose routes are meant.
     pub actor: &'a str,
     /// Its incarnation.
     pub incarnation: u64,
+    /// What the sender has to say of messages.
+    pub books: Option<Sent>,
+    /// The routes that it has told.
+    pub routes: Option<RouteDigest>,
+}
+
+/// `heartbeat_ack`: the answer of one of ours to a heartbeat that says more than that its sender is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeartbeatAck<'a> {
+    /// As in the heartbeat.
+    pub actor: &'a str,
+    /// Likewise.
+    pub incarnation: u64,
+    /// What came from the sender's cluster.
+    pub books: Option<Received>,
+    /// The routes of the actor that are known.
+    pub routes: Option<RouteDigest>,
+}
+
+/// What comes on a response topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer<'a> {
+    /// To an actor_init.
+    Init(ActorInitAck<'a>),
+    /// To a heartbeat.
+    Heartbeat(HeartbeatAck<'a>),
 }
 
 /// `route`.
@@ -102,6 +140,8 @@ pub struct RouteUpdate<'a> {
     pub incarnation: u64,
     /// The items.
     pub ops: RouteOps<'a>,
+    /// It ends a bootstrap.
+    pub is_last: bool,
 }
 
 /// One item of a route list.
@@ -183,6 +223,8 @@ pub struct ActorInitAck<'a> {
     /// Whether the receiver knows none of the actor's routes. Old receivers always say false
     /// (`link-protocol.md` 4.7); absent in rejections.
     pub need_bootstrap: Option<bool>,
+    /// What the receiver can do beyond this protocol.
+    pub capabilities: Capabilities,
 }
 
 /// The known keys of a map, each as a reader of its value.
@@ -190,6 +232,8 @@ pub struct ActorInitAck<'a> {
 struct Fields<'a> {
     op: Option<&'a [u8]>,
     values: [Option<Reader<'a>>; 7],
+    /// The keys from 1000 on.
+    extensions: [Option<Reader<'a>>; EXTENSIONS],
 }
 
 impl<'a> Fields<'a> {
@@ -205,10 +249,27 @@ impl<'a> Fields<'a> {
                     _ => return Err(PayloadError::Operation),
                 },
                 Head::Integer(key @ 10..=16) => fields.set(key.cast_unsigned(), value)?,
+                // Nothing of ours is worth refusing what EMQX would take.
+                Head::Integer(key) => fields.extend(key.cast_unsigned(), value),
                 _ => {}
             }
         }
         Ok(fields)
+    }
+
+    fn extend(&mut self, key: u64, value: Reader<'a>) {
+        let index = usize::try_from(key.wrapping_sub(KEY_CAPABILITIES)).unwrap_or(usize::MAX);
+        if let Some(extension) = self.extensions.get_mut(index) {
+            *extension = Some(value);
+        }
+    }
+
+    fn extension(&self, key: u64) -> Option<Reader<'a>> {
+        self.extensions[(key - KEY_CAPABILITIES) as usize]
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.extension(KEY_CAPABILITIES).map_or(Capabilities::NONE, Capabilities::parse)
     }
 
     fn set(&mut self, key: u64, value: Reader<'a>) -> Result<(), PayloadError> {
@@ -247,26 +308,48 @@ pub fn parse_control(reader: Reader<'_>) -> Result<Control<'_>, PayloadError> {
             incarnation: fields.number(KEY_INCARNATION)?,
             target_cluster: fields.text(KEY_TARGET_CLUSTER)?,
             proto_ver: fields.number(KEY_PROTO_VER)?,
+            capabilities: fields.capabilities(),
         })),
         Some(b"route") => Ok(Control::Route(RouteUpdate {
             actor: fields.actor()?,
             incarnation: fields.number(KEY_INCARNATION)?,
             ops: RouteOps::parse(fields.value(KEY_ROUTES)?)?,
+            is_last: fields.extension(KEY_BOOTSTRAP_END).is_some(),
         })),
         Some(b"heartbeat") => Ok(Control::Heartbeat(Heartbeat {
             actor: fields.actor()?,
             incarnation: fields.number(KEY_INCARNATION)?,
+            books: fields.extension(KEY_BOOKS).and_then(Sent::parse),
+            routes: fields.extension(KEY_ROUTE_DIGEST).and_then(RouteDigest::parse),
         })),
         _ => Err(PayloadError::Operation),
     }
 }
 
 /// Decodes what came on a response topic.
-pub fn parse_ack(reader: Reader<'_>) -> Result<ActorInitAck<'_>, PayloadError> {
+pub fn parse_answer(reader: Reader<'_>) -> Result<Answer<'_>, PayloadError> {
     let fields = Fields::read(reader)?;
-    if fields.op != Some(b"actor_init_ack") {
-        return Err(PayloadError::Operation);
+    match fields.op {
+        Some(b"actor_init_ack") => init_ack(&fields).map(Answer::Init),
+        Some(b"heartbeat_ack") => Ok(Answer::Heartbeat(HeartbeatAck {
+            actor: fields.actor()?,
+            incarnation: fields.number(KEY_INCARNATION)?,
+            books: fields.extension(KEY_BOOKS).and_then(Received::parse),
+            routes: fields.extension(KEY_ROUTE_DIGEST).and_then(RouteDigest::parse),
+        })),
+        _ => Err(PayloadError::Operation),
     }
+}
+
+/// The same, where only the answer to an actor_init will do.
+pub fn parse_ack(reader: Reader<'_>) -> Result<ActorInitAck<'_>, PayloadError> {
+    match parse_answer(reader)? {
+        Answer::Init(ack) => Ok(ack),
+        Answer::Heartbeat(_) => Err(PayloadError::Operation),
+    }
+}
+
+fn init_ack<'a>(fields: &Fields<'a>) -> Result<ActorInitAck<'a>, PayloadError> {
     let need_bootstrap = match fields.value(KEY_NEED_BOOTSTRAP)?.head()? {
         Head::Atom(b"true") => Some(true),
         Head::Atom(b"false") => Some(false),
@@ -277,6 +360,7 @@ pub fn parse_ack(reader: Reader<'_>) -> Result<ActorInitAck<'_>, PayloadError> {
         proto_ver: fields.number(KEY_PROTO_VER)?,
         result: ack_result(fields.value(KEY_RESULT)?)?,
         need_bootstrap,
+        capabilities: fields.capabilities(),
     })
 }
 
@@ -298,19 +382,27 @@ fn ack_result(mut value: Reader<'_>) -> Result<Result<(), Cow<'_, str>>, Payload
 /// Appends an actor_init payload.
 pub fn put_actor_init(out: &mut Vec<u8>, init: &ActorInit<'_>) {
     etf::put_version(out);
-    etf::put_map(out, 5);
+    etf::put_map(out, 5 + u32::from(init.capabilities != Capabilities::NONE));
     put_identity(out, init.actor, init.incarnation);
     etf::put_integer(out, KEY_TARGET_CLUSTER);
     etf::put_binary(out, init.target_cluster.as_bytes());
     etf::put_integer(out, KEY_PROTO_VER);
     etf::put_integer(out, init.proto_ver);
     put_operation(out, "actor_init");
+    put_capabilities(out, init.capabilities);
+}
+
+fn put_capabilities(out: &mut Vec<u8>, capabilities: Capabilities) {
+    if capabilities != Capabilities::NONE {
+        etf::put_integer(out, KEY_CAPABILITIES);
+        capabilities.put(out);
+    }
 }
 
 /// Appends an actor_init_ack payload. The reason of a rejection goes as a binary, as EMQX sends it.
 pub fn put_ack(out: &mut Vec<u8>, ack: &ActorInitAck<'_>) {
     etf::put_version(out);
-    etf::put_map(out, 5);
+    etf::put_map(out, 5 + u32::from(ack.capabilities != Capabilities::NONE));
     etf::put_integer(out, KEY_ACTOR);
     etf::put_binary(out, ack.actor.as_bytes());
     etf::put_integer(out, KEY_PROTO_VER);
@@ -334,14 +426,42 @@ pub fn put_ack(out: &mut Vec<u8>, ack: &ActorInitAck<'_>) {
         },
     );
     put_operation(out, "actor_init_ack");
+    put_capabilities(out, ack.capabilities);
 }
 
 /// Appends a heartbeat payload.
 pub fn put_heartbeat(out: &mut Vec<u8>, beat: &Heartbeat<'_>) {
+    let extensions = u32::from(beat.books.is_some()) + u32::from(beat.routes.is_some());
     etf::put_version(out);
-    etf::put_map(out, 3);
+    etf::put_map(out, 3 + extensions);
     put_identity(out, beat.actor, beat.incarnation);
     put_operation(out, "heartbeat");
+    if let Some(books) = &beat.books {
+        etf::put_integer(out, KEY_BOOKS);
+        books.put(out);
+    }
+    put_routes(out, beat.routes);
+}
+
+/// Appends the answer to such a heartbeat.
+pub fn put_heartbeat_ack(out: &mut Vec<u8>, ack: &HeartbeatAck<'_>) {
+    let extensions = u32::from(ack.books.is_some()) + u32::from(ack.routes.is_some());
+    etf::put_version(out);
+    etf::put_map(out, 3 + extensions);
+    put_identity(out, ack.actor, ack.incarnation);
+    put_operation(out, "heartbeat_ack");
+    if let Some(books) = &ack.books {
+        etf::put_integer(out, KEY_BOOKS);
+        books.put(out);
+    }
+    put_routes(out, ack.routes);
+}
+
+fn put_routes(out: &mut Vec<u8>, routes: Option<RouteDigest>) {
+    if let Some(routes) = routes {
+        etf::put_integer(out, KEY_ROUTE_DIGEST);
+        routes.put(out);
+    }
 }
 
 fn put_identity(out: &mut Vec<u8>, actor: &str, incarnation: u64) {
@@ -355,6 +475,9 @@ fn put_operation(out: &mut Vec<u8>, name: &str) {
     etf::put_atom(out, "$op");
     etf::put_binary(out, name.as_bytes());
 }
+
+/// Where the last byte of the number of pairs is, behind the version and the tag of a map.
+const PAIRS_AT: usize = 5;
 
 /// Builds one route update item by item, so that a batch is cut by its true size.
 #[derive(Debug)]
@@ -410,13 +533,30 @@ impl RouteBatch {
 
     /// The payload, compressed where that shrinks it.
     #[must_use]
-    pub fn finish(mut self, deflater: &mut Deflater, threshold: usize) -> Vec<u8> {
+    pub fn finish(self, deflater: &mut Deflater, threshold: usize) -> Vec<u8> {
+        self.close(false, deflater, threshold)
+    }
+
+    /// The same for the last of a bootstrap, towards a peer that can make something of it.
+    #[must_use]
+    pub fn finish_last(mut self, deflater: &mut Deflater, threshold: usize) -> Vec<u8> {
+        if let Some(pairs) = self.out.get_mut(PAIRS_AT) {
+            *pairs += 1;
+        }
+        self.close(true, deflater, threshold)
+    }
+
+    fn close(mut self, is_last: bool, deflater: &mut Deflater, threshold: usize) -> Vec<u8> {
         if self.count == 0 {
             self.out.truncate(self.count_at - 1);
         } else if let Some(count) = self.out.get_mut(self.count_at..self.count_at + 4) {
             count.copy_from_slice(&self.count.to_be_bytes());
         }
         etf::put_nil(&mut self.out);
+        if is_last {
+            etf::put_integer(&mut self.out, KEY_BOOTSTRAP_END);
+            etf::put_atom(&mut self.out, "true");
+        }
         deflater.shrink(&mut self.out, 0, threshold);
         self.out
     }

@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::collections::VecDeque;
 
+use crate::link::extension::RouteDigest;
 use crate::link::name;
 use crate::link::payload::RouteOp;
 use crate::link::payload::RouteOps;
@@ -85,6 +86,8 @@ struct Actor {
     incarnation: u64,
     lane: u32,
     expires_ms: u64,
+    /// Its rows in a few bytes.
+    digest: RouteDigest,
     rows: usize,
     /// It has not told all its routes yet.
     bootstrap: Option<Bootstrap>,
@@ -97,12 +100,19 @@ struct Bootstrap {
     has_beaten: bool,
     /// When it last told something.
     told_ms: u64,
+    /// It will say when it has told all ([`RemoteRoutes::bootstrapped`]).
+    says_when_over: bool,
 }
 
 impl Bootstrap {
     /// When it is over, if nothing more comes.
     fn over_ms(self) -> Option<u64> {
-        self.has_beaten.then(|| self.told_ms.saturating_add(SETTLE_MS))
+        (self.has_beaten && !self.says_when_over).then(|| self.told_ms.saturating_add(SETTLE_MS))
+    }
+
+    /// Whether it may go on where it was cut off.
+    fn is_complete(self) -> bool {
+        self.has_beaten && !self.says_when_over
     }
 }
 
@@ -153,6 +163,17 @@ impl RemoteRoutes {
     /// An actor begins or continues its life (the table of `link-protocol.md` 4.4). `Ok(true)` means that we do not
     /// know all its routes: it must bootstrap.
     pub fn actor_init(&mut self, now: Now, name: &str, incarnation: u64) -> Result<bool, RouteError> {
+        self.actor_begin(now, name, incarnation, false)
+    }
+
+    /// The same for one that `says_when_over` a bootstrap is ([`Self::bootstrapped`]), or does not.
+    pub fn actor_begin(
+        &mut self,
+        now: Now,
+        name: &str,
+        incarnation: u64,
+        says_when_over: bool,
+    ) -> Result<bool, RouteError> {
         self.collect(now);
         let expires_ms = now.mono_ms.saturating_add(ACTOR_TTL_MS);
         if let Some(actor) = self.actors.get_mut(name) {
@@ -165,7 +186,10 @@ impl RemoteRoutes {
                 // not know all, and a sender of EMQX that has bootstrapped once would go on without the rest. The actor
                 // of all nodes together may be telling over another connection.
                 let is_incomplete =
-                    name != SHARED_ACTOR && actor.bootstrap.is_some_and(|bootstrap| !bootstrap.has_beaten);
+                    name != SHARED_ACTOR && actor.bootstrap.is_some_and(|bootstrap| !bootstrap.is_complete());
+                if let Some(bootstrap) = &mut actor.bootstrap {
+                    bootstrap.says_when_over = says_when_over;
+                }
                 self.confirm(now, name);
                 return Ok(is_incomplete);
             }
@@ -174,9 +198,10 @@ impl RemoteRoutes {
         if self.actors.len() >= self.limits.actors {
             return Err(RouteError::TooManyActors);
         }
-        let bootstrap = Some(Bootstrap { has_beaten: false, told_ms: now.mono_ms });
+        let bootstrap = Some(Bootstrap { has_beaten: false, told_ms: now.mono_ms, says_when_over });
         let lane = self.free_lane();
-        self.actors.insert(name.into(), Actor { incarnation, lane, expires_ms, rows: 0, bootstrap });
+        let digest = RouteDigest::default();
+        self.actors.insert(name.into(), Actor { incarnation, lane, expires_ms, digest, rows: 0, bootstrap });
         self.confirm(now, name);
         self.date_stale(now);
         Ok(true)
@@ -193,6 +218,22 @@ impl RemoteRoutes {
         }
         self.confirm(now, name);
         Ok(())
+    }
+
+    /// An actor has told all its routes: what it wanted in a former life is over.
+    pub fn bootstrapped(&mut self, now: Now, name: &str, incarnation: u64) -> Result<(), RouteError> {
+        self.collect(now);
+        let actor = self.actors.get_mut(name).filter(|actor| actor.incarnation == incarnation);
+        actor.ok_or(RouteError::UnknownActor)?.bootstrap = None;
+        self.drop_stale_if(|stale| *stale.name == *name);
+        Ok(())
+    }
+
+    /// The rows of an actor in a few bytes, to be compared with what it says itself; not during a bootstrap.
+    #[must_use]
+    pub fn digest(&self, name: &str, incarnation: u64) -> Option<RouteDigest> {
+        let actor = self.actors.get(name).filter(|actor| actor.incarnation == incarnation)?;
+        actor.bootstrap.is_none().then_some(actor.digest)
     }
 
     /// Applies a route update, all of it or nothing. Repeated additions and deletions of what is not there
@@ -214,14 +255,22 @@ impl RemoteRoutes {
             self.check_quota(ops)?;
         }
         let mut difference = 0_isize;
+        let mut digest = self.actors.get(name).map(|actor| actor.digest).unwrap_or_default();
         for op in ops {
             let Some(filter) = acceptable(op.topic) else {
                 self.ignored += 1;
                 continue;
             };
-            difference += if op.delete { -self.delete(filter, &op, bit) } else { self.add(filter, &op, bit) };
+            let change = if op.delete { -self.delete(filter, &op, bit) } else { self.add(filter, &op, bit) };
+            match change {
+                0 => {}
+                1.. => digest.add(op.topic, op.id),
+                _ => digest.remove(op.topic, op.id),
+            }
+            difference += change;
         }
         if let Some(actor) = self.actors.get_mut(name) {
+            actor.digest = digest;
             actor.rows = actor.rows.saturating_add_signed(difference);
             if let Some(bootstrap) = &mut actor.bootstrap {
                 bootstrap.told_ms = now.mono_ms;

@@ -31,16 +31,18 @@ use crate::link::backoff::Backoff;
 use crate::link::compress::COMPRESS_BYTES_MIN;
 use crate::link::compress::Deflater;
 use crate::link::compress::Inflater;
+use crate::link::extension::Capabilities;
 use crate::link::name;
 use crate::link::payload;
 use crate::link::payload::ActorInit;
-use crate::link::payload::Heartbeat;
+use crate::link::payload::Answer;
 use crate::link::payload::PROTO_VER;
 use crate::link::payload::RouteBatch;
 use crate::link::payload::RouteOp;
 use crate::link::pending::BATCH_BYTES_MAX;
 use crate::link::pending::BATCH_OPS_MAX;
 use crate::link::pending::Pending;
+use crate::link::replicator::heartbeat::Heartbeats;
 pub use crate::link::replicator::output::ControlPublish;
 pub use crate::link::replicator::output::Output;
 pub use crate::link::replicator::output::Problem;
@@ -51,6 +53,7 @@ use crate::link::route::RouteKey;
 use crate::mqtt::packet::QoS;
 use crate::time::Now;
 
+mod heartbeat;
 mod output;
 
 /// Pause between heartbeats: a third of the receiver's patience.
@@ -94,6 +97,8 @@ pub struct ReplicatorConfig {
     pub topics: LinkTopics,
     /// The highest incarnation this actor ever used, 0 if unknown.
     pub last_incarnation: u64,
+    /// What we can do with the peer beyond EMQX's protocol.
+    pub capabilities: Capabilities,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +122,6 @@ pub struct Replicator {
     attempt_ms: u64,
     next_attempt_ms: u64,
     deadline_ms: u64,
-    heartbeat_ms: u64,
     gather_ms: Option<u64>,
     correlation: [u8; 16],
     token: u32,
@@ -130,6 +134,13 @@ pub struct Replicator {
     pending: Pending,
     rows_too_large: u64,
     peer_needed_bootstrap: Option<bool>,
+    /// What both can do, on this connection.
+    capabilities: Capabilities,
+    /// The peer was told that this is all.
+    end_told: bool,
+    heartbeats: Heartbeats,
+    /// Since when the peer lacks a change.
+    behind_since_ms: Option<u64>,
     deflater: Deflater,
     inflater: Inflater,
     outputs: VecDeque<Output>,
@@ -164,7 +175,6 @@ impl Replicator {
             attempt_ms: 0,
             next_attempt_ms: 0,
             deadline_ms: 0,
-            heartbeat_ms: 0,
             gather_ms: None,
             correlation: [b'0'; 16],
             token: 0,
@@ -177,6 +187,10 @@ impl Replicator {
             pending: Pending::default(),
             rows_too_large: 0,
             peer_needed_bootstrap: None,
+            capabilities: Capabilities::NONE,
+            end_told: false,
+            heartbeats: Heartbeats::default(),
+            behind_since_ms: None,
             deflater: Deflater::default(),
             inflater: Inflater::default(),
             outputs: VecDeque::new(),
@@ -266,6 +280,7 @@ impl Replicator {
                 incarnation: self.incarnation,
                 target_cluster: &self.config.target_cluster,
                 proto_ver: PROTO_VER,
+                capabilities: self.config.capabilities,
             },
         );
         self.deadline_ms = now.mono_ms + ACK_TIMEOUT_MS;
@@ -274,6 +289,9 @@ impl Replicator {
 
     /// PUBACK came for the publish with this token.
     pub fn handle_puback(&mut self, now: Now, token: u32, reason: u8) {
+        if self.heartbeat_acknowledged(now, token) {
+            return;
+        }
         let Some((_, awaited)) = self.awaited.filter(|(awaited, _)| *awaited == token) else { return };
         self.awaited = None;
         if reason >= FAILURE {
@@ -295,26 +313,31 @@ impl Replicator {
 
     /// A PUBLISH came on our response topic.
     pub fn handle_response(&mut self, now: Now, correlation_data: Option<&[u8]>, payload: &[u8]) {
-        if self.state != State::Handshaking || correlation_data != Some(&self.correlation[..]) {
+        let is_init = self.state == State::Handshaking;
+        if is_init && correlation_data != Some(&self.correlation[..]) {
             return;
         }
         let mut inflater = std::mem::take(&mut self.inflater);
-        let answer = inflater.open(payload).map_err(Into::into).and_then(payload::parse_ack);
+        let answer = inflater.open(payload).map_err(Into::into).and_then(payload::parse_answer);
         match answer {
-            Err(_) => self.refused(Problem::UnreadableAck),
-            Ok(ack) => match ack.result {
+            Ok(Answer::Init(ack)) if is_init => match ack.result {
                 Err(reason) => self.refused(Problem::rejected(&reason)),
                 Ok(()) => {
                     self.peer_needed_bootstrap = ack.need_bootstrap;
+                    self.capabilities = self.config.capabilities.both(ack.capabilities);
                     self.accepted(now);
                 }
             },
+            Ok(Answer::Heartbeat(ack)) if !is_init => self.heartbeat_answered(&ack),
+            _ if is_init => self.refused(Problem::UnreadableAck),
+            _ => {}
         }
         self.inflater = inflater;
     }
 
     fn accepted(&mut self, now: Now) {
-        self.heartbeat_ms = now.mono_ms + HEARTBEAT_MS;
+        self.heartbeats.due_ms = now.mono_ms + HEARTBEAT_MS;
+        self.end_told = false;
         // The snapshot about to be taken holds them; the deletions it cannot tell.
         self.pending.forget_additions();
         self.enter(State::Bootstrapping);
@@ -341,6 +364,7 @@ impl Replicator {
             return;
         }
         let mut overflow = false;
+        self.behind_since_ms.get_or_insert(now.mono_ms);
         for key in self.config.topics.routes(route) {
             overflow |= self.pending.push(key, gone).is_err();
         }
@@ -388,9 +412,11 @@ impl Replicator {
         if self.awaited.is_some() && now_ms >= self.puback_ms {
             return self.failed(Problem::PubackTimeout);
         }
-        if now_ms >= self.heartbeat_ms {
-            self.heartbeat_ms = now_ms + HEARTBEAT_MS;
-            self.beat();
+        if now_ms >= self.heartbeats.due_ms {
+            if self.heartbeats.is_overdue(now) {
+                return self.failed(Problem::PubackTimeout);
+            }
+            self.beat_or_report(now);
         }
         if self.gather_ms.is_some_and(|due| now_ms >= due) {
             self.gather_ms = None;
@@ -398,27 +424,9 @@ impl Replicator {
         }
     }
 
-    /// The peer has a new connection to us, and waits until it hears that we are who we were: it does not have to wait
-    /// for the next heartbeat.
-    pub fn reassure(&mut self, now: Now) {
-        if self.state == State::Online {
-            self.heartbeat_ms = now.mono_ms + HEARTBEAT_MS;
-            self.beat();
-        }
-    }
-
-    fn beat(&mut self) {
-        let mut payload = Vec::with_capacity(96);
-        let beat = Heartbeat { actor: &self.config.actor, incarnation: self.incarnation };
-        payload::put_heartbeat(&mut payload, &beat);
-        self.outputs.push_back(Output::Publish(ControlPublish {
-            token: 0,
-            qos: QoS::AtMostOnce,
-            topic: self.route_topic.clone(),
-            payload,
-            response_topic: None,
-            correlation_data: None,
-        }));
+    fn next_token(&mut self) -> u32 {
+        self.token = self.token.wrapping_add(1).max(1);
+        self.token
     }
 
     /// Sends the next batch, if none is in flight; finishes the bootstrap or the stop when there is none.
@@ -426,12 +434,21 @@ impl Replicator {
         if self.awaited.is_some() || self.awaiting_snapshot {
             return;
         }
-        if self.snapshot.is_some() || !self.carried.is_empty() {
+        let must_end = self.state == State::Bootstrapping
+            && self.capabilities.has(Capabilities::BOOTSTRAP_END)
+            && !self.end_told;
+        if must_end || self.snapshot.is_some() || !self.carried.is_empty() {
             let mut batch = RouteBatch::new(&self.config.actor, self.incarnation);
             if !self.fill_from_snapshot(&mut batch) && batch.count() == 0 {
                 // Nothing to send in this turn, and more to look at.
                 self.gather_ms = Some(now.mono_ms);
                 return;
+            }
+            let is_last = must_end && self.snapshot.is_none() && self.carried.is_empty();
+            if is_last {
+                self.end_told = true;
+                let payload = batch.finish_last(&mut self.deflater, COMPRESS_BYTES_MIN);
+                return self.publish(now, payload, Awaited::SnapshotBatch);
             }
             if batch.count() > 0 {
                 return self.send_batch(now, batch, Awaited::SnapshotBatch);
@@ -441,9 +458,9 @@ impl Replicator {
             self.backoff.succeeded();
             self.problem = None;
             self.enter(State::Online);
+            self.heartbeats.report_ms = now.mono_ms;
             // It tells the peer that this was all: what we wanted in a former life can go.
-            self.heartbeat_ms = now.mono_ms + HEARTBEAT_MS;
-            self.beat();
+            self.beat_or_report(now);
         }
         if self.pending.is_waiting() {
             let mut batch = RouteBatch::new(&self.config.actor, self.incarnation);
@@ -452,6 +469,7 @@ impl Replicator {
                 return self.send_batch(now, batch, Awaited::PendingBatch);
             }
         }
+        self.behind_since_ms = None;
         if self.state == State::Stopping {
             self.outputs.push_back(Output::Close(None));
             self.finish();
@@ -490,12 +508,12 @@ impl Replicator {
     }
 
     fn publish(&mut self, now: Now, payload: Vec<u8>, awaited: Awaited) {
-        self.token = self.token.wrapping_add(1).max(1);
-        self.awaited = Some((self.token, awaited));
+        let token = self.next_token();
+        self.awaited = Some((token, awaited));
         self.puback_ms = now.mono_ms + PUBACK_TIMEOUT_MS;
         let init = awaited == Awaited::Init;
         self.outputs.push_back(Output::Publish(ControlPublish {
-            token: self.token,
+            token,
             qos: QoS::AtLeastOnce,
             topic: self.route_topic.clone(),
             payload,
@@ -536,6 +554,8 @@ impl Replicator {
 
     fn forget_connection(&mut self) {
         self.awaited = None;
+        self.heartbeats.forget();
+        self.capabilities = Capabilities::NONE;
         self.gather_ms = None;
         self.awaiting_snapshot = false;
         self.snapshot = None;
@@ -568,7 +588,7 @@ impl Replicator {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
         let puback = self.awaited.map(|_| self.puback_ms);
-        let working = [Some(self.heartbeat_ms), puback, self.gather_ms].into_iter().flatten().min();
+        let working = [Some(self.heartbeats.due_ms), puback, self.gather_ms].into_iter().flatten().min();
         match self.state {
             State::Stopped => None,
             State::Disconnected => Some(self.next_attempt_ms),
@@ -600,6 +620,18 @@ impl Replicator {
     #[must_use]
     pub fn peer_needed_bootstrap(&self) -> Option<bool> {
         self.peer_needed_bootstrap
+    }
+
+    /// What the peer and we can do beyond EMQX's protocol; nothing while there is no connection.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    /// Since when the peer lacks a change of our routes, in monotonic milliseconds.
+    #[must_use]
+    pub fn behind_since_ms(&self) -> Option<u64> {
+        self.behind_since_ms
     }
 
     /// How many changes wait or are in flight.

@@ -37,8 +37,10 @@ use crate::metrics::series::CounterSet;
 use crate::metrics::series::Families;
 use crate::metrics::series::Gauge;
 use crate::metrics::series::GaugeSet;
+use crate::metrics::series::Ratio;
 use crate::metrics::series::Row;
 use crate::metrics::series::SecondsGauge;
+use crate::metrics::series::SecondsHistogram;
 use crate::metrics::series::Set;
 use crate::metrics::series::StateGauge;
 use crate::mqtt::packet::QoS;
@@ -214,8 +216,18 @@ families! {
             "link_bootstraps_total", "Bootstraps of all routes sent to the peer, by reason.";
         cert_expiry: Set<SecondsGauge, CertificateSide, { CertificateSide::COUNT }> =
             "link_cert_expiry_timestamp_seconds", "When certificates of the link expire: local, ours; remote, of the peer's listener; remote_client, what the peer dials us with; 0 if not known.";
+        rtt: SecondsHistogram =
+            "link_rtt_seconds", "Round trips of heartbeats to a peer that answers them: sent until acknowledged.";
+        lag: SecondsHistogram =
+            "link_lag_seconds", "From the broker's taking an Application Message until the peer's acknowledgement.";
+        route_sync_lag: SecondsGauge =
+            "link_route_sync_lag_seconds", "How long the oldest change of our routes has waited for the peer's acknowledgement; 0 if it knows all.";
+        route_digest_mismatch: Gauge =
+            "link_route_digest_mismatch", "Whether the peer knew other routes of ours than it was told, when both were last compared.";
+        overforward_ratio: Ratio =
+            "link_overforward_ratio", "Share of the peer's Application Messages that nobody here had subscribed to.";
         ledger_unaccounted: Gauge =
-            "link_ledger_unaccounted_messages", "Accepted for the peer less acknowledged, waiting and dropped: must be 0.";
+            "link_ledger_unaccounted_messages", "Accepted for the peer less acknowledged, waiting and dropped, and what its books and ours differ by: must be 0.";
     }
 }
 

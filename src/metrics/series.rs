@@ -89,6 +89,51 @@ impl SecondsGauge {
     }
 }
 
+/// A share of a whole, from 0 to 1.
+#[derive(Debug, Default)]
+pub struct Ratio(AtomicU64);
+
+impl Ratio {
+    /// Replaces the value by `part` of `whole`; nothing of nothing is 0.
+    pub fn set(&self, part: u64, whole: u64) {
+        let ratio = if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
+        self.0.store(ratio.to_bits(), Ordering::Relaxed);
+    }
+
+    /// The value now.
+    #[must_use]
+    pub fn value(&self) -> f64 {
+        f64::from_bits(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Upper bounds of the buckets of a [`SecondsHistogram`], in milliseconds.
+const BUCKETS_MS: [u64; 16] =
+    [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 300_000];
+
+/// How long things took, counted in milliseconds, shown in seconds.
+#[derive(Debug, Default)]
+pub struct SecondsHistogram {
+    /// Not cumulative; the last has what is above all bounds.
+    buckets: [AtomicU64; BUCKETS_MS.len() + 1],
+    sum_ms: AtomicU64,
+}
+
+impl SecondsHistogram {
+    /// So many things took so long each.
+    pub fn observe_ms(&self, milliseconds: u64, count: u64) {
+        let index = BUCKETS_MS.partition_point(|bound| *bound < milliseconds);
+        self.buckets[index].fetch_add(count, Ordering::Relaxed);
+        self.sum_ms.fetch_add(milliseconds.saturating_mul(count), Ordering::Relaxed);
+    }
+
+    /// How many things there were.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
+    }
+}
+
 /// A small fixed set of label values: an enum, or a pair of enums.
 pub trait Label: Copy {
     /// How many values there are.
@@ -202,6 +247,38 @@ impl Series for SecondsGauge {
 
     fn samples(&self, base: &[(&str, &str)], out: &mut Vec<proto::Metric>) {
         out.push(sample(Self::KIND, labels(base), self.ms() as f64 / 1000.0));
+    }
+}
+
+impl Series for Ratio {
+    const KIND: proto::MetricType = proto::MetricType::GAUGE;
+
+    fn samples(&self, base: &[(&str, &str)], out: &mut Vec<proto::Metric>) {
+        out.push(sample(Self::KIND, labels(base), self.value()));
+    }
+}
+
+impl Series for SecondsHistogram {
+    const KIND: proto::MetricType = proto::MetricType::HISTOGRAM;
+
+    fn samples(&self, base: &[(&str, &str)], out: &mut Vec<proto::Metric>) {
+        let mut count = 0;
+        let mut buckets = Vec::with_capacity(BUCKETS_MS.len());
+        for (bound, bucket) in BUCKETS_MS.iter().zip(&self.buckets) {
+            count += bucket.load(Ordering::Relaxed);
+            let mut shown = proto::Bucket::default();
+            shown.set_cumulative_count(count);
+            shown.set_upper_bound(*bound as f64 / 1000.0);
+            buckets.push(shown);
+        }
+        count += self.buckets[BUCKETS_MS.len()].load(Ordering::Relaxed);
+        let mut histogram = proto::Histogram::default();
+        histogram.set_bucket(buckets);
+        histogram.set_sample_count(count);
+        histogram.set_sample_sum(self.sum_ms.load(Ordering::Relaxed) as f64 / 1000.0);
+        let mut metric = proto::Metric::from_label(labels(base));
+        metric.set_histogram(histogram);
+        out.push(metric);
     }
 }
 

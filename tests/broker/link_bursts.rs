@@ -162,7 +162,7 @@ async fn each_message_of_a_burst_is_answered_in_order_with_its_own_reason_code()
     burst.message(&compressed, 0x00);
     burst.message(b"no term", 0x99);
     let mut beat = Vec::new();
-    payload::put_heartbeat(&mut beat, &Heartbeat { actor: "b@host", incarnation: 1 });
+    payload::put_heartbeat(&mut beat, &Heartbeat { actor: "b@host", incarnation: 1, ..Heartbeat::default() });
     burst.add(ROUTES, Q1, &beat, 0x10);
     burst.add(MESSAGES, Q2, &plain("fwd/1", "7"), 0x00);
     burst.add(MESSAGES, Q0, &plain("fwd/1", "8"), 0x00);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tombolo::link::compress::Deflater;
 use tombolo::link::compress::Inflater;
+use tombolo::link::extension::Capabilities;
 use tombolo::link::name;
 use tombolo::link::payload;
 use tombolo::link::payload::ActorInit;
@@ -136,7 +137,8 @@ impl Sender {
             Phase::Online if now.mono_ms >= self.heartbeat_ms => {
                 self.heartbeat_ms = now.mono_ms + HEARTBEAT_MS;
                 let mut payload = Vec::new();
-                let beat = Heartbeat { actor: &self.actor, incarnation: self.incarnation };
+                let beat =
+                    Heartbeat { actor: &self.actor, incarnation: self.incarnation, ..Heartbeat::default() };
                 payload::put_heartbeat(&mut payload, &beat);
                 self.publish(QoS::AtMostOnce, payload, None);
             }
@@ -159,6 +161,7 @@ impl Sender {
             incarnation: self.incarnation,
             target_cluster: &self.target,
             proto_ver: payload::PROTO_VER,
+            capabilities: Capabilities::NONE,
         };
         payload::put_actor_init(&mut payload, &init);
         self.publish(QoS::AtLeastOnce, payload, Some(*b"0123456789abcdef"));
@@ -338,6 +341,7 @@ impl Store {
                     proto_ver: payload::PROTO_VER,
                     result: Ok(()),
                     need_bootstrap: Some(need_bootstrap && self.truthful),
+                    capabilities: Capabilities::NONE,
                 };
                 payload::put_ack(&mut payload, &ack);
                 Answer::Reply(payload)

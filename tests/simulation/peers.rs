@@ -1,12 +1,18 @@
 //! What both ends of a connection do: the drivers of the cores, in small.
 
+use tombolo::link::extension::Capabilities;
+use tombolo::link::extension::RouteDigest;
 use tombolo::link::ingress;
 use tombolo::link::ingress::ControlDecision;
 use tombolo::link::ingress::ControlPublish;
+use tombolo::link::ingress::HeartbeatReport;
 use tombolo::link::ingress::LinkView;
 use tombolo::link::ingress::MessageDecision;
 use tombolo::link::lane::Hold;
 use tombolo::link::message::Forwarded;
+use tombolo::link::payload;
+use tombolo::link::payload::Control;
+use tombolo::link::payload::HeartbeatAck;
 use tombolo::link::replicator::Output;
 use tombolo::mqtt::packet::PacketId;
 use tombolo::mqtt::packet::QoS;
@@ -59,7 +65,15 @@ impl World {
                         Sender::Emqx(sender) => sender.handle_snapshot(now, routes),
                     }
                 }
-                Output::StateChanged(_) => {}
+                Output::StateChanged(_) | Output::RoundTrip { .. } => {}
+                Output::RequestReport => self.report(index),
+                Output::Received(books) => {
+                    let life = self.clusters[direction.from].life;
+                    let after = direction.sent(life);
+                    let unaccounted = direction.balance.compare(&direction.reported, &books, &after);
+                    assert_eq!(unaccounted, 0, "{:?} {books:?} {after:?}", direction.reported);
+                }
+                Output::RoutesCompared { differ } => assert!(!differ, "the peer knows other routes"),
                 Output::Subscribe { .. } => self.send_up(index, delay, Frame::Subscribe),
                 Output::Publish(publish) => {
                     assert!(publish.payload.len() < MAXIMUM_PACKET_SIZE as usize);
@@ -75,6 +89,21 @@ impl World {
                     );
                 }
             }
+        }
+    }
+
+    /// What has become of our messages, and which routes were told.
+    fn report(&mut self, index: usize) {
+        let now = self.now_at(self.directions[index].from);
+        let direction = &mut self.directions[index];
+        let cluster = &self.clusters[direction.from];
+        let mut digest = RouteDigest::default();
+        for key in cluster.subscriptions.iter().flat_map(|route| direction.topics.routes(route)) {
+            digest.add(key.topic.as_bytes(), key.id.as_bytes());
+        }
+        direction.reported = direction.sent(cluster.life);
+        if let Sender::Ours(replicator) = &mut direction.sender {
+            replicator.handle_report(now, direction.reported, Some(digest));
         }
     }
 
@@ -158,7 +187,7 @@ impl World {
                     Answer::Ack if token != 0 => connection.down.send(now.mono_ms, delay, puback(0x10)),
                     Answer::Ack => {}
                     Answer::Reply(payload) => {
-                        let correlation_data = correlation_data.unwrap().to_vec();
+                        let correlation_data = correlation_data.map(|data| data.to_vec()).unwrap_or_default();
                         let response = Frame::Response { correlation_data, payload };
                         // Either order is allowed.
                         let (first, second) = if token.is_multiple_of(2) {
@@ -197,14 +226,33 @@ impl World {
                 return store.control(&mut server.emqx, &mut self.inflater, now, payload);
             }
         };
-        let link = LinkView { peer: &peer, cluster: &own, enabled: true, topics: &direction.topics };
+        let link = LinkView {
+            peer: &peer,
+            cluster: &own,
+            enabled: true,
+            topics: &direction.topics,
+            capabilities: Capabilities::OURS,
+        };
         let publish = ControlPublish { peer: &peer, response_topic, correlation_data, payload };
+        if let Ok(Control::Route(update)) = payload::parse_control(self.inflater.open(payload).unwrap())
+            && let Sender::Ours(replicator) = &direction.sender
+        {
+            direction.told |= update.is_last && update.incarnation == replicator.incarnation();
+        }
         match ingress::control(&mut server.ours, Some(&link), routes, &mut self.inflater, now, publish) {
             ControlDecision::Ack(reason) => {
                 assert_eq!(reason, 0x10, "nobody has more routes than it is granted");
                 Answer::Ack
             }
             ControlDecision::Reply { payload, .. } => Answer::Reply(payload),
+            ControlDecision::Report(report) => {
+                let HeartbeatReport { actor, incarnation, routes, .. } = report;
+                let mut payload = Vec::new();
+                let books = Some(direction.received);
+                let ack = HeartbeatAck { actor: &actor, incarnation, books, routes };
+                payload::put_heartbeat_ack(&mut payload, &ack);
+                Answer::Reply(payload)
+            }
             ControlDecision::Disconnect(_) => Answer::Disconnect,
         }
     }
@@ -291,7 +339,13 @@ impl World {
     fn take_message(&mut self, index: usize, lane: usize, dup: bool, payload: &[u8]) {
         let now = self.now_at(self.directions[index].to);
         let topics = self.directions[self.back(index)].topics.clone();
-        let link = LinkView { peer: "", cluster: "", enabled: true, topics: &topics };
+        let link = LinkView {
+            peer: "",
+            cluster: "",
+            enabled: true,
+            topics: &topics,
+            capabilities: Capabilities::OURS,
+        };
         let decision = ingress::plain_message(Some(&link), now, payload, "");
         let MessageDecision::Deliver(message) = decision else { panic!("every message is wanted") };
         if message.qos == QoS::AtMostOnce {
@@ -306,8 +360,10 @@ impl World {
             direction.seen.rest(now);
             let place = direction.seen.place(&lane.to_string(), now);
             if !direction.seen.is_new(place, message.id) {
+                direction.received.repeated += 1;
                 return;
             }
+            direction.received.received += 1;
         }
         self.deliver(index, &message, ours);
     }

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use tombolo::link::balance::Balance;
 use tombolo::link::compress::Inflater;
+use tombolo::link::extension::Capabilities;
+use tombolo::link::extension::Received;
+use tombolo::link::extension::Sent;
 use tombolo::link::lane::Lane;
 use tombolo::link::lane::LaneConfig;
 use tombolo::link::lane::Pushed;
@@ -118,6 +122,10 @@ pub(crate) struct Direction {
     pub(crate) lanes: [DataLane; LANES],
     /// What `to` has got of `from`.
     pub(crate) seen: Seen,
+    pub(crate) received: Received,
+    /// What `from` said last that it has sent, and what came of it.
+    pub(crate) reported: Sent,
+    pub(crate) balance: Balance,
     pub(crate) flows: [Flow; PUBLISHERS],
     pub(crate) partitioned_until_ms: u64,
 }
@@ -164,6 +172,18 @@ impl Direction {
                 }
             }
         }
+    }
+
+    /// What became of the messages of `from` in this life of it.
+    pub(crate) fn sent(&self, life: u64) -> Sent {
+        let mut books = Sent { epoch_ms: life, ..Sent::default() };
+        for DataLane { lane, .. } in &self.lanes {
+            let counters = lane.counters();
+            books.acknowledged += counters.acked + counters.failed;
+            books.in_flight += lane.uncertain() as u64;
+            books.dropped[0] += counters.dropped_total();
+        }
+        books
     }
 
     fn due(&self) -> Option<u64> {
@@ -260,6 +280,9 @@ impl World {
             withdrawn: false,
             lanes: [(); LANES].map(|()| lane(self.random.below(1_000))),
             seen: Seen::default(),
+            received: Received::default(),
+            reported: Sent::default(),
+            balance: Balance::default(),
             flows: Default::default(),
             partitioned_until_ms: 0,
         }
@@ -278,6 +301,7 @@ impl World {
             actor,
             topics: topics.clone(),
             last_incarnation: last,
+            capabilities: Capabilities::OURS,
         };
         // A small queue, so that it overflows now and then.
         let replicator = Replicator::new(config, self.random.next()).with_pending(Pending::new(12, 100_000));
@@ -470,6 +494,7 @@ impl World {
                 }
                 direction.mirror.clear();
                 direction.seen = Seen::default();
+                direction.received = Received { epoch_ms: self.clusters[node].life, ..Received::default() };
                 direction.flows.iter_mut().for_each(|flow| flow.fresh.clear());
                 self.cut(index);
                 let Direction { control, lanes, .. } = &mut self.directions[index];

@@ -35,6 +35,7 @@ use crate::config::settings::MASK;
 use crate::config::settings::OnFull;
 use crate::config::settings::Rate;
 use crate::config::settings::Verify;
+use crate::link::extension::Received;
 use crate::link::ingress::DropReason;
 use crate::metrics::labels::Direction;
 use crate::metrics::labels::LinkDropReason;
@@ -43,6 +44,7 @@ use crate::mqtt::packet::QoS;
 use crate::mqtt::topic;
 use crate::net::clock;
 use crate::time;
+use crate::time::Now;
 
 /// No bound, as a configuration writes it.
 const INFINITY: &str = "infinity";
@@ -204,19 +206,15 @@ pub(super) fn spool(state: &HttpState, call: &Call) -> Outcome {
     })))
 }
 
-/// `GET cluster/links/link/{name}/ledger`: since the link was made, as configured now.
+/// `GET cluster/links/link/{name}/ledger`: since the link was made, as configured now; and what the peer says, if it is one
+/// of ours.
 pub(super) fn ledger(state: &HttpState, call: &Call) -> Outcome {
     let link = find(state, call)?;
-    let lanes = link.forwarder.view(clock::now());
+    let now = clock::now();
+    let lanes = link.forwarder.view(now);
     let sum = |count: fn(&LaneView) -> u64| lanes.iter().map(count).sum::<u64>();
-    let dropped: Map<String, Value> = DropReason::ALL
-        .into_iter()
-        .map(|reason| {
-            let count: u64 = lanes.iter().map(|lane| lane.counters.dropped[reason.index()]).sum();
-            (LinkDropReason::from(reason).name().to_owned(), json!(count))
-        })
-        .filter(|(_, count)| *count != 0)
-        .collect();
+    let dropped = |reason: DropReason| lanes.iter().map(|lane| lane.counters.dropped[reason.index()]).sum();
+    let here: i64 = lanes.iter().map(|lane| lane.unaccounted).sum();
     Ok(Answer::Json(json!({
         "accepted": sum(|lane| lane.counters.pushed),
         "acknowledged": sum(|lane| lane.counters.acked),
@@ -225,9 +223,53 @@ pub(super) fn ledger(state: &HttpState, call: &Call) -> Outcome {
         "refused_by_peer": sum(|lane| lane.counters.failed),
         "queued": sum(|lane| lane.queued as u64),
         "inflight": sum(|lane| lane.in_flight as u64),
-        "dropped": dropped,
-        "unaccounted": lanes.iter().map(|lane| lane.unaccounted).sum::<i64>(),
+        "dropped": by_reason(dropped),
+        "unaccounted": here,
+        "received": received(&link.incoming.books(), None),
+        "peer": peer_books(&link, now),
     })))
+}
+
+/// What the peer said last of the messages between us; `null` if it says nothing of them, as EMQX.
+fn peer_books(link: &Link, now: Now) -> Value {
+    let books = link.books.lock();
+    let age = |said_ms: u64| now.mono_ms.saturating_sub(said_ms) / 1000;
+    let sent = books.sent.map(|(sent, said_ms)| {
+        json!({
+            "acknowledged": sent.acknowledged,
+            "sent_qos0": sent.fired,
+            "queued": sent.queued,
+            "inflight": sent.in_flight,
+            "dropped": by_reason(|reason| sent.dropped[reason.index()]),
+            "unaccounted": sent.unaccounted,
+            "seconds_ago": age(said_ms),
+        })
+    });
+    let received = books.received.map(|(came, said_ms)| received(&came, Some(age(said_ms))));
+    if sent.is_none() && received.is_none() {
+        return Value::Null;
+    }
+    let unaccounted = books.balance.is_known().then(|| books.balance.unaccounted());
+    json!({"sent": sent, "received": received, "unaccounted": unaccounted})
+}
+
+fn received(books: &Received, seconds_ago: Option<u64>) -> Value {
+    json!({
+        "received": books.received,
+        "received_qos0": books.fired,
+        "repeated": books.repeated,
+        "dropped": by_reason(|reason| books.dropped[reason.index()]),
+        "seconds_ago": seconds_ago,
+    })
+}
+
+/// Reasons that occurred, with how often.
+fn by_reason(count: impl Fn(DropReason) -> u64) -> Map<String, Value> {
+    DropReason::ALL
+        .into_iter()
+        .map(|reason| (LinkDropReason::from(reason).name().to_owned(), json!(count(reason))))
+        .filter(|(_, count)| *count != 0)
+        .collect()
 }
 
 /// `GET cluster/links/link/{name}/explain`

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 
@@ -14,6 +15,7 @@ use tokio::task::spawn_blocking;
 
 use crate::broker::link::RouteSource;
 use crate::broker::link::Snapshot;
+use crate::broker::link::digest;
 use crate::broker::link::inbox::Taken;
 use crate::broker::link::replicated;
 use crate::broker::link::report::Report;
@@ -27,6 +29,8 @@ use crate::broker::link_client::LinkClient;
 use crate::broker::link_client::Lost;
 use crate::broker::links::Link;
 use crate::broker::routes;
+use crate::link::extension::RouteDigest;
+use crate::link::extension::Sent;
 use crate::link::replicator::ControlPublish;
 use crate::link::replicator::Output;
 use crate::link::replicator::Problem;
@@ -65,9 +69,13 @@ struct Driver {
     snapshot: Option<JoinHandle<Snapshot>>,
     alarm: Alarm,
     next_id: u16,
-    /// Packet Identifier and token of the publish that is not acknowledged; there is never more than one.
-    awaited: Option<(PacketId, u32)>,
+    /// Packet Identifiers and tokens of what is not acknowledged: one operation, one heartbeat.
+    awaited: SmallVec<[(PacketId, u32); 2]>,
     subscribing: Option<PacketId>,
+    /// Our routes are counted, for a report; and whether one of them has changed since that began.
+    reporting: Option<(JoinHandle<RouteDigest>, bool)>,
+    /// What we have said last that we sent.
+    reported: Option<Sent>,
     /// The cause of the disconnection that the replicator is about to be told of.
     trouble: Option<Trouble>,
     report: Report,
@@ -90,8 +98,10 @@ pub async fn run(link: Arc<Link>, source: RouteSource) {
         snapshot: None,
         alarm: Alarm::default(),
         next_id: 0,
-        awaited: None,
+        awaited: SmallVec::new(),
         subscribing: None,
+        reporting: None,
+        reported: None,
         trouble: None,
         report: Report::default(),
         overflowed: false,
@@ -112,10 +122,18 @@ pub async fn run(link: Arc<Link>, source: RouteSource) {
 impl Driver {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let now = clock::now();
+        let polled = self.turns(cx, now);
+        let behind_ms = self.replicator.behind_since_ms().unwrap_or(u64::MAX);
+        self.link.replication.behind_since_ms.store(behind_ms, Ordering::Relaxed);
+        polled
+    }
+
+    fn turns(&mut self, cx: &mut Context<'_>, now: Now) -> Poll<()> {
         for _ in 0..TURNS_MAX {
             self.take_changes(cx, now);
             let mut moved = self.poll_dial(cx, now);
             moved |= self.poll_snapshot(cx, now);
+            moved |= self.poll_report(cx, now);
             moved |= self.poll_read(cx, now);
             moved |= self.poll_time(cx, now);
             moved |= self.drain(now);
@@ -164,6 +182,9 @@ impl Driver {
 
     fn handle_changes(&mut self, changes: HashMap<routes::LocalRoute, bool>, now: Now) {
         let told = matches!(self.replicator.state(), State::Bootstrapping | State::Online);
+        if let Some((_, changed)) = &mut self.reporting {
+            *changed |= !changes.is_empty();
+        }
         for (route, added) in changes {
             self.replicator.handle_route(now, &replicated(&route), !added);
             if told {
@@ -235,7 +256,8 @@ impl Driver {
         };
         let read = client.read(cx, now, |event| match event {
             Event::PubAck(ack) => {
-                if let Some((_, token)) = awaited.take_if(|(id, _)| *id == ack.packet_id) {
+                if let Some(index) = awaited.iter().position(|(id, _)| *id == ack.packet_id) {
+                    let (_, token) = awaited.swap_remove(index);
                     link.metrics.last_success.set_ms(now.unix_ms);
                     replicator.handle_puback(now, token, ack.reason.as_u8());
                 }
@@ -299,8 +321,9 @@ impl Driver {
     fn hang_up(&mut self) -> Option<LinkClient> {
         self.dialing = None;
         self.snapshot = None;
-        self.awaited = None;
+        self.awaited.clear();
         self.subscribing = None;
+        self.reporting = None;
         let client = self.client.take()?;
         self.link.metrics.connections[Direction::Out].dec();
         Some(client)
@@ -316,6 +339,16 @@ impl Driver {
                 Output::Subscribe { filter } => self.subscribe(&filter),
                 Output::Publish(publish) => self.publish(&publish),
                 Output::RequestSnapshot => self.request_snapshot(),
+                Output::RequestReport => self.request_report(),
+                Output::RoundTrip { ms } => self.link.metrics.rtt.observe_ms(ms, 1),
+                Output::Received(books) => {
+                    if let Some(before) = &self.reported {
+                        self.link.compare_books(before, &books, now);
+                    }
+                }
+                Output::RoutesCompared { differ } => {
+                    self.link.metrics.route_digest_mismatch.set(i64::from(differ));
+                }
                 Output::Close(problem) => {
                     if problem.is_some() {
                         self.dialer.move_on();
@@ -328,6 +361,9 @@ impl Driver {
                 Output::StateChanged(state) => {
                     if state == State::Online {
                         *self.link.trouble.lock() = None;
+                    }
+                    if state == State::Bootstrapping {
+                        self.link.agree(self.replicator.capabilities());
                     }
                     self.report.entered(state, self.link.peer(), &self.link.metrics);
                     self.link.note_state(now);
@@ -361,7 +397,7 @@ impl Driver {
     fn publish(&mut self, publish: &ControlPublish) {
         let packet_id = (publish.qos != QoS::AtMostOnce).then(|| self.packet_id());
         if let Some(id) = packet_id {
-            self.awaited = Some((id, publish.token));
+            self.awaited.push((id, publish.token));
         }
         let mut properties = PropertiesBuf::new();
         if let Some(topic) = &publish.response_topic {
@@ -401,5 +437,22 @@ impl Driver {
         }
         let (source, topics) = (Arc::clone(&self.source), self.link.topics.clone());
         self.snapshot = Some(spawn_blocking(move || snapshot(&*source, &topics)));
+    }
+
+    fn request_report(&mut self) {
+        let (source, topics) = (Arc::clone(&self.source), self.link.topics.clone());
+        self.reporting = Some((spawn_blocking(move || digest(&*source, &topics)), false));
+    }
+
+    /// A report goes out once our routes are counted.
+    fn poll_report(&mut self, cx: &mut Context<'_>, now: Now) -> bool {
+        let Some((handle, changed)) = &mut self.reporting else { return false };
+        let Poll::Ready(counted) = Pin::new(handle).poll(cx) else { return false };
+        let routes = counted.ok().filter(|_| !*changed);
+        self.reporting = None;
+        let books = self.link.sent();
+        self.reported = Some(books);
+        self.replicator.handle_report(now, books, routes);
+        true
     }
 }

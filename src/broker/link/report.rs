@@ -59,7 +59,7 @@ impl From<&Problem> for Trouble {
             Problem::Disconnected(_) | Problem::ConnectionLost => {
                 (LinkState::Unreachable, ReconnectReason::Lost)
             }
-            Problem::Overflow => (LinkState::Connecting, ReconnectReason::Lost),
+            Problem::Overflow | Problem::RoutesDiffer => (LinkState::Connecting, ReconnectReason::Lost),
         };
         Self { state, reason, text: problem.to_string() }
     }

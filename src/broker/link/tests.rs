@@ -13,6 +13,7 @@ use crate::broker::link_client::tests::settings;
 use crate::broker::links::Link;
 use crate::broker::routes::LocalRoute as TableRoute;
 use crate::link::compress::Inflater;
+use crate::link::extension::Capabilities;
 use crate::link::payload;
 use crate::link::payload::ActorInitAck;
 use crate::link::payload::Control;
@@ -91,7 +92,13 @@ async fn accept(served: &mut Served, init: &SeenPublish) {
     let mut properties = PropertiesBuf::new();
     properties.push(Property::CorrelationData(init.correlation_data.as_deref().unwrap()));
     let mut bytes = Vec::new();
-    let ack = ActorInitAck { actor: "a@host", proto_ver: 1, result: Ok(()), need_bootstrap: Some(true) };
+    let ack = ActorInitAck {
+        actor: "a@host",
+        proto_ver: 1,
+        result: Ok(()),
+        need_bootstrap: Some(true),
+        capabilities: Capabilities::NONE,
+    };
     payload::put_ack(&mut bytes, &ack);
     served
         .send(&Packet::Publish(Publish {

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
+use crate::link::extension::Received;
 use crate::link::seen::Seen;
 use crate::time::Now;
 
@@ -34,9 +35,42 @@ pub struct Incoming {
     pause_ms: AtomicU64,
     /// The messages that came lately, over whichever of them.
     pub seen: Mutex<Seen>,
+    /// All that came, since when; and how many of them nobody wanted.
+    books: Mutex<(Received, u64)>,
 }
 
 impl Incoming {
+    /// Nothing came yet.
+    #[must_use]
+    pub fn new(now: Now) -> Self {
+        let books = Received { epoch_ms: now.unix_ms, ..Received::default() };
+        Self { books: Mutex::new((books, 0)), ..Self::default() }
+    }
+
+    /// Adds what a burst brought, before it is acknowledged.
+    pub fn count(&self, burst: &Received, unwanted: u64) {
+        let (books, all_unwanted) = &mut *self.books.lock();
+        books.received += burst.received;
+        books.fired += burst.fired;
+        books.repeated += burst.repeated;
+        for (all, dropped) in books.dropped.iter_mut().zip(burst.dropped) {
+            *all += dropped;
+        }
+        *all_unwanted += unwanted;
+    }
+
+    /// All that came.
+    #[must_use]
+    pub fn books(&self) -> Received {
+        self.books.lock().0
+    }
+
+    /// How many of them nobody here had subscribed to.
+    #[must_use]
+    pub fn unwanted(&self) -> u64 {
+        self.books.lock().1
+    }
+
     /// Reads none of them for a moment; whether that was not so already.
     pub fn pause(&self, now: Now) -> bool {
         let until = self.paused_until_ms.load(Ordering::Relaxed);

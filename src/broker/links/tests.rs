@@ -24,6 +24,7 @@ use crate::config::Environment;
 use crate::config::settings::ServerAddr;
 use crate::link::compress::Deflater;
 use crate::link::compress::Inflater;
+use crate::link::extension::Capabilities;
 use crate::link::message;
 use crate::link::name;
 use crate::link::payload;
@@ -365,8 +366,13 @@ impl Wishes {
         properties.push(Property::ResponseTopic(&response_topic));
         properties.push(Property::CorrelationData(b"0123456789abcdef"));
         let mut payload = Vec::new();
-        let init =
-            ActorInit { actor: "b@host", incarnation, target_cluster: "A", proto_ver: payload::PROTO_VER };
+        let init = ActorInit {
+            actor: "b@host",
+            incarnation,
+            target_cluster: "A",
+            proto_ver: payload::PROTO_VER,
+            capabilities: Capabilities::NONE,
+        };
         payload::put_actor_init(&mut payload, &init);
         client
             .send(&Packet::Publish(Publish {
@@ -395,7 +401,10 @@ impl Wishes {
 
     async fn beat(&mut self, incarnation: u64) {
         let mut payload = Vec::new();
-        payload::put_heartbeat(&mut payload, &Heartbeat { actor: "b@host", incarnation });
+        payload::put_heartbeat(
+            &mut payload,
+            &Heartbeat { actor: "b@host", incarnation, ..Heartbeat::default() },
+        );
         assert_eq!(self.0.publish("$LINK/cluster/route/B", &payload).await, 0x10);
     }
 }

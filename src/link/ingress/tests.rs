@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::link::compress::Deflater;
+use crate::link::extension::Capabilities;
 use crate::link::message::MessageProperties;
 use crate::link::message::Outgoing;
 use crate::link::payload::Heartbeat;
@@ -33,13 +34,20 @@ impl Receiver {
     }
 
     fn publish(&mut self, response_topic: Option<&str>, payload: &[u8]) -> Result<u8, String> {
-        let link = LinkView { peer: "A", cluster: "B", enabled: self.enabled, topics: &self.topics };
+        let link = LinkView {
+            peer: "A",
+            cluster: "B",
+            enabled: self.enabled,
+            topics: &self.topics,
+            capabilities: Capabilities::NONE,
+        };
         let publish = ControlPublish { peer: "A", response_topic, correlation_data: Some(b"0123"), payload };
         let mut inflater = Inflater::default();
         let link = self.known.then_some(&link);
         match control(&mut self.session, link, &mut self.routes, &mut inflater, NOW, publish) {
             ControlDecision::Ack(code) => Ok(code),
             ControlDecision::Disconnect(violation) => Err(violation.to_string()),
+            ControlDecision::Report(report) => panic!("{report:?}"),
             ControlDecision::Reply { topic, payload, correlation_data } => {
                 assert_eq!((topic, correlation_data), (RESPONSE, &b"0123"[..]));
                 let mut inflater = Inflater::default();
@@ -53,7 +61,7 @@ impl Receiver {
         let mut payload = Vec::new();
         payload::put_actor_init(
             &mut payload,
-            &ActorInit { actor, incarnation, target_cluster, proto_ver: 1 },
+            &ActorInit { actor, incarnation, target_cluster, proto_ver: 1, capabilities: Capabilities::NONE },
         );
         self.publish(Some(RESPONSE), &payload)
     }
@@ -68,7 +76,7 @@ impl Receiver {
 
     fn beat(&mut self, actor: &str) -> Result<u8, String> {
         let mut payload = Vec::new();
-        payload::put_heartbeat(&mut payload, &Heartbeat { actor, incarnation: 1 });
+        payload::put_heartbeat(&mut payload, &Heartbeat { actor, incarnation: 1, ..Heartbeat::default() });
         self.publish(None, &payload)
     }
 }
@@ -101,7 +109,13 @@ fn violations_end_the_connection() {
     assert_eq!(receiver.route("n1", &["t/1"]), Err("route update before actor_init".into()));
     assert_eq!(receiver.beat("n1"), Ok(0x10), "a heartbeat before actor_init is ignored");
     let mut init = Vec::new();
-    let actor_init = ActorInit { actor: "n1", incarnation: 5, target_cluster: "B", proto_ver: 1 };
+    let actor_init = ActorInit {
+        actor: "n1",
+        incarnation: 5,
+        target_cluster: "B",
+        proto_ver: 1,
+        capabilities: Capabilities::NONE,
+    };
     payload::put_actor_init(&mut init, &actor_init);
     let missing = "actor_init without response topic or correlation data";
     assert_eq!(receiver.publish(None, &init), Err(missing.into()));
@@ -157,7 +171,7 @@ fn decide(link: Option<&LinkView<'_>>, timestamp_ms: u64, expiry: Option<u32>) -
     );
     match message(link, &mut Inflater::default(), NOW, &payload) {
         MessageDecision::Deliver(forwarded) => Ok(forwarded.timestamp_ms),
-        MessageDecision::Drop { reason, code, error } => {
+        MessageDecision::Drop { reason, code, error, .. } => {
             assert_eq!((code, error), (0x10, None));
             Err(reason)
         }
@@ -167,7 +181,13 @@ fn decide(link: Option<&LinkView<'_>>, timestamp_ms: u64, expiry: Option<u32>) -
 #[test]
 fn a_message_passes_only_an_enabled_link_in_time() {
     let topics = LinkTopics::parse(&["t/#"]).unwrap();
-    let link = LinkView { peer: "A", cluster: "B", enabled: true, topics: &topics };
+    let link = LinkView {
+        peer: "A",
+        cluster: "B",
+        enabled: true,
+        topics: &topics,
+        capabilities: Capabilities::NONE,
+    };
     let off = LinkView { enabled: false, ..link };
     assert_eq!(decide(None, 5, None), Err(DropReason::Filter));
     assert_eq!(decide(Some(&off), 5, None), Err(DropReason::Filter));

@@ -445,3 +445,52 @@ proptest! {
         prop_assert_eq!(routes.bytes(), 0);
     }
 }
+
+#[test]
+fn an_actor_that_says_when_its_bootstrap_is_over_is_waited_for() {
+    let mut routes = RemoteRoutes::new(RouteLimits::default());
+    routes.actor_begin(at(0), "n1", 1, true).unwrap();
+    update(&mut routes, at(0), "n1", 1, &[(false, "old", "old"), (false, "both", "both")]).unwrap();
+    routes.bootstrapped(at(0), "n1", 1).unwrap();
+    assert_eq!(routes.bootstrapped(at(0), "n1", 2), Err(RouteError::UnknownActor));
+    // A new life. Neither heartbeats nor time end its bootstrap.
+    assert_eq!(routes.actor_begin(at(1_000), "n1", 2, true), Ok(true));
+    update(&mut routes, at(1_000), "n1", 2, &[(false, "both", "both")]).unwrap();
+    for beat in 1..=5 {
+        routes.heartbeat(at(1_000 + beat * ACTOR_TTL_MS / 2), "n1", 2).unwrap();
+    }
+    assert!(routes.wants("old") && routes.standing().must_wait);
+    assert_eq!(routes.digest("n1", 2), None);
+    let now = at(1_000 + 3 * ACTOR_TTL_MS);
+    assert_eq!(routes.actor_begin(now, "n1", 2, true), Ok(true), "it was cut off before the end");
+    routes.bootstrapped(now, "n1", 2).unwrap();
+    assert!(!routes.wants("old") && routes.wants("both") && !routes.standing().must_wait);
+    assert_eq!(routes.actor_begin(now, "n1", 2, true), Ok(false));
+}
+
+#[test]
+fn a_digest_is_of_the_rows_that_an_actor_has() {
+    let mut routes = RemoteRoutes::new(RouteLimits::default());
+    for actor in ["n1", "n2"] {
+        routes.actor_begin(at(0), actor, 1, true).unwrap();
+        routes.bootstrapped(at(0), actor, 1).unwrap();
+    }
+    let mut expected = RouteDigest::default();
+    expected.add(b"a", b"a");
+    expected.add(b"a", b"$share/g/a");
+    let items = [
+        (false, "a", "a"),
+        (false, "a", "$share/g/a"),
+        (false, "b", "b"),
+        (true, "b", "b"),
+        (true, "c", "c"),
+    ];
+    update(&mut routes, at(0), "n1", 1, &items).unwrap();
+    update(&mut routes, at(0), "n1", 1, &items[..2]).unwrap();
+    assert_eq!(routes.digest("n1", 1), Some(expected));
+    assert_eq!(routes.digest("n2", 1), Some(RouteDigest::default()));
+    update(&mut routes, at(0), "n2", 1, &items[..1]).unwrap();
+    update(&mut routes, at(0), "n1", 1, &[(true, "a", "a")]).unwrap();
+    expected.remove(b"a", b"a");
+    assert_eq!(routes.digest("n1", 1), Some(expected), "the other one still wants it");
+}

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::link::extension::Received;
 use crate::link::replicator::ACK_TIMEOUT_MS;
 use crate::link::replicator::CONNECT_TIMEOUT_MS;
 use crate::link::replicator::PUBACK_TIMEOUT_MS;
@@ -76,6 +77,9 @@ pub enum Problem {
     /// More changes than the queue holds: starting over.
     #[error("too many pending route changes")]
     Overflow,
+    /// The peer knows other routes of us than we have told: starting over.
+    #[error("the peer knows other routes of ours than it was told")]
+    RoutesDiffer,
 }
 
 /// How much of the peer's words is kept.
@@ -120,6 +124,20 @@ pub enum Output {
     /// Take a snapshot of the local subscriptions, then `handle_snapshot`. Changes made after it was taken
     /// must be reported after it was handed in.
     RequestSnapshot,
+    /// Make a report, then `handle_report`.
+    RequestReport,
+    /// A heartbeat and its acknowledgement took so long.
+    RoundTrip {
+        /// Milliseconds.
+        ms: u64,
+    },
+    /// What the peer has of the messages that our report named.
+    Received(Received),
+    /// Our routes and those that the peer knows of us were compared.
+    RoutesCompared {
+        /// They differ, and not for the first time.
+        differ: bool,
+    },
     /// Send DISCONNECT and close; `None` for a clean stop.
     Close(Option<Problem>),
     /// For the operator's eyes.

@@ -1,8 +1,14 @@
 //! The edges of the drawing, one by one, against a scripted peer.
 
 use super::*;
+use crate::link::extension::Capabilities;
+use crate::link::extension::Received;
+use crate::link::extension::RouteDigest;
+use crate::link::extension::Sent;
 use crate::link::payload::ActorInitAck;
 use crate::link::payload::Control;
+use crate::link::payload::Heartbeat;
+use crate::link::payload::HeartbeatAck;
 use crate::link::replicator::output::REASON_CHARS_MAX;
 
 fn at(mono_ms: u64) -> Now {
@@ -16,6 +22,7 @@ fn config(topics: &[&str]) -> ReplicatorConfig {
         actor: "n1".into(),
         topics: LinkTopics::parse(topics).unwrap(),
         last_incarnation: 0,
+        capabilities: Capabilities::NONE,
     }
 }
 
@@ -52,11 +59,15 @@ fn items(publish: &ControlPublish) -> Vec<String> {
 }
 
 fn ack(result: Result<(), &str>) -> Vec<u8> {
+    ack_with(result, Capabilities::NONE)
+}
+
+fn ack_with(result: Result<(), &str>, capabilities: Capabilities) -> Vec<u8> {
     let mut out = Vec::new();
     let result = result.map_err(Into::into);
     payload::put_ack(
         &mut out,
-        &ActorInitAck { actor: "n1", proto_ver: 1, result, need_bootstrap: Some(false) },
+        &ActorInitAck { actor: "n1", proto_ver: 1, result, need_bootstrap: Some(false), capabilities },
     );
     out
 }
@@ -68,6 +79,10 @@ fn snapshot(filters: &[&str]) -> Snapshot {
 
 /// Up to the ack; the snapshot is asked for.
 fn handshake(replicator: &mut Replicator, now: Now) {
+    handshake_with(replicator, now, Capabilities::NONE);
+}
+
+fn handshake_with(replicator: &mut Replicator, now: Now, theirs: Capabilities) {
     assert!(outputs(replicator).contains(&Output::Connect));
     replicator.handle_connected(now, None);
     let expected = Output::Subscribe { filter: "$LINK/cluster/resp/A/n1".into() };
@@ -79,7 +94,8 @@ fn handshake(replicator: &mut Replicator, now: Now) {
     replicator.handle_puback(now, init.token, 0x10);
     replicator.handle_response(now, Some(b"someone else's"), &ack(Ok(())));
     assert_eq!(replicator.state(), State::Handshaking);
-    replicator.handle_response(now, init.correlation_data.as_ref().map(|data| &data[..]), &ack(Ok(())));
+    let data = init.correlation_data.as_ref().map(|data| &data[..]);
+    replicator.handle_response(now, data, &ack_with(Ok(()), theirs));
     assert_eq!(outputs(replicator), [Output::RequestSnapshot]);
 }
 
@@ -148,7 +164,10 @@ fn heartbeats_begin_with_the_ack_and_go_on_during_the_bootstrap() {
     assert_eq!((beat.qos, beat.token), (QoS::AtMostOnce, 0));
     let mut inflater = Inflater::default();
     let control = payload::parse_control(inflater.open(&beat.payload).unwrap()).unwrap();
-    assert_eq!(control, Control::Heartbeat(Heartbeat { actor: "n1", incarnation: 1_000_000 }));
+    assert_eq!(
+        control,
+        Control::Heartbeat(Heartbeat { actor: "n1", incarnation: 1_000_000, ..Heartbeat::default() })
+    );
 }
 
 #[test]
@@ -381,4 +400,169 @@ fn a_long_snapshot_that_yields_nothing_is_many_turns() {
     assert_eq!(replicator.poll_timeout(), Some(0));
     replicator.handle_timeout(at(0));
     assert_eq!(items(&publish(&mut replicator)), ["+x"]);
+}
+
+/// Online, both ours, with one route.
+fn online_with_ours() -> Replicator {
+    let mut replicator =
+        Replicator::new(ReplicatorConfig { capabilities: Capabilities::OURS, ..config(&["#"]) }, 7);
+    replicator.start(at(0));
+    handshake_with(&mut replicator, at(0), Capabilities::OURS);
+    replicator.handle_snapshot(at(0), snapshot(&["x"]));
+    let batch = publish(&mut replicator);
+    assert!(is_last(&batch));
+    replicator.handle_puback(at(0), batch.token, 0x10);
+    assert_eq!(outputs(&mut replicator), [Output::RequestReport]);
+    replicator
+}
+
+/// The report asked for.
+fn report(replicator: &mut Replicator, now: Now, routes: Option<RouteDigest>) -> ControlPublish {
+    replicator.handle_report(now, Sent { acknowledged: 3, ..Sent::default() }, routes);
+    publish(replicator)
+}
+
+/// The short heartbeats up to the next report, which is asked for.
+fn beats_of_a_minute(replicator: &mut Replicator, start_ms: u64) {
+    for turn in 1..6 {
+        replicator.handle_timeout(at(start_ms + turn * HEARTBEAT_MS));
+        let beat = publish(replicator);
+        assert_eq!(beat.response_topic, None);
+        replicator.handle_puback(at(start_ms + turn * HEARTBEAT_MS + 7), beat.token, 0x10);
+        assert_eq!(outputs(replicator), [Output::RoundTrip { ms: 7 }]);
+    }
+    replicator.handle_timeout(at(start_ms + 6 * HEARTBEAT_MS));
+    assert_eq!(outputs(replicator), [Output::RequestReport]);
+}
+
+fn is_last(publish: &ControlPublish) -> bool {
+    let mut inflater = Inflater::default();
+    let control = payload::parse_control(inflater.open(&publish.payload).unwrap()).unwrap();
+    matches!(control, Control::Route(update) if update.is_last)
+}
+
+#[test]
+fn the_last_batch_of_a_bootstrap_says_so_to_one_of_ours_only() {
+    for (ours, theirs, says_so) in [
+        (Capabilities::OURS, Capabilities::OURS, true),
+        (Capabilities::OURS, Capabilities::HEARTBEAT_ACK, false),
+        (Capabilities::NONE, Capabilities::OURS, false),
+    ] {
+        let mut replicator = Replicator::new(ReplicatorConfig { capabilities: ours, ..config(&["#"]) }, 7);
+        replicator.start(at(0));
+        handshake_with(&mut replicator, at(0), theirs);
+        let filters: Vec<String> = (0..5_000).map(|number| format!("t/{number}")).collect();
+        let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
+        replicator.handle_snapshot(at(0), snapshot(&filters));
+        let first = publish(&mut replicator);
+        assert!(!is_last(&first));
+        replicator.handle_puback(at(0), first.token, 0x10);
+        let second = publish(&mut replicator);
+        assert_eq!((is_last(&second), items(&second).len()), (says_so, 1_000));
+        replicator.handle_puback(at(0), second.token, 0x10);
+        assert_eq!(replicator.state(), State::Online);
+    }
+}
+
+#[test]
+fn an_empty_bootstrap_says_that_it_is_one() {
+    let mut replicator =
+        Replicator::new(ReplicatorConfig { capabilities: Capabilities::OURS, ..config(&["#"]) }, 7);
+    replicator.start(at(0));
+    handshake_with(&mut replicator, at(0), Capabilities::OURS);
+    replicator.handle_snapshot(at(0), snapshot(&[]));
+    let batch = publish(&mut replicator);
+    assert!(is_last(&batch) && items(&batch).is_empty());
+    assert_eq!(replicator.state(), State::Bootstrapping);
+    replicator.handle_puback(at(1), batch.token, 0x10);
+    assert_eq!(replicator.state(), State::Online);
+}
+
+fn known(incarnation: u64, routes: RouteDigest) -> Vec<u8> {
+    let mut out = Vec::new();
+    let ack =
+        HeartbeatAck { actor: "n1", incarnation, books: Some(Received::default()), routes: Some(routes) };
+    payload::put_heartbeat_ack(&mut out, &ack);
+    out
+}
+
+#[test]
+fn one_of_ours_is_told_what_was_sent_and_which_routes_we_want() {
+    let mut replicator = online_with_ours();
+    let mut routes = RouteDigest::default();
+    routes.add(b"x", b"x");
+    let beat = report(&mut replicator, at(0), Some(routes));
+    assert_eq!(beat.response_topic.as_deref(), Some("$LINK/cluster/resp/A/n1"));
+    let mut inflater = Inflater::default();
+    let control = payload::parse_control(inflater.open(&beat.payload).unwrap()).unwrap();
+    let Control::Heartbeat(said) = control else { panic!("{control:?}") };
+    assert_eq!((said.books.map(|books| books.acknowledged), said.routes), (Some(3), Some(routes)));
+    replicator.handle_puback(at(1), beat.token, 0x10);
+    replicator.handle_response(at(1), None, &known(said.incarnation + 1, routes));
+    replicator.handle_response(at(1), None, &known(said.incarnation, routes));
+    let expected = [
+        Output::RoundTrip { ms: 1 },
+        Output::Received(Received::default()),
+        Output::RoutesCompared { differ: false },
+    ];
+    assert_eq!(outputs(&mut replicator), expected, "the answer to another incarnation is none");
+    beats_of_a_minute(&mut replicator, 0);
+}
+
+#[test]
+fn routes_that_differ_twice_are_all_told_again() {
+    let mut replicator = online_with_ours();
+    let incarnation = replicator.incarnation();
+    let mut routes = RouteDigest::default();
+    routes.add(b"x", b"x");
+    for (start_ms, given_up) in [(0, false), (60_000, true)] {
+        let beat = report(&mut replicator, at(start_ms), Some(routes));
+        replicator.handle_puback(at(start_ms), beat.token, 0x10);
+        replicator.handle_response(at(start_ms), None, &known(incarnation, RouteDigest::default()));
+        let found = outputs(&mut replicator);
+        assert!(found.contains(&Output::RoutesCompared { differ: given_up }));
+        assert_eq!(found.contains(&Output::Close(Some(Problem::RoutesDiffer))), given_up);
+        if !given_up {
+            beats_of_a_minute(&mut replicator, start_ms);
+        }
+    }
+    replicator.handle_timeout(at(70_000));
+    assert_eq!(outputs(&mut replicator), [Output::Connect]);
+    assert!(replicator.incarnation() > incarnation);
+}
+
+#[test]
+fn a_route_that_changes_meanwhile_makes_no_difference() {
+    let mut replicator = online_with_ours();
+    replicator.handle_route(at(0), &LocalRoute::plain("y"), false);
+    let beat = report(&mut replicator, at(0), Some(RouteDigest::default()));
+    let mut inflater = Inflater::default();
+    let control = payload::parse_control(inflater.open(&beat.payload).unwrap()).unwrap();
+    assert!(matches!(control, Control::Heartbeat(Heartbeat { books: Some(_), routes: None, .. })));
+}
+
+#[test]
+fn one_of_ours_that_acknowledges_no_heartbeat_is_given_up() {
+    let mut replicator = online_with_ours();
+    assert_eq!(report(&mut replicator, at(0), None).qos, QoS::AtLeastOnce);
+    for turn in 1..=2 {
+        replicator.handle_timeout(at(turn * HEARTBEAT_MS));
+        assert_eq!(publish(&mut replicator).qos, QoS::AtMostOnce, "one is owed already");
+    }
+    replicator.handle_timeout(at(3 * HEARTBEAT_MS));
+    assert_eq!(outputs(&mut replicator), [Output::Close(Some(Problem::PubackTimeout))]);
+}
+
+#[test]
+fn how_long_the_peer_lacks_a_change_is_known() {
+    let mut replicator = online(&["#"], &[]);
+    assert_eq!(replicator.behind_since_ms(), None);
+    replicator.handle_route(at(100), &LocalRoute::plain("y"), false);
+    replicator.handle_route(at(105), &LocalRoute::plain("z"), false);
+    assert_eq!(replicator.behind_since_ms(), Some(100));
+    replicator.handle_timeout(at(110));
+    let batch = publish(&mut replicator);
+    assert_eq!(replicator.behind_since_ms(), Some(100));
+    replicator.handle_puback(at(150), batch.token, 0x10);
+    assert_eq!(replicator.behind_since_ms(), None);
 }
