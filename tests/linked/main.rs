@@ -7,6 +7,7 @@
 #[path = "../broker/harness.rs"]
 mod harness;
 
+mod books;
 mod crossing;
 mod outage;
 mod pair;

@@ -228,3 +228,13 @@ pub(crate) async fn until(server: &Server, sample: &str, good: impl Fn(i64) -> b
         panic!("{sample} is not as it should be: {lines:#?}");
     }
 }
+
+/// Waits until something is so.
+pub(crate) async fn eventually(what: &str, good: impl Fn() -> bool) {
+    let reached = time::timeout(LIMIT, async {
+        while !good() {
+            time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(reached.await.is_ok(), "not so in time: {what}");
+}

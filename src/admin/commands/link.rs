@@ -35,10 +35,11 @@ const LANE_COLUMNS: &[Column] = &[
     ("OLDEST MS", "oldest_age_ms"),
 ];
 /// What `info` shows of a link; `show` shows the rest.
-const INFO: [&str; 8] = [
+const INFO: [&str; 9] = [
     "name",
     "state",
     "reason",
+    "extensions",
     "connections_in",
     "connections_out",
     "routes_in",

@@ -326,6 +326,8 @@ fn shown(state: &HttpState, link: &Link) -> Value {
         object["reason"] = json!(why);
     }
     object["node_status"] = json!([node]);
+    // What is said between two of ours beyond EMQX's protocol.
+    object["extensions"] = json!(link.capabilities().names().collect::<Vec<_>>());
     object["connections_in"] = json!(link.connections_in());
     object["connections_out"] = json!(link.metrics.connections[Direction::Out].value());
     object["routes_in"] = json!(link.routes.lock().len());
