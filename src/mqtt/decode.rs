@@ -8,6 +8,7 @@
 mod connect;
 mod control;
 mod fields;
+mod similar;
 mod subscribe;
 
 use crate::mqtt::error::DecodeError;
@@ -23,6 +24,8 @@ use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::wire;
 use crate::mqtt::wire::Reader;
 use crate::mqtt::wire::Varint;
+
+pub use crate::mqtt::decode::similar::Similar;
 
 /// What the receiver knows of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
