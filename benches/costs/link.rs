@@ -69,8 +69,7 @@ pub(crate) fn outgoing(topic: &str) -> Outgoing<'_> {
         qos: QoS::AtLeastOnce,
         from: Some("machine-0007"),
         username: Some("machine"),
-        peer: Some(([192, 0, 2, 7], 40_000).into()),
-        proto_ver: 4,
+        peer: Some([192, 0, 2, 7].into()),
         retain: false,
         topic,
         payload: &PAYLOAD,
@@ -84,9 +83,10 @@ fn wrap() -> Box<dyn Body> {
     let (mut out, mut envelope) = (Vec::new(), Envelope::default());
     Box::new(move || {
         envelope.address(black_box(&outgoing(TOPIC)));
-        for _ in 0..64 {
+        envelope.describe(black_box(&outgoing(TOPIC)));
+        for number in 0..64 {
             out.clear();
-            envelope.put(&mut out, black_box(&outgoing(TOPIC)));
+            envelope.put(&mut out, [number; 16], black_box(&PAYLOAD));
         }
     })
 }
@@ -108,16 +108,16 @@ fn lane(qos: QoS) -> Box<dyn Body> {
     lane.handle_connected(64, None);
     let mut envelope = Envelope::default();
     envelope.address(&outgoing(TOPIC));
+    let mut out = Vec::new();
     Box::new(move || {
-        for _ in 0..64 {
-            lane.push(NOW, qos, |out| envelope.put(out, &outgoing(TOPIC)));
+        envelope.describe(&outgoing(TOPIC));
+        for number in 0..64 {
+            lane.push(NOW, qos, |out| envelope.put(out, [number; 16], black_box(&PAYLOAD)));
         }
-        let mut ids = [None; 64];
-        for id in &mut ids {
-            let sent = lane.next_to_send(NOW).unwrap();
-            *id = black_box(sent).packet_id;
-        }
-        for id in ids.into_iter().flatten() {
+        out.clear();
+        lane.fill(NOW, &mut out, usize::MAX);
+        assert!(black_box(&out).len() > 64 * PAYLOAD.len());
+        while let Some(id) = lane.oldest_in_flight() {
             lane.handle_ack(id, 0);
         }
     })

@@ -42,7 +42,7 @@ use crate::link::seen::SEEN_MAX;
 use crate::metrics::LinkMetrics;
 use crate::metrics::labels::Direction;
 use crate::metrics::labels::LinkDropReason;
-use crate::mqtt::packet::Version;
+use crate::mqtt::packet::QoS;
 use crate::mqtt::property::Properties;
 use crate::mqtt::property::Property;
 use crate::mqtt::property::PropertyContext;
@@ -98,15 +98,15 @@ impl LaneState {
         std::mem::replace(&mut self.lane, Lane::new(LaneConfig::default(), SpoolBudget::new(0)))
     }
 
-    /// Spools a message of the publisher to whom the envelope is made out.
-    fn spool(&mut self, now: Now, publisher: u32, message: &Outgoing<'_>) -> Pushed {
+    /// Spools a message like that which the envelope describes.
+    fn spool(&mut self, now: Now, publisher: u32, qos: QoS, id: [u8; 16], payload: &[u8]) -> Pushed {
         let mut raw = 0;
         // Compression costs the publisher's turn more than all else; it is worth that once the link is behind.
         let behind = self.lane.queued() > 0;
-        let (envelope, deflater) = (&self.envelope, &mut self.deflater);
-        let pushed = self.lane.push_from(publisher, now, message.qos, |out| {
+        let (envelope, deflater) = (&mut self.envelope, &mut self.deflater);
+        let pushed = self.lane.push_from(publisher, now, qos, |out| {
             let start = out.len();
-            envelope.put(out, message);
+            envelope.put(out, id, payload);
             raw = out.len() - start;
             if behind && raw >= COMPRESS_BYTES_MIN {
                 deflater.get_or_insert_with(Deflater::default).shrink(out, start, COMPRESS_BYTES_MIN);
@@ -123,7 +123,6 @@ impl LaneState {
 #[derive(Debug)]
 pub struct Forwarder {
     lanes: Box<[Mutex<LaneState>]>,
-    topic: Arc<str>,
     export: Export,
     metrics: Arc<LinkMetrics>,
     /// With `sequence` it makes message ids that no other process makes.
@@ -137,12 +136,12 @@ impl Forwarder {
     /// Empty lanes without connections; a disabled link has no lanes at all.
     #[must_use]
     pub fn new(settings: &settings::Link, cluster: &str, metrics: Arc<LinkMetrics>) -> Self {
-        let topic = name::message_topic(cluster);
+        let topic: Arc<str> = name::message_topic(cluster).into();
         let config = LaneConfig {
             max_inflight: settings.max_inflight,
             // A receiver of ours remembers so many of each of its peer's connections.
             window_max: u16::try_from(SEEN_MAX / settings.pool_size.max(1)).unwrap_or(u16::MAX),
-            topic_bytes: topic.len(),
+            topic: Arc::clone(&topic),
             max_age_ms: settings.spool.max_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             on_full: match settings.spool.on_full {
                 settings::OnFull::DropOldest => OnFull::DropOldest,
@@ -164,7 +163,6 @@ impl Forwarder {
         let count = if settings.enable { settings.pool_size } else { 0 };
         Self {
             lanes: (0..count).map(|_| Mutex::new(lane())).collect(),
-            topic: topic.into(),
             export: settings.export.clone(),
             metrics,
             process: random::number(),
@@ -196,7 +194,7 @@ impl Forwarder {
             return Reached::Nobody;
         };
         let mut sequence = self.sequence.fetch_add(publications.len() as u64, Ordering::Relaxed);
-        let (mut taken, mut addressed) = (false, false);
+        let (mut taken, mut run) = (false, Alike::default());
         let mut state = lane.lock();
         if state.stop_ms.is_some() {
             return Reached::Nobody;
@@ -204,18 +202,13 @@ impl Forwarder {
         let was_empty = state.lane.queued() == 0;
         for (index, publication) in publications.iter().enumerate() {
             sequence += 1;
-            if !self.exports(publication.topic) {
-                self.metrics.messages_dropped[(Direction::Out, LinkDropReason::Filter)].inc();
+            if !run.goes_on(publication)
+                && !self.begin(&mut run, &mut state.envelope, publication, identity, now)
+            {
                 continue;
             }
-            let Some(message) = outgoing(publication, identity, self.message_id(sequence, now), now) else {
-                self.metrics.messages_dropped[(Direction::Out, LinkDropReason::Expired)].inc();
-                continue;
-            };
-            if !std::mem::replace(&mut addressed, true) {
-                state.envelope.address(&message);
-            }
-            match state.spool(now, publisher, &message) {
+            let id = self.message_id(sequence, now);
+            match state.spool(now, publisher, publication.qos, id, publication.payload) {
                 Pushed::Refused => refused.push(index),
                 Pushed::Spooled | Pushed::Dropped(_) => taken = true,
             }
@@ -232,6 +225,33 @@ impl Forwarder {
             waker.wake();
         }
         if taken { Reached::Somebody } else { Reached::Nobody }
+    }
+
+    /// Describes the next messages of a publisher, which are like this one. `false` if it is not forwarded, which is
+    /// counted.
+    fn begin<'a>(
+        &self,
+        run: &mut Alike<'a>,
+        envelope: &mut Envelope,
+        publication: &'a Publication<'a>,
+        identity: &Identity,
+        now: Now,
+    ) -> bool {
+        run.last = None;
+        if !self.exports(publication.topic) {
+            self.metrics.messages_dropped[(Direction::Out, LinkDropReason::Filter)].inc();
+            return false;
+        }
+        let Some(message) = outgoing(publication, identity, now) else {
+            self.metrics.messages_dropped[(Direction::Out, LinkDropReason::Expired)].inc();
+            return false;
+        };
+        if !std::mem::replace(&mut run.addressed, true) {
+            envelope.address(&message);
+        }
+        envelope.describe(&message);
+        run.last = Some(publication);
+        true
     }
 
     /// Holds back what is spooled, or lets it go on, by what is known of the peer now. The caller sees to it that no two
@@ -365,29 +385,43 @@ impl Forwarder {
     }
 }
 
-/// The message as it crosses the link; `None` if its Message Expiry Interval has passed.
-fn outgoing<'a>(
-    publication: &'a Publication<'_>,
-    identity: &'a Identity,
-    id: [u8; 16],
-    now: Now,
-) -> Option<Outgoing<'a>> {
+/// Messages of one publisher that are alike, as far as they have come.
+#[derive(Default)]
+struct Alike<'a> {
+    /// The envelope is made out to the publisher.
+    addressed: bool,
+    /// What the envelope describes.
+    last: Option<&'a Publication<'a>>,
+}
+
+impl Alike<'_> {
+    /// Whether this one differs in nothing but its payload.
+    fn goes_on(&self, publication: &Publication<'_>) -> bool {
+        self.last.is_some_and(|last| {
+            std::ptr::eq(last.topic, publication.topic)
+                && last.qos == publication.qos
+                && last.retain == publication.retain
+                && last.properties.is_empty()
+                && publication.properties.is_empty()
+                && last.expiry.is_none()
+                && publication.expiry.is_none()
+        })
+    }
+}
+
+/// What is to be told of the message, but for its id; `None` if its Message Expiry Interval has passed.
+fn outgoing<'a>(publication: &'a Publication<'_>, identity: &'a Identity, now: Now) -> Option<Outgoing<'a>> {
     let mut properties = properties(publication.properties);
     if let Some(expiry) = publication.expiry {
         // What is left of it, since the timestamp is of this moment.
         properties.message_expiry_interval = Some(expiry.remaining_seconds(now)?);
     }
     Some(Outgoing {
-        id,
+        id: [0; 16],
         qos: publication.qos,
         from: Some(&identity.client_id),
         username: identity.username.as_deref(),
-        peer: identity.peer.socket(),
-        proto_ver: match identity.version {
-            Version::V31 => 3,
-            Version::V311 => 4,
-            Version::V5 => 5,
-        },
+        peer: identity.peer.socket().map(|address| address.ip()),
         retain: publication.retain,
         topic: publication.topic,
         payload: publication.payload,

@@ -13,6 +13,7 @@ use crate::broker::connection::Connection;
 use crate::broker::delivery::Reached;
 use crate::broker::delivery::Source;
 use crate::broker::lent::Scratch;
+use crate::broker::link_ingress::alike::Likes;
 use crate::broker::packets::Turn;
 use crate::metrics::labels::PacketType as Label;
 use crate::mqtt::encode;
@@ -52,6 +53,8 @@ pub struct Gathering<'a> {
     /// The messages are those that a peer forwarded, inside of such PUBLISH packets; `last` stays when they are
     /// delivered, as it does not speak of `targets`.
     pub(super) forwarded: bool,
+    /// What the likes of its last message look like, if that is one of a peer.
+    pub(super) likes: Option<Likes<'a>>,
     /// Where in the burst the packets of the run stand, as long as they follow one another and go out as they came.
     packets: Option<Range<usize>>,
     packet_len_max: usize,
@@ -76,6 +79,21 @@ impl<'a> Gathering<'a> {
     /// The Topic Name of the last message that waits here, or nothing.
     pub(super) fn topic_of_message(&self) -> &'a str {
         self.publications.last().map_or("", |publication| publication.topic)
+    }
+
+    /// The last message that waits here.
+    pub(super) fn last_message(&self) -> Option<Publication<'a>> {
+        self.publications.last().copied()
+    }
+
+    /// Topic Name, QoS and RETAIN of the last PUBLISH.
+    pub(super) fn brought_by(&self) -> (&'a str, QoS, bool) {
+        self.last
+    }
+
+    /// Notes that a PUBLISH like the last one brought one more message like the last one.
+    pub(super) fn note_alike(&mut self, brought_by: (&'a str, QoS, bool), likes: Option<Likes<'a>>) {
+        (self.last, self.likes) = (brought_by, likes);
     }
 
     /// Notes what brought the last message.

@@ -181,6 +181,8 @@ pub struct LinkClient {
     fresh: bool,
     keep_alive: KeepAlive,
     flushing: bool,
+    /// A burst went out since [`Self::rest`].
+    busy: bool,
 }
 
 impl LinkClient {
@@ -196,6 +198,7 @@ impl LinkClient {
             fresh,
             keep_alive,
             flushing: false,
+            busy: false,
         }
     }
 
@@ -232,6 +235,7 @@ impl LinkClient {
         let wrote = self.sent - before;
         if wrote > 0 {
             self.keep_alive.sent_ms = now.mono_ms;
+            self.busy |= wrote > IDLE_BYTES_MAX;
         }
         if wrote > 0 || self.flushing {
             match Pin::new(&mut self.transport).poll_flush(cx) {
@@ -371,9 +375,10 @@ impl LinkClient {
         Ok(())
     }
 
-    /// Gives back what an idle connection does not need.
+    /// Gives back what an idle connection does not need. One that had a burst to send keeps its memory for the next,
+    /// until its driver has been woken for something less.
     pub fn rest(&mut self) {
-        if self.is_idle() && self.unsent.capacity() > IDLE_BYTES_MAX {
+        if !std::mem::take(&mut self.busy) && self.is_idle() && self.unsent.capacity() > IDLE_BYTES_MAX {
             self.unsent = Vec::new();
             self.sent = 0;
         }

@@ -1,6 +1,8 @@
 //! What a linked cluster publishes to us under `$LINK/`: its routes, and messages for our clients. The
 //! connection is bound to its peer already, and confinement has seen the topic.
 
+pub(super) mod alike;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -334,6 +336,7 @@ impl<'a> Turn<'_, 'a> {
         } else {
             ingress.books.fired += 1;
         }
+        self.note_likes(publish, message);
     }
 
     /// Takes out of a run what the peer has sent before: it is acknowledged once more, and delivered no more.

@@ -142,6 +142,14 @@ impl<'c, 'a> Turn<'c, 'a> {
         let mut used = 0;
         loop {
             let rest = &self.burst[used..];
+            if let Some(alike) = self.gathering.alike(rest, limits.max_packet_size) {
+                if !self.connection.admits(self.gathering.topic(), self.now) {
+                    return Ok(used);
+                }
+                used += alike.len;
+                self.gather_alike(&alike);
+                continue;
+            }
             if let Some((publish, len)) = decode::decode_publish(rest, limits, self.gathering.topic()) {
                 if !self.connection.admits(publish.topic, self.now) {
                     return Ok(used);

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 /// A chunk takes messages until it holds this much; the last one may be of any size.
-const CHUNK_BYTES: usize = 32 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
 /// A chunk up to this size is used again.
 const SPARE_BYTES_MAX: usize = 128 * 1024;
 
@@ -20,6 +20,16 @@ impl Span {
     /// How many bytes it has.
     pub(crate) fn len(self) -> usize {
         self.length as usize
+    }
+
+    /// In which chunk it is.
+    pub(crate) fn chunk(self) -> u64 {
+        self.chunk
+    }
+
+    /// Where it begins there.
+    pub(crate) fn start(self) -> usize {
+        self.start as usize
     }
 }
 
@@ -64,6 +74,29 @@ impl Arena {
             .get(index)
             .and_then(|chunk| chunk.bytes.get(start..start + span.len()))
             .unwrap_or_default()
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn bytes_mut(&mut self, span: Span) -> &mut [u8] {
+        let start = span.start as usize;
+        let index = span.chunk.wrapping_sub(self.first) as usize;
+        let chunk = self.chunks.get_mut(index);
+        chunk.and_then(|chunk| chunk.bytes.get_mut(start..start + span.len())).unwrap_or_default()
+    }
+
+    /// Releases all messages of a chunk and gives its memory for that of `out`, which is empty, if the chunk holds so
+    /// many messages, of so many bytes, and nothing else. Whether it does.
+    pub(crate) fn exchange(&mut self, chunk: u64, messages: usize, bytes: usize, out: &mut Vec<u8>) -> bool {
+        self.settle();
+        let index = chunk.wrapping_sub(self.first) as usize;
+        let Some(found) = self.chunks.get_mut(index) else { return false };
+        if found.live as usize != messages || found.bytes.len() != bytes {
+            return false;
+        }
+        std::mem::swap(&mut found.bytes, out);
+        found.live = 0;
+        self.sweep(chunk);
+        true
     }
 
     /// Releases a message; its bytes stay until the next call.

@@ -2,7 +2,7 @@
 //! window, acknowledgements, and sending again after a lost connection (`link-protocol.md` 6; the buffer of
 //! EMQX's message resource). Delivery is at least once for QoS 1 and 2, in the order pushed.
 //!
-//! A message is encoded straight into the spool and sent from there. Where each one went is kept in a ledger:
+//! A message is encoded straight into the spool, within the packet in which it is sent, and goes from there (`burst`). Where each one went is kept in a ledger:
 //! pushed − acked − fired − failed − dropped − queued − in flight = 0, always.
 
 use std::collections::VecDeque;
@@ -19,10 +19,13 @@ pub use crate::link::lane::spool::SpoolBudget;
 pub use crate::link::lane::spool::is_filling;
 pub use crate::link::lane::window::WINDOW_MAX;
 use crate::link::lane::window::Window;
+use crate::mqtt::frame::Heads;
+use crate::mqtt::frame::PACKET_BYTES_MAX;
 use crate::mqtt::packet::PacketId;
 use crate::mqtt::packet::QoS;
 use crate::time::Now;
 
+mod burst;
 mod spool;
 mod window;
 
@@ -30,10 +33,8 @@ mod window;
 pub const MAX_INFLIGHT: u16 = 32;
 /// Bytes a link may spool when configuration leaves it open.
 pub const SPOOL_BYTES_MAX: u64 = 1_000_000_000;
-/// What a spooled message costs beside its payload.
+/// What a spooled message costs beside its packet.
 const ENTRY_BYTES: u64 = 48;
-/// What a PUBLISH adds to topic and payload: header, lengths, identifier, no properties.
-const PUBLISH_OVERHEAD: usize = 12;
 /// How many packet identifiers the window may span.
 const SPAN_MAX: usize = 65_535;
 
@@ -66,10 +67,18 @@ pub struct Transmission<'a> {
     pub packet_id: Option<PacketId>,
     /// It was sent before, on an earlier connection.
     pub dup: bool,
-    /// The payload, encoded.
-    pub payload: &'a [u8],
-    /// When it was pushed, for the lag.
-    pub pushed_ms: u64,
+    /// The PUBLISH.
+    pub packet: &'a [u8],
+    /// Where in it the message begins.
+    message_at: usize,
+}
+
+impl<'a> Transmission<'a> {
+    /// The message, as it was encoded.
+    #[must_use]
+    pub fn message(&self) -> &'a [u8] {
+        self.packet.get(self.message_at..).unwrap_or_default()
+    }
 }
 
 /// What an acknowledgement meant.
@@ -114,13 +123,13 @@ struct InFlight {
 struct Connection {
     /// The peer's Receive Maximum, and our own bound if there is one.
     window_max: usize,
-    payload_max: usize,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Lane {
     config: LaneConfig,
+    heads: Heads,
     budget: Arc<SpoolBudget>,
     arena: Arena,
     queue: VecDeque<Entry>,
@@ -137,6 +146,8 @@ pub struct Lane {
     /// write to the budget for each message.
     credit: u64,
     connection: Option<Connection>,
+    /// The largest packet that the peer takes, as far as it is known.
+    packet_max: usize,
     hold: Hold,
     counters: LaneCounters,
 }
@@ -157,6 +168,7 @@ impl Lane {
     #[must_use]
     pub fn new(config: LaneConfig, budget: Arc<SpoolBudget>) -> Self {
         Self {
+            heads: Heads::new(&config.topic),
             config,
             budget,
             arena: Arena::default(),
@@ -169,6 +181,7 @@ impl Lane {
             bytes: 0,
             credit: 0,
             connection: None,
+            packet_max: PACKET_BYTES_MAX,
             hold: Hold::None,
             counters: LaneCounters::default(),
         }
@@ -193,8 +206,9 @@ impl Lane {
         if !acknowledged && is_away && !self.config.qos0 {
             return self.turned_away(DropReason::Offline);
         }
-        let span = self.arena.append(encode);
-        if self.connection.is_some_and(|connection| span.len() > connection.payload_max) {
+        let heads = &self.heads;
+        let span = self.arena.append(|out| heads.append(out, acknowledged, encode));
+        if span.len() > self.packet_max {
             self.arena.release(span);
             return self.turned_away(DropReason::TooLarge);
         }
@@ -273,20 +287,20 @@ impl Lane {
     pub fn handle_connected(&mut self, receive_maximum: u16, maximum_packet_size: Option<u32>) {
         self.handle_disconnected();
         self.window = Window::default();
-        let overhead = PUBLISH_OVERHEAD + self.config.topic_bytes;
         self.connection = Some(Connection {
             window_max: usize::from(
                 self.config.max_inflight.unwrap_or(self.config.window_max).min(receive_maximum).max(1),
             ),
-            payload_max: maximum_packet_size
-                .map_or(usize::MAX, |size| (size as usize).saturating_sub(overhead)),
         });
+        self.packet_max =
+            maximum_packet_size.map_or(PACKET_BYTES_MAX, |size| PACKET_BYTES_MAX.min(size as usize));
         self.set_window();
     }
 
     /// The connection is gone: everything unacknowledged goes back to the front, in order.
     pub fn handle_disconnected(&mut self) {
         self.connection = None;
+        self.packet_max = PACKET_BYTES_MAX;
         for in_flight in std::mem::take(&mut self.in_flight).into_iter().rev() {
             if !in_flight.acked {
                 self.queue.push_front(Entry { sent: true, ..in_flight.entry });
@@ -350,11 +364,13 @@ impl Lane {
     /// The next message to send, if there is a connection with room in its window. What has become too old or
     /// is larger than the peer takes is dropped on the way.
     pub fn next_to_send(&mut self, now: Now) -> Option<Transmission<'_>> {
-        let connection = self.connection.filter(|_| self.hold == Hold::None)?;
+        if !self.is_open() {
+            return None;
+        }
         self.expire(now);
         let entry = loop {
             let entry = *self.queue.front()?;
-            if entry.span.len() <= connection.payload_max {
+            if entry.span.len() <= self.packet_max {
                 break entry;
             }
             self.queue.pop_front();
@@ -366,24 +382,27 @@ impl Lane {
             self.counters.fired += 1;
             self.bytes -= entry.cost();
             self.release(entry.cost());
-            let payload = self.arena.take(entry.span);
-            return Some(Transmission { packet_id: None, dup: false, payload, pushed_ms: entry.pushed_ms });
+            let packet = self.arena.take(entry.span);
+            let message_at = self.heads.payload_at(packet, false);
+            return Some(Transmission { packet_id: None, dup: false, packet, message_at });
         }
         if self.unacked >= self.unacked_max || self.in_flight.len() >= SPAN_MAX {
             self.window.handle_full(now, self.counters.acked + self.counters.failed);
             return None;
         }
         self.queue.pop_front();
-        let packet_id = PacketId::new(id_at(self.first_id, self.in_flight.len()));
+        let packet_id = PacketId::new(id_at(self.first_id, self.in_flight.len()))?;
         self.in_flight.push_back(InFlight { entry, acked: false });
         self.unacked += 1;
-        if let Some(id) = packet_id.filter(|_| self.config.max_inflight.is_none()) {
-            self.window.handle_sent(id, now);
+        if self.config.max_inflight.is_none() {
+            self.window.handle_sent(packet_id, now);
         }
         self.counters.sent += 1;
         self.counters.resent += u64::from(entry.sent);
-        let payload = self.arena.bytes(entry.span);
-        Some(Transmission { packet_id, dup: entry.sent, payload, pushed_ms: entry.pushed_ms })
+        let packet = self.arena.bytes_mut(entry.span);
+        self.heads.mark(packet, packet_id, entry.sent);
+        let message_at = self.heads.payload_at(packet, true);
+        Some(Transmission { packet_id: Some(packet_id), dup: entry.sent, packet, message_at })
     }
 
     /// PUBACK. 0x00 and 0x10 mean the peer has it (`link-protocol.md` 2.3); anything else is final.

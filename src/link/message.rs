@@ -19,7 +19,9 @@ use crate::mqtt::topic;
 use crate::mqtt::topic::TopicError;
 
 pub use crate::link::message::put::Envelope;
+pub(crate) use crate::link::message::put::ID_AT;
 pub use crate::link::message::put::Outgoing;
+pub(crate) use crate::link::message::put::TAG;
 pub use crate::link::message::put::message_id;
 pub use crate::link::message::put::put;
 
@@ -304,4 +306,4 @@ fn join_list(reader: &mut Reader<'_>, count: u32) -> Result<Vec<u8>, MessageErro
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

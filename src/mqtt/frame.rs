@@ -1,12 +1,17 @@
 //! PUBLISH out, from its parts and with room to patch: frames that many receivers get alike are encoded once, and
 //! only flags and Packet Identifier differ between the copies (`performance.md` 5.1, rule 5).
 
+mod around;
+
 use crate::mqtt::error::EncodeError;
 use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::QoS;
 use crate::mqtt::packet::Version;
 use crate::mqtt::property::PropertyId;
 use crate::mqtt::wire;
+
+pub(crate) use crate::mqtt::frame::around::Heads;
+pub(crate) use crate::mqtt::frame::around::PACKET_BYTES_MAX;
 
 /// What a PUBLISH to some receivers holds, beside its flags and Packet Identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -417,7 +417,7 @@ impl World {
             while let Some(sent) = data.lane.next_to_send(now) {
                 let packet_id = sent.packet_id.map(PacketId::get);
                 // EMQX does not mark what it sends again over another connection.
-                frames.push((packet_id, sent.dup && ours, sent.payload.to_vec()));
+                frames.push((packet_id, sent.dup && ours, sent.message().to_vec()));
             }
             assert!(data.lane.in_flight() <= usize::from(RECEIVE_MAXIMUM));
             for (packet_id, dup, payload) in frames {

@@ -415,7 +415,6 @@ impl World {
                 from: Some("client"),
                 username: None,
                 peer: None,
-                proto_ver: 5,
                 retain: false,
                 topic,
                 payload: body.as_bytes(),

@@ -27,13 +27,8 @@ use crate::link::replicator::RECONNECT_MS;
 use crate::metrics::labels::ByteKind;
 use crate::metrics::labels::Direction;
 use crate::metrics::labels::ReconnectReason;
-use crate::mqtt::frame;
-use crate::mqtt::frame::PublishHeader;
 use crate::mqtt::packet::PacketId;
 use crate::mqtt::packet::PacketType;
-use crate::mqtt::packet::QoS;
-use crate::mqtt::packet::Version;
-use crate::mqtt::reason::ReasonCode;
 use crate::net::clock;
 use crate::net::random;
 use crate::time::Now;
@@ -216,7 +211,7 @@ impl Driver {
             state.lane.measure(now);
             state.lane.handle_timeout(now);
             if client.is_idle() {
-                fill(&mut state.lane, &self.link.forwarder.topic, client.buffer(), now);
+                state.lane.fill(now, client.buffer(), BURST_BYTES);
             }
             state.report(&self.link.metrics);
             self.stop_ms = state.stop_ms;
@@ -316,20 +311,4 @@ fn acknowledge(lane: &mut Lane, acks: &mut Vec<(PacketId, u8)>) -> bool {
         delivered |= matches!(lane.handle_ack(packet_id, reason), Acked::Delivered { .. });
     }
     delivered
-}
-
-/// Writes as many messages as window and burst allow into the connection's buffer.
-fn fill(lane: &mut Lane, topic: &str, out: &mut Vec<u8>, now: Now) {
-    while out.len() < BURST_BYTES {
-        let Some(transmission) = lane.next_to_send(now) else { return };
-        let packet_id = transmission.packet_id;
-        let qos = if packet_id.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce };
-        let flags = frame::flags(qos, false, transmission.dup);
-        let header = PublishHeader { topic, payload: transmission.payload, ..PublishHeader::default() };
-        let written = frame::write(flags, Version::V5, packet_id.map(PacketId::get), &header, out);
-        if let (Err(_), Some(packet_id)) = (written, packet_id) {
-            // Larger than any packet can be: it would never be acknowledged.
-            lane.handle_ack(packet_id, ReasonCode::PacketTooLarge.as_u8());
-        }
-    }
 }

@@ -21,6 +21,7 @@ use crate::mqtt::packet::Packet;
 use crate::mqtt::packet::PacketId;
 use crate::mqtt::packet::Publish;
 use crate::mqtt::packet::QoS;
+use crate::mqtt::packet::Version;
 use crate::mqtt::property::PropertiesBuf;
 use crate::mqtt::reason::ReasonCode;
 use crate::net::address::PeerAddr;
@@ -251,7 +252,7 @@ fn what_is_not_forwarded_is_counted() {
 fn a_full_spool_that_refuses_says_so() {
     let mut refusing = settings(Vec::new());
     refusing.spool.on_full = settings::OnFull::Refuse;
-    refusing.spool.max_bytes = 600;
+    refusing.spool.max_bytes = 450;
     let link = link(refusing);
     let now = Now { mono_ms: 1, unix_ms: 1 };
     let (small, large) =
@@ -281,7 +282,7 @@ fn a_message_keeps_what_mqtt_can_say_of_it() {
     let now = Now { mono_ms: 10_500, unix_ms: 1_700_000_000_000 };
     let identity = identity();
     let mut bytes = Vec::new();
-    message::put(&mut bytes, &outgoing(&publication, &identity, [9; 16], now).unwrap());
+    message::put(&mut bytes, &Outgoing { id: [9; 16], ..outgoing(&publication, &identity, now).unwrap() });
     let mut inflater = Inflater::default();
     let message = message::parse(inflater.open(&bytes).unwrap()).unwrap();
     assert_eq!((message.id, message.qos, message.retain), ([9; 16], QoS::ExactlyOnce, true));

@@ -161,7 +161,6 @@ fn decide(link: Option<&LinkView<'_>>, timestamp_ms: u64, expiry: Option<u32>) -
             from: None,
             username: None,
             peer: None,
-            proto_ver: 5,
             retain: false,
             topic: "t/1",
             payload: b"x",

@@ -88,8 +88,8 @@ pub struct LaneConfig {
     pub window_max: u16,
     /// Our own bound on unacknowledged messages, `None` to find it; the peer's Receive Maximum may lower it.
     pub max_inflight: Option<u16>,
-    /// Length of the topic we publish to, for the peer's Maximum Packet Size.
-    pub topic_bytes: usize,
+    /// The topic we publish to: with the peer's Maximum Packet Size it bounds the message.
+    pub topic: Arc<str>,
     /// What is older than this is dropped instead of sent; `None` keeps it.
     pub max_age_ms: Option<u64>,
     /// What to do when the budget is used up.
@@ -103,7 +103,7 @@ impl Default for LaneConfig {
         Self {
             max_inflight: Some(MAX_INFLIGHT),
             window_max: u16::MAX,
-            topic_bytes: 0,
+            topic: Arc::default(),
             max_age_ms: None,
             on_full: OnFull::default(),
             qos0: false,

@@ -20,7 +20,7 @@ fn push(lane: &mut Lane, now: u64, qos: QoS, text: &str) -> Pushed {
 
 fn send(lane: &mut Lane) -> Option<(u16, bool, String)> {
     let sent = lane.next_to_send(at(0))?;
-    let text = String::from_utf8(sent.payload.to_vec()).unwrap();
+    let text = String::from_utf8(sent.message().to_vec()).unwrap();
     Some((sent.packet_id.map_or(0, PacketId::get), sent.dup, text))
 }
 
@@ -125,7 +125,7 @@ fn a_large_budget_is_used_in_steps_and_to_its_end() {
         lane.handle_connected(9, None);
         for _ in 0..1_000 {
             assert_eq!(
-                lane.push(at(0), QoS::AtMostOnce, |out| out.resize(out.len() + 352, 0)),
+                lane.push(at(0), QoS::AtMostOnce, |out| out.resize(out.len() + 346, 0)),
                 Pushed::Spooled
             );
         }
@@ -142,7 +142,7 @@ fn a_large_budget_is_used_in_steps_and_to_its_end() {
     // What one of them does not use is all that the other cannot have.
     let large = |out: &mut Vec<u8>| out.resize(out.len() + 1_000_000, 0);
     while lanes[0].push(at(0), ONE, large) == Pushed::Spooled {}
-    assert!(lanes[0].bytes() + 1_000_048 + lanes[1].credit > limit);
+    assert!(lanes[0].bytes() + 1_000_057 + lanes[1].credit > limit);
     assert!(budget.used() <= limit);
     drop(lanes);
     assert_eq!(budget.used(), 0);
@@ -208,7 +208,7 @@ fn qos_0_waits_for_a_connection_only_if_told_to() {
 
 #[test]
 fn a_full_spool_drops_or_refuses_as_told() {
-    let room_for_two = 2 * (ENTRY_BYTES + 1);
+    let room_for_two = 2 * (ENTRY_BYTES + 8);
     for (on_full, third, left) in [
         (OnFull::DropOldest, Pushed::Spooled, "bc"),
         (OnFull::DropNew, Pushed::Dropped(DropReason::SpoolFull), "ab"),
@@ -238,7 +238,7 @@ fn a_full_spool_drops_or_refuses_as_told() {
 
 #[test]
 fn what_is_too_old_or_too_large_is_not_sent() {
-    let config = LaneConfig { max_age_ms: Some(100), topic_bytes: 8, ..LaneConfig::default() };
+    let config = LaneConfig { max_age_ms: Some(100), topic: "12345678".into(), ..LaneConfig::default() };
     let mut lane = lane(10_000, config);
     push(&mut lane, 0, ONE, "old");
     push(&mut lane, 50, ONE, &"x".repeat(500));
@@ -247,7 +247,7 @@ fn what_is_too_old_or_too_large_is_not_sent() {
     lane.handle_connected(9, Some(100));
     assert_eq!(push(&mut lane, 60, ONE, &"y".repeat(90)), Pushed::Dropped(DropReason::TooLarge));
     let sent = lane.next_to_send(at(120)).unwrap();
-    assert_eq!(sent.payload, b"c");
+    assert_eq!(sent.message(), b"c");
     assert_eq!(lane.oldest_age_ms(at(120)), Some(60));
     let dropped = lane.counters().dropped;
     assert_eq!((dropped[DropReason::Expired.index()], dropped[DropReason::TooLarge.index()]), (1, 2));
@@ -298,7 +298,7 @@ proptest! {
         qos0 in any::<bool>(),
         steps in prop::collection::vec(step(), 1..200),
     ) {
-        let config = LaneConfig { max_inflight: Some(4), max_age_ms: Some(10_000), on_full, qos0, topic_bytes: 20, ..LaneConfig::default() };
+        let config = LaneConfig { max_inflight: Some(4), max_age_ms: Some(10_000), on_full, qos0, topic: "a topic of 20 bytes.".into(), ..LaneConfig::default() };
         let budget = SpoolBudget::new(20_000);
         let mut lane = Lane::new(config, budget.clone());
         let (mut now, mut number, mut window) = (0, 0_u64, 0);
@@ -313,8 +313,8 @@ proptest! {
                     lane.push(at(now), QoS::from_u8(qos).unwrap(), |out| out.extend_from_slice(&body));
                 }
                 Step::Send => if let Some(sent) = lane.next_to_send(at(now)) {
-                    let number = u64::from_be_bytes(sent.payload[..8].try_into().unwrap());
-                    prop_assert!(sent.payload[8..].iter().all(|byte| (*byte > 0) == sent.packet_id.is_some()));
+                    let number = u64::from_be_bytes(sent.message()[..8].try_into().unwrap());
+                    prop_assert!(sent.message()[8..].iter().all(|byte| (*byte > 0) == sent.packet_id.is_some()));
                     prop_assert!(last_sent < Some(number), "{last_sent:?} then {number}");
                     last_sent = Some(number);
                     if let Some(id) = sent.packet_id {

@@ -1,34 +1,31 @@
-//! Encoding a forwarded message. All that tells its publisher is the same in each of a run: it is encoded once
-//! ([`Envelope`]) and copied. The pieces between, here as constants, are what `usual` reads by.
+//! Encoding a forwarded message. Nearly all of it is the same in each of a run: that is encoded once ([`Envelope`]) and
+//! copied. The pieces between, here as constants, are what `usual` reads by.
+//!
+//! It holds what EMQX makes use of on its way to a subscriber: `peerhost` and `username` go into the events of its rules.
+//! What is left out there reads the same as what an absent header stands for (no user name, no properties, no attributes
+//! of the client), or is not read at all (`peername`, `protocol`, `proto_ver`, and DUP, which is never set in a message).
 
 use std::net::IpAddr;
-use std::net::SocketAddr;
 
 use crate::link::etf;
 use crate::link::message::MessageProperties;
 use crate::mqtt::packet::QoS;
 
 /// What every message begins with: a tuple of ten, its tag, and the head of its id of sixteen bytes.
-pub(super) const TAG: &[u8] = b"h\x0aw\x07messagem\0\0\0\x10";
-/// The flags, up to the value of `retain`, which is the last.
-pub(super) const FLAGS: &[u8] = b"t\0\0\0\x02w\x03dupw\x05falsew\x06retain";
-/// RETAIN 1.
-pub(super) const TRUE: &[u8] = b"w\x04true";
-/// RETAIN 0.
-pub(super) const FALSE: &[u8] = b"w\x05false";
-/// The headers of a publisher with an address, up to its IP address and port.
-pub(super) const HEADERS_WITH_PEER: &[u8] = b"t\0\0\0\x07w\x08peernameh\x02";
-/// Behind that, up to the IP address once more.
+pub(crate) const TAG: &[u8] = b"h\x0aw\x07messagem\0\0\0\x10";
+/// The flags of a message with RETAIN 1.
+pub(super) const RETAINED: &[u8] = b"t\0\0\0\x01w\x06retainw\x04true";
+/// The flags of one with RETAIN 0.
+pub(super) const NOT_RETAINED: &[u8] = b"t\0\0\0\x01w\x06retainw\x05false";
+/// The headers, up to how many there are, which is below 256. They stand in this order.
+pub(super) const HEADERS: &[u8] = b"t\0\0\0";
+/// Up to the address of the publisher.
 pub(super) const PEERHOST: &[u8] = b"w\x08peerhost";
-/// The headers of a publisher without one: five.
-pub(super) const HEADERS: &[u8] = b"t\0\0\0\x05";
-/// The next ones, up to the version, which is below 256.
-pub(super) const PROTOCOL: &[u8] = b"w\x08protocolw\x04mqttw\x09proto_vera";
-/// Up to the user name.
+/// Up to its user name.
 pub(super) const USERNAME: &[u8] = b"w\x08username";
-/// The last headers, up to the map of properties.
-pub(super) const PROPERTIES: &[u8] = b"w\x0cclient_attrst\0\0\0\0w\x0aproperties";
-/// What stands for a text that there is not.
+/// Up to the map of properties.
+pub(super) const PROPERTIES: &[u8] = b"w\x0aproperties";
+/// What stands for a ClientID that there is not.
 pub(super) const UNDEFINED: &[u8] = b"w\x09undefined";
 /// No pairs.
 pub(super) const EMPTY_MAP: &[u8] = b"t\0\0\0\0";
@@ -46,10 +43,8 @@ pub struct Outgoing<'a> {
     pub from: Option<&'a str>,
     /// Its user name.
     pub username: Option<&'a str>,
-    /// Its address; left out of the headers when unknown.
-    pub peer: Option<SocketAddr>,
-    /// 3, 4 or 5.
-    pub proto_ver: u8,
+    /// Its address.
+    pub peer: Option<IpAddr>,
     /// The RETAIN flag of the original publish.
     pub retain: bool,
     /// Topic Name.
@@ -66,74 +61,96 @@ pub struct Outgoing<'a> {
 pub fn put(out: &mut Vec<u8>, message: &Outgoing<'_>) {
     let mut envelope = Envelope::default();
     envelope.address(message);
-    envelope.put(out, message);
+    envelope.describe(message);
+    envelope.put(out, message.id, message.payload);
 }
 
-/// What all messages of one publisher have in common, as it stands in them.
+/// What the messages of a run have in common, as it stands in them.
 #[derive(Debug, Default)]
 pub struct Envelope {
-    bytes: Vec<u8>,
-    /// Where RETAIN stands between.
-    retain_at: usize,
+    /// Everything in front of the payload, which four bytes of length end.
+    front: Vec<u8>,
+    /// How much of it tells the publisher, who is also in `headers`.
+    from_bytes: usize,
+    /// Address and user name.
+    headers: Vec<u8>,
+    headers_count: u8,
+    /// Everything behind the payload.
+    back: Vec<u8>,
 }
 
-/// Where the id stands behind the version byte and [`TAG`]; the QoS follows it.
-const ID_AT: usize = 1 + TAG.len();
+/// Where the id stands behind the version byte and [`TAG`].
+pub(crate) const ID_AT: usize = 1 + TAG.len();
 /// Where the QoS stands, behind the tag of an integer.
 const QOS_AT: usize = ID_AT + 16 + 1;
+/// The length of the payload.
+const LENGTH_BYTES: usize = 4;
 
 impl Envelope {
-    /// Makes it one for messages of this publisher: whoever `message` says.
+    /// Makes it one for messages of this publisher: whoever `message` says. It has to be described next.
     pub fn address(&mut self, message: &Outgoing<'_>) {
-        let out = &mut self.bytes;
-        out.clear();
-        etf::put_version(out);
-        out.extend_from_slice(TAG);
-        out.extend_from_slice(&[0; 16]);
-        etf::put_integer(out, 0);
-        put_optional(out, message.from);
-        out.extend_from_slice(FLAGS);
-        self.retain_at = out.len();
-        if let Some(peer) = message.peer {
-            out.extend_from_slice(HEADERS_WITH_PEER);
-            put_address(out, peer.ip());
-            etf::put_integer(out, u64::from(peer.port()));
-            out.extend_from_slice(PEERHOST);
-            put_address(out, peer.ip());
-        } else {
-            out.extend_from_slice(HEADERS);
+        let front = &mut self.front;
+        front.clear();
+        etf::put_version(front);
+        front.extend_from_slice(TAG);
+        front.extend_from_slice(&[0; 16]);
+        etf::put_integer(front, 0);
+        match message.from {
+            Some(from) => etf::put_binary(front, from.as_bytes()),
+            None => front.extend_from_slice(UNDEFINED),
         }
-        out.extend_from_slice(PROTOCOL);
-        out.push(message.proto_ver);
-        out.extend_from_slice(USERNAME);
-        put_optional(out, message.username);
-        out.extend_from_slice(PROPERTIES);
+        self.from_bytes = front.len();
+        self.headers.clear();
+        if let Some(address) = message.peer {
+            self.headers.extend_from_slice(PEERHOST);
+            put_address(&mut self.headers, address);
+        }
+        if let Some(username) = message.username {
+            self.headers.extend_from_slice(USERNAME);
+            etf::put_binary(&mut self.headers, username.as_bytes());
+        }
+        self.headers_count = u8::from(message.peer.is_some()) + u8::from(message.username.is_some());
     }
 
-    /// Appends a message of that publisher. Its own words about who that is are not looked at.
-    pub fn put(&self, out: &mut Vec<u8>, message: &Outgoing<'_>) {
-        let (before, behind) = self.bytes.split_at(self.retain_at);
+    /// Makes it one for messages of that publisher that are like this one: everything but id and payload. Its words about
+    /// the publisher are not looked at.
+    pub fn describe(&mut self, message: &Outgoing<'_>) {
+        let front = &mut self.front;
+        front.truncate(self.from_bytes);
+        if let Some(qos) = front.get_mut(QOS_AT) {
+            *qos = message.qos as u8;
+        }
+        front.extend_from_slice(if message.retain { RETAINED } else { NOT_RETAINED });
+        let pairs = message.properties.count();
+        front.extend_from_slice(HEADERS);
+        front.push(self.headers_count + u8::from(pairs > 0));
+        front.extend_from_slice(&self.headers);
+        if pairs > 0 {
+            front.extend_from_slice(PROPERTIES);
+            put_properties(front, &message.properties, pairs);
+        }
+        etf::put_binary(front, message.topic.as_bytes());
+        etf::put_binary(front, &[]); // its length is not known yet
+        self.back.clear();
+        etf::put_integer(&mut self.back, message.timestamp_ms);
+        self.back.extend_from_slice(EMPTY_MAP);
+    }
+
+    /// Appends such a message.
+    #[inline]
+    pub fn put(&mut self, out: &mut Vec<u8>, id: [u8; 16], payload: &[u8]) {
+        if let Some(length) = self.front.last_chunk_mut::<LENGTH_BYTES>() {
+            // No packet is as long as 32 bits can tell.
+            *length = (payload.len() as u32).to_be_bytes();
+        }
         let start = out.len();
-        out.reserve(96 + self.bytes.len() + message.topic.len() + message.payload.len());
-        out.extend_from_slice(before);
-        if let Some(fields) = out.get_mut(start + ID_AT..=start + QOS_AT) {
-            fields[..16].copy_from_slice(&message.id);
-            fields[QOS_AT - ID_AT] = message.qos as u8;
+        out.reserve(self.front.len() + payload.len() + self.back.len());
+        out.extend_from_slice(&self.front);
+        if let Some(place) = out.get_mut(start + ID_AT..start + ID_AT + 16) {
+            place.copy_from_slice(&id);
         }
-        out.extend_from_slice(if message.retain { TRUE } else { FALSE });
-        out.extend_from_slice(behind);
-        put_properties(out, &message.properties);
-        etf::put_binary(out, message.topic.as_bytes());
-        etf::put_binary(out, message.payload);
-        etf::put_integer(out, message.timestamp_ms);
-        out.extend_from_slice(EMPTY_MAP);
-    }
-}
-
-fn put_optional(out: &mut Vec<u8>, text: Option<&str>) {
-    match text {
-        Some(text) => etf::put_binary(out, text.as_bytes()),
-        None => out.extend_from_slice(UNDEFINED),
+        out.extend_from_slice(payload);
+        out.extend_from_slice(&self.back);
     }
 }
 
@@ -152,12 +169,8 @@ fn put_address(out: &mut Vec<u8>, address: IpAddr) {
     }
 }
 
-fn put_properties(out: &mut Vec<u8>, properties: &MessageProperties<'_>) {
-    let pairs = properties.count();
+fn put_properties(out: &mut Vec<u8>, properties: &MessageProperties<'_>, pairs: u32) {
     etf::put_map(out, pairs);
-    if pairs == 0 {
-        return;
-    }
     if let Some(flag) = properties.payload_format_indicator {
         etf::put_atom(out, "Payload-Format-Indicator");
         etf::put_integer(out, u64::from(flag));

@@ -20,13 +20,11 @@ pub(super) fn parse<'a>(term: &'a [u8], known: &'a str) -> Option<Forwarded<'a>>
     let [97, qos] = rest.array()? else { return None };
     let qos = QoS::from_u8(qos)?;
     let from = rest.optional()?;
-    rest.literal(put::FLAGS)?;
-    let retain = rest.is_next(put::TRUE);
-    if !retain {
-        rest.literal(put::FALSE)?;
+    let retain = !rest.is_next(put::NOT_RETAINED);
+    if retain {
+        rest.literal(put::RETAINED)?;
     }
-    let username = headers(&mut rest)?;
-    let properties = properties(&mut rest)?;
+    let (username, properties) = headers(&mut rest)?;
     let name = rest.binary()?;
     let topic = if name == known.as_bytes() && !known.is_empty() { known } else { checked(name)? };
     let payload = rest.binary()?;
@@ -50,30 +48,25 @@ fn checked(name: &[u8]) -> Option<&str> {
     std::str::from_utf8(name).ok().filter(|name| topic::check_name(name).is_ok())
 }
 
-/// The headers before the properties; the user name is the only one of them that is read.
-fn headers<'a>(rest: &mut Rest<'a>) -> Option<Option<&'a [u8]>> {
-    if rest.is_next(put::HEADERS_WITH_PEER) {
-        let start = rest.0;
+/// The headers: user name and properties are read, the address is not.
+fn headers<'a>(rest: &mut Rest<'a>) -> Option<(Option<&'a [u8]>, MessageProperties<'a>)> {
+    rest.literal(put::HEADERS)?;
+    let [mut count] = rest.array()?;
+    let mut is_next = |rest: &mut Rest<'a>, name| {
+        let is_next = count > 0 && rest.is_next(name);
+        count -= u8::from(is_next);
+        is_next
+    };
+    if is_next(rest, put::PEERHOST) {
         rest.address()?;
-        let address = &start[..start.len() - rest.0.len()];
-        rest.integer()?;
-        rest.literal(put::PEERHOST)?;
-        rest.literal(address)?;
-    } else {
-        rest.literal(put::HEADERS)?;
     }
-    rest.literal(put::PROTOCOL)?;
-    let [_version] = rest.array()?;
-    rest.literal(put::USERNAME)?;
-    let username = rest.optional()?;
-    rest.literal(put::PROPERTIES)?;
-    Some(username)
+    let username = if is_next(rest, put::USERNAME) { Some(rest.binary()?) } else { None };
+    let properties =
+        if is_next(rest, put::PROPERTIES) { properties(rest)? } else { MessageProperties::default() };
+    (count == 0).then_some((username, properties))
 }
 
 fn properties<'a>(rest: &mut Rest<'a>) -> Option<MessageProperties<'a>> {
-    if rest.is_next(put::EMPTY_MAP) {
-        return Some(MessageProperties::default());
-    }
     let mut reader = Reader::new(rest.0);
     let properties = parse_properties(&mut reader).ok()?;
     rest.0 = reader.rest();
@@ -114,7 +107,7 @@ impl<'a> Rest<'a> {
         self.binary().map(Some)
     }
 
-    /// An integer as ports and the parts of addresses are written.
+    /// An integer as the parts of addresses are written.
     fn integer(&mut self) -> Option<()> {
         let bytes = match self.0.first()? {
             97 => 2,
