@@ -83,7 +83,7 @@ fn wrap() -> Box<dyn Body> {
     let (mut out, mut envelope) = (Vec::new(), Envelope::default());
     Box::new(move || {
         envelope.address(black_box(&outgoing(TOPIC)));
-        envelope.describe(black_box(&outgoing(TOPIC)));
+        envelope.describe(black_box(&outgoing(TOPIC)), &[]);
         for number in 0..64 {
             out.clear();
             envelope.put(&mut out, [number; 16], black_box(&PAYLOAD));
@@ -110,9 +110,9 @@ fn lane(qos: QoS) -> Box<dyn Body> {
     envelope.address(&outgoing(TOPIC));
     let mut out = Vec::new();
     Box::new(move || {
-        envelope.describe(&outgoing(TOPIC));
+        envelope.describe(&outgoing(TOPIC), lane.head(qos));
         for number in 0..64 {
-            lane.push(NOW, qos, |out| envelope.put(out, [number; 16], black_box(&PAYLOAD)));
+            lane.push_packet(0, NOW, qos, |out, _| envelope.put(out, [number; 16], black_box(&PAYLOAD)));
         }
         out.clear();
         lane.fill(NOW, &mut out, usize::MAX);

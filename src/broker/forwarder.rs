@@ -104,8 +104,8 @@ impl LaneState {
         // Compression costs the publisher's turn more than all else; it is worth that once the link is behind.
         let behind = self.lane.queued() > 0;
         let (envelope, deflater) = (&mut self.envelope, &mut self.deflater);
-        let pushed = self.lane.push_from(publisher, now, qos, |out| {
-            let start = out.len();
+        let pushed = self.lane.push_packet(publisher, now, qos, |out, _| {
+            let start = out.len() + envelope.message_at();
             envelope.put(out, id, payload);
             raw = out.len() - start;
             if behind && raw >= COMPRESS_BYTES_MIN {
@@ -202,9 +202,7 @@ impl Forwarder {
         let was_empty = state.lane.queued() == 0;
         for (index, publication) in publications.iter().enumerate() {
             sequence += 1;
-            if !run.goes_on(publication)
-                && !self.begin(&mut run, &mut state.envelope, publication, identity, now)
-            {
+            if !run.goes_on(publication) && !self.begin(&mut run, &mut state, publication, identity, now) {
                 continue;
             }
             let id = self.message_id(sequence, now);
@@ -232,7 +230,7 @@ impl Forwarder {
     fn begin<'a>(
         &self,
         run: &mut Alike<'a>,
-        envelope: &mut Envelope,
+        state: &mut LaneState,
         publication: &'a Publication<'a>,
         identity: &Identity,
         now: Now,
@@ -247,9 +245,9 @@ impl Forwarder {
             return false;
         };
         if !std::mem::replace(&mut run.addressed, true) {
-            envelope.address(&message);
+            state.envelope.address(&message);
         }
-        envelope.describe(&message);
+        state.envelope.describe(&message, state.lane.head(message.qos));
         run.last = Some(publication);
         true
     }

@@ -81,19 +81,21 @@ impl<'a> Gathering<'a> {
         self.publications.last().map_or("", |publication| publication.topic)
     }
 
-    /// The last message that waits here.
-    pub(super) fn last_message(&self) -> Option<Publication<'a>> {
-        self.publications.last().copied()
+    /// Whether the run takes no more messages.
+    pub(super) fn is_full(&self) -> bool {
+        self.publications.len() >= RUN_MAX
     }
 
-    /// Topic Name, QoS and RETAIN of the last PUBLISH.
-    pub(super) fn brought_by(&self) -> (&'a str, QoS, bool) {
-        self.last
-    }
-
-    /// Notes that a PUBLISH like the last one brought one more message like the last one.
-    pub(super) fn note_alike(&mut self, brought_by: (&'a str, QoS, bool), likes: Option<Likes<'a>>) {
-        (self.last, self.likes) = (brought_by, likes);
+    /// Adds a message of a peer that differs from the last one in nothing but its payload, brought by a PUBLISH like the
+    /// last. Gives the QoS of that.
+    pub(super) fn add_alike(&mut self, payload: &'a [u8], packet_id: Option<PacketId>) -> QoS {
+        let qos = self.last.1;
+        if let Some(last) = self.publications.last() {
+            let (publication, index) = (Publication { payload, ..*last }, self.publications.len() as u32);
+            self.answers.extend(packet_id.map(|id| Answer { index, qos, id }));
+            self.publications.push(publication);
+        }
+        qos
     }
 
     /// Notes what brought the last message.
@@ -205,7 +207,7 @@ impl<'a> Turn<'_, 'a> {
         if other.is_some() {
             self.flush();
             self.gathering.targets = other;
-        } else if self.gathering.publications.len() >= RUN_MAX {
+        } else if self.gathering.is_full() {
             let same = self.gathering.targets.clone();
             self.flush();
             self.gathering.targets = same;

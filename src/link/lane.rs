@@ -200,6 +200,26 @@ impl Lane {
         qos: QoS,
         encode: impl FnOnce(&mut Vec<u8>),
     ) -> Pushed {
+        self.push_packet(publisher, now, qos, |out, head| {
+            out.extend_from_slice(head);
+            encode(out);
+        })
+    }
+
+    /// How the packet of a message begins.
+    #[must_use]
+    pub fn head(&self, qos: QoS) -> &[u8] {
+        self.heads.of(qos != QoS::AtMostOnce)
+    }
+
+    /// The same, where `encode` appends the [`Self::head`] too, which it is given.
+    pub fn push_packet(
+        &mut self,
+        publisher: u32,
+        now: Now,
+        qos: QoS,
+        encode: impl FnOnce(&mut Vec<u8>, &[u8]),
+    ) -> Pushed {
         self.counters.pushed += 1;
         let acknowledged = qos != QoS::AtMostOnce;
         let is_away = self.connection.is_none() || self.hold == Hold::Wait;
@@ -207,7 +227,7 @@ impl Lane {
             return self.turned_away(DropReason::Offline);
         }
         let heads = &self.heads;
-        let span = self.arena.append(|out| heads.append(out, acknowledged, encode));
+        let span = self.arena.append(|out| heads.append(out, |out| encode(out, heads.of(acknowledged))));
         if span.len() > self.packet_max {
             self.arena.release(span);
             return self.turned_away(DropReason::TooLarge);

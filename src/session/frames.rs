@@ -23,7 +23,34 @@ pub struct Run<'a, 'f> {
     frames: &'f mut RunFrames,
     received: Option<Received<'a>>,
     sole: bool,
+    /// What its one receiver was sent last.
+    last: Option<LastFrame>,
     now: Now,
+}
+
+/// A frame in the output of a session. The next one mostly begins like it.
+#[derive(Debug, Clone)]
+struct LastFrame {
+    /// Which message it has.
+    index: usize,
+    with_packet_id: bool,
+    packet_id_at: usize,
+    /// Everything in front of the payload.
+    head: Range<usize>,
+}
+
+impl LastFrame {
+    /// Whether a frame with this message differs in nothing but flags, Packet Identifier and payload.
+    fn begins_like(&self, last: &Publication<'_>, next: &Publication<'_>, with_packet_id: bool) -> bool {
+        std::ptr::eq(last.topic, next.topic)
+            && last.payload.len() == next.payload.len()
+            && is_plain(next)
+            && self.with_packet_id == with_packet_id
+    }
+}
+
+fn is_plain(publication: &Publication<'_>) -> bool {
+    publication.properties.is_empty() && publication.expiry.is_none()
 }
 
 /// The packets of a run as they came in, where that is what every receiver of the same protocol gets: QoS 0, RETAIN
@@ -59,7 +86,7 @@ impl<'a, 'f> Run<'a, 'f> {
     /// Starts a run; `frames` is scratch space whose allocations are reused from run to run.
     pub fn new(publications: &'a [Publication<'a>], frames: &'f mut RunFrames, now: Now) -> Self {
         frames.clear();
-        Self { publications, kept: Vec::new(), frames, received: None, sole: false, now }
+        Self { publications, kept: Vec::new(), frames, received: None, sole: false, last: None, now }
     }
 
     /// The same with the packets that brought it.
@@ -78,6 +105,53 @@ impl<'a, 'f> Run<'a, 'f> {
     /// Says whether one session alone gets it: then its frames are written where they go, and not for others as well.
     pub fn set_sole(&mut self, sole: bool) {
         self.sole = sole;
+    }
+
+    /// Begins to write into the output of a session.
+    pub fn begin(&mut self) {
+        self.last = None;
+    }
+
+    fn last_like(&self, index: usize, with_packet_id: bool) -> Option<&LastFrame> {
+        let next = &self.publications[index];
+        self.last
+            .as_ref()
+            .filter(|last| last.begins_like(&self.publications[last.index], next, with_packet_id))
+    }
+
+    /// Bytes of what [`Self::append_next`] would append.
+    #[must_use]
+    pub fn next_len(&self, index: usize, version: Version, qos: QoS) -> usize {
+        let publication = &self.publications[index];
+        match self.last_like(index, qos != QoS::AtMostOnce) {
+            Some(last) => last.head.len() + publication.payload.len(),
+            None => single_len(publication, version, qos, &[], self.now),
+        }
+    }
+
+    /// Appends the frame of one message to the output of the session that alone gets the run: since [`Self::begin`]
+    /// nothing was taken out of it. It has neither Subscription Identifiers nor a Topic Alias.
+    #[inline]
+    pub fn append_next(&mut self, index: usize, single: &Single<'_>, out: &mut Vec<u8>) {
+        let publication = &self.publications[index];
+        let (start, with_packet_id) = (out.len(), single.packet_id.is_some());
+        if let Some(last) = self.last_like(index, with_packet_id) {
+            out.extend_from_within(last.head.clone());
+            out.extend_from_slice(publication.payload);
+            let flags = frame::flags(single.qos, single.retain, single.dup);
+            if let Some(frame) = out.get_mut(start..) {
+                frame[0] &= 0xF0;
+                patch(frame, last.packet_id_at, flags, single.packet_id);
+            }
+            return;
+        }
+        let packet_id_at = append_single(publication, single, self.now, out);
+        self.last = match out.len().checked_sub(start + publication.payload.len()) {
+            Some(head_len @ 1..) if is_plain(publication) => {
+                Some(LastFrame { index, with_packet_id, packet_id_at, head: start..start + head_len })
+            }
+            _ => None,
+        };
     }
 
     /// Whether nobody else would use the frames.
@@ -225,8 +299,13 @@ pub struct Single<'a> {
     pub alias: Option<Alias>,
 }
 
-/// Appends the frame of one message to one receiver.
-pub fn append_single(publication: &Publication<'_>, single: &Single<'_>, now: Now, out: &mut Vec<u8>) {
+/// Appends the frame of one message to one receiver, and gives the place of its Packet Identifier.
+pub fn append_single(
+    publication: &Publication<'_>,
+    single: &Single<'_>,
+    now: Now,
+    out: &mut Vec<u8>,
+) -> usize {
     let start = out.len();
     let header = header(publication, single.subscription_ids, single.alias, now);
     let packet_id_at = write(single.version, single.packet_id.is_some(), &header, out);
@@ -236,6 +315,7 @@ pub fn append_single(publication: &Publication<'_>, single: &Single<'_>, now: No
         frame::flags(single.qos, single.retain, single.dup),
         single.packet_id,
     );
+    packet_id_at
 }
 
 /// Appends a PUBLISH with all flags 0 and gives the place of its Packet Identifier. What came in as one packet

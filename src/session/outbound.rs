@@ -173,6 +173,7 @@ impl Outbound {
             }
             return;
         };
+        run.begin();
         if self.queue.holds_qos0() || !deliver_unchanged(run, grant, output, tally) {
             for index in 0..run.publications().len() {
                 self.deliver_one(run, index, grant, output, keeping, now, tally);
@@ -510,15 +511,19 @@ fn deliver_unchanged(
         }
         return fits;
     }
-    let plain = !run.is_sole()
-        && run.publications().iter().all(|publication| {
-            publication.qos.min(grant.qos) == QoS::AtMostOnce
-                && !(publication.retain && grant.retain_as_published)
-        });
+    let plain = run.publications().iter().all(|publication| {
+        publication.qos.min(grant.qos) == QoS::AtMostOnce
+            && !(publication.retain && grant.retain_as_published)
+    });
     if !plain {
         return false;
     }
     let count = run.publications().len();
+    if run.is_sole() {
+        let fits = append_whole(run, output);
+        tally.sent_many(QoS::AtMostOnce, if fits { count as u64 } else { 0 });
+        return fits;
+    }
     let layout = run.layout(output.version, false);
     let fits = output.bytes.len() + layout.bytes().len() <= OUTPUT_BYTES_HARD
         && (output.max_packet_size == u32::MAX || layout.frame_len_max() <= output.max_packet_size as usize);
@@ -529,6 +534,32 @@ fn deliver_unchanged(
     fits
 }
 
+/// Appends a run of QoS 0 to the output of the one session that gets it; nothing if any of it has no room there.
+fn append_whole(run: &mut Run<'_, '_>, output: &mut Output) -> bool {
+    let version = output.version;
+    let single = Single {
+        version,
+        qos: QoS::AtMostOnce,
+        retain: false,
+        dup: false,
+        packet_id: None,
+        subscription_ids: &[],
+        alias: None,
+    };
+    let before = output.bytes.len();
+    let out = &mut output.bytes;
+    for index in 0..run.publications().len() {
+        let start = out.len();
+        run.append_next(index, &single, out);
+        if out.len() > OUTPUT_BYTES_HARD || out.len() - start > output.max_packet_size as usize {
+            out.truncate(before);
+            run.begin();
+            return false;
+        }
+    }
+    true
+}
+
 fn delivery_len(
     run: &mut Run<'_, '_>,
     index: usize,
@@ -537,7 +568,10 @@ fn delivery_len(
     version: Version,
     now: Now,
 ) -> usize {
-    if grant.subscription_ids.is_empty() && !run.is_sole() {
+    if grant.subscription_ids.is_empty() {
+        if run.is_sole() {
+            return run.next_len(index, version, qos);
+        }
         return run.layout(version, qos != QoS::AtMostOnce).frame_len(index);
     }
     frames::single_len(&run.publications()[index], version, qos, grant.subscription_ids, now)
@@ -569,6 +603,9 @@ fn append(
     let version = output.version;
     let subscription_ids = grant.subscription_ids;
     let single = Single { version, qos, retain, dup: false, packet_id, subscription_ids, alias };
+    if subscription_ids.is_empty() && alias.is_none() {
+        return run.append_next(index, &single, &mut output.bytes);
+    }
     frames::append_single(&run.publications()[index], &single, now, &mut output.bytes);
 }
 

@@ -24,6 +24,7 @@ use crate::session::queue::WhenFull;
 use crate::session::tally::DropReason;
 
 mod crowded;
+mod sole;
 mod waiting;
 
 const LIMITS: QueueLimits = QueueLimits {
@@ -684,17 +685,4 @@ fn an_offer_goes_out_now_or_comes_back() {
     assert_eq!(bench.take(), ["1 kept", "0 kept"]);
     bench.session.detach(Ending::Normal, bench.now);
     assert!(bench.session.offer(qos0, bench.now, &mut bench.tally).is_some(), "nobody is there");
-}
-
-#[test]
-fn a_run_is_delivered_alike_to_every_version() {
-    for version in VERSIONS {
-        let mut session = Session::new(Bounds::new(LIMITS, true));
-        session.attach(attachment(output(version, 10, u32::MAX)), Now::default());
-        let mut tally = Tally::default();
-        let run: Vec<_> = QOS.iter().map(|qos| publication(b"x", *qos)).collect();
-        deliver(&mut session, &run, Now::default(), &mut tally);
-        assert_eq!(take(&mut session, version, Now::default(), &mut tally), ["0 x", "1 x", "2 x"]);
-        assert_eq!(session.handle_pubrec(id(2), ReasonCode::Success), Some(ReasonCode::Success));
-    }
 }

@@ -7,7 +7,6 @@ use crate::link::message::Forwarded;
 use crate::mqtt::decode::Similar;
 use crate::mqtt::packet::PacketId;
 use crate::mqtt::packet::Publish;
-use crate::session::message::Publication;
 
 /// What the likes of a message, which waits in the run, look like.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +31,7 @@ impl<'a> Gathering<'a> {
     /// The packet at the start of `input`, if it brings a message like the last one of the run.
     #[inline]
     pub(in crate::broker) fn alike(&self, input: &'a [u8], max_packet_size: u32) -> Option<Alike<'a>> {
-        let likes = self.likes.as_ref()?;
+        let likes = self.likes.as_ref().filter(|_| !self.is_full())?;
         let (packet_id, message, len) = likes.packet.decode(input, max_packet_size)?;
         let (id, payload) = likes.message.find(message)?;
         Some(Alike { len, packet_id, message_len: message.len(), id, payload })
@@ -42,12 +41,7 @@ impl<'a> Gathering<'a> {
 impl<'a> Turn<'_, 'a> {
     /// Adds a message like the last one to the run: what link, rules and routes said about that holds for the burst.
     pub(in crate::broker) fn gather_alike(&mut self, alike: &Alike<'a>) {
-        let Some(last) = self.gathering.last_message() else { return };
-        let publication = Publication { payload: alike.payload, ..last };
-        let (likes, brought_by) = (self.gathering.likes, self.gathering.brought_by());
-        let qos = brought_by.1;
-        self.gather(publication, alike.packet_id.map(|id| (qos, id)), None, false);
-        self.gathering.note_alike(brought_by, likes);
+        let qos = self.gathering.add_alike(alike.payload, alike.packet_id);
         self.received[qos as usize] += 1;
         let Some(ingress) = &mut self.connection.ingress else { return };
         ingress.bytes += alike.message_len as u64;

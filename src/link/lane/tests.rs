@@ -5,6 +5,12 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::mqtt::decode::DecodeLimits;
+use crate::mqtt::decode::Decoded;
+use crate::mqtt::decode::decode;
+use crate::mqtt::packet::Packet;
+use crate::mqtt::packet::Publish;
+use crate::mqtt::packet::Version;
 
 fn at(mono_ms: u64) -> Now {
     Now { mono_ms, unix_ms: 0 }
@@ -269,10 +275,53 @@ fn packet_identifiers_run_around() {
     }
 }
 
+/// The packets that a lane gave to be sent.
+fn published(mut bytes: &[u8]) -> Vec<Publish<'_>> {
+    let limits = DecodeLimits { version: Some(Version::V5), max_packet_size: u32::MAX };
+    let mut all = Vec::new();
+    while !bytes.is_empty() {
+        let Ok(Decoded::Packet { packet: Packet::Publish(publish), len }) = decode(bytes, &limits) else {
+            panic!("not a PUBLISH: {bytes:?}");
+        };
+        bytes = &bytes[len..];
+        all.push(publish);
+    }
+    all
+}
+
+#[test]
+fn messages_of_qos_0_are_handed_over_with_the_memory_they_lie_in() {
+    let mut lane = lane(10_000_000, LaneConfig { topic: "t".into(), ..LaneConfig::default() });
+    lane.handle_connected(9, None);
+    let mut out = Vec::new();
+    for round in 0..5_u8 {
+        let count = if round == 3 { 200 } else { 20 };
+        for number in 0..count {
+            // In the last round somebody acknowledges what stands in the middle.
+            let qos = if round == 4 && number == 10 { ONE } else { QoS::AtMostOnce };
+            lane.push(at(0), qos, |out| out.extend_from_slice(&[number; 1_000]));
+        }
+        let mut sent = Vec::new();
+        while lane.queued() > 0 {
+            out.clear();
+            out.reserve(200_000);
+            let memory = out.as_ptr();
+            lane.fill(at(0), &mut out, 100_000);
+            assert_eq!(out.as_ptr() != memory, round < 4, "round {round}");
+            sent.extend(published(&out).iter().map(|publish| publish.payload[0]));
+        }
+        assert_eq!(sent, (0..count).collect::<Vec<u8>>(), "round {round}");
+        assert_eq!((lane.unaccounted(), lane.counters().sent), (0, lane.counters().pushed));
+    }
+    assert_eq!((lane.in_flight(), lane.budget.used() - lane.credit), (1, lane.bytes()));
+    assert!(lane.arena.memory() <= 4 * 128 * 1024, "{}", lane.arena.memory());
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Push(u8, usize),
     Send,
+    Fill(usize),
     Ack(usize, u8),
     Connected(u16, u32),
     Disconnected,
@@ -283,6 +332,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..3_u8, 1..3_000_usize).prop_map(|(qos, length)| Step::Push(qos, length)),
         6 => Just(Step::Send),
+        2 => (1..10_000_usize).prop_map(Step::Fill),
         4 => (0..8_usize, prop::sample::select(vec![0_u8, 0x10, 0x10, 0x97]))
             .prop_map(|(index, reason)| Step::Ack(index, reason)),
         1 => (1..6_u16, 1_000..4_000_u32).prop_map(|(window, size)| Step::Connected(window, size)),
@@ -305,7 +355,9 @@ proptest! {
         // In flight: packet identifier to message number; and the last number sent on this connection.
         let mut in_flight = BTreeMap::new();
         let mut last_sent = None;
+        let mut out = Vec::new();
         for step in steps {
+            out.clear();
             match step {
                 Step::Push(qos, length) => {
                     number += 1;
@@ -313,14 +365,9 @@ proptest! {
                     lane.push(at(now), QoS::from_u8(qos).unwrap(), |out| out.extend_from_slice(&body));
                 }
                 Step::Send => if let Some(sent) = lane.next_to_send(at(now)) {
-                    let number = u64::from_be_bytes(sent.message()[..8].try_into().unwrap());
-                    prop_assert!(sent.message()[8..].iter().all(|byte| (*byte > 0) == sent.packet_id.is_some()));
-                    prop_assert!(last_sent < Some(number), "{last_sent:?} then {number}");
-                    last_sent = Some(number);
-                    if let Some(id) = sent.packet_id {
-                        prop_assert!(in_flight.insert(id, number).is_none());
-                    }
+                    out.extend_from_slice(sent.packet);
                 },
+                Step::Fill(bytes_max) => lane.fill(at(now), &mut out, bytes_max),
                 Step::Ack(index, reason) => {
                     if let Some(id) = in_flight.keys().nth(index).copied() {
                         in_flight.remove(&id);
@@ -343,6 +390,15 @@ proptest! {
                 Step::Pass(ms) => {
                     now += ms;
                     lane.handle_timeout(at(now));
+                }
+            }
+            for sent in published(&out) {
+                let number = u64::from_be_bytes(sent.payload[..8].try_into().unwrap());
+                prop_assert!(sent.payload[8..].iter().all(|byte| (*byte > 0) == sent.packet_id.is_some()));
+                prop_assert!(last_sent < Some(number), "{last_sent:?} then {number}");
+                last_sent = Some(number);
+                if let Some(id) = sent.packet_id {
+                    prop_assert!(in_flight.insert(id, number).is_none());
                 }
             }
             prop_assert_eq!(lane.unaccounted(), 0);

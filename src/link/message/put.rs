@@ -61,22 +61,25 @@ pub struct Outgoing<'a> {
 pub fn put(out: &mut Vec<u8>, message: &Outgoing<'_>) {
     let mut envelope = Envelope::default();
     envelope.address(message);
-    envelope.describe(message);
+    envelope.describe(message, &[]);
     envelope.put(out, message.id, message.payload);
 }
 
 /// What the messages of a run have in common, as it stands in them.
 #[derive(Debug, Default)]
 pub struct Envelope {
-    /// Everything in front of the payload, which four bytes of length end.
-    front: Vec<u8>,
-    /// How much of it tells the publisher, who is also in `headers`.
-    from_bytes: usize,
-    /// Address and user name.
+    /// From the beginning to the publisher's ClientID.
+    from: Vec<u8>,
+    /// Its address and user name.
     headers: Vec<u8>,
     headers_count: u8,
-    /// Everything behind the payload.
-    back: Vec<u8>,
+    /// Everything in front of the payload, which four bytes of length end.
+    front: Vec<u8>,
+    /// Where in it the message begins.
+    message_at: usize,
+    /// Everything behind the payload, and how much of it there is.
+    back: [u8; BACK_BYTES],
+    back_len: usize,
 }
 
 /// Where the id stands behind the version byte and [`TAG`].
@@ -85,21 +88,22 @@ pub(crate) const ID_AT: usize = 1 + TAG.len();
 const QOS_AT: usize = ID_AT + 16 + 1;
 /// The length of the payload.
 const LENGTH_BYTES: usize = 4;
+/// An integer and an empty map, at most.
+const BACK_BYTES: usize = 16;
 
 impl Envelope {
     /// Makes it one for messages of this publisher: whoever `message` says. It has to be described next.
     pub fn address(&mut self, message: &Outgoing<'_>) {
-        let front = &mut self.front;
-        front.clear();
-        etf::put_version(front);
-        front.extend_from_slice(TAG);
-        front.extend_from_slice(&[0; 16]);
-        etf::put_integer(front, 0);
+        let from = &mut self.from;
+        from.clear();
+        etf::put_version(from);
+        from.extend_from_slice(TAG);
+        from.extend_from_slice(&[0; 16]);
+        etf::put_integer(from, 0);
         match message.from {
-            Some(from) => etf::put_binary(front, from.as_bytes()),
-            None => front.extend_from_slice(UNDEFINED),
+            Some(client_id) => etf::put_binary(from, client_id.as_bytes()),
+            None => from.extend_from_slice(UNDEFINED),
         }
-        self.from_bytes = front.len();
         self.headers.clear();
         if let Some(address) = message.peer {
             self.headers.extend_from_slice(PEERHOST);
@@ -113,11 +117,14 @@ impl Envelope {
     }
 
     /// Makes it one for messages of that publisher that are like this one: everything but id and payload. Its words about
-    /// the publisher are not looked at.
-    pub fn describe(&mut self, message: &Outgoing<'_>) {
+    /// the publisher are not looked at. In front of each stands `head`.
+    pub fn describe(&mut self, message: &Outgoing<'_>, head: &[u8]) {
         let front = &mut self.front;
-        front.truncate(self.from_bytes);
-        if let Some(qos) = front.get_mut(QOS_AT) {
+        front.clear();
+        front.extend_from_slice(head);
+        self.message_at = head.len();
+        front.extend_from_slice(&self.from);
+        if let Some(qos) = front.get_mut(head.len() + QOS_AT) {
             *qos = message.qos as u8;
         }
         front.extend_from_slice(if message.retain { RETAINED } else { NOT_RETAINED });
@@ -130,10 +137,21 @@ impl Envelope {
             put_properties(front, &message.properties, pairs);
         }
         etf::put_binary(front, message.topic.as_bytes());
-        etf::put_binary(front, &[]); // its length is not known yet
-        self.back.clear();
-        etf::put_integer(&mut self.back, message.timestamp_ms);
-        self.back.extend_from_slice(EMPTY_MAP);
+        // What the back is made in, before the length of the payload, which is not known yet.
+        let start = front.len();
+        etf::put_integer(front, message.timestamp_ms);
+        front.extend_from_slice(EMPTY_MAP);
+        let back = front.get(start..).unwrap_or_default();
+        self.back_len = back.len().min(BACK_BYTES);
+        self.back[..self.back_len].copy_from_slice(&back[..self.back_len]);
+        front.truncate(start);
+        etf::put_binary(front, &[]);
+    }
+
+    /// Where a message begins in what [`Self::put`] appends: behind the head.
+    #[must_use]
+    pub fn message_at(&self) -> usize {
+        self.message_at
     }
 
     /// Appends such a message.
@@ -143,14 +161,16 @@ impl Envelope {
             // No packet is as long as 32 bits can tell.
             *length = (payload.len() as u32).to_be_bytes();
         }
-        let start = out.len();
-        out.reserve(self.front.len() + payload.len() + self.back.len());
+        let id_at = out.len() + self.message_at + ID_AT;
+        out.reserve(self.front.len() + payload.len() + BACK_BYTES);
         out.extend_from_slice(&self.front);
-        if let Some(place) = out.get_mut(start + ID_AT..start + ID_AT + 16) {
+        if let Some(place) = out.get_mut(id_at..id_at + 16) {
             place.copy_from_slice(&id);
         }
         out.extend_from_slice(payload);
+        // A fixed length is no call.
         out.extend_from_slice(&self.back);
+        out.truncate(out.len() - (BACK_BYTES - self.back_len));
     }
 }
 

@@ -240,7 +240,7 @@ fn an_envelope_is_addressed_again() {
         envelope.address(&message(from, !retain, "t"));
         for topic in ["t/1", "t/2"] {
             out.truncate(6);
-            envelope.describe(&message("not looked at", retain, topic));
+            envelope.describe(&message("not looked at", retain, topic), b"");
             envelope.put(&mut out, [8; 16], b"another payload");
             out.truncate(6);
             envelope.put(&mut out, [9; 16], b"payload");

@@ -86,7 +86,7 @@ mod tests {
 
     fn encoded(publish: &Publish<'_>, version: Version) -> Vec<u8> {
         let mut out = Vec::new();
-        encode(&Packet::Publish(publish.clone()), version, &mut out).unwrap();
+        encode(&Packet::Publish(*publish), version, &mut out).unwrap();
         out
     }
 

@@ -40,16 +40,16 @@ impl Heads {
         }
     }
 
-    fn of(&self, acknowledged: bool) -> &[u8] {
+    /// The beginning of a packet, which [`Self::append`] completes.
+    pub(crate) fn of(&self, acknowledged: bool) -> &[u8] {
         if acknowledged { &self.at_least_once } else { &self.at_most_once }
     }
 
-    /// Appends a packet with the payload that `encode` appends. One above [`PACKET_BYTES_MAX`] is none, and must not be
-    /// sent.
+    /// Appends the packet that `encode` appends: its beginning, and any payload. One above [`PACKET_BYTES_MAX`] is none,
+    /// and must not be sent.
     #[inline]
-    pub(crate) fn append(&self, out: &mut Vec<u8>, acknowledged: bool, encode: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn append(&self, out: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>)) {
         let start = out.len();
-        out.extend_from_slice(self.of(acknowledged));
         encode(out);
         let remaining = out.len().saturating_sub(start + 1 + LENGTH_BYTES);
         match out.get_mut(start + 1..=start + LENGTH_BYTES) {
@@ -112,7 +112,10 @@ mod tests {
             for (acknowledged, dup) in [(false, false), (true, false), (true, true)] {
                 let payload = vec![b'x'; length];
                 let mut out = b"before".to_vec();
-                heads.append(&mut out, acknowledged, |out| out.extend_from_slice(&payload));
+                heads.append(&mut out, |out| {
+                    out.extend_from_slice(heads.of(acknowledged));
+                    out.extend_from_slice(&payload);
+                });
                 let packet = &mut out[6..];
                 let packet_id = PacketId::new(7).filter(|_| acknowledged);
                 if let Some(id) = packet_id {
