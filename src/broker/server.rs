@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
@@ -41,6 +40,8 @@ use crate::broker::meter;
 use crate::broker::sweeper;
 use crate::broker::threads;
 use crate::broker::threads::IoThreads;
+use crate::broker::threads::Mailbox;
+use crate::broker::threads::Serve;
 use crate::broker::trust::Keeper;
 use crate::config;
 use crate::config::Diff;
@@ -53,10 +54,14 @@ use crate::metrics::labels::Outcome;
 use crate::mqtt::reason::ReasonCode;
 use crate::net::admission;
 use crate::net::admission::Admission;
+use crate::net::admission::Crowd;
 use crate::net::clock;
 use crate::net::descriptors;
 use crate::net::listener;
+use crate::net::listener::Accepted;
 use crate::net::listener::BindError;
+use crate::net::listener::Reception;
+use crate::net::listener::Stream;
 use crate::net::tls::ServerTls;
 use crate::time::Now;
 
@@ -104,7 +109,36 @@ struct Running {
     endpoint: Arc<RwLock<Arc<Endpoint>>>,
     stop: watch::Sender<bool>,
     accepting: JoinHandle<()>,
-    connections: Arc<Mutex<JoinSet<()>>>,
+    crowd: Crowd,
+}
+
+/// How connections of a listener become clients, by the endpoint in force.
+struct Entrance {
+    broker: Arc<Broker>,
+    endpoint: Arc<RwLock<Arc<Endpoint>>>,
+}
+
+impl Serve for Entrance {
+    fn serve(&self, accepted: Accepted<Stream>, home: Option<Arc<Mailbox>>) {
+        let endpoint = Arc::clone(&self.endpoint.read());
+        tokio::spawn(accept::serve(Arc::clone(&self.broker), endpoint, accepted, home));
+    }
+}
+
+/// Hands the connections of a listener out to the threads.
+struct Handout {
+    entrance: Arc<Entrance>,
+    threads: Arc<IoThreads>,
+}
+
+impl Reception for Handout {
+    fn take(&mut self, accepted: Accepted) {
+        self.threads.place(accepted, Arc::<Entrance>::clone(&self.entrance));
+    }
+
+    fn pause(&mut self) {
+        self.threads.call();
+    }
 }
 
 /// A running broker.
@@ -338,28 +372,21 @@ impl Server {
             tracing::info!(listener = id, "ssl.ciphers lists no suite of TLS 1.3: all of them were added");
         }
         let endpoint = Arc::new(RwLock::new(Arc::new(endpoint(listener, tls))));
-        let connections = Arc::new(Mutex::new(JoinSet::new()));
         let (stop, mut stopped) = watch::channel(false);
-        let (broker, shared, tasks) =
-            (Arc::clone(&self.broker), Arc::clone(&endpoint), Arc::clone(&connections));
-        let threads = Arc::clone(&self.threads);
+        let crowd = socket.crowd();
+        let entrance =
+            Arc::new(Entrance { broker: Arc::clone(&self.broker), endpoint: Arc::clone(&endpoint) });
+        let reception = Handout { entrance, threads: Arc::clone(&self.threads) };
+        let metrics = Arc::clone(&self.broker.metrics);
         let accepting = tokio::spawn(async move {
-            let metrics = Arc::clone(&broker.metrics);
-            let on_accept = move |accepted| {
-                let mut tasks = tasks.lock();
-                while tasks.try_join_next().is_some() {}
-                let (broker, endpoint) = (Arc::clone(&broker), Arc::clone(&shared.read()));
-                let serve = |accepted, home| accept::serve(broker, endpoint, accepted, home);
-                threads.spawn(&mut tasks, accepted, serve);
-            };
             let shutdown = async move {
                 // An error means that the server is gone, which is a stop too.
                 let _ = stopped.wait_for(|stopped| *stopped).await;
             };
-            socket.run(&metrics, on_accept, shutdown).await;
+            socket.run(&metrics, reception, shutdown).await;
         });
         tracing::info!(listener = id, address = %bound, "listening");
-        self.listeners.insert(id, Running { bound, endpoint, stop, accepting, connections });
+        self.listeners.insert(id, Running { bound, endpoint, stop, accepting, crowd });
     }
 
     /// Closes a listener and disconnects its clients.
@@ -368,7 +395,10 @@ impl Server {
         tracing::info!(listener = id, address = %running.bound, "closing");
         running.stop.send_replace(true);
         self.broker.kick_listener(id, ReasonCode::AdministrativeAction);
-        finish(running, CLIENTS_GRACE).await;
+        if !finish(running, CLIENTS_GRACE).await {
+            // Who became a client meanwhile.
+            self.broker.kick_listener(id, ReasonCode::AdministrativeAction);
+        }
     }
 
     /// Takes from clients what links need more than before, or gives it back.
@@ -440,7 +470,9 @@ impl Drop for Server {
         self.timers.iter().for_each(JoinHandle::abort);
         for running in self.listeners.values() {
             running.accepting.abort();
+            running.crowd.evict();
         }
+        self.broker.kick_all(ReasonCode::ServerShuttingDown);
     }
 }
 
@@ -504,13 +536,14 @@ fn endpoint(listener: &Listener, tls: Option<Arc<ServerTls>>) -> Endpoint {
     }
 }
 
-/// Waits for the connections of a listener that accepts no more.
-async fn finish(running: Running, grace: Duration) {
+/// Waits for the connections of a listener that accepts no more. Whether they ended in time: else there are none any more
+/// but those of clients.
+async fn finish(running: Running, grace: Duration) -> bool {
     // It ends at once: it only waits for connections to accept.
     let _ = running.accepting.await;
-    let mut connections = std::mem::take(&mut *running.connections.lock());
-    let all = async { while connections.join_next().await.is_some() {} };
-    if time::timeout(grace, all).await.is_err() {
-        connections.abort_all();
+    let in_time = time::timeout(grace, running.crowd.gone()).await.is_ok();
+    if !in_time {
+        running.crowd.evict();
     }
+    in_time
 }

@@ -6,6 +6,7 @@
 //! the next one does. A publisher delivers into any session from its own thread; what crosses threads is one wake-up
 //! for a whole burst, however many receivers it has ([`Mailbox`]).
 
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::num::NonZeroUsize;
@@ -22,7 +23,6 @@ use parking_lot::Mutex;
 use tokio::runtime;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::config::settings::Io;
 use crate::config::settings::Placement;
@@ -40,20 +40,55 @@ const BUSY_PERMILLE: u16 = 700;
 /// What is looked at when a thread's share is measured: the time since the last look, at least this much.
 const SAMPLE_MS: u64 = 100;
 
-/// Wake-ups for the drivers of one thread that come from others. The first one that finds it empty wakes the thread,
-/// with a system call; those behind it cost a lock.
-#[derive(Debug)]
+/// How a listener has its connections served, by a task on the thread that it calls this on.
+pub trait Serve: Send + Sync {
+    /// Begins the task of a connection, whose drivers are woken through `home` where there is more than one thread.
+    fn serve(&self, accepted: Accepted<Stream>, home: Option<Arc<Mailbox>>);
+}
+
+/// A connection on its way to its thread.
+struct Newcomer {
+    accepted: Accepted,
+    listener: Arc<dyn Serve>,
+}
+
+impl Newcomer {
+    /// Has it served by the thread that this is called on: its socket has to be with that one's poller.
+    fn settle(self, home: Option<&Arc<Mailbox>>) {
+        match self.accepted.attach() {
+            Ok(accepted) => self.listener.serve(accepted, home.cloned()),
+            // For want of memory; it closes the connection.
+            Err(error) => tracing::warn!(%error, "a connection could not be handed to its thread"),
+        }
+    }
+}
+
+/// What one thread gets from others: wake-ups for its drivers, and new connections. The first wake-up that finds it
+/// empty wakes the thread, with a system call; those behind it cost a lock.
 pub struct Mailbox {
     thread: ThreadId,
     inside: Mutex<Inside>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Inside {
-    /// Each driver once at most, until it has looked: as many as there are connections.
-    waiting: Vec<Waker>,
+    letters: Letters,
     /// The thread's own task, while it waits.
     reader: Option<Waker>,
+}
+
+#[derive(Default)]
+struct Letters {
+    /// Each driver once at most, until it has looked: as many as there are connections.
+    waiting: Vec<Waker>,
+    /// Half-open connections, of which each listener has a most.
+    newcomers: Vec<Newcomer>,
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox").field("thread", &self.thread).finish_non_exhaustive()
+    }
 }
 
 impl Mailbox {
@@ -68,7 +103,7 @@ impl Mailbox {
         }
         let reader = {
             let mut inside = self.inside.lock();
-            inside.waiting.push(driver);
+            inside.letters.waiting.push(driver);
             inside.reader.take()
         };
         if let Some(reader) = reader {
@@ -76,14 +111,28 @@ impl Mailbox {
         }
     }
 
-    /// Wakes whoever has been called, on their own thread, or waits.
-    fn read(&self, cx: &Context<'_>) {
-        let waiting = {
+    /// Leaves a connection for this thread, to be found once somebody calls it.
+    fn leave(&self, newcomer: Newcomer) {
+        self.inside.lock().letters.newcomers.push(newcomer);
+    }
+
+    /// Wakes the thread, unless somebody has and it did not look yet.
+    fn call(&self) {
+        let reader = self.inside.lock().reader.take();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// Wakes whoever has been called, on their own thread, or waits. `read` is empty and lends its memory.
+    fn read(self: &Arc<Self>, cx: &Context<'_>, read: &mut Letters) {
+        {
             let mut inside = self.inside.lock();
             inside.reader = Some(cx.waker().clone());
-            std::mem::take(&mut inside.waiting)
-        };
-        waiting.into_iter().for_each(Waker::wake);
+            std::mem::swap(&mut inside.letters, read);
+        }
+        read.newcomers.drain(..).for_each(|newcomer| newcomer.settle(Some(self)));
+        read.waiting.drain(..).for_each(Waker::wake);
     }
 }
 
@@ -149,6 +198,8 @@ impl IoThread {
 struct Load {
     /// Whose turn it is, where each has its turn.
     next: usize,
+    /// Threads that were left connections and not called yet.
+    uncalled: Vec<usize>,
     sampled_ms: u64,
     busy: Vec<Duration>,
     permille: Vec<u16>,
@@ -199,49 +250,53 @@ impl IoThreads {
             threads.push(IoThread { handle, mailbox: Some(mailbox) });
         }
         let nothing = vec![Duration::ZERO; threads.len()];
-        let load = Load { next: 0, sampled_ms: 0, permille: vec![0; threads.len()], busy: nothing };
+        let (uncalled, permille) = (Vec::new(), vec![0; threads.len()]);
+        let load = Load { next: 0, uncalled, sampled_ms: 0, permille, busy: nothing };
         Ok(Self { threads, placement: settings.placement, load: Mutex::new(load), stop, started })
     }
 
-    /// Has a new connection served, on the thread whose turn it is.
-    pub fn spawn<S: Future<Output = ()> + Send + 'static>(
-        &self,
-        tasks: &mut JoinSet<()>,
-        accepted: Accepted,
-        serve: impl FnOnce(Accepted<Stream>, Option<Arc<Mailbox>>) -> S + Send + 'static,
-    ) {
-        let index = self.place(clock::now());
-        let IoThread { handle, mailbox } = self.threads[index].clone();
-        // Its socket has to be with the thread that drives it. That fails only for want of memory, and closes the
-        // connection.
-        if index == 0 {
-            match accepted.attach() {
-                Ok(accepted) => drop(tasks.spawn_on(serve(accepted, mailbox), &handle)),
-                Err(error) => tracing::warn!(%error, "a connection could not be handed to its thread"),
-            }
-            return;
+    /// Has a new connection served, on the thread whose turn it is: this one, which is the first, or another that
+    /// [`Self::call`] wakes.
+    pub fn place(&self, accepted: Accepted, listener: Arc<dyn Serve>) {
+        let newcomer = Newcomer { accepted, listener };
+        let index = self.choose(clock::now());
+        match &self.threads[index].mailbox {
+            Some(mailbox) if index > 0 => mailbox.leave(newcomer),
+            home => newcomer.settle(home.as_ref()),
         }
-        tasks.spawn_on(
-            async move {
-                match accepted.attach() {
-                    Ok(accepted) => serve(accepted, mailbox).await,
-                    Err(error) => tracing::warn!(%error, "a connection could not be handed to its thread"),
-                }
-            },
-            &handle,
-        );
     }
 
-    fn place(&self, now: Now) -> usize {
-        match self.placement {
-            _ if self.threads.len() == 1 => 0,
-            Placement::Fill => choose(&self.shares(now)),
+    /// Wakes the threads that connections were left for: once for all that were accepted in one go.
+    pub fn call(&self) {
+        if self.threads.len() == 1 {
+            return;
+        }
+        for index in self.load.lock().uncalled.drain(..) {
+            if let Some(mailbox) = &self.threads[index].mailbox {
+                mailbox.call();
+            }
+        }
+    }
+
+    fn choose(&self, now: Now) -> usize {
+        if self.threads.len() == 1 {
+            return 0;
+        }
+        let mut load = self.load.lock();
+        let index = match self.placement {
+            Placement::Fill => {
+                self.sample(&mut load, now);
+                choose(&load.permille)
+            }
             Placement::Spread => {
-                let mut load = self.load.lock();
                 load.next = (load.next + 1) % self.threads.len();
                 load.next
             }
+        };
+        if index > 0 && !load.uncalled.contains(&index) {
+            load.uncalled.push(index);
         }
+        index
     }
 
     /// All of them, the broker's own first.
@@ -250,20 +305,19 @@ impl IoThreads {
         &self.threads
     }
 
-    /// What share of its time each thread works, in thousandths.
-    fn shares(&self, now: Now) -> Vec<u16> {
-        let mut load = self.load.lock();
+    /// Measures what share of its time each thread works, in thousandths.
+    fn sample(&self, load: &mut Load, now: Now) {
         let elapsed_ms = now.mono_ms.saturating_sub(load.sampled_ms);
-        if elapsed_ms >= SAMPLE_MS {
-            load.sampled_ms = now.mono_ms;
-            for (index, thread) in self.threads.iter().enumerate() {
-                let busy = thread.busy();
-                let worked = busy.saturating_sub(load.busy[index]);
-                load.busy[index] = busy;
-                load.permille[index] = permille(worked, elapsed_ms);
-            }
+        if elapsed_ms < SAMPLE_MS {
+            return;
         }
-        load.permille.clone()
+        load.sampled_ms = now.mono_ms;
+        for (index, thread) in self.threads.iter().enumerate() {
+            let busy = thread.busy();
+            let worked = busy.saturating_sub(load.busy[index]);
+            load.busy[index] = busy;
+            load.permille[index] = permille(worked, elapsed_ms);
+        }
     }
 }
 
@@ -297,8 +351,9 @@ fn choose(permille: &[u16]) -> usize {
 
 /// Reads the mailbox of this thread until the server ends.
 async fn answer(mailbox: Arc<Mailbox>, mut stopped: watch::Receiver<()>) {
-    let reading = poll_fn(|cx| {
-        mailbox.read(cx);
+    let mut letters = Letters::default();
+    let reading = poll_fn(move |cx| {
+        mailbox.read(cx, &mut letters);
         Poll::<()>::Pending
     });
     tokio::select! {
@@ -314,7 +369,12 @@ mod tests {
     use std::sync::atomic::Ordering;
     use std::task::Wake;
 
+    use tokio::sync::Semaphore;
+    use tokio::sync::mpsc;
+
     use super::*;
+    use crate::net::admission::Admission;
+    use crate::net::listener::Detached;
 
     #[test]
     fn the_first_thread_with_time_is_chosen_and_else_the_one_with_most() {
@@ -352,16 +412,59 @@ mod tests {
         let mailbox = Mailbox::new(thread::current().id());
         let (reader, driver) = (Arc::new(Count::default()), Arc::new(Count::default()));
         let (reading, driving) = (Waker::from(Arc::clone(&reader)), Waker::from(Arc::clone(&driver)));
-        mailbox.read(&Context::from_waker(&reading));
+        let mut letters = Letters::default();
+        mailbox.read(&Context::from_waker(&reading), &mut letters);
         thread::scope(|scope| {
             scope.spawn(|| (0..100).for_each(|_| Bell::new(&driving, Some(&mailbox)).ring()));
         });
         assert_eq!((reader.get(), driver.get()), (1, 0));
-        mailbox.read(&Context::from_waker(&reading));
+        mailbox.read(&Context::from_waker(&reading), &mut letters);
         assert_eq!((reader.get(), driver.get()), (1, 100));
         // From the thread itself there is no detour.
         Bell::new(&driving, Some(&mailbox)).ring();
         assert_eq!((reader.get(), driver.get()), (1, 101));
+    }
+
+    struct Seen(mpsc::UnboundedSender<(ThreadId, bool)>);
+
+    impl Serve for Seen {
+        fn serve(&self, accepted: Accepted<Stream>, home: Option<Arc<Mailbox>>) {
+            let here = thread::current().id();
+            let at_home = home.is_some_and(|home| home.thread == here);
+            self.0.send((here, at_home && matches!(accepted.stream, Stream::Tcp(_)))).unwrap();
+        }
+    }
+
+    fn accepted(listener: &std::net::TcpListener, admission: &mut Admission) -> Accepted {
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, peer) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        Accepted { stream: Detached::Tcp(stream), peer: peer.into(), entry: admission.admit(0).unwrap() }
+    }
+
+    #[tokio::test]
+    async fn connections_wait_for_their_thread_until_it_is_called_for_all_of_them() {
+        let threads = IoThreads::start(&Io { threads: Some(2), placement: Placement::Spread }).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut admission = Admission::new(10, 10, Arc::new(Semaphore::new(10)));
+        let (seen, mut served) = mpsc::unbounded_channel();
+        let serve: Arc<dyn Serve> = Arc::new(Seen(seen));
+        for _ in 0..6 {
+            threads.place(accepted(&listener, &mut admission), Arc::clone(&serve));
+        }
+        // Those of this thread were served at once.
+        let here = thread::current().id();
+        for _ in 0..3 {
+            assert_eq!(served.try_recv().unwrap(), (here, true));
+        }
+        let mailbox = threads.all()[1].mailbox().unwrap();
+        assert_eq!(mailbox.inside.lock().letters.newcomers.len(), 3);
+        threads.call();
+        for _ in 0..3 {
+            let (thread, settled) = served.recv().await.unwrap();
+            assert!(thread != here && settled);
+        }
+        assert!(threads.load.lock().uncalled.is_empty(), "a thread is called for what is new only");
     }
 
     #[tokio::test]

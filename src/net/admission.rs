@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::sync::oneshot;
@@ -42,6 +43,7 @@ pub fn half_open_max(role: Role, max_connections: u32) -> usize {
 #[derive(Debug)]
 pub struct Admission {
     places: Places,
+    places_max: usize,
     half_open: Arc<HalfOpen>,
     descriptors: Arc<Semaphore>,
     rate: Option<Bucket>,
@@ -54,7 +56,12 @@ impl Admission {
     pub fn new(max_connections: usize, half_open_max: usize, descriptors: Arc<Semaphore>) -> Self {
         Self {
             places: Places(Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)))),
-            half_open: Arc::new(HalfOpen { max: half_open_max.max(1), entries: Mutex::default() }),
+            places_max: max_connections.min(Semaphore::MAX_PERMITS),
+            half_open: Arc::new(HalfOpen {
+                max: half_open_max.max(1),
+                entries: Mutex::default(),
+                nobody_left: Notify::new(),
+            }),
             descriptors,
             rate: None,
         }
@@ -80,7 +87,50 @@ impl Admission {
         }
         let (number, evicted) = self.half_open.enter(&self.descriptors).ok_or(RejectReason::Descriptors)?;
         let (half_open, places) = (Arc::clone(&self.half_open), self.places.clone());
-        Ok(Entry { half_open, places, number, evicted })
+        Ok(Entry { half_open, places, number, evicted, is_settled: false })
+    }
+
+    /// All that it has let in.
+    #[must_use]
+    pub fn crowd(&self) -> Crowd {
+        Crowd {
+            places: self.places.clone(),
+            places_max: self.places_max,
+            half_open: Arc::clone(&self.half_open),
+        }
+    }
+}
+
+/// The connections of a listener, to be waited for once it lets nobody in any more.
+#[derive(Debug)]
+pub struct Crowd {
+    places: Places,
+    places_max: usize,
+    half_open: Arc<HalfOpen>,
+}
+
+impl Crowd {
+    /// Ends when the last connection has.
+    pub async fn gone(&self) {
+        // Half-open ones first, as they may become clients.
+        loop {
+            let left = self.half_open.nobody_left.notified();
+            tokio::pin!(left);
+            // Before it is looked, or whoever leaves meanwhile would wake nobody.
+            left.as_mut().enable();
+            if self.half_open.entries.lock().present == 0 {
+                break;
+            }
+            left.await;
+        }
+        let all = u32::try_from(self.places_max).unwrap_or(u32::MAX);
+        // An error means that the places are closed, which nobody does.
+        let _ = self.places.0.acquire_many(all).await;
+    }
+
+    /// Ends those that are half-open.
+    pub fn evict(&self) {
+        self.half_open.entries.lock().held.clear();
     }
 }
 
@@ -89,11 +139,15 @@ impl Admission {
 struct HalfOpen {
     max: usize,
     entries: Mutex<Entries>,
+    /// Rung when the last one leaves.
+    nobody_left: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Entries {
     next: u64,
+    /// Those in `held`, and those that gave way and did not end yet.
+    present: usize,
     held: BTreeMap<u64, Held>,
 }
 
@@ -119,8 +173,19 @@ impl HalfOpen {
         let (alive, evicted) = oneshot::channel();
         let number = entries.next;
         entries.next += 1;
+        entries.present += 1;
         entries.held.insert(number, Held { descriptor, _alive: alive });
         Some((number, evicted))
+    }
+
+    /// Takes one out that ended, gave way or became a client.
+    fn leave(&self, number: u64) -> Option<Held> {
+        let mut entries = self.entries.lock();
+        entries.present -= 1;
+        if entries.present == 0 {
+            self.nobody_left.notify_waiters();
+        }
+        entries.held.remove(&number)
     }
 }
 
@@ -131,6 +196,7 @@ pub struct Entry {
     places: Places,
     number: u64,
     evicted: oneshot::Receiver<()>,
+    is_settled: bool,
 }
 
 /// What is left of a listener's `max_connections`.
@@ -173,15 +239,18 @@ impl Entry {
 
     /// It is a client now. What it gets is to be kept as long as the connection.
     #[must_use]
-    pub fn settle(self) -> Settled {
-        let held = self.half_open.entries.lock().held.remove(&self.number);
+    pub fn settle(mut self) -> Settled {
+        self.is_settled = true;
+        let held = self.half_open.leave(self.number);
         Settled { _descriptor: held.map(|held| held.descriptor) }
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.half_open.entries.lock().held.remove(&self.number);
+        if !self.is_settled {
+            self.half_open.leave(self.number);
+        }
     }
 }
 
@@ -216,6 +285,35 @@ mod tests {
         assert_eq!(free.available_permits(), 6);
         drop((entries, more, place, settled));
         assert_eq!(free.available_permits(), 10);
+    }
+
+    #[tokio::test]
+    async fn a_crowd_is_gone_with_its_last_connection() {
+        let mut admission = Admission::new(3, 2, descriptors(10));
+        let crowd = admission.crowd();
+        let [first, second, third] = [0; 3].map(|_| admission.admit(0).unwrap());
+        let client = (third.places().take().unwrap(), third.settle());
+        let waiting = tokio::spawn(async move { crowd.gone().await });
+        tokio::task::yield_now().await;
+        drop(second);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "one that gave way is there until it ends");
+        drop(first);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "a client is there yet");
+        drop(client);
+        waiting.await.unwrap();
+        admission.crowd().gone().await;
+    }
+
+    #[test]
+    fn the_half_open_ones_of_a_crowd_can_be_told_to_end_and_its_clients_not() {
+        let mut admission = Admission::new(3, 3, descriptors(10));
+        let mut entries: Vec<Entry> = (0..2).map(|_| admission.admit(0).unwrap()).collect();
+        let client = admission.admit(0).unwrap().settle();
+        admission.crowd().evict();
+        assert!(entries.iter_mut().all(is_evicted));
+        drop((entries, client));
     }
 
     #[test]

@@ -15,6 +15,12 @@ use std::task::Poll;
 use std::task::ready;
 use std::time::Duration;
 
+#[cfg(not(target_vendor = "apple"))]
+use rustix::io::Errno;
+#[cfg(not(target_vendor = "apple"))]
+use rustix::net::SocketFlags;
+#[cfg(not(target_vendor = "apple"))]
+use rustix::net::acceptfrom_with;
 use tokio::io::Interest;
 use tokio::net::TcpListener;
 use tokio::net::TcpSocket;
@@ -28,6 +34,7 @@ use crate::metrics::labels::ListenerType;
 use crate::metrics::labels::RejectReason;
 use crate::net::address::PeerAddr;
 use crate::net::admission::Admission;
+use crate::net::admission::Crowd;
 use crate::net::admission::Entry;
 use crate::net::clock;
 use crate::net::descriptors;
@@ -127,6 +134,15 @@ impl Accepted {
     }
 }
 
+/// Who gets the connections of a listener.
+pub trait Reception {
+    /// One more.
+    fn take(&mut self, accepted: Accepted);
+
+    /// For the moment those were all.
+    fn pause(&mut self);
+}
+
 /// Accepts without making each connection a client of the accepting runtime's poller, as tokio's `TcpListener` does:
 /// the connection may belong to another thread, and taking it back costs two system calls.
 #[derive(Debug)]
@@ -146,17 +162,30 @@ impl TcpAcceptor {
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(net::TcpStream, SocketAddr)>> {
         loop {
             ready!(self.readiness.poll_read_ready(cx))?;
-            match self.readiness.try_io(Interest::READABLE, || self.socket.accept()) {
-                Ok((stream, address)) => {
-                    stream.set_nonblocking(true)?;
-                    return Poll::Ready(Ok((stream, address)));
-                }
+            match self.readiness.try_io(Interest::READABLE, || accept(&self.socket)) {
+                Ok(accepted) => return Poll::Ready(Ok(accepted)),
                 // It is not ready any more, and the next turn waits.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
+}
+
+/// A connection that does not block, in one system call.
+#[cfg(not(target_vendor = "apple"))]
+fn accept(socket: &net::TcpListener) -> io::Result<(net::TcpStream, SocketAddr)> {
+    let (stream, address) = acceptfrom_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    let address = address.ok_or(Errno::AFNOSUPPORT)?;
+    Ok((stream.into(), address.try_into()?))
+}
+
+/// The same in two.
+#[cfg(target_vendor = "apple")]
+fn accept(socket: &net::TcpListener) -> io::Result<(net::TcpStream, SocketAddr)> {
+    let (stream, address) = socket.accept()?;
+    stream.set_nonblocking(true)?;
+    Ok((stream, address))
 }
 
 /// A bound socket. Its file, if it has one, goes before it.
@@ -232,25 +261,39 @@ impl Listener {
         &self.bound
     }
 
+    /// What it lets in, to be waited for.
+    #[must_use]
+    pub fn crowd(&self) -> Crowd {
+        self.admission.crowd()
+    }
+
     /// Accepts until `shutdown` ends, then closes the port. A connection that is not admitted is closed at once and
     /// counted.
     pub async fn run(
         mut self,
         metrics: &Metrics,
-        mut on_accept: impl FnMut(Accepted),
+        mut reception: impl Reception,
         shutdown: impl Future<Output = ()>,
     ) {
         let mut shutdown = pin!(shutdown);
         loop {
+            let accepting = poll_fn(|cx| {
+                let accepted = self.socket.poll_accept(cx);
+                if accepted.is_pending() {
+                    reception.pause();
+                }
+                accepted
+            });
             let accepted = tokio::select! {
                 biased;
-                () = &mut shutdown => return,
-                accepted = poll_fn(|cx| self.socket.poll_accept(cx)) => accepted,
+                () = &mut shutdown => return reception.pause(),
+                accepted = accepting => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => self.admit(stream, peer, metrics, &mut on_accept),
+                Ok((stream, peer)) => self.admit(stream, peer, metrics, &mut reception),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
+                    reception.pause();
                     self.say_exhausted(&error);
                     if !self.refuse_waiting(metrics).await {
                         tokio::select! {
@@ -263,13 +306,7 @@ impl Listener {
         }
     }
 
-    fn admit(
-        &mut self,
-        stream: Detached,
-        peer: PeerAddr,
-        metrics: &Metrics,
-        on_accept: &mut impl FnMut(Accepted),
-    ) {
+    fn admit(&mut self, stream: Detached, peer: PeerAddr, metrics: &Metrics, reception: &mut impl Reception) {
         let rejected = &metrics.broker.connections_rejected;
         let entry = match self.admission.admit(clock::now().mono_ms) {
             Ok(entry) => entry,
@@ -290,7 +327,7 @@ impl Listener {
             return;
         }
         metrics.broker.connections_accepted[self.kind].inc();
-        on_accept(Accepted { stream, peer, entry });
+        reception.take(Accepted { stream, peer, entry });
     }
 
     /// There is no descriptor for the next connection: the spare one is given up for as long as it takes to accept and
@@ -368,6 +405,14 @@ mod tests {
     use super::*;
     use crate::time::Now;
 
+    impl Reception for mpsc::UnboundedSender<Accepted> {
+        fn take(&mut self, accepted: Accepted) {
+            self.send(accepted).unwrap();
+        }
+
+        fn pause(&mut self) {}
+    }
+
     fn at(address: &str) -> Bind {
         Bind::Addr(address.parse().unwrap())
     }
@@ -426,8 +471,7 @@ mod tests {
         let task = tokio::spawn({
             let metrics = Arc::clone(&metrics);
             async move {
-                let on_accept = move |accepted| sender.send(accepted).unwrap();
-                listener.run(&metrics, on_accept, async { drop(stopped.await) }).await;
+                listener.run(&metrics, sender, async { drop(stopped.await) }).await;
             }
         });
 
