@@ -2,11 +2,19 @@
 //! Everything here is bounded in time and bytes, because nobody has proved anything yet.
 
 use std::future::Future;
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
 use std::num::NonZeroU64;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
+use tokio::io::AsyncRead;
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 use tokio::time;
 
@@ -133,7 +141,8 @@ pub(super) async fn become_client(
         match open(&broker, &endpoint, stream, peer, &places, home).await {
             Ok(client) => Some(client),
             Err(refused) => {
-                refusal::answer(&broker, &endpoint, peer, refused).await;
+                // What it needs is large, and few need it.
+                Box::pin(refusal::answer(&broker, &endpoint, peer, refused)).await;
                 None
             }
         }
@@ -160,20 +169,25 @@ async fn open(
     places: &Places,
     home: Option<Arc<Mailbox>>,
 ) -> Result<(Box<Connection>, Place), Refused> {
-    let (handshaken, peer) = prepare(broker, endpoint, stream, peer).await.map_err(Refused::Handshake)?;
+    let (handshaken, peer) = match plain(endpoint, stream) {
+        Ok(handshaken) => (handshaken, peer),
+        // What it needs is large, and most connections do not need it.
+        Err(stream) => Box::pin(prepare(broker, endpoint, stream, peer)).await.map_err(Refused::Handshake)?,
+    };
     let Handshaken { mut transport, certificate } = handshaken;
-    let until = connect_deadline(broker, endpoint);
-    let (bytes, length) = match read_connect(broker, endpoint, &mut transport, until).await {
-        Ok(read) => read,
+    let (until, limits) = connect_bounds(broker, endpoint);
+    let bytes = match read_connect(&limits, &mut transport, until).await {
+        Ok(bytes) => bytes,
         Err(Unread::Silent(label)) => return Err(Refused::Silent(transport, label)),
         Err(Unread::Decode(error)) => return Err(Refused::Decode(transport, error)),
     };
+    let (asked, length) = match decode::decode(&bytes, &limits) {
+        Ok(Decoded::Packet { packet: Packet::Connect(asked), len }) => (asked, len),
+        Err(error) => return Err(Refused::Decode(transport, error)),
+        Ok(_) => return Err(Refused::Silent(transport, RejectReason::MalformedConnect)), // read_connect has seen it
+    };
     broker.metrics.broker.packets_received[PacketType::Connect].inc();
     broker.metrics.broker.bytes_received.add(length as u64);
-    let limits = connect_limits(broker, endpoint);
-    let Ok(Decoded::Packet { packet: Packet::Connect(asked), .. }) = decode::decode(&bytes, &limits) else {
-        return Err(Refused::Silent(transport, RejectReason::MalformedConnect)); // read_connect has seen it
-    };
     let refuse = |transport, (reason, label)| Refused::Connect {
         transport,
         answer: reasons::refusal(&asked, reason),
@@ -183,15 +197,19 @@ async fn open(
         username: login::shown_name(asked.username).map(Box::from),
     };
     let mut tail = bytes[length..].to_vec();
-    let mut desk = Desk { transport: &mut transport, tail: &mut tail, until };
-    let proved = match Box::pin(enhanced::authenticate(broker, endpoint.role, peer, &mut desk, &asked)).await
-    {
-        Ok(proved) => proved,
-        Err(failed) => match enhanced::unproved(broker, endpoint, peer, &asked, failed) {
-            Ok(why) => return Err(refuse(transport, why)),
-            Err(label) => return Err(Refused::Silent(transport, label)),
-        },
-    };
+    let mut proved = None;
+    // [MQTT-4.12.0-6]: nothing of this happens to a client that named no method.
+    if let Some(method) = asked.properties.authentication_method() {
+        let mut desk = Desk { transport: &mut transport, tail: &mut tail, until };
+        let proving = enhanced::authenticate(broker, endpoint.role, peer, &mut desk, (&asked, method));
+        match Box::pin(proving).await {
+            Ok(verified) => proved = Some(verified),
+            Err(failed) => match enhanced::unproved(broker, endpoint, peer, &asked, failed) {
+                Ok(why) => return Err(refuse(transport, why)),
+                Err(label) => return Err(Refused::Silent(transport, label)),
+            },
+        }
+    }
     let granted = broker.limits();
     let admitted = admit(broker, endpoint, &granted, peer, certificate, (&asked, proved.as_ref())).await;
     let (mut negotiated, identity) = match admitted {
@@ -216,13 +234,14 @@ async fn open(
     let Some(place) = places.take() else {
         return Err(refuse(transport, (ReasonCode::QuotaExceeded, RejectReason::MaxConnections)));
     };
+    let now = clock::now();
     note_expiry(broker, &identity);
     let ingress = identity
         .bound_to
         .as_deref()
         .and_then(|cluster| LinkIngress::new(broker, cluster, &identity.client_id))
         .map(Box::new);
-    let Some(attached) = attach(broker, &identity, &negotiated, &granted) else {
+    let Some(attached) = attach(broker, &identity, &negotiated, &granted, now) else {
         refusal::note_foreign_session(broker, &identity);
         return Err(refuse(transport, (ReasonCode::NotAuthorized, RejectReason::NotAuthorized)));
     };
@@ -244,7 +263,6 @@ async fn open(
         session_present = attached.session_present,
         "client connected"
     );
-    let now = clock::now();
     broker.trace_connect(&identity, now);
     broker.security_event(&identity.event(What::LoginSuccess), now);
     let greeting = greets(&negotiated, attached.session_present);
@@ -258,7 +276,7 @@ async fn open(
         version: negotiated.version,
         limits: granted,
         reason_strings,
-        throttle: Throttle::new(endpoint.limits, quota, clock::now()),
+        throttle: Throttle::new(endpoint.limits, quota, now),
         ingress,
         enhanced: proved.is_some().then(|| Box::new(Enhanced::new(negotiated.max_packet_size))),
         home,
@@ -270,19 +288,25 @@ async fn open(
     Ok((Box::new(Connection::new(parts)), place))
 }
 
+/// A byte stream that MQTT is spoken on at once; given back where something comes before.
+fn plain(endpoint: &Endpoint, stream: Stream) -> Result<Handshaken, TcpStream> {
+    let transport = match stream {
+        Stream::Unix(stream) => Transport::Unix(stream),
+        Stream::Tcp(stream) if endpoint.kind == ListenerKind::Tcp && endpoint.proxies.is_none() => {
+            Transport::Tcp(stream)
+        }
+        Stream::Tcp(stream) => return Err(stream),
+    };
+    Ok(Handshaken { transport, certificate: None })
+}
+
 /// PROXY header and handshakes, which share one time: a byte stream, and whose it is.
 async fn prepare(
     broker: &Broker,
     endpoint: &Endpoint,
-    stream: Stream,
+    mut stream: TcpStream,
     peer: PeerAddr,
 ) -> Result<(Handshaken, PeerAddr), HandshakeError> {
-    let mut stream = match stream {
-        Stream::Tcp(stream) => stream,
-        Stream::Unix(stream) => {
-            return Ok((Handshaken { transport: Transport::Unix(stream), certificate: None }, peer));
-        }
-    };
     let until = time::Instant::now() + endpoint.handshake_timeout;
     let peer = told_address(endpoint, &mut stream, peer).await?;
     let shaking = shake_hands(broker, endpoint, stream, until.duration_since(time::Instant::now()));
@@ -320,7 +344,7 @@ async fn shake_hands(
             Ok(Handshaken { transport: Transport::Tcp(stream), certificate: None })
         }
         (ListenerKind::Ssl | ListenerKind::Wss, None) => {
-            Err(HandshakeError::Io(std::io::Error::other("the listener has no certificate")))
+            Err(HandshakeError::Io(io::Error::other("the listener has no certificate")))
         }
     }
 }
@@ -330,35 +354,24 @@ enum Unread {
     Decode(DecodeError),
 }
 
-fn connect_limits(broker: &Broker, endpoint: &Endpoint) -> DecodeLimits {
-    let most = if endpoint.role == Role::Link { LINK_CONNECT_BYTES_MAX } else { CONNECT_BYTES_MAX };
-    DecodeLimits { version: None, max_packet_size: most.min(broker.limits().server.max_packet_size) }
-}
-
-/// Reads until the CONNECT is whole and checked (`[MQTT-3.1.4-1]`): the bytes and its length.
+/// Reads until the CONNECT is whole: its bytes and what came behind. Only its length is looked at (`[MQTT-3.1.4-1]` is for
+/// whoever decodes it).
 async fn read_connect(
-    broker: &Broker,
-    endpoint: &Endpoint,
+    limits: &DecodeLimits,
     transport: &mut Transport,
     until: time::Instant,
-) -> Result<(Vec<u8>, usize), Unread> {
-    let limits = connect_limits(broker, endpoint);
+) -> Result<Vec<u8>, Unread> {
     let reading = async {
         let mut bytes = Vec::new();
         loop {
-            let whole = match decode::decode(&bytes, &limits) {
-                Ok(Decoded::Packet { len, .. }) => Some(len),
-                Ok(Decoded::NeedMore { .. }) => None,
-                Err(error) => return Err(Unread::Decode(error)),
-            };
-            if let Some(length) = whole {
-                return Ok((bytes, length));
+            let read = poll_fn(|cx| poll_append(transport, cx, &mut bytes)).await;
+            if !read.is_ok_and(|count| count > 0) {
+                return Err(Unread::Silent(RejectReason::Lost));
             }
-            let kept = bytes.len();
-            bytes.resize(kept + READ_BYTES, 0);
-            match transport.read(&mut bytes[kept..]).await {
-                Ok(count) if count > 0 => bytes.truncate(kept + count),
-                _ => return Err(Unread::Silent(RejectReason::Lost)),
+            match decode::is_whole(&bytes, limits) {
+                Ok(true) => return Ok(bytes),
+                Ok(false) => {}
+                Err(error) => return Err(Unread::Decode(error)),
             }
         }
     };
@@ -366,12 +379,29 @@ async fn read_connect(
     in_time.unwrap_or(Err(Unread::Silent(RejectReason::Timeout)))
 }
 
-/// Until when a CONNECT must have come, with the AUTH packets that belong to it.
-fn connect_deadline(broker: &Broker, endpoint: &Endpoint) -> time::Instant {
-    let idle_timeout = broker.limits().idle_timeout;
-    let limit =
-        if endpoint.role == Role::Link { idle_timeout.min(LINK_CONNECT_TIMEOUT) } else { idle_timeout };
-    time::Instant::now() + limit
+/// Appends what one read brings. What is kept is as long as what came, and whoever is silent has nothing.
+fn poll_append(
+    transport: &mut Transport,
+    cx: &mut Context<'_>,
+    bytes: &mut Vec<u8>,
+) -> Poll<io::Result<usize>> {
+    let mut read = [const { MaybeUninit::uninit() }; READ_BYTES];
+    let mut buffer = ReadBuf::uninit(&mut read);
+    ready!(Pin::new(transport).poll_read(cx, &mut buffer))?;
+    bytes.extend_from_slice(buffer.filled());
+    Poll::Ready(Ok(buffer.filled().len()))
+}
+
+/// Until when a CONNECT must have come, with the AUTH packets that belong to it, and how long it may be.
+fn connect_bounds(broker: &Broker, endpoint: &Endpoint) -> (time::Instant, DecodeLimits) {
+    let limits = broker.limits();
+    let (idle_timeout, most) = if endpoint.role == Role::Link {
+        (limits.idle_timeout.min(LINK_CONNECT_TIMEOUT), LINK_CONNECT_BYTES_MAX)
+    } else {
+        (limits.idle_timeout, CONNECT_BYTES_MAX)
+    };
+    let max_packet_size = most.min(limits.server.max_packet_size);
+    (time::Instant::now() + idle_timeout, DecodeLimits { version: None, max_packet_size })
 }
 
 /// Who it is, and whether it may be that (`[MQTT-3.1.4-2]`): before any session is touched.
@@ -380,26 +410,29 @@ async fn admit(
     endpoint: &Endpoint,
     granted: &Limits,
     peer: PeerAddr,
-    certificate: Option<CertificateFacts>,
+    certificate: Option<Box<CertificateFacts>>,
     (asked, proved): (&Connect<'_>, Option<&Verified>),
 ) -> Result<(Negotiated, Arc<Identity>), Why> {
     // Only who sends none gets one: it costs a system call.
     let fresh_id =
         if asked.client_id.is_empty() { format!("tombolo-{}", random::hex(11)) } else { String::new() };
+    let now = clock::now();
     broker.check_load(endpoint.role)?;
-    let negotiated = connect::negotiate(asked, &granted.server, &fresh_id, clock::now())
+    let negotiated = connect::negotiate(asked, &granted.server, &fresh_id, now)
         .map_err(|refusal| (refusal.reason(), reject_label(refusal)))?;
     let will_levels = asked.will.as_ref().map_or(0, |will| will.topic.split('/').count());
     if will_levels > granted.max_topic_levels {
         return Err((ReasonCode::TopicNameInvalid, RejectReason::NotSupported));
     }
-    let claimed = Subject {
-        client_id: &negotiated.client_id,
-        username: asked.username,
-        host: peer.ip(),
-        fingerprint: certificate.as_ref().map(|facts| facts.der_sha256),
-    };
-    broker.check_banned(&claimed, clock::now())?;
+    broker.check_banned(
+        &Subject {
+            client_id: &negotiated.client_id,
+            username: asked.username,
+            host: peer.ip(),
+            fingerprint: certificate.as_ref().map(|facts| facts.der_sha256),
+        },
+        now,
+    )?;
     let knock = Knock {
         broker,
         endpoint,
@@ -407,11 +440,16 @@ async fn admit(
         peer,
         asked,
         client_id: &negotiated.client_id,
-        certificate: certificate.as_ref(),
+        certificate: certificate.as_deref(),
         proved,
     };
-    let Login { grant, is_superuser, bound_to, password_verified, mechanism } =
-        Box::pin(knock.log_in()).await?;
+    let login = match knock.log_in_at_once() {
+        Some(login) => login?,
+        // What it needs is large, and it may take its time.
+        None => Box::pin(knock.log_in()).await?,
+    };
+    let now = clock::now();
+    let Login { grant, is_superuser, bound_to, password_verified, mechanism } = login;
     let username: Option<Arc<str>> = grant.username.map(Arc::from);
     // Mostly the same, and held once then. A token is as good as a password, and no peer's name.
     let sent = asked.username.filter(|name| !auth::jwt::looks_like_a_token(name.as_bytes()));
@@ -432,13 +470,13 @@ async fn admit(
         version: asked.version,
         is_bridge: asked.bridge,
         by_scram: proved.is_some(),
-        connected_unix_ms: clock::now().unix_ms,
+        connected_unix_ms: now.unix_ms,
         keep_alive_seconds: negotiated.keep_alive_seconds,
         clean_start: asked.clean_start,
-        expires_mono_ms: grant.expires_unix.and_then(|unix| expiry(unix, clock::now())),
-        proof: Proof { username: sent, password_verified, mechanism, certificate: certificate.map(Box::new) },
+        expires_mono_ms: grant.expires_unix.and_then(|unix| expiry(unix, now)),
+        proof: Proof { username: sent, password_verified, mechanism, certificate },
     };
-    broker.check_admission(&identity, clock::now())?;
+    broker.check_admission(&identity, granted.overload.max_sessions, now)?;
     Ok((negotiated, Arc::new(identity)))
 }
 
@@ -462,8 +500,8 @@ fn attach(
     identity: &Arc<Identity>,
     negotiated: &Negotiated,
     granted: &Limits,
+    now: Now,
 ) -> Option<Attached> {
-    let now = clock::now();
     let attachment = Attachment {
         output: Output {
             version: negotiated.version,

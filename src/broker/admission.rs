@@ -34,7 +34,12 @@ impl Broker {
     }
 
     /// Once it is known who it is.
-    pub(super) fn check_admission(&self, identity: &Identity, now: Now) -> Result<(), Why> {
+    pub(super) fn check_admission(
+        &self,
+        identity: &Identity,
+        max_sessions: usize,
+        now: Now,
+    ) -> Result<(), Why> {
         if self.banned.find(&Subject::of(identity), now) || self.banned.is_flapping(identity, now) {
             return Err(BANNED);
         }
@@ -44,7 +49,7 @@ impl Broker {
         if let Some(why) = self.load.refuses_clients() {
             return Err(why);
         }
-        let full = self.clients.len() >= self.limits().overload.max_sessions;
+        let full = self.clients.len() >= max_sessions;
         if full && !self.clients.contains_key(&identity.client_id) {
             return Err((ReasonCode::QuotaExceeded, RejectReason::Quota));
         }

@@ -103,7 +103,7 @@ fn users_of<'a>(method: &str, role: Role, credentials: &'a Credentials) -> Optio
     credentials.scram.as_deref().filter(|_| method == scram::METHOD && role != Role::Link)
 }
 
-/// Lets a client that named an Authentication Method prove who it is; `None` is one that named none.
+/// Lets a client that named this Authentication Method prove who it is.
 ///
 /// # Errors
 /// Why it is not let in.
@@ -112,10 +112,8 @@ pub async fn authenticate(
     role: Role,
     peer: PeerAddr,
     desk: &mut Desk<'_>,
-    asked: &Connect<'_>,
-) -> Result<Option<Verified>, Failed> {
-    // [MQTT-4.12.0-6]: nothing of this happens to a client that named no method.
-    let Some(method) = asked.properties.authentication_method() else { return Ok(None) };
+    (asked, method): (&Connect<'_>, &str),
+) -> Result<Verified, Failed> {
     let credentials = broker.authentication.credentials();
     let users = users_of(method, role, &credentials);
     let users = users.ok_or(Failed::Violation(ReasonCode::BadAuthenticationMethod))?; // [MQTT-4.12.0-1]
@@ -125,7 +123,7 @@ pub async fn authenticate(
     // An exchange ends after three messages at most, whatever they are.
     loop {
         match broker.step(&mut exchange, message.as_deref(), users, source) {
-            Ok(Step::Done { username, data }) => return Ok(Some(Verified { username, data })),
+            Ok(Step::Done { username, data }) => return Ok(Verified { username, data }),
             Ok(Step::Challenge(data)) => desk.send(broker, &data, longest).await?,
             Err(Stopped::Held(held)) => {
                 broker.hold(held).await;

@@ -105,6 +105,16 @@ impl Knock<'_> {
         }
     }
 
+    /// Who it is, where there is no step: nothing is verified then, nothing can be guessed, and nobody waited for. `None`
+    /// where there is one.
+    pub(super) fn log_in_at_once(&self) -> Option<Result<Login, Why>> {
+        let credentials = self.broker.authentication.credentials();
+        credentials.chain.is_empty().then(|| {
+            let decided = self.by_binding(&credentials, PasswordCheck::NotChecked);
+            self.conclude(decided, &credentials, &|| {})
+        })
+    }
+
     pub(super) async fn log_in(&self) -> Result<Login, Why> {
         let broker = self.broker;
         let credentials = broker.authentication.credentials();
@@ -113,11 +123,11 @@ impl Knock<'_> {
             Binding::Peer(rule) => rule.asks_for_certificate(),
             _ => false,
         };
-        let source = Source::of(self.peer.ip());
-        // Where there is no step, nothing is verified and nothing can be guessed.
+        // The steps may be gone by now: then there is nothing to guess.
         let attempt = if by_certificate || credentials.chain.is_empty() || self.shows_no_secret() {
             None
         } else {
+            let source = Source::of(self.peer.ip());
             match broker.begin_attempt(source, self.name(), self.granted.idle_timeout).await {
                 Ok(attempt) => Some(attempt),
                 Err(Unbegun::Held(held)) => return Err(self.refuse_held(held).await),
@@ -129,8 +139,13 @@ impl Knock<'_> {
         let Ok(Ok(decided)) = time::timeout(self.granted.idle_timeout, deciding).await else {
             return Err(BUSY);
         };
+        self.conclude(decided, &credentials, &wrong)
+    }
+
+    /// What follows from a decision.
+    fn conclude(&self, decided: Decided, credentials: &Credentials, wrong: Wrong<'_>) -> Result<Login, Why> {
         match decided.outcome {
-            Ok(login) if is_name_of_a_link(&credentials, &login) => {
+            Ok(login) if is_name_of_a_link(credentials, &login) => {
                 self.log_refusal(DenyReason::Peer, Some(auth::peer::Refusal::ClientIdOutsidePrefix));
                 Err(REFUSED)
             }
@@ -138,7 +153,7 @@ impl Knock<'_> {
                 if decided.guess
                     && let Some(name) = self.name().or(login.grant.username.as_deref())
                 {
-                    broker.note_login(source, name, clock::now());
+                    self.broker.note_login(Source::of(self.peer.ip()), name, clock::now());
                 }
                 Ok(login)
             }

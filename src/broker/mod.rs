@@ -75,6 +75,7 @@ use std::sync::atomic::Ordering;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use parking_lot::RwLock;
+use rapidhash::quality::RandomState;
 use tokio::sync::Notify;
 
 use crate::auth::attempts;
@@ -289,7 +290,7 @@ pub struct Broker {
     attempts: Mutex<Attempts>,
     attempts_waiting: AtomicUsize,
     attempt_over: Notify,
-    clients: DashMap<Arc<str>, Arc<Client>>,
+    clients: DashMap<Arc<str>, Arc<Client>, RandomState>,
     /// To be read by a scrape; the server owns them.
     io_threads: Box<[IoThread]>,
     sweeper: Sweeper,
@@ -328,7 +329,7 @@ impl Broker {
             attempts: Mutex::default(),
             attempts_waiting: AtomicUsize::new(0),
             attempt_over: Notify::new(),
-            clients: DashMap::new(),
+            clients: DashMap::default(),
             io_threads,
             sweeper: Sweeper::default(),
             exclusive: Exclusive::default(),

@@ -57,22 +57,43 @@ pub enum Decoded<'a> {
 ///
 /// A fault in the fixed header, an oversized packet among them, is reported as soon as its bytes are there.
 pub fn decode<'a>(input: &'a [u8], limits: &DecodeLimits) -> Result<Decoded<'a>, DecodeError> {
-    let Some((&first, behind)) = input.split_first() else {
+    let Some(Head { kind, flags, length, total }) = head(input, limits)? else {
         return Ok(Decoded::NeedMore { total: None });
     };
-    let kind = packet_type(first, limits.version)?;
-    check_flags(kind, first & 0x0F, limits.version)?;
-    let Varint::Complete(remaining, taken) = wire::varint(behind)? else {
-        return Ok(Decoded::NeedMore { total: None });
-    };
-    let head = 1 + taken;
-    let total = head + remaining as usize;
-    check_length(kind, remaining, total, limits.max_packet_size)?;
-    let Some(body) = input.get(head..total) else {
+    let Some(body) = input.get(length..total) else {
         return Ok(Decoded::NeedMore { total: Some(total) });
     };
-    let packet = decode_body(kind, first & 0x0F, Reader::new(body), limits.version)?;
+    let packet = decode_body(kind, flags, Reader::new(body), limits.version)?;
     Ok(Decoded::Packet { packet, len: total })
+}
+
+/// A fixed header: what it says, its own length and that of the whole packet.
+struct Head {
+    kind: PacketType,
+    flags: u8,
+    length: usize,
+    total: usize,
+}
+
+/// The fixed header at the start of `input`, once it is there.
+#[inline]
+fn head(input: &[u8], limits: &DecodeLimits) -> Result<Option<Head>, DecodeError> {
+    let Some((&first, behind)) = input.split_first() else { return Ok(None) };
+    let (kind, flags) = (packet_type(first, limits.version)?, first & 0x0F);
+    check_flags(kind, flags, limits.version)?;
+    let Varint::Complete(remaining, taken) = wire::varint(behind)? else { return Ok(None) };
+    let length = 1 + taken;
+    let total = length + remaining as usize;
+    check_length(kind, remaining, total, limits.max_packet_size)?;
+    Ok(Some(Head { kind, flags, length, total }))
+}
+
+/// Whether a whole packet is at the start of `input`, of which only the fixed header is looked at.
+///
+/// # Errors
+/// What is wrong with that.
+pub fn is_whole(input: &[u8], limits: &DecodeLimits) -> Result<bool, DecodeError> {
+    Ok(head(input, limits)?.is_some_and(|head| head.total <= input.len()))
 }
 
 /// A whole PUBLISH at the start of `input`, and its length; `None` if something else is there or anything is wrong with

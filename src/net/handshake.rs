@@ -31,7 +31,7 @@ pub struct Handshaken {
     /// The byte stream.
     pub transport: Transport,
     /// The client's certificate, if it was asked for one and had one.
-    pub certificate: Option<CertificateFacts>,
+    pub certificate: Option<Box<CertificateFacts>>,
 }
 
 /// Why a connection did not get that far.
@@ -157,7 +157,7 @@ async fn within(
 async fn tls_handshake(
     stream: TcpStream,
     tls: &ServerTls,
-) -> Result<(ServerTlsStream, Option<CertificateFacts>), HandshakeError> {
+) -> Result<(ServerTlsStream, Option<Box<CertificateFacts>>), HandshakeError> {
     let accepting = async {
         let accepted = TlsAcceptor::from(tls.config.clone()).accept(stream).await;
         let shown = SHOWN.with(RefCell::take);
@@ -175,7 +175,7 @@ async fn tls_handshake(
     }
     // Nobody is let in by a certificate that was not looked at.
     let certificate = facts.unwrap_or(Err(CertificateError::Unreadable))?;
-    Ok((stream, Some(certificate)))
+    Ok((stream, Some(Box::new(certificate))))
 }
 
 fn websocket_error(error: tungstenite::Error) -> HandshakeError {

@@ -245,7 +245,7 @@ pub(crate) async fn meet_with(server: &ServerTlsOptions, client: ClientTls) -> M
         let mut handshaken = accept_tls(stream, &tls, LIMIT).await?;
         handshaken.transport.write_all(b"welcome").await.unwrap();
         handshaken.transport.shutdown().await.unwrap();
-        Ok(handshaken.certificate)
+        Ok(handshaken.certificate.map(|certificate| *certificate))
     });
     let client = async {
         let mut transport =
