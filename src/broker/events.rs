@@ -57,6 +57,8 @@ pub struct SecurityLog {
 #[derive(Debug, Default)]
 struct State {
     limit: Limit,
+    /// The memory of a line that was forgotten, for the next one.
+    spare: String,
     next: u64,
     logins: Ring,
     links: Ring,
@@ -85,17 +87,21 @@ struct Remembered {
     number: u64,
     unix_ms: u64,
     name: Name,
-    line: Box<str>,
+    line: String,
 }
 
 impl Ring {
-    fn push(&mut self, event: Remembered) {
-        self.bytes += event.line.len();
+    /// Remembers an event in place of the oldest; gives the line of one that is forgotten.
+    fn push(&mut self, event: Remembered) -> String {
+        self.bytes += event.line.capacity();
         self.events.push_back(event);
+        let mut forgotten = String::new();
         while self.events.len() > REMEMBERED_MAX || self.bytes > REMEMBERED_BYTES_MAX {
             let Some(oldest) = self.events.pop_front() else { break };
-            self.bytes -= oldest.line.len();
+            self.bytes -= oldest.line.capacity();
+            forgotten = oldest.line;
         }
+        forgotten
     }
 }
 
@@ -109,7 +115,8 @@ impl SecurityLog {
         } else {
             0
         };
-        let (name, line) = (event.what.name(), event.line(now.unix_ms, suppressed));
+        let (name, mut line) = (event.what.name(), std::mem::take(&mut state.spare));
+        event.write(&mut line, now.unix_ms, suppressed);
         // Under the lock, so that readers see the order in which they are numbered.
         self.feeds.emit(|wanted| wanted.covers(now.unix_ms, name), || &line);
         let number = state.next;
@@ -119,7 +126,7 @@ impl SecurityLog {
             Name::LinkState => &mut state.links,
             _ => &mut state.others,
         };
-        ring.push(Remembered { number, unix_ms: now.unix_ms, name, line: line.into() });
+        state.spare = ring.push(Remembered { number, unix_ms: now.unix_ms, name, line });
         true
     }
 

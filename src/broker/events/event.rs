@@ -6,15 +6,15 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use serde::Serialize;
-
 use crate::metrics::labels::LinkState;
 use crate::metrics::labels::SecurityEvent as Name;
 use crate::net::address::PeerAddr;
-use crate::time;
+use crate::time::Rfc3339;
 
 /// Characters of a name, a topic or a description that are written.
 const TEXT_CHARS_MAX: usize = 512;
+/// What the line of a login takes.
+const USUAL_BYTES: usize = 256;
 
 /// Who came in, who was refused, what administrators did.
 pub const SECURITY: &str = "security";
@@ -22,8 +22,7 @@ pub const SECURITY: &str = "security";
 pub const LINK: &str = "link";
 
 /// How much it matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// As it should be.
     Info,
@@ -31,6 +30,18 @@ pub enum Level {
     Warning,
     /// Somebody acts as another, or nobody watches any more.
     Critical,
+}
+
+impl Level {
+    /// The name in a line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
 }
 
 /// What happened, with what belongs into its name.
@@ -211,24 +222,60 @@ impl<'a> SecurityEvent<'a> {
     /// As one line of JSON. `suppressed` refusals of the same source were left out before it.
     #[must_use]
     pub fn line(&self, unix_ms: u64, suppressed: u64) -> String {
-        let shown = Shown {
-            time: time::rfc3339(unix_ms),
-            kind: kind(self.what.name()),
-            level: self.what.level(),
-            event: self.what.full_name(),
-            identity: self.identity.map(clipped),
-            method: self.method,
-            source: self.source.map(|source| source.to_string()),
-            clientid: self.client_id.map(clipped),
-            listener: self.listener,
-            suppressed: (suppressed > 0).then_some(suppressed),
-            description: clipped(self.description),
-        };
-        // Strings and numbers: there is nothing that could not be written.
-        let mut line = harmless(serde_json::to_string(&shown).unwrap_or_default());
-        line.push('\n');
+        let mut line = String::new();
+        self.write(&mut line, unix_ms, suppressed);
         line
     }
+
+    /// The same instead of what is in `line`, whose memory it takes. Every login writes one: by hand, as most of it is
+    /// the same in all of them.
+    pub fn write(&self, line: &mut String, unix_ms: u64, suppressed: u64) {
+        line.clear();
+        line.reserve(USUAL_BYTES);
+        // Writing to a string does not fail.
+        let _ = write!(line, "{{\"time\":\"{}\"", Rfc3339(unix_ms));
+        put(line, "type", kind(self.what.name()));
+        put(line, "level", self.what.level().name());
+        put(line, "event", &self.what.full_name());
+        for (key, text) in [("identity", self.identity.map(clipped)), ("method", self.method.map(Cow::from))]
+        {
+            text.iter().for_each(|text| put(line, key, text));
+        }
+        if let Some(source) = self.source {
+            let _ = write!(line, ",\"source\":\"{source}\"");
+        }
+        for (key, text) in
+            [("clientid", self.client_id.map(clipped)), ("listener", self.listener.map(Cow::from))]
+        {
+            text.iter().for_each(|text| put(line, key, text));
+        }
+        if suppressed > 0 {
+            let _ = write!(line, ",\"suppressed\":{suppressed}");
+        }
+        if !self.description.is_empty() {
+            put(line, "description", &clipped(self.description));
+        }
+        line.push_str("}\n");
+        // Lines are kept, and the longest of strangers are many.
+        line.shrink_to(USUAL_BYTES);
+    }
+}
+
+/// One more field of a line.
+fn put(line: &mut String, key: &str, text: &str) {
+    for part in [",\"", key, "\":\""] {
+        line.push_str(part);
+    }
+    // All bytes are looked at, so that it takes a few instructions for sixteen of them.
+    let is_plain = |byte: u8| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
+    if text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
+        line.push_str(text);
+    } else {
+        // A string: there is nothing that could not be written.
+        let quoted = harmless(serde_json::to_string(text).unwrap_or_default());
+        line.push_str(quoted.strip_prefix('"').and_then(|it| it.strip_suffix('"')).unwrap_or_default());
+    }
+    line.push('"');
 }
 
 /// The type of the events of this name.
@@ -237,32 +284,11 @@ pub fn kind(name: Name) -> &'static str {
     if name == Name::LinkState { LINK } else { SECURITY }
 }
 
-/// The fields of a line, in their order.
-#[derive(Serialize)]
-struct Shown<'a> {
-    time: String,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    level: Level,
-    event: Cow<'static, str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    identity: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    method: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    clientid: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    listener: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    suppressed: Option<u64>,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    description: Cow<'a, str>,
-}
-
 /// As much of a text as is written: a stranger who sends the longest names there are must not push others' events out.
 fn clipped(text: &str) -> Cow<'_, str> {
+    if text.len() <= TEXT_CHARS_MAX {
+        return text.into();
+    }
     match text.char_indices().nth(TEXT_CHARS_MAX) {
         None => text.into(),
         Some((end, _)) => format!("{}…", &text[..end]).into(),
@@ -320,6 +346,21 @@ mod tests {
              \"clientid\":\"sensor-1\",\"listener\":\"ssl:field\",\"suppressed\":3,\
              \"description\":\"bad_credentials\"}\n"
         );
+    }
+
+    #[test]
+    fn every_character_is_read_as_it_was() {
+        for character in (0..=0xffff).filter_map(char::from_u32) {
+            let text = format!("a{character}b");
+            let event = SecurityEvent { client_id: Some(&text), ..SecurityEvent::new(What::Startup, &text) };
+            let line = event.line(0, 0);
+            let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert_eq!(
+                (read["clientid"].as_str(), read["description"].as_str()),
+                (Some(&*text), Some(&*text))
+            );
+            assert!(line.trim_end().chars().all(|written| !is_harmful(written)), "{text:?}");
+        }
     }
 
     #[test]

@@ -48,10 +48,11 @@ pub fn start(broker: &Arc<Broker>, directory: &Path, bytes_max: u64) -> Option<J
 async fn run(broker: Arc<Broker>, mut reader: LineReader, mut file: RotatingFile) {
     let mut working = true;
     while let Some(lines) = reader.lines().await {
-        let count = lines.lines().count() as u64;
         // A file system can hang; the thread of the clients must not.
         let writing = task::spawn_blocking(move || {
-            let written = file.append(lines.as_bytes());
+            // Counted only where they are lost.
+            let written =
+                file.append(lines.as_bytes()).map_err(|error| (error, lines.lines().count() as u64));
             (written, file)
         });
         let Ok((written, back)) = writing.await else { return };
@@ -63,7 +64,7 @@ async fn run(broker: Arc<Broker>, mut reader: LineReader, mut file: RotatingFile
                 tracing::info!(path = %file.path.display(), "security events are written again");
                 broker.security_note(What::MonitorEnabled, "security.jsonl is written again", clock::now());
             }
-            Err(error) => {
+            Err((error, count)) => {
                 broker.metrics.broker.security_events_unwritten.add(count);
                 if std::mem::take(&mut working) {
                     tracing::error!(path = %file.path.display(), %error, "security events are not written");
