@@ -128,3 +128,32 @@ async fn write(sources: &Sources) -> Result<(), Problem> {
 fn failed(message: &str) -> Problem {
     Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", message)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What it is told that asks for a link with so many topics of 60,000 bytes.
+    fn asked_for(topics: usize) -> Result<Sources, Problem> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("t.toml");
+        let text = format!("[cluster]\nname = \"A\"\n[data]\ndir = \"{}\"\n", folder.path().display());
+        std::fs::write(&file, text).unwrap();
+        let sources = Sources::read(Some(&file), &Environment::default()).unwrap();
+        let topics = vec!["t".repeat(60_000); topics];
+        let change = LinkChange::Create(json!({"server": "localhost:1", "topics": topics}));
+        edited(&sources, &[], LinkEdit { name: "B".to_owned(), change })
+    }
+
+    #[test]
+    fn links_that_could_not_be_read_again_are_not_kept() {
+        let fits = usize::try_from(FILE_BYTES_MAX).unwrap() / 60_010;
+        let kept = asked_for(fits).unwrap();
+        let (_, text) = kept.links().unwrap();
+        assert!(text.len() as u64 <= FILE_BYTES_MAX && text.len() as u64 + 60_000 > FILE_BYTES_MAX);
+        let refused = asked_for(fits + 1).unwrap_err();
+        assert_eq!(refused.message, "links.toml would be longer than 8388608 bytes");
+    }
+}

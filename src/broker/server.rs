@@ -56,7 +56,7 @@ use crate::net::admission;
 use crate::net::admission::Admission;
 use crate::net::admission::Crowd;
 use crate::net::clock;
-use crate::net::descriptors;
+use crate::net::descriptors::ForClients;
 use crate::net::listener;
 use crate::net::listener::Accepted;
 use crate::net::listener::BindError;
@@ -147,9 +147,7 @@ pub struct Server {
     settings: Settings,
     listeners: BTreeMap<String, Running>,
     /// What connections of all listeners together may take.
-    descriptors: Arc<Semaphore>,
-    /// What is left out of them for links.
-    for_links: usize,
+    descriptors: ForClients,
     threads: Arc<IoThreads>,
     /// The sweeper, the meter and the keeper.
     timers: [JoinHandle<()>; 3],
@@ -169,10 +167,9 @@ impl Server {
         let material = Material::load(&settings, now).map_err(StartError::Material)?;
         let data = DataDir::open(&settings.data.dir)?;
         let decoy_key = DecoyKey::new(data.secret("decoy.key")?);
-        let for_links = descriptors_of(&settings.cluster.links);
-        let for_threads = threads::count(&settings.io) * threads::DESCRIPTORS;
-        let descriptors = descriptors::for_clients(for_links + for_threads);
-        let bound = bind_all(settings.listeners.iter().filter(|listener| listener.enable), &descriptors)?;
+        let descriptors = ForClients::new(descriptors_of(&settings, &settings.cluster.links));
+        let enabled = settings.listeners.iter().filter(|listener| listener.enable);
+        let bound = bind_all(enabled, descriptors.permits())?;
         for warning in &material.warnings {
             tracing::warn!("{warning}");
         }
@@ -200,7 +197,6 @@ impl Server {
             settings,
             listeners,
             descriptors,
-            for_links,
             threads,
             timers,
             keeper,
@@ -280,7 +276,7 @@ impl Server {
             .unwrap_or_else(|_| Err(vec!["reading the files failed; the log says more".to_owned()]))
             .map_err(ReloadError::Material)?;
         let opened = settings.listeners.iter().filter(|new| new.enable && !self.keeps(new));
-        let bound = bind_all(opened, &self.descriptors)?;
+        let bound = bind_all(opened, self.descriptors.permits())?;
         // From here on nothing fails.
         for warning in &material.warnings {
             tracing::warn!("{warning}");
@@ -403,14 +399,10 @@ impl Server {
 
     /// Takes from clients what links need more than before, or gives it back.
     fn reserve_descriptors(&mut self, links: &[Link]) {
-        let needed = descriptors_of(links);
-        let more = needed.saturating_sub(self.for_links);
-        self.descriptors.add_permits(self.for_links.saturating_sub(needed));
-        let missing = more - self.descriptors.forget_permits(more);
+        let missing = self.descriptors.leave(descriptors_of(&self.settings, links));
         if missing > 0 {
             tracing::warn!(missing, "clients have file descriptors that links need");
         }
-        self.for_links = needed - missing;
     }
 
     /// Runs these links instead of those that run, of which `members` tells the difference.
@@ -485,9 +477,10 @@ fn asks_more_of_certificates(old: &Listener, new: &Listener) -> bool {
     more_usages || (strict(new) && !strict(old))
 }
 
-/// One for each connection of its pool, and one for routes.
-fn descriptors_of(links: &[Link]) -> usize {
-    links.iter().map(|link| link.pool_size + 1).sum()
+/// What threads and these links need: a link one for each connection of its pool, and one for routes.
+fn descriptors_of(settings: &Settings, links: &[Link]) -> usize {
+    let for_threads = threads::count(&settings.io) * threads::DESCRIPTORS;
+    for_threads + links.iter().map(|link| link.pool_size + 1).sum::<usize>()
 }
 
 fn keeps(new: &Listener, running: &BTreeMap<String, Running>, old: &Settings) -> bool {

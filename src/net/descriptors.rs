@@ -25,13 +25,46 @@ pub fn raise_limit() -> Option<u64> {
     }
 }
 
-/// What all listeners together may take, one permit for a connection: the limit less a reserve, which grows by
-/// `for_others`. Under a low limit the reserve is a third of it.
-#[must_use]
-pub fn for_clients(for_others: usize) -> Arc<Semaphore> {
-    let limit = rustix::process::getrlimit(Resource::Nofile).current;
-    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(Semaphore::MAX_PERMITS);
-    Arc::new(Semaphore::new(share(limit, for_others)))
+/// What all listeners together may take, one permit for a connection: the limit less a reserve, which grows by what others
+/// need. Under a low limit the reserve is a third of it.
+#[derive(Debug)]
+pub struct ForClients {
+    limit: usize,
+    /// Of the limit in force, those given to clients.
+    given: usize,
+    permits: Arc<Semaphore>,
+}
+
+impl ForClients {
+    /// Under the limit of this process, where others need so many.
+    #[must_use]
+    pub fn new(for_others: usize) -> Self {
+        let limit = rustix::process::getrlimit(Resource::Nofile).current;
+        let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(Semaphore::MAX_PERMITS);
+        Self::under(limit, for_others)
+    }
+
+    fn under(limit: usize, for_others: usize) -> Self {
+        let given = share(limit, for_others);
+        Self { limit, given, permits: Arc::new(Semaphore::new(given)) }
+    }
+
+    /// A permit of these is taken for each connection.
+    #[must_use]
+    pub fn permits(&self) -> &Arc<Semaphore> {
+        &self.permits
+    }
+
+    /// From now on others need so many: takes them from clients, or gives them back. How many clients have that others
+    /// need.
+    pub fn leave(&mut self, for_others: usize) -> usize {
+        let wanted = share(self.limit, for_others);
+        self.permits.add_permits(wanted.saturating_sub(self.given));
+        let more = self.given.saturating_sub(wanted);
+        let missing = more - self.permits.forget_permits(more);
+        self.given = wanted + missing;
+        missing
+    }
 }
 
 fn share(limit: usize, for_others: usize) -> usize {
@@ -57,6 +90,32 @@ mod tests {
             assert_eq!(share(limit, for_links), expected, "{limit}, {for_links}");
         }
         assert_eq!(share(usize::MAX, 0), Semaphore::MAX_PERMITS);
+    }
+
+    #[test]
+    fn what_others_need_is_taken_from_clients_and_given_back_as_far_as_it_was_taken() {
+        let free = |clients: &ForClients| clients.permits().available_permits();
+        let mut clients = ForClients::under(1_000, 0);
+        assert_eq!((free(&clients), clients.leave(100), free(&clients)), (936, 0, 836));
+        assert_eq!((clients.leave(0), free(&clients)), (0, 936));
+        // A low limit leaves a third whatever is needed: nothing is taken, so nothing comes back.
+        let mut clients = ForClients::under(30, 0);
+        assert_eq!((free(&clients), clients.leave(200), free(&clients)), (20, 0, 20));
+        assert_eq!((clients.leave(0), free(&clients)), (0, 20));
+        // Here a part of it is.
+        let mut clients = ForClients::under(300, 10);
+        assert_eq!((free(&clients), clients.leave(500), free(&clients)), (226, 0, 200));
+        assert_eq!((clients.leave(10), free(&clients)), (0, 226));
+    }
+
+    #[test]
+    fn what_clients_hold_is_missing_and_is_not_given_back() {
+        let mut clients = ForClients::under(1_000, 0);
+        let held = Arc::clone(clients.permits()).try_acquire_many_owned(900).unwrap();
+        assert_eq!((clients.leave(100), clients.permits().available_permits()), (64, 0));
+        assert_eq!((clients.leave(0), clients.permits().available_permits()), (0, 36));
+        drop(held);
+        assert_eq!(clients.permits().available_permits(), 936);
     }
 
     #[test]

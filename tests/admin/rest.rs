@@ -4,6 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tombolo::admin::keys::Keys;
 use tombolo::admin::node::ADMIN_SOCKET;
 use tombolo::admin::node::Node;
@@ -22,6 +24,8 @@ use crate::harness::hello;
 use crate::harness::message;
 use crate::node::Answer;
 use crate::node::Running;
+use crate::node::eventually;
+use crate::node::head;
 use crate::node::start;
 use crate::node::start_with;
 
@@ -450,6 +454,28 @@ async fn statistics_under_emqx_names() {
     let metrics = running.ask("GET", "/api/v5/metrics?aggregate=true").await.json();
     assert_eq!(metrics["client.connect"], 1);
     assert!(metrics["messages.qos1.received"].is_u64() && metrics["packets.connect.received"].is_u64());
+    running.node.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_is_done_and_written_down_when_who_asked_for_it_has_hung_up() {
+    let mut running = start().await;
+    let mut asking = TcpStream::connect(running.node.http_address()).await.unwrap();
+    let request = head("POST", "/api/v5/config/reload", Some(&running.key), None);
+    asking.write_all(request.as_bytes()).await.unwrap();
+    let Some(Change::Reload(answer)) = running.changes.recv().await else {
+        panic!("no reload was asked for")
+    };
+    drop(asking);
+    // Whatever happened by then on its connection has been seen when another one was answered.
+    for _ in 0..3 {
+        assert_eq!(running.ask("GET", "/api/v5/metrics").await.0, 200);
+    }
+    assert!(!answer.is_closed(), "somebody waits for the outcome yet");
+    answer.send(Ok(Vec::new())).unwrap();
+    let broker = running.node.server().broker();
+    let told = || broker.events.remembered(Default::default()).join("");
+    eventually("it is written down", || told().contains("\"event\":\"authz_admin:config_reload\"")).await;
     running.node.stop().await;
 }
 

@@ -79,6 +79,41 @@ async fn the_certificate_of_one_cluster_is_no_proof_for_another() {
     held.quiet().await;
 }
 
+/// Links that change alone, without a reload: listeners and rules are the new ones before who is in is judged by them.
+#[tokio::test]
+async fn a_peer_that_gets_another_fingerprint_comes_back_by_that_and_by_no_other() {
+    let authority = Authority::new();
+    let (server, old, new) = (authority.issue("localhost"), authority.issue("old"), authority.issue("new"));
+    // Without an authority: who shows no fingerprint that is known does not get through the handshake.
+    let listener = format!(
+        "[[listeners]]\nname = \"x\"\ntype = \"ssl\"\nbind = \"127.0.0.1:0\"\nrole = \"link\"\n[listeners.ssl]\n\
+         certfile = \"{}\"\nkeyfile = \"{}\"\n",
+        server.certfile.display(),
+        server.keyfile.display()
+    );
+    let pinned = |own: &Issued| {
+        let proof = format!("cert_sha256 = [\"{}\"]", own.fingerprint());
+        link_by_certificate("B", "").replace("cert_cn = \"\"", &proof)
+    };
+    let mut broker = Setup::new().listeners(&listener).links(&pinned(&old)).start().await;
+    let (mut held, got) = answer(&broker, &authority, &old, "clink-B-1").await;
+    assert_eq!(got, Got::ConnAck(false, 0));
+    let links = Setup::new().listeners(&listener).links(&pinned(&new)).settings().cluster.links;
+    let prepared = broker.server.prepare_links(links).await.unwrap();
+    broker.server.set_links(prepared).await;
+    held.refused(0x87).await;
+    let (mut back, got) = answer(&broker, &authority, &new, "clink-B-1").await;
+    assert_eq!(got, Got::ConnAck(false, 0));
+    let handshakes = "tombolo_connections_rejected_total{reason=\"tls_handshake\"}";
+    let before = broker.metric(handshakes);
+    if let Ok(mut refused) = tls_client(broker.address("ssl:x"), &authority, Some(&old)).await {
+        // In TLS 1.3 it hears of it behind its own handshake.
+        assert_eq!(refused.next().await, Got::Closed);
+    }
+    broker.until_metric(handshakes, before + 1).await;
+    back.quiet().await;
+}
+
 /// It is let in as what it is, and then names itself B in its topics.
 #[tokio::test]
 async fn a_peer_that_names_itself_another_in_its_topics_is_refused_and_counted() {

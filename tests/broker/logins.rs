@@ -39,6 +39,7 @@ use tombolo::auth::password::hash_password;
 use tombolo::auth::password::hashes::SaltPosition;
 use tombolo::auth::password::hashes::StoredHash;
 use tombolo::mqtt::packet::Connect;
+use tombolo::mqtt::packet::Packet;
 use tombolo::mqtt::packet::Version;
 use tombolo::net::clock;
 
@@ -332,6 +333,25 @@ async fn no_step_gives_an_application_the_username_of_a_link() {
     }
     let refusals = "tombolo_peer_refusals_total{reason=\"client_id_outside_prefix\"}";
     assert_eq!(broker.metric(refusals), 2);
+}
+
+/// A6, for a login that began before the link was there: what it is let in by is looked at again at its end.
+#[tokio::test]
+async fn a_login_that_is_under_way_when_a_link_takes_its_username_does_not_stay() {
+    let callout = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", callout.local_addr().unwrap());
+    let chain = format!("[[authentication.chain]]\nmechanism = \"http\"\nurl = \"{url}\"\n");
+    let mut broker = Setup::new().authentication(&chain).start().await;
+    let mut client = broker.open().await;
+    let asked = Connect { username: Some("clink-user:B"), password: Some(b"x"), ..hello(Version::V5, "c") };
+    client.send(&Packet::Connect(Box::new(asked))).await;
+    let (mut question, _) = callout.accept().await.unwrap();
+    let links = Setup::new().links(&link_to("B")).settings().cluster.links;
+    let prepared = broker.server.prepare_links(links).await.unwrap();
+    broker.server.set_links(prepared).await;
+    question.write_all(http_answer(200, r#"{"result": "allow"}"#).as_bytes()).await.unwrap();
+    assert_eq!(client.next().await, LET_IN, "by the links that were there when it came");
+    client.refused(0x87).await;
 }
 
 #[tokio::test]

@@ -6,7 +6,6 @@ use tokio::task;
 
 use super::ReloadError;
 use super::Server;
-use super::endpoint;
 use crate::broker::events::event::What;
 use crate::broker::material;
 use crate::broker::material::LinkMaterial;
@@ -77,9 +76,8 @@ impl Server {
         // With its revocation lists before connections are judged by it.
         self.keeper.take(&self.settings, &tls, material.web, now).await;
         for listener in self.settings.listeners.iter().filter(|listener| listener.enable) {
-            let id = listener.id();
-            if let (Some(running), Some(new)) = (self.listeners.get(&id), material.tls.get(&id)) {
-                *running.endpoint.write() = Arc::new(endpoint(listener, Some(Arc::clone(new))));
+            if let Some(new) = material.tls.get(&listener.id()) {
+                self.replace_endpoint(listener, Some(Arc::clone(new)));
             }
         }
     }
