@@ -6,15 +6,11 @@ use std::collections::VecDeque;
 use serde_json::json;
 
 use crate::broker::Broker;
-use crate::broker::delivery::Source;
 use crate::broker::events::event::SecurityEvent;
 use crate::broker::events::event::What;
 use crate::broker::links::Link;
 use crate::metrics::labels::LinkState;
 use crate::mqtt::packet::QoS;
-use crate::session::frames::Run;
-use crate::session::frames::RunFrames;
-use crate::session::message::Publication;
 use crate::time;
 use crate::time::Now;
 
@@ -100,25 +96,8 @@ impl Broker {
     }
 
     fn publish_event(&self, peer: &str, payload: &str, now: Now) {
-        let topic = topic(peer);
-        let publications = [Publication {
-            topic: &topic,
-            properties: &[],
-            payload: payload.as_bytes(),
-            qos: QoS::AtLeastOnce,
-            retain: self.limits().server.retain_available,
-            expiry: None,
-        }];
-        let mut frames = RunFrames::default();
-        let mut run = Run::new(&publications, &mut frames, now);
-        if publications[0].retain {
-            self.retain(&publications[0], None, || run.keep(0));
-        }
-        let targets = self.routes.targets(&topic).targets;
-        if !targets.clients.is_empty() || !targets.shared.is_empty() {
-            // As if a link had brought it: not forwarded.
-            self.publish_one(&publications[0], Source::Broker, now);
-        }
+        let kind = (QoS::AtLeastOnce, self.limits().server.retain_available);
+        self.publish_own(&topic(peer), kind, || payload, now);
     }
 }
 

@@ -12,6 +12,8 @@ use crate::broker::delivery::Source;
 use crate::metrics::labels::DropReason;
 use crate::metrics::labels::PacketType;
 use crate::mqtt::packet::QoS;
+use crate::session::frames::Run;
+use crate::session::frames::RunFrames;
 use crate::session::message::Publication;
 use crate::time::Now;
 
@@ -19,6 +21,8 @@ use crate::time::Now;
 const INTERVAL_MS: u64 = 10_000;
 /// First level of these topics.
 const SYS_PREFIX: &str = "$SYS/";
+/// Nothing is kept of a value, and the next comes soon.
+const PLAINLY: (QoS, bool) = (QoS::AtMostOnce, false);
 const EVERY_QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 
 type Count = fn(&Broker) -> u64;
@@ -98,29 +102,38 @@ impl Broker {
     pub(super) fn publish_sys(&self, now: Now) {
         let Some(uptime) = self.sys.due(now) else { return };
         let version = || concat!("tombolo version ", env!("CARGO_PKG_VERSION")).to_owned();
-        self.publish_value("$SYS/broker/version", version, now);
-        self.publish_value("$SYS/broker/uptime", || format!("{uptime} seconds"), now);
+        self.publish_own("$SYS/broker/version", PLAINLY, version, now);
+        self.publish_own("$SYS/broker/uptime", PLAINLY, || format!("{uptime} seconds"), now);
         for (topic, count) in COUNTS {
-            self.publish_value(topic, || count(self).to_string(), now);
+            self.publish_own(topic, PLAINLY, || count(self).to_string(), now);
         }
     }
 
-    fn publish_value(&self, topic: &str, value: impl FnOnce() -> String, now: Now) {
+    /// Publishes what the broker says itself, made only if there is somebody to hear it.
+    pub(super) fn publish_own<P: AsRef<[u8]>>(
+        &self,
+        topic: &str,
+        (qos, retain): (QoS, bool),
+        payload: impl FnOnce() -> P,
+        now: Now,
+    ) {
         let targets = self.routes.targets(topic).targets;
-        if targets.clients.is_empty() && targets.shared.is_empty() {
+        let wanted = !targets.clients.is_empty() || !targets.shared.is_empty();
+        if !wanted && !retain {
             return;
         }
-        let payload = value();
-        let publication = Publication {
-            topic,
-            properties: &[],
-            payload: payload.as_bytes(),
-            qos: QoS::AtMostOnce,
-            retain: false,
-            expiry: None,
-        };
-        // As if a link had brought it: not forwarded.
-        self.publish_one(&publication, Source::Broker, now);
+        let payload = payload();
+        let publications =
+            [Publication { topic, properties: &[], payload: payload.as_ref(), qos, retain, expiry: None }];
+        if retain {
+            let mut frames = RunFrames::default();
+            let mut run = Run::new(&publications, &mut frames, now);
+            self.retain(&publications[0], None, || run.keep(0));
+        }
+        if wanted {
+            // As if a link had brought it: not forwarded.
+            self.publish_one(&publications[0], Source::Broker, now);
+        }
     }
 }
 
