@@ -206,12 +206,9 @@ impl Connection {
         let wrote = self.write(cx)?;
         self.check_stall(cx, now, wrote)?;
         let backlog = self.unsent.len() - self.sent + self.answers.len();
-        let read = backlog <= UNSENT_BYTES_MAX && !self.is_paused(cx, now) && self.read(cx, now)?;
-        if let Some(ingress) = &mut self.ingress
-            && !ingress.hold_unread(self.tail.len(), self.limits.server.max_packet_size as usize)
-        {
-            let why = "the peer has too many large packets under way";
-            return Err(Close::Violation(ReasonCode::QuotaExceeded, why));
+        let read = backlog <= UNSENT_BYTES_MAX && !self.is_paused(cx, now)? && self.read(cx, now)?;
+        if let Some(ingress) = &mut self.ingress {
+            ingress.hold_unread(self.tail.len());
         }
         Ok(wrote || read || looked_up)
     }
@@ -226,26 +223,30 @@ impl Connection {
         looked_up
     }
 
-    /// Whether the connection is not to be read now: a link's, while local clients cannot keep up, or one that is over
-    /// its rate. It is woken when that is over.
-    fn is_paused(&mut self, cx: &mut Context<'_>, now: Now) -> bool {
+    /// Whether the connection is not to be read now: a link's, while local clients cannot keep up or the peer has too much
+    /// under way, or one that is over its rate. It is woken when that is over.
+    fn is_paused(&mut self, cx: &mut Context<'_>, now: Now) -> Result<bool, Close> {
         if self.ingress.is_none() && self.throttle.is_none() {
-            return false;
+            return Ok(false);
         }
-        let slow = self.ingress.as_ref().and_then(|ingress| ingress.paused_for_ms(now));
+        let packet_max = self.limits.server.max_packet_size as usize;
+        let slow = match &mut self.ingress {
+            Some(ingress) => ingress.paused_for_ms(packet_max, now)?,
+            None => None,
+        };
         let over = self.throttle.as_mut().and_then(|throttle| throttle.wait(now));
         let Some(left) = slow.max(over.map(|over| over.ms)) else {
             self.pause = None;
-            return false;
+            return Ok(false);
         };
-        if self.pause.is_none()
-            && let Some(over) = over
-        {
-            self.broker.metrics.broker.throttled[over.reason].inc();
+        if self.pause.is_none() {
+            if let Some(over) = over {
+                self.broker.metrics.broker.throttled[over.reason].inc();
+            }
             // It is we who do not listen: its silence counts from the end of that. Who took the session over, or ended
             // it, is for the next turn to see.
             if let Ok(mut state) = self.own() {
-                state.session.touch(now.plus_ms(over.ms));
+                state.session.touch(now.plus_ms(left));
             }
         }
         let pause = self.pause.get_or_insert_with(|| Box::pin(time::sleep(Duration::from_millis(left))));
@@ -253,7 +254,7 @@ impl Connection {
             self.pause = None;
             cx.waker().wake_by_ref();
         }
-        true
+        Ok(true)
     }
 
     /// Whether a PUBLISH is handled now, or stays in the tail until the client's rate lets it.

@@ -15,6 +15,8 @@ use crate::broker::delivery::Source;
 use crate::broker::gathering::Answer;
 use crate::broker::lent::Scratch;
 use crate::broker::links::Link;
+use crate::broker::links::unread::Hold;
+use crate::broker::links::unread::Reading;
 use crate::broker::packets::Turn;
 use crate::broker::throttle::SharedLimiter;
 use crate::broker::topic_cache::TopicCache;
@@ -68,8 +70,8 @@ pub struct LinkIngress {
     ids: Vec<[u8; 16]>,
     /// One of them was marked DUP.
     repeats: bool,
-    /// Bytes of a packet that is not complete.
-    unread: usize,
+    /// What has come of a packet that is not complete.
+    unread: Hold,
     /// Messages of this burst, by QoS.
     messages: [u64; 3],
     /// Payloads of this burst, in bytes.
@@ -90,6 +92,7 @@ impl LinkIngress {
         }
         entered.replication.reassure();
         let place = entered.incoming.seen.lock().place(client_id, clock::now());
+        let unread = Hold::of(&entered.incoming.unread);
         Some(Self {
             cluster: cluster.into(),
             link: Some(Arc::clone(&entered)),
@@ -101,7 +104,7 @@ impl LinkIngress {
             place,
             ids: Vec::new(),
             repeats: false,
-            unread: 0,
+            unread,
             messages: [0; 3],
             bytes: 0,
             books: Received::default(),
@@ -132,10 +135,20 @@ impl LinkIngress {
         }
     }
 
-    /// How much longer the connection is not to be read, in milliseconds.
-    #[must_use]
-    pub fn paused_for_ms(&self, now: Now) -> Option<u64> {
-        self.entered.incoming.paused_for_ms(now)
+    /// How much longer the connection is not to be read, in milliseconds, where packets have `packet_max` bytes at most.
+    ///
+    /// # Errors
+    /// It has waited for the peer's others long enough.
+    pub fn paused_for_ms(&mut self, packet_max: usize, now: Now) -> Result<Option<u64>, Close> {
+        let full = match self.unread.reading(packet_max, now) {
+            Reading::GoesOn => None,
+            Reading::Waits(ms) => Some(ms),
+            Reading::GivesUp => {
+                let why = "the peer has too many large packets under way";
+                return Err(Close::Violation(ReasonCode::QuotaExceeded, why));
+            }
+        };
+        Ok(full.max(self.entered.incoming.paused_for_ms(now)))
     }
 
     /// How many bytes one read may bring.
@@ -152,10 +165,9 @@ impl LinkIngress {
         seen.is_new(self.place, id)
     }
 
-    /// So many bytes of a packet came that is not complete; `false` if the peer has too many of them.
-    pub(super) fn hold_unread(&mut self, bytes: usize, packet_max: usize) -> bool {
-        let before = std::mem::replace(&mut self.unread, bytes);
-        before == bytes || self.entered.incoming.hold_unread(before, bytes, packet_max)
+    /// So many bytes of a packet have come that is not complete.
+    pub(super) fn hold_unread(&mut self, bytes: usize) {
+        self.unread.set(bytes);
     }
 
     /// What is left of the peer's rates, if it has any.
@@ -168,7 +180,6 @@ impl LinkIngress {
 impl Drop for LinkIngress {
     fn drop(&mut self) {
         self.entered.incoming.seen.lock().leave(self.place, clock::now());
-        self.hold_unread(0, usize::MAX);
         self.entered.leave();
     }
 }

@@ -2,6 +2,7 @@
 //! connections are driven by `link` (route replication) and `forwarder` (messages), as tasks that belong to it.
 
 mod incoming;
+pub mod unread;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -39,7 +39,10 @@ const ROUTES: &str = "$LINK/cluster/route/B";
 
 /// A broker linked to B and C, and a connection of B.
 async fn linked() -> (Running, Client) {
-    let setup = Setup::new();
+    linked_by(Setup::new()).await
+}
+
+async fn linked_by(setup: Setup) -> (Running, Client) {
     passwords(&setup, &[("clink-user:B", "secret-b"), ("clink-user:C", "secret-c")]);
     let broker = setup
         .authentication("allow_anonymous = true\npassword_file = \"{dir}/passwd\"")
@@ -381,4 +384,39 @@ async fn a_peer_is_granted_a_large_window_and_room_for_the_wrapper_of_the_larges
     }
     burst.play(&mut peer).await;
     assert_eq!(near.receive_texts(200).await.last().map(String::as_str), Some("199"));
+}
+
+/// The link's peer may have more under way than we keep of incomplete packets. Who would be too many is not read until
+/// another's is complete, and nobody is sent away for it.
+#[tokio::test]
+async fn large_packets_of_a_peer_that_are_too_many_at_a_time_wait_for_each_other() {
+    const BYTES: usize = 17 * 1024 * 1024;
+    let setup = Setup::new().mqtt("max_packet_size = \"20MB\"");
+    let (broker, first) = linked_by(setup).await;
+    let mut peers = vec![first];
+    for number in 2..=6 {
+        peers.push(dial(&broker, &format!("clink-B-{number}")).await);
+    }
+    let text = "x".repeat(BYTES);
+    let mut last = peers.pop().unwrap();
+    // Four of the largest packets may be incomplete: 80 MB. Five of these are more.
+    let mut rests = Vec::new();
+    for peer in &mut peers {
+        let mut burst = Burst::default();
+        burst.message(&plain("fwd/large", &text), 0);
+        let (rest, begun) = burst.bytes.split_last().unwrap();
+        peer.write(begun).await;
+        rests.push([*rest]);
+    }
+    let mut small = Burst::default();
+    small.message(&plain("fwd/small", "x"), 0);
+    last.write(&small.bytes).await;
+    for (peer, rest) in peers.iter_mut().zip(rests).rev() {
+        peer.write(&rest).await;
+        assert!(matches!(peer.next().await, Got::Ack(PacketType::PubAck, 1, _)));
+    }
+    assert!(matches!(last.next().await, Got::Ack(PacketType::PubAck, 1, _)));
+    for peer in &mut peers {
+        peer.quiet().await;
+    }
 }

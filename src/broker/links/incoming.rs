@@ -1,20 +1,17 @@
 //! What the connections of a peer to us have in common: how many there are, what they may keep here, whether they are
 //! read, and what came over them.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
+use crate::broker::links::unread::Unread;
 use crate::link::extension::Received;
 use crate::link::seen::Seen;
 use crate::time::Now;
-
-/// Bytes of incomplete packets that all connections of a peer together may keep here.
-const UNREAD_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// So many of the largest may be under way in any case.
-const UNREAD_PACKETS_MIN: usize = 4;
 
 /// How long a peer is not read when a local client cannot keep up: about what a client needs for a window. It
 /// doubles while that does not help, so that a client that has stalled for a moment loses nothing, and one that
@@ -27,8 +24,8 @@ const PAUSE_LAST_MS: u64 = 250;
 #[derive(Debug, Default)]
 pub struct Incoming {
     connections: AtomicUsize,
-    /// Bytes of incomplete packets on all of them.
-    unread: AtomicUsize,
+    /// What has come of packets that are not complete.
+    pub unread: Arc<Unread>,
     /// Until when none is read, on the monotonic clock.
     paused_until_ms: AtomicU64,
     /// How long the last pause was.
@@ -118,33 +115,11 @@ impl Incoming {
     pub fn leave(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
     }
-
-    /// An incomplete packet grew or shrank; `false` if all of them together have become too large.
-    pub fn hold_unread(&self, before: usize, now: usize, packet_max: usize) -> bool {
-        let all = if now < before {
-            self.unread.fetch_sub(before - now, Ordering::Relaxed);
-            0
-        } else {
-            self.unread.fetch_add(now - before, Ordering::Relaxed) + (now - before)
-        };
-        all <= UNREAD_BYTES_MAX.max(packet_max.saturating_mul(UNREAD_PACKETS_MIN))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn incomplete_packets_of_a_peer_are_bounded_over_all_its_connections() {
-        const PACKET: usize = 1 << 20;
-        let incoming = Incoming::default();
-        assert!(incoming.hold_unread(0, UNREAD_BYTES_MAX, PACKET));
-        assert!(!incoming.hold_unread(0, 1, PACKET));
-        assert!(incoming.hold_unread(1, 0, PACKET) && incoming.hold_unread(0, 0, PACKET));
-        assert!(incoming.hold_unread(0, 1, UNREAD_BYTES_MAX), "a few of the largest are always allowed");
-        assert!(incoming.hold_unread(UNREAD_BYTES_MAX + 1, 0, PACKET) && incoming.hold_unread(0, 1, PACKET));
-    }
 
     #[test]
     fn pauses_double_while_they_do_not_help() {
