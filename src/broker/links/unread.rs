@@ -2,7 +2,7 @@
 //!
 //! When there are too many of them, only one connection is read on: the one that has the most, so that it is the next to
 //! become complete and to free what it holds. The others wait, each for a time: should the peer never send the rest of that
-//! one, they end, rather than wait for each other for ever. So what is held is bounded by [`BYTES_MAX`] and one packet.
+//! one, they end, rather than wait for each other for ever. So what is held is bounded by `BYTES_MAX` and one packet.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
