@@ -171,6 +171,7 @@ fn sys_topics_pass_only_if_the_link_names_them_and_link_topics_never() {
             enabled: true,
             topics: &topics,
             capabilities: Capabilities::NONE,
+            reach: &[],
         };
         match ingress::message(Some(&link), &mut Inflater::default(), now, payload) {
             MessageDecision::Deliver(_) => None,
@@ -475,6 +476,7 @@ impl Replay {
             enabled: true,
             topics: &self.topics,
             capabilities: Capabilities::NONE,
+            reach: &[],
         };
         let mut inflater = Inflater::default();
         // The age of a message is not the matter here.
@@ -517,6 +519,7 @@ impl Replay {
             enabled,
             topics: &self.topics,
             capabilities: Capabilities::NONE,
+            reach: &[],
         };
         let link = (their_reason.as_deref() != Some("unknown_cluster")).then_some(&link);
         let routes = self

@@ -14,6 +14,7 @@ use std::task::Context;
 use std::task::Waker;
 
 use parking_lot::Mutex;
+use rapidhash::v3::rapidhash_v3;
 
 use crate::broker::delivery::Reached;
 use crate::broker::delivery::Source;
@@ -37,6 +38,7 @@ use crate::link::message::Envelope;
 use crate::link::message::MessageProperties;
 use crate::link::message::Outgoing;
 use crate::link::name;
+use crate::link::relay;
 use crate::link::remote_routes::Standing;
 use crate::link::seen::SEEN_MAX;
 use crate::metrics::LinkMetrics;
@@ -250,6 +252,32 @@ impl Forwarder {
         state.envelope.describe(&message, state.lane.head(message.qos));
         run.last = Some(publication);
         true
+    }
+
+    /// Spools a message of another cluster, which came through these. Those of one publisher stay in order.
+    pub fn push_passed_on(&self, message: &Outgoing<'_>, path: &[&str], now: Now) -> Reached {
+        let publisher = rapidhash_v3(message.from.unwrap_or_default().as_bytes()) as u32;
+        let Some(lane) = lane_of(publisher, self.lanes.len()).and_then(|index| self.lanes.get(index)) else {
+            return Reached::Nobody;
+        };
+        let mut state = lane.lock();
+        if state.stop_ms.is_some() {
+            return Reached::Nobody;
+        }
+        if !self.exports(message.topic) {
+            self.metrics.messages_dropped[(Direction::Out, LinkDropReason::Filter)].inc();
+            return Reached::Nobody;
+        }
+        state.lane.push_from(publisher, now, message.qos, |out| relay::put(out, message, path));
+        let waker = state.waker.take();
+        if !state.lane.is_open() {
+            state.report(&self.metrics);
+        }
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Reached::Somebody
     }
 
     /// Holds back what is spooled, or lets it go on, by what is known of the peer now. The caller sees to it that no two

@@ -24,6 +24,7 @@ use crate::config::settings;
 use crate::link::extension::Capabilities;
 use crate::link::extension::RouteDigest;
 use crate::link::name;
+use crate::link::relay;
 use crate::link::replicator::ReplicatorConfig;
 use crate::link::route::LinkTopics;
 use crate::link::route::LocalRoute;
@@ -63,6 +64,9 @@ pub struct Replication {
     response_topic: Box<str>,
     /// Since when the peer lacks a change of our routes, on the monotonic clock; [`u64::MAX`] if it knows all.
     behind_since_ms: AtomicU64,
+    capabilities: Capabilities,
+    /// Clusters that the peer reaches through us, as it said last.
+    reach: Mutex<Arc<[Box<str>]>>,
 }
 
 impl Replication {
@@ -78,7 +82,31 @@ impl Replication {
             client_id: name::route_client_id(&settings.clientid, node).into(),
             response_topic: name::response_topic(cluster, node).into(),
             behind_since_ms: AtomicU64::new(u64::MAX),
+            capabilities: settings.capabilities(),
+            reach: Mutex::new(Arc::new([])),
         }
+    }
+
+    /// Clusters that the peer reaches through us.
+    #[must_use]
+    pub fn reach(&self) -> Arc<[Box<str>]> {
+        Arc::clone(&self.reach.lock())
+    }
+
+    /// The peer has said which; whether it is others than before.
+    fn set_reach(&self, names: &[Box<str>]) -> bool {
+        let mut reach = self.reach.lock();
+        let changed = **reach != *names;
+        if changed {
+            *reach = names.into();
+        }
+        changed
+    }
+
+    /// Whether the peer takes a route with this id.
+    #[must_use]
+    pub fn takes(&self, id: &str) -> bool {
+        relay::is_agreed(&relay::path(id), &self.peer, &self.reach())
     }
 
     /// How long the peer has lacked a change of our routes, in milliseconds.
@@ -137,7 +165,7 @@ impl Replication {
             actor: self.node.to_string(),
             topics: self.topics.clone(),
             last_incarnation,
-            capabilities: Capabilities::OURS,
+            capabilities: self.capabilities,
         }
     }
 }
@@ -154,9 +182,10 @@ impl Shared {
 
 /// A route of the table as it is replicated.
 fn replicated(route: &routes::LocalRoute) -> LocalRoute {
-    match &route.share {
-        Some(group) => LocalRoute::shared(group, &route.filter),
-        None => LocalRoute::plain(&route.filter),
+    match (&route.via, &route.share) {
+        (Some(id), _) => LocalRoute::passed_on(id, &route.filter),
+        (None, Some(group)) => LocalRoute::shared(group, &route.filter),
+        (None, None) => LocalRoute::plain(&route.filter),
     }
 }
 

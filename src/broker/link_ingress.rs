@@ -257,6 +257,9 @@ impl<'a> Turn<'_, 'a> {
         if let Some(capabilities) = ingress.session.capabilities() {
             link.agree(capabilities);
         }
+        if link.settings.relay {
+            self.connection.broker.links.pass_on_routes(link);
+        }
         if let ControlDecision::Report(report) = decision {
             self.answer_report(link, &report, publish);
             return Ok(());
@@ -326,6 +329,10 @@ impl<'a> Turn<'_, 'a> {
     }
 
     fn gather_forwarded(&mut self, publish: &Publish<'a>, message: &Forwarded<'a>, known: &str) {
+        let link = self.connection.ingress.as_ref().and_then(|ingress| ingress.link.as_ref());
+        if link.is_some_and(|link| link.settings.relay) {
+            return self.deliver_one(publish, message); // it may go on
+        }
         let Some(properties) = self.properties(&message.properties) else {
             return self.deliver_one(publish, message);
         };
@@ -429,11 +436,27 @@ impl<'a> Turn<'_, 'a> {
         encode(&message.properties, &mut properties);
         let encoded = properties.as_properties().as_bytes();
         let one = [publication(message, &message.payload, encoded, self.now)];
-        let reached = self.deliver_forwarded(&one, &targets);
+        let local = self.deliver_forwarded(&one, &targets);
+        let passed_on = self.pass_on(message, &targets);
         if let Some(ingress) = &mut self.connection.ingress {
             ingress.properties = properties;
         }
+        let reached = if passed_on == Reached::Nobody { local } else { passed_on };
         self.acknowledge_link(publish, reached.reason().as_u8());
+    }
+
+    /// Hands a message to the links that it goes on over, before it is acknowledged.
+    fn pass_on(&self, message: &Forwarded<'_>, targets: &Targets) -> Reached {
+        let Connection { ingress: Some(ingress), broker, .. } = &*self.connection else {
+            return Reached::Nobody;
+        };
+        let Some(link) = ingress.link.as_deref().filter(|link| link.settings.relay) else {
+            return Reached::Nobody;
+        };
+        if targets.links.is_empty() {
+            return Reached::Nobody;
+        }
+        broker.links.pass_on(&targets.links, message, link, self.now)
     }
 
     /// Delivers a run of a peer's messages.

@@ -2,6 +2,7 @@
 //! connections are driven by `link` (route replication) and `forwarder` (messages), as tasks that belong to it.
 
 mod incoming;
+mod passing;
 pub mod unread;
 
 use std::collections::BTreeMap;
@@ -112,6 +113,8 @@ pub struct Link {
     epoch_ms: u64,
     /// What the peer has told of its books.
     pub books: Mutex<PeerBooks>,
+    /// The peer reaches others through us than before, and nobody was told what it wants of them.
+    reach_changed: AtomicBool,
     /// The spool is filling up, and the log says so.
     filling: AtomicBool,
     /// There are changes of the peer's routes which the table does not have yet.
@@ -233,7 +236,8 @@ impl Link {
             cluster: &self.cluster,
             enabled: self.settings.enable,
             topics: &self.topics,
-            capabilities: Capabilities::OURS,
+            capabilities: self.settings.capabilities(),
+            reach: &self.settings.reach,
         }
     }
 
@@ -359,6 +363,7 @@ impl Link {
         let fits = told.limit(limits(&self.settings));
         if fits {
             *mine = told;
+            mine.watch_rows(self.settings.relay && self.settings.enable);
         }
         if !fits || !self.settings.enable {
             // More than the peer is granted now: it will be told so, and may say it again.
@@ -407,8 +412,13 @@ impl Link {
         for index in 0..self.forwarder.lanes() {
             tasks.drivers.spawn(run_lane(Arc::clone(self), index, Arc::clone(&node)));
         }
-        let table = Arc::clone(broker);
-        tasks.drivers.spawn(link::run(Arc::clone(self), Arc::new(move || table.routes.local_routes())));
+        let (all, link) = (Arc::clone(broker), Arc::clone(self));
+        let source = move || {
+            let mut routes = all.routes.local_routes();
+            all.links.add_passed_on(&link, &mut routes);
+            routes
+        };
+        tasks.drivers.spawn(link::run(Arc::clone(self), Arc::new(source)));
     }
 
     /// Stops the tasks of this link and waits for them: our routes are taken back from the peer and messages
@@ -445,6 +455,13 @@ impl Link {
     }
 }
 
+/// No routes of a peer yet.
+fn remote_routes(settings: &settings::Link) -> RemoteRoutes {
+    let mut routes = RemoteRoutes::new(limits(settings));
+    routes.watch_rows(settings.relay && settings.enable);
+    routes
+}
+
 /// What the settings grant the peer.
 fn limits(settings: &settings::Link) -> RouteLimits {
     let quota = settings.quota;
@@ -465,6 +482,7 @@ async fn watch(link: Arc<Link>, broker: Arc<Broker>) {
         while link.collect(&broker.routes, clock::now()) {
             yield_now().await;
         }
+        broker.links.pass_on_routes(&link);
     }
 }
 
@@ -480,6 +498,8 @@ async fn in_background(work: impl FnOnce() + Send + 'static) {
 pub struct Links {
     links: RwLock<BTreeMap<String, Arc<Link>>>,
     next_id: AtomicU32,
+    /// How many changes of routes were passed on; locked meanwhile, so that they stay in order.
+    passed_on: Mutex<u64>,
 }
 
 impl Links {
@@ -531,7 +551,12 @@ impl Links {
     pub async fn stop(broker: &Arc<Broker>, cluster: &str) {
         if let Some(link) = broker.links.remove(cluster) {
             let (gone, all) = (Arc::clone(&link), Arc::clone(broker));
-            in_background(move || gone.forget(&all.routes)).await;
+            in_background(move || {
+                gone.routes.lock().watch_rows(false);
+                all.links.pass_on_routes(&gone);
+                gone.forget(&all.routes);
+            })
+            .await;
             link.stop().await;
             broker.forget_states(cluster, clock::now());
         }
@@ -576,12 +601,13 @@ impl Links {
             topics,
             cluster: Arc::from(cluster),
             metrics,
-            routes: Mutex::new(RemoteRoutes::new(limits(&settings))),
+            routes: Mutex::new(remote_routes(&settings)),
             exported: Mutex::new(Exported::new(exports)),
             incoming: old.map_or_else(|| Arc::new(Incoming::new(now)), |old| Arc::clone(&old.incoming)),
             capabilities: AtomicU32::new(old.map_or(0, |old| old.capabilities.load(Ordering::Relaxed))),
             epoch_ms: old.map_or(now.unix_ms, |old| now.unix_ms.max(old.epoch_ms + 1)),
             books: Mutex::default(),
+            reach_changed: AtomicBool::new(false),
             quota: Limiter::new(settings.quota.rates, now).map(|limiter| Arc::new(Mutex::new(limiter))),
             trouble: Mutex::default(),
             states: Mutex::default(),

@@ -52,11 +52,13 @@ pub struct LocalRoute {
     pub filter: Box<str>,
     /// The ShareName of a Shared Subscription.
     pub share: Option<Box<str>>,
+    /// It is another cluster's, and told under this id ([`crate::link::relay`]).
+    pub via: Option<Box<str>>,
 }
 
 impl LocalRoute {
     fn new(filter: &str, share: Option<&str>) -> Self {
-        Self { filter: filter.into(), share: share.map(Into::into) }
+        Self { filter: filter.into(), share: share.map(Into::into), via: None }
     }
 }
 

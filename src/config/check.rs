@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use crate::link::relay::REACH_MAX;
 use crate::mqtt::topic;
 
 use super::reader::Reading;
@@ -238,6 +239,7 @@ fn one_link(reading: &Reading<'_>, path: &str, link: &Link, settings: &Settings)
     if let Export::Only(filters) = &link.export {
         topics(reading, &format!("{path}.export"), filters);
     }
+    reach(reading, &format!("{path}.reach"), link, settings);
     if link.password.is_some() && link.username.is_none() {
         error("password", "a password needs a username".to_owned());
     }
@@ -346,6 +348,27 @@ fn topics(reading: &Reading<'_>, path: &str, filters: &[String]) {
         if let Some((_, outer)) = covering {
             let message = format!("redundant_topics: \"{filter}\" is covered by \"{outer}\"");
             reading.error(&format!("{path}[{index}]"), message);
+        }
+    }
+}
+
+/// There is one way to each cluster: through a link to it, or through one peer.
+fn reach(reading: &Reading<'_>, path: &str, link: &Link, settings: &Settings) {
+    if link.reach.len() > REACH_MAX {
+        reading.error(path, format!("at most {REACH_MAX} clusters"));
+    }
+    let links = &settings.cluster.links;
+    for (index, name) in link.reach.iter().enumerate() {
+        let error = |message: String| reading.error(&format!("{path}[{index}]"), message);
+        let before = |other: &&Link| other.name != link.name && other.reach.contains(name);
+        if *name == settings.cluster.name {
+            error(format!("`{name}` is this cluster's own name"));
+        } else if links.iter().any(|other| other.name == *name) {
+            error(format!("`{name}` is linked with directly"));
+        } else if link.reach[..index].contains(name) {
+            error(format!("`{name}` is there twice"));
+        } else if let Some(other) = links.iter().find(before) {
+            error(format!("`{name}` is reached through `{}` too: there must be one way", other.name));
         }
     }
 }

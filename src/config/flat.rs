@@ -150,6 +150,8 @@ impl Flat {
             password,
             topics,
             export,
+            relay,
+            reach,
             pool_size,
             max_inflight,
             peer,
@@ -171,6 +173,8 @@ impl Flat {
             Export::Entitled => self.text("export", "by entitlement"),
             Export::Only(filters) => self.put("export", filters),
         }
+        self.put("relay", relay);
+        self.put("reach", reach);
         self.put("pool_size", pool_size);
         self.text("max_inflight", max_inflight.map_or_else(|| "auto".to_owned(), |most| most.to_string()));
         self.put("ssl.allow_insecure", allow_insecure);

@@ -50,6 +50,8 @@ fn link(section: Section<'_>, own: &str) -> Link {
         password: section.optional("password", secrets::secret(section.reading().variables)),
         topics: topics(&section),
         export: section.list("export", parse::text).map_or(Export::Entitled, Export::Only),
+        relay: section.or("relay", false, parse::boolean),
+        reach: section.list("reach", cluster_name).unwrap_or_default(),
         pool_size: section.or("pool_size", 8, |node| narrow(parse::integer(1..=1024)(node)?)),
         max_inflight: max_inflight(&section),
         peer: peer(section.section("peer"), &name),

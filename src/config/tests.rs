@@ -329,6 +329,31 @@ fn links_beside_the_file_come_behind_its_own() {
 }
 
 #[test]
+fn there_is_one_way_to_each_cluster_that_is_reached() {
+    let named = |name: &str, reach: &str| {
+        LINK.replace("\"B\"", &format!("\"{name}\""))
+            .replace("\"b\"", &format!("\"{}\"", name.to_lowercase()))
+            .replace("topics = []", &format!("topics = []\nreach = {reach}"))
+    };
+    let both = |first: &str, second: &str| {
+        let one = named("B", first);
+        let other = named("C", second).replace("[cluster]\n", "");
+        beside(MAIN, &format!("{one}{other}")).map(drop)
+    };
+    assert_eq!(both("[\"D\"]", "[\"E\"]"), Ok(()));
+    for (first, second, wrong) in [
+        ("[\"C\"]", "[]", "`C` is linked with directly"),
+        ("[\"A\"]", "[]", "`A` is this cluster's own name"),
+        ("[\"D\", \"D\"]", "[]", "`D` is there twice"),
+        ("[\"D\"]", "[\"D\"]", "`D` is reached through `B` too: there must be one way"),
+        ("[\"a/b\"]", "[]", "is not a cluster name"),
+    ] {
+        let errors = both(first, second).unwrap_err();
+        assert!(errors.iter().any(|error| error.contains(wrong)), "{first} {second}: {errors:?}");
+    }
+}
+
+#[test]
 fn what_is_wrong_with_links_beside_the_file_is_told_with_their_place() {
     let errors = beside(&format!("{MAIN}{LINK}"), LINK).unwrap_err();
     let twice = "links.toml:2:8: cluster.links[1].name: duplicated_cluster_links: cluster.links[0] is `B` already, at t.toml:6:8";

@@ -7,6 +7,8 @@
 //! | 1001 | `route` | anything: the last batch of a bootstrap |
 //! | 1002 | `heartbeat` (at QoS 1 then), `heartbeat_ack` | the books of its sender ([`Sent`], [`Received`]) |
 //! | 1003 | `heartbeat`, `heartbeat_ack` | `{Count, Sum}` of the routes of the actor ([`RouteDigest`]), as told, as known |
+//! | 1010 | `actor_init_ack` | a list of binaries: the clusters that its sender reaches through us ([`crate::link::relay`]) |
+//! | 1011 | `extra` of a message | a list of binaries: the clusters that it came through |
 //!
 //! `actor_init` carries 1000 always, everything else goes only to a peer that has sent 1000 too and named what it is
 //! about. Answers come on `$LINK/cluster/resp/…`, as that to `actor_init`; the only new operation is `heartbeat_ack`,
@@ -26,6 +28,11 @@ pub const KEY_BOOKS: u64 = 1_002;
 /// Routes told or known.
 pub const KEY_ROUTE_DIGEST: u64 = 1_003;
 
+/// Clusters reached through the peer.
+pub const KEY_REACH: u64 = 1_010;
+/// Clusters that a message came through.
+pub const KEY_PATH: u64 = 1_011;
+
 /// How many capabilities of a peer are looked at.
 const CAPABILITIES_MAX: u32 = 64;
 /// Bits of a sum: what Erlang's integers and ours carry alike without a thought.
@@ -42,11 +49,16 @@ impl Capabilities {
     pub const BOOTSTRAP_END: Self = Self(1);
     /// Answers heartbeats that bring books or a digest of routes.
     pub const HEARTBEAT_ACK: Self = Self(1 << 1);
+    /// Passes on what others want, or takes what was passed on.
+    pub const RELAY: Self = Self(1 << 2);
     /// What this version can do with any peer.
     pub const OURS: Self = Self(Self::BOOTSTRAP_END.0 | Self::HEARTBEAT_ACK.0);
 
-    const NAMES: [(Self, &'static str); 2] =
-        [(Self::BOOTSTRAP_END, "bootstrap_end"), (Self::HEARTBEAT_ACK, "heartbeat_ack")];
+    const NAMES: [(Self, &'static str); 3] = [
+        (Self::BOOTSTRAP_END, "bootstrap_end"),
+        (Self::HEARTBEAT_ACK, "heartbeat_ack"),
+        (Self::RELAY, "relay"),
+    ];
 
     /// Whether all of `others` are among these.
     #[must_use]
@@ -298,7 +310,7 @@ mod tests {
 
     #[test]
     fn capabilities_come_back_and_unknown_ones_are_passed_over() {
-        for bits in 0..=3 {
+        for bits in 0..8 {
             let some = Capabilities::from_bits(bits);
             assert_eq!(Capabilities::parse(open(&written(|out| some.put(out)))), some);
         }

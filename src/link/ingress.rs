@@ -25,6 +25,8 @@ use crate::link::payload::Control;
 use crate::link::payload::Heartbeat;
 use crate::link::payload::PROTO_VER;
 use crate::link::payload::PayloadError;
+use crate::link::payload::RouteOp;
+use crate::link::relay;
 use crate::link::remote_routes::RemoteRoutes;
 use crate::link::remote_routes::RouteError;
 use crate::link::route::LinkTopics;
@@ -52,6 +54,8 @@ pub struct LinkView<'a> {
     pub topics: &'a LinkTopics,
     /// What we can do with it beyond EMQX's protocol.
     pub capabilities: Capabilities,
+    /// Clusters that we reach through it.
+    pub reach: &'a [String],
 }
 
 /// What a connection of a peer has been used for: route replication binds it to one actor.
@@ -243,8 +247,12 @@ pub fn control<'a>(
         Err(error) => Err(Violation::Payload(error)),
         Ok(Control::ActorInit(init)) => actor_init(session, link, routes, now, &publish, &init),
         Ok(Control::Route(update)) => session.check(publish.peer, update.actor).and_then(|bound| {
+            let relays = bound.capabilities.has(Capabilities::RELAY);
+            let (own, reach) =
+                link.filter(|_| relays).map_or(("", &[][..]), |link| (link.cluster, link.reach));
             // As in EMQX the connection's incarnation counts, not the one in the update.
-            let mut told = routes.update(now, &bound.actor, bound.incarnation, update.ops);
+            let takes = |op: &RouteOp<'_>| relay::takes(op, own, reach);
+            let mut told = routes.update_if(now, &bound.actor, bound.incarnation, update.ops, takes);
             if update.is_last && bound.capabilities.has(Capabilities::BOOTSTRAP_END) {
                 told = told.and_then(|()| routes.bootstrapped(now, &bound.actor, bound.incarnation));
             }
@@ -341,6 +349,10 @@ fn actor_init<'a>(
         result: result.map(|_| ()).map_err(Cow::Borrowed),
         need_bootstrap: result.ok(),
         capabilities,
+        reach: link
+            .filter(|_| capabilities.has(Capabilities::RELAY))
+            .map(|link| link.reach.iter().map(String::as_str).collect())
+            .unwrap_or_default(),
     };
     payload::put_ack(&mut payload, &ack);
     Ok(ControlDecision::Reply { topic, payload, correlation_data })
@@ -417,6 +429,15 @@ fn decide<'a>(
         }
         if !link.topics.covers(forwarded.topic) {
             return dropped(DropReason::Filter, NO_MATCHING_SUBSCRIBERS, forwarded.id);
+        }
+    }
+    if let Some(path) = forwarded.path {
+        match relay::read(path).filter(|_| link.capabilities.has(Capabilities::RELAY)) {
+            Some(path) if path.contains(&link.cluster) => {
+                return dropped(DropReason::Loop, NO_MATCHING_SUBSCRIBERS, forwarded.id);
+            }
+            Some(path) if relay::is_agreed(&path, link.cluster, link.reach) => {}
+            _ => return dropped(DropReason::Filter, NO_MATCHING_SUBSCRIBERS, forwarded.id),
         }
     }
     // A clock that runs ahead must not lengthen a message's life.

@@ -1,7 +1,7 @@
 //! The forwarded message: the 10-tuple on `$LINK/cluster/msg/…` (`link-protocol.md` 3.3), EMQX's `#message{}`.
 //!
 //! Decoding borrows from the payload and checks what EMQX leaves unchecked: the topic is a Topic Name, the
-//! properties are ones MQTT can carry. Unknown flags, headers and everything in `extra` are skipped, among
+//! properties are ones MQTT can carry. Unknown flags, headers and what EMQX puts into `extra` are skipped, among
 //! them `should_disconnect` and `allow_publish`, by which a peer could steer the publish path. What looks as
 //! if we had sent it ourselves is read by its shape (`usual`), everything else term by term. Encoding (`put`)
 //! writes straight into the caller's buffer.
@@ -14,12 +14,14 @@ use crate::link::etf;
 use crate::link::etf::EtfError;
 use crate::link::etf::Head;
 use crate::link::etf::Reader;
+use crate::link::extension::KEY_PATH;
 use crate::mqtt::packet::QoS;
 use crate::mqtt::topic;
 use crate::mqtt::topic::TopicError;
 
 pub use crate::link::message::put::Envelope;
 pub(crate) use crate::link::message::put::ID_AT;
+pub use crate::link::message::put::NO_EXTRA_BYTES;
 pub use crate::link::message::put::Outgoing;
 pub(crate) use crate::link::message::put::TAG;
 pub use crate::link::message::put::message_id;
@@ -107,6 +109,8 @@ pub struct Forwarded<'a> {
     pub timestamp_ms: u64,
     /// Its properties.
     pub properties: MessageProperties<'a>,
+    /// Through whom it came, if not from the peer itself ([`crate::link::relay::read`]).
+    pub path: Option<Reader<'a>>,
 }
 
 /// Decodes a forwarded message. The reader is of [`crate::link::compress::Inflater::open`].
@@ -139,9 +143,7 @@ fn parse_any(mut reader: Reader<'_>) -> Result<Forwarded<'_>, MessageError> {
     topic::check_name(name)?;
     let payload = parse_payload(&mut reader)?;
     let timestamp = reader.integer().map_err(field("timestamp"))?;
-    let extra = reader.head()?;
-    reader.skip_rest(extra)?;
-    let Head::Map(_) = extra else { return Err(MessageError::Field("extra")) };
+    let path = parse_extra(&mut reader)?;
     Ok(Forwarded {
         id,
         qos,
@@ -152,7 +154,22 @@ fn parse_any(mut reader: Reader<'_>) -> Result<Forwarded<'_>, MessageError> {
         payload,
         timestamp_ms: u64::try_from(timestamp).unwrap_or(0),
         properties: headers.properties,
+        path,
     })
+}
+
+/// Reads what ours may add to a message.
+fn parse_extra<'a>(reader: &mut Reader<'a>) -> Result<Option<Reader<'a>>, MessageError> {
+    let pairs = reader.map().map_err(field("extra"))?;
+    let mut path = None;
+    for _ in 0..pairs {
+        let mut key = reader.term()?;
+        let value = reader.term()?;
+        if key.head()? == Head::Integer(KEY_PATH.cast_signed()) {
+            path = Some(value);
+        }
+    }
+    Ok(path)
 }
 
 /// A term of the wrong type is a matter of the field, broken bytes are not.

@@ -3,7 +3,7 @@
 //! Bytes: [`etf`], [`compress`], [`payload`] (control operations), [`message`] (forwarded messages), [`name`]
 //! (topics and ClientIDs). What we want from a peer: [`route`], [`pending`], [`replicator`]. What a peer wants
 //! from us: [`remote_routes`], [`export`], [`ingress`]. What it sends us: [`alike`], [`seen`]. What we send it: [`lane`].
-//! What two of ours say beyond EMQX's protocol: [`extension`], [`balance`].
+//! What two of ours say beyond EMQX's protocol: [`extension`], [`balance`], [`relay`].
 
 pub mod alike;
 mod arena;
@@ -19,6 +19,7 @@ pub mod message;
 pub mod name;
 pub mod payload;
 pub mod pending;
+pub mod relay;
 pub mod remote_routes;
 pub mod replicator;
 pub mod route;

@@ -15,10 +15,12 @@ use crate::link::extension::Capabilities;
 use crate::link::extension::KEY_BOOKS;
 use crate::link::extension::KEY_BOOTSTRAP_END;
 use crate::link::extension::KEY_CAPABILITIES;
+use crate::link::extension::KEY_REACH;
 use crate::link::extension::KEY_ROUTE_DIGEST;
 use crate::link::extension::Received;
 use crate::link::extension::RouteDigest;
 use crate::link::extension::Sent;
+use crate::link::relay::REACH_MAX;
 
 /// The protocol version every release speaks (`link-protocol.md`, fact 2).
 pub const PROTO_VER: u64 = 1;
@@ -37,7 +39,7 @@ const KEY_PROTO_VER: u64 = 14;
 const KEY_RESULT: u64 = 15;
 const KEY_NEED_BOOTSTRAP: u64 = 16;
 /// How many keys of [`crate::link::extension`] there are.
-const EXTENSIONS: usize = (KEY_ROUTE_DIGEST - KEY_CAPABILITIES) as usize + 1;
+const EXTENSIONS: usize = (KEY_REACH - KEY_CAPABILITIES) as usize + 1;
 /// First element of a deletion in a route list.
 const ROUTE_DELETE: u64 = 100;
 
@@ -225,6 +227,8 @@ pub struct ActorInitAck<'a> {
     pub need_bootstrap: Option<bool>,
     /// What the receiver can do beyond this protocol.
     pub capabilities: Capabilities,
+    /// Clusters that the receiver reaches through the sender.
+    pub reach: Vec<&'a str>,
 }
 
 /// The known keys of a map, each as a reader of its value.
@@ -361,7 +365,15 @@ fn init_ack<'a>(fields: &Fields<'a>) -> Result<ActorInitAck<'a>, PayloadError> {
         result: ack_result(fields.value(KEY_RESULT)?)?,
         need_bootstrap,
         capabilities: fields.capabilities(),
+        reach: fields.extension(KEY_REACH).map(parse_reach).unwrap_or_default(),
     })
+}
+
+/// Names, as far as they can be read.
+fn parse_reach(mut list: Reader<'_>) -> Vec<&str> {
+    let Ok(Head::List(count)) = list.head() else { return Vec::new() };
+    let count = REACH_MAX.min(usize::try_from(count).unwrap_or(0));
+    (0..count).map_while(|_| list.text().ok()).collect()
 }
 
 /// EMQX sends `ok` or `{error, Binary}`; any other term is a rejection too.
@@ -402,7 +414,8 @@ fn put_capabilities(out: &mut Vec<u8>, capabilities: Capabilities) {
 /// Appends an actor_init_ack payload. The reason of a rejection goes as a binary, as EMQX sends it.
 pub fn put_ack(out: &mut Vec<u8>, ack: &ActorInitAck<'_>) {
     etf::put_version(out);
-    etf::put_map(out, 5 + u32::from(ack.capabilities != Capabilities::NONE));
+    let extensions = u32::from(ack.capabilities != Capabilities::NONE) + u32::from(!ack.reach.is_empty());
+    etf::put_map(out, 5 + extensions);
     etf::put_integer(out, KEY_ACTOR);
     etf::put_binary(out, ack.actor.as_bytes());
     etf::put_integer(out, KEY_PROTO_VER);
@@ -427,6 +440,12 @@ pub fn put_ack(out: &mut Vec<u8>, ack: &ActorInitAck<'_>) {
     );
     put_operation(out, "actor_init_ack");
     put_capabilities(out, ack.capabilities);
+    if !ack.reach.is_empty() {
+        etf::put_integer(out, KEY_REACH);
+        etf::put_list(out, u32::try_from(ack.reach.len()).unwrap_or(0));
+        ack.reach.iter().for_each(|name| etf::put_binary(out, name.as_bytes()));
+        etf::put_nil(out);
+    }
 }
 
 /// Appends a heartbeat payload.

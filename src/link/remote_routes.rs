@@ -81,6 +81,27 @@ pub enum RouteChange {
     Vanished(Box<str>),
 }
 
+/// A row came, or went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowChange {
+    /// The filter.
+    pub filter: Box<str>,
+    /// The id, if it is a text.
+    pub id: Box<str>,
+    /// Whether it came.
+    pub added: bool,
+}
+
+impl RowChange {
+    fn new(filter: &str, id: &RowId, added: bool) -> Option<Self> {
+        let id = match id {
+            None => filter,
+            Some(id) => std::str::from_utf8(id).ok()?,
+        };
+        Some(Self { filter: filter.into(), id: id.into(), added })
+    }
+}
+
 #[derive(Debug)]
 struct Actor {
     incarnation: u64,
@@ -150,6 +171,9 @@ pub struct RemoteRoutes {
     /// When a node of the peer last began or sent a heartbeat.
     confirmed_ms: u64,
     changes: VecDeque<RouteChange>,
+    /// Rows that came and went, while somebody wants to know.
+    row_changes: VecDeque<RowChange>,
+    rows_watched: bool,
 }
 
 impl RemoteRoutes {
@@ -236,6 +260,32 @@ impl RemoteRoutes {
         actor.bootstrap.is_none().then_some(actor.digest)
     }
 
+    /// Keeps what [`Self::take_row_changes`] gives from now on, beginning with all rows there are, or says of all that they are
+    /// gone.
+    pub fn watch_rows(&mut self, watched: bool) {
+        if watched == self.rows_watched {
+            return;
+        }
+        let all = self.filters.iter().flat_map(|(filter, rows)| {
+            rows.ids().into_iter().filter_map(|id| RowChange::new(filter, id, watched))
+        });
+        let all: VecDeque<RowChange> = all.collect();
+        self.row_changes.extend(all);
+        self.rows_watched = watched;
+    }
+
+    /// The rows that came and went since the last call, in order.
+    pub fn take_row_changes(&mut self) -> VecDeque<RowChange> {
+        std::mem::take(&mut self.row_changes)
+    }
+
+    /// All rows.
+    pub fn rows(&self) -> impl Iterator<Item = RowChange> {
+        self.filters.iter().flat_map(|(filter, rows)| {
+            rows.ids().into_iter().filter_map(|id| RowChange::new(filter, id, true))
+        })
+    }
+
     /// Applies a route update, all of it or nothing. Repeated additions and deletions of what is not there
     /// are no-ops. Filters that can match no topic we forward (invalid ones, `$LINK/…`) are left out and
     /// counted: EMQX stores them, to the same effect.
@@ -245,6 +295,18 @@ impl RemoteRoutes {
         name: &str,
         incarnation: u64,
         ops: RouteOps<'_>,
+    ) -> Result<(), RouteError> {
+        self.update_if(now, name, incarnation, ops, |_| true)
+    }
+
+    /// The same of those that are taken; the others are left out and counted.
+    pub fn update_if(
+        &mut self,
+        now: Now,
+        name: &str,
+        incarnation: u64,
+        ops: RouteOps<'_>,
+        takes: impl Fn(&RouteOp<'_>) -> bool,
     ) -> Result<(), RouteError> {
         self.collect(now);
         let actor = self.actors.get(name).filter(|actor| actor.incarnation == incarnation);
@@ -257,7 +319,7 @@ impl RemoteRoutes {
         let mut difference = 0_isize;
         let mut digest = self.actors.get(name).map(|actor| actor.digest).unwrap_or_default();
         for op in ops {
-            let Some(filter) = acceptable(op.topic) else {
+            let Some(filter) = acceptable(op.topic).filter(|_| takes(&op)) else {
                 self.ignored += 1;
                 continue;
             };
@@ -320,6 +382,9 @@ impl RemoteRoutes {
         }
         self.rows += 1;
         self.bytes += row_bytes(filter.len(), &id);
+        if self.rows_watched {
+            self.row_changes.extend(RowChange::new(filter, &id, true));
+        }
         rows.insert(id, bit);
         1
     }
@@ -332,6 +397,9 @@ impl RemoteRoutes {
         *lanes &= !bit;
         if *lanes == 0 {
             rows.remove(&id);
+            if self.rows_watched {
+                self.row_changes.extend(RowChange::new(filter, &id, false));
+            }
             self.rows -= 1;
             self.bytes -= row_bytes(filter.len(), &id);
             if rows.is_empty()
@@ -384,7 +452,11 @@ impl RemoteRoutes {
     fn clear_lane(&mut self, lane: u32) {
         let bit = 1_u64 << lane;
         let emptied = self.filters.extract_if(|filter, rows| {
-            let (gone, bytes) = rows.clear(bit, filter.len());
+            let (gone, bytes) = rows.clear(bit, filter.len(), |id| {
+                if self.rows_watched {
+                    self.row_changes.extend(RowChange::new(filter, id, false));
+                }
+            });
             self.rows -= gone;
             self.bytes -= bytes;
             rows.is_empty()
@@ -479,6 +551,10 @@ impl RemoteRoutes {
     pub fn clear(&mut self) {
         self.actors.clear();
         self.stale.clear();
+        if self.rows_watched {
+            let gone: Vec<RowChange> = self.rows().map(|row| RowChange { added: false, ..row }).collect();
+            self.row_changes.extend(gone);
+        }
         (self.rows, self.bytes) = (0, 0);
         let filters = std::mem::take(&mut self.filters);
         self.changes.extend(filters.into_keys().map(RouteChange::Vanished));

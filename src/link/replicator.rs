@@ -136,6 +136,8 @@ pub struct Replicator {
     peer_needed_bootstrap: Option<bool>,
     /// What both can do, on this connection.
     capabilities: Capabilities,
+    /// Clusters that the peer reaches through us.
+    reach: Vec<Box<str>>,
     /// The peer was told that this is all.
     end_told: bool,
     heartbeats: Heartbeats,
@@ -188,6 +190,7 @@ impl Replicator {
             rows_too_large: 0,
             peer_needed_bootstrap: None,
             capabilities: Capabilities::NONE,
+            reach: Vec::new(),
             end_told: false,
             heartbeats: Heartbeats::default(),
             behind_since_ms: None,
@@ -325,6 +328,7 @@ impl Replicator {
                 Ok(()) => {
                     self.peer_needed_bootstrap = ack.need_bootstrap;
                     self.capabilities = self.config.capabilities.both(ack.capabilities);
+                    self.reach = ack.reach.into_iter().map(Into::into).collect();
                     self.accepted(now);
                 }
             },
@@ -626,6 +630,12 @@ impl Replicator {
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
         self.capabilities
+    }
+
+    /// Clusters that the peer reaches through us, as it said last.
+    #[must_use]
+    pub fn reach(&self) -> &[Box<str>] {
+        &self.reach
     }
 
     /// Since when the peer lacks a change of our routes, in monotonic milliseconds.

@@ -34,6 +34,12 @@ impl LocalRoute {
         Self { filter: filter.into(), id: format!("$p/{session}/{filter}").into() }
     }
 
+    /// One of another cluster, told under this id ([`crate::link::relay::via`]).
+    #[must_use]
+    pub fn passed_on(id: &str, filter: &str) -> Self {
+        Self { filter: filter.into(), id: id.into() }
+    }
+
     /// The Topic Filter subscribed to.
     #[must_use]
     pub fn filter(&self) -> &str {

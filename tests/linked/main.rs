@@ -13,4 +13,5 @@ mod outage;
 mod pair;
 mod processes;
 mod proxy;
+mod relay;
 mod revoked;

@@ -342,6 +342,7 @@ impl Store {
                     result: Ok(()),
                     need_bootstrap: Some(need_bootstrap && self.truthful),
                     capabilities: Capabilities::NONE,
+                    reach: Vec::new(),
                 };
                 payload::put_ack(&mut payload, &ack);
                 Answer::Reply(payload)

@@ -232,6 +232,7 @@ impl World {
             enabled: true,
             topics: &direction.topics,
             capabilities: Capabilities::OURS,
+            reach: &[],
         };
         let publish = ControlPublish { peer: &peer, response_topic, correlation_data, payload };
         if let Ok(Control::Route(update)) = payload::parse_control(self.inflater.open(payload).unwrap())
@@ -345,6 +346,7 @@ impl World {
             enabled: true,
             topics: &topics,
             capabilities: Capabilities::OURS,
+            reach: &[],
         };
         let decision = ingress::plain_message(Some(&link), now, payload, "");
         let MessageDecision::Deliver(message) = decision else { panic!("every message is wanted") };

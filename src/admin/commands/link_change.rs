@@ -17,12 +17,12 @@ use crate::admin::output;
 use crate::admin::remote::Remote;
 
 /// Settings that are lists: items between commas.
-const LISTS: [&str; 4] = ["topics", "export", "peer.cert_sha256", "ssl.cert_sha256"];
+const LISTS: [&str; 5] = ["topics", "export", "reach", "peer.cert_sha256", "ssl.cert_sha256"];
 /// Settings that are secrets: not to be seen in the list of processes, so that a file or the standard input may hold them.
 const SECRETS: [&str; 2] = ["password", "ssl.password"];
 /// Settings that are `true` or `false`.
-const FLAGS: [&str; 5] =
-    ["enable", "ssl.enable", "ssl.allow_insecure", "peer.allow_unauthenticated", "spool.qos0"];
+const FLAGS: [&str; 6] =
+    ["enable", "relay", "ssl.enable", "ssl.allow_insecure", "peer.allow_unauthenticated", "spool.qos0"];
 /// Settings that are numbers, where they are not words.
 const NUMBERS: [&str; 5] = ["pool_size", "max_inflight", "quota.connections", "quota.actors", "quota.routes"];
 

@@ -377,6 +377,8 @@ fn configured(link: &settings::Link) -> Value {
         "password": hidden,
         "topics": link.topics,
         "export": export,
+        "relay": link.relay,
+        "reach": link.reach,
         "pool_size": link.pool_size,
         "max_inflight": link.max_inflight.map_or_else(|| json!("auto"), |most| json!(most)),
         "ssl": ssl,

@@ -195,6 +195,8 @@ fn link() -> Value {
             "password": text,
             "topics": texts,
             "export": texts,
+            "relay": flag,
+            "reach": texts,
             "pool_size": count,
             "max_inflight": {"oneOf": [text, count]},
             "peer": object(json!({

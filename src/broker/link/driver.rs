@@ -364,6 +364,9 @@ impl Driver {
                     }
                     if state == State::Bootstrapping {
                         self.link.agree(self.replicator.capabilities());
+                        if self.link.replication.set_reach(self.replicator.reach()) {
+                            self.link.reach_changed();
+                        }
                     }
                     self.report.entered(state, self.link.peer(), &self.link.metrics);
                     self.link.note_state(now);

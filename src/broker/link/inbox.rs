@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     fn change(filter: &str, added: bool, sequence: u64) -> RouteChange {
-        RouteChange { route: LocalRoute { filter: filter.into(), share: None }, added, sequence }
+        RouteChange { route: LocalRoute { filter: filter.into(), share: None, via: None }, added, sequence }
     }
 
     fn at(mono_ms: u64) -> Now {

@@ -33,7 +33,7 @@ use crate::mqtt::reason::ReasonCode;
 use crate::time::Now;
 
 fn route(filter: &str, share: Option<&str>) -> TableRoute {
-    TableRoute { filter: filter.into(), share: share.map(Into::into) }
+    TableRoute { filter: filter.into(), share: share.map(Into::into), via: None }
 }
 
 fn change(filter: &str, added: bool, sequence: u64) -> RouteChange {
@@ -98,6 +98,7 @@ async fn accept(served: &mut Served, init: &SeenPublish) {
         result: Ok(()),
         need_bootstrap: Some(true),
         capabilities: Capabilities::NONE,
+        reach: Vec::new(),
     };
     payload::put_ack(&mut bytes, &ack);
     served

@@ -48,6 +48,7 @@ mod tests {
     fn a_route_counts_once_however_often_it_is_told() {
         let topics = LinkTopics::parse(&["t/#".to_owned(), "+/1".to_owned()]).unwrap();
         let route = |filter: &str, share: Option<&str>| LocalRoute {
+            via: None,
             filter: filter.into(),
             share: share.map(Into::into),
         };

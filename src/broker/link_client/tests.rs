@@ -185,6 +185,8 @@ pub(crate) fn settings(servers: Vec<ServerAddr>) -> settings::Link {
         password: Some(Secret::new("hunter2")),
         topics: vec!["t/#".to_owned()],
         export: Export::Entitled,
+        relay: false,
+        reach: Vec::new(),
         pool_size: 1,
         max_inflight: Some(32),
         peer: settings::Peer {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::RateLimits;
 use super::Secret;
 use super::Verify;
+use crate::link::extension::Capabilities;
 
 /// One `[[cluster.links]]` entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,10 @@ pub struct Link {
     pub topics: Vec<String>,
     /// Topic Filters of what the peer may have from us.
     pub export: Export,
+    /// What comes over this link may go on over others that say so too, and so may what their peers want.
+    pub relay: bool,
+    /// Clusters that we reach through the peer.
+    pub reach: Vec<String>,
     /// Connections that carry messages to the peer.
     pub pool_size: usize,
     /// Messages of QoS 1 in flight on each of them; `None` is `"auto"`: as many as it takes.
@@ -96,6 +101,18 @@ pub struct ServerAddr {
     pub host: String,
     /// Port.
     pub port: u16,
+}
+
+impl Link {
+    /// What we can do with the peer beyond EMQX's protocol.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        if self.relay || !self.reach.is_empty() {
+            Capabilities::OURS.with(Capabilities::RELAY)
+        } else {
+            Capabilities::OURS
+        }
+    }
 }
 
 impl ServerAddr {

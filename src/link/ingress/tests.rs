@@ -40,6 +40,7 @@ impl Receiver {
             enabled: self.enabled,
             topics: &self.topics,
             capabilities: Capabilities::NONE,
+            reach: &[],
         };
         let publish = ControlPublish { peer: "A", response_topic, correlation_data: Some(b"0123"), payload };
         let mut inflater = Inflater::default();
@@ -186,6 +187,7 @@ fn a_message_passes_only_an_enabled_link_in_time() {
         enabled: true,
         topics: &topics,
         capabilities: Capabilities::NONE,
+        reach: &[],
     };
     let off = LinkView { enabled: false, ..link };
     assert_eq!(decide(None, 5, None), Err(DropReason::Filter));

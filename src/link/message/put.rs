@@ -29,6 +29,8 @@ pub(super) const PROPERTIES: &[u8] = b"w\x0aproperties";
 pub(super) const UNDEFINED: &[u8] = b"w\x09undefined";
 /// No pairs.
 pub(super) const EMPTY_MAP: &[u8] = b"t\0\0\0\0";
+/// How many bytes at the end of a message say that there is nothing extra.
+pub const NO_EXTRA_BYTES: usize = EMPTY_MAP.len();
 /// Head of an integer of six bytes above zero: milliseconds since the epoch from 2004 on.
 pub(super) const SIX_BYTES: &[u8] = b"n\x06\0";
 

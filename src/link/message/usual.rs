@@ -41,6 +41,7 @@ pub(super) fn parse<'a>(term: &'a [u8], known: &'a str) -> Option<Forwarded<'a>>
         payload: Cow::Borrowed(payload),
         timestamp_ms: u64::from_le_bytes([a, b, c, d, e, f, 0, 0]),
         properties,
+        path: None,
     })
 }
 

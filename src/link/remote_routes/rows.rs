@@ -50,14 +50,28 @@ impl Rows {
         }
     }
 
-    /// Clears a lane everywhere; returns how many rows went and their ids' bytes.
-    pub(super) fn clear(&mut self, bit: u64, filter_bytes: usize) -> (usize, usize) {
+    /// Their ids.
+    pub(super) fn ids(&self) -> Vec<&RowId> {
+        match self {
+            Self::Few(rows) => rows.iter().map(|(id, _)| id).collect(),
+            Self::Many(rows) => rows.keys().collect(),
+        }
+    }
+
+    /// Clears a lane everywhere, and says which rows went; returns how many, and their ids' bytes.
+    pub(super) fn clear(
+        &mut self,
+        bit: u64,
+        filter_bytes: usize,
+        mut went: impl FnMut(&RowId),
+    ) -> (usize, usize) {
         let (mut gone, mut bytes) = (0, 0);
         let mut keep = |id: &RowId, lanes: &mut u64| {
             let had = *lanes & bit != 0;
             *lanes &= !bit;
             if had && *lanes == 0 {
                 gone += 1;
+                went(id);
                 bytes += row_bytes(filter_bytes, id);
             }
             *lanes != 0

@@ -494,3 +494,52 @@ fn a_digest_is_of_the_rows_that_an_actor_has() {
     expected.remove(b"a", b"a");
     assert_eq!(routes.digest("n1", 1), Some(expected), "the other one still wants it");
 }
+
+#[test]
+fn rows_that_come_and_go_are_told_while_somebody_wants_to_know() {
+    let mut routes = RemoteRoutes::new(RouteLimits::default());
+    let told = |routes: &mut RemoteRoutes| -> Vec<String> {
+        let text = |row: RowChange| format!("{}{} {}", if row.added { '+' } else { '-' }, row.filter, row.id);
+        let mut told: Vec<String> = routes.take_row_changes().into_iter().map(text).collect();
+        told.sort();
+        told
+    };
+    for actor in ["n1", "n2"] {
+        routes.actor_init(at(0), actor, 1).unwrap();
+    }
+    update(&mut routes, at(0), "n1", 1, &[(false, "a", "a")]).unwrap();
+    assert_eq!(told(&mut routes), [""; 0]);
+    routes.watch_rows(true);
+    routes.watch_rows(true);
+    assert_eq!(told(&mut routes), ["+a a"], "those that there are, once");
+    update(&mut routes, at(0), "n2", 1, &[(false, "a", "a"), (false, "a", "$via/D/a")]).unwrap();
+    assert_eq!(told(&mut routes), ["+a $via/D/a"]);
+    update(&mut routes, at(0), "n1", 1, &[(true, "a", "a"), (false, "b", "b")]).unwrap();
+    assert_eq!(told(&mut routes), ["+b b"], "another actor has the row of a still");
+    assert_eq!(routes.rows().count(), 3);
+    routes.actor_init(at(1), "n2", 2).unwrap();
+    routes.heartbeat(at(1), "n2", 2).unwrap();
+    routes.collect(at(1 + SETTLE_MS));
+    assert_eq!(told(&mut routes), ["-a $via/D/a", "-a a"], "with a life of its actor");
+    routes.watch_rows(false);
+    assert_eq!(told(&mut routes), ["-b b"]);
+    update(&mut routes, at(2), "n1", 1, &[(true, "b", "b")]).unwrap();
+    assert_eq!(told(&mut routes), [""; 0]);
+}
+
+#[test]
+fn rows_that_are_not_taken_are_left_out_and_counted() {
+    let mut routes = RemoteRoutes::new(RouteLimits::default());
+    routes.actor_init(at(0), "n1", 1).unwrap();
+    let mut batch = RouteBatch::new("n1", 1);
+    for topic in [b"a", b"b"] {
+        batch.push(&RouteOp { delete: false, topic, id: topic });
+    }
+    let bytes = batch.finish(&mut Deflater::default(), usize::MAX);
+    let mut inflater = Inflater::default();
+    let Control::Route(update) = payload::parse_control(inflater.open(&bytes).unwrap()).unwrap() else {
+        panic!("a route update")
+    };
+    routes.update_if(at(0), "n1", 1, update.ops, |op| op.topic != b"a").unwrap();
+    assert_eq!((routes.wants("a"), routes.wants("b"), routes.ignored()), (false, true, 1));
+}

@@ -67,7 +67,14 @@ fn ack_with(result: Result<(), &str>, capabilities: Capabilities) -> Vec<u8> {
     let result = result.map_err(Into::into);
     payload::put_ack(
         &mut out,
-        &ActorInitAck { actor: "n1", proto_ver: 1, result, need_bootstrap: Some(false), capabilities },
+        &ActorInitAck {
+            actor: "n1",
+            proto_ver: 1,
+            result,
+            need_bootstrap: Some(false),
+            capabilities,
+            reach: Vec::new(),
+        },
     );
     out
 }
