@@ -133,7 +133,6 @@ mod tests {
             from: Some("sensor"),
             username: None,
             peer: None,
-            proto_ver: 5,
             retain: false,
             topic: "t",
             payload: b"x",

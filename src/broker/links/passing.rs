@@ -14,7 +14,6 @@ use crate::link::message::Forwarded;
 use crate::link::message::MessageProperties;
 use crate::link::message::Outgoing;
 use crate::link::relay;
-use crate::link::relay::Path;
 use crate::link::remote_routes::RowChange;
 use crate::time::Now;
 
@@ -91,7 +90,7 @@ impl Links {
 
     /// Spools a message of the peer of this link for those of others that want it and take it from us.
     pub fn pass_on(&self, ids: &[LinkId], message: &Forwarded<'_>, from: &Link, now: Now) -> Reached {
-        let mut path = message.path.and_then(relay::read).unwrap_or_else(Path::new);
+        let mut path = message.path.and_then(relay::read).unwrap_or_default();
         path.push(from.peer());
         let reached_by_sender = from.replication.reach();
         let outgoing = outgoing(message);
@@ -121,7 +120,6 @@ fn outgoing<'a>(message: &'a Forwarded<'_>) -> Outgoing<'a> {
         from: text(message.from),
         username: text(message.username),
         peer: None,
-        proto_ver: 5,
         retain: message.retain,
         topic: message.topic,
         payload: &message.payload,

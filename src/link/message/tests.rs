@@ -264,5 +264,6 @@ pub(crate) fn with_payload(payload: Cow<'_, [u8]>) -> Forwarded<'_> {
         payload,
         timestamp_ms: 0,
         properties: MessageProperties::default(),
+        path: None,
     }
 }
