@@ -16,6 +16,7 @@ use crate::pair::until;
 
 const UNACCOUNTED: &str = r#"tombolo_link_ledger_unaccounted_messages{peer="B"}"#;
 const ROUND_TRIPS: &str = r#"tombolo_link_rtt_seconds_count{peer="B"}"#;
+const LAG: &str = r#"tombolo_link_lag_seconds_count{peer="B"}"#;
 const DIFFERENT: &str = r#"tombolo_link_route_digest_mismatch{peer="B"}"#;
 
 /// What B said last that came from A, as A knows it.
@@ -57,6 +58,7 @@ async fn both_sides_account_for_every_message_through_cuts() {
     let received = compared(&pair, |books| books.received == 120).await;
     assert_eq!(received.fired, 1, "{received:?}");
     until(&pair.a, ROUND_TRIPS, |count| count > 0).await;
+    assert_eq!(metric(&pair.a, LAG), 120, "how long each took");
     for sample in [UNACCOUNTED, DIFFERENT] {
         assert_eq!(metric(&pair.a, sample), 0, "{sample}");
     }

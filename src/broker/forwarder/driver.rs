@@ -27,6 +27,7 @@ use crate::link::replicator::RECONNECT_MS;
 use crate::metrics::labels::ByteKind;
 use crate::metrics::labels::Direction;
 use crate::metrics::labels::ReconnectReason;
+use crate::metrics::series::SecondsHistogram;
 use crate::mqtt::packet::PacketId;
 use crate::mqtt::packet::PacketType;
 use crate::net::clock;
@@ -204,7 +205,7 @@ impl Driver {
         let (expires_ms, oldest) = {
             let mut state = self.link.forwarder.lanes[self.index].lock();
             state.listen(cx);
-            if acknowledge(&mut state.lane, acks) {
+            if acknowledge(&mut state.lane, acks, &self.link.metrics.lag, now) {
                 self.backoff.succeeded();
                 self.link.metrics.last_success.set_ms(now.unix_ms);
             }
@@ -304,11 +305,24 @@ impl Patience {
     }
 }
 
-/// Hands the acknowledgements of one read to the lane; whether the peer took anything.
-fn acknowledge(lane: &mut Lane, acks: &mut Vec<(PacketId, u8)>) -> bool {
+/// Hands the acknowledgements of one read to the lane, and says how long their messages took; whether the peer took
+/// anything.
+fn acknowledge(lane: &mut Lane, acks: &mut Vec<(PacketId, u8)>, lag: &SecondsHistogram, now: Now) -> bool {
     let mut delivered = false;
+    // Messages of one burst were taken in one moment: they are counted together.
+    let (mut moment_ms, mut count) = (0, 0);
     for (packet_id, reason) in acks.drain(..) {
-        delivered |= matches!(lane.handle_ack(packet_id, reason), Acked::Delivered { .. });
+        let Acked::Delivered { pushed_ms } = lane.handle_ack(packet_id, reason) else { continue };
+        delivered = true;
+        if pushed_ms != moment_ms && count > 0 {
+            lag.observe_ms(now.mono_ms.saturating_sub(moment_ms), count);
+            count = 0;
+        }
+        moment_ms = pushed_ms;
+        count += 1;
+    }
+    if count > 0 {
+        lag.observe_ms(now.mono_ms.saturating_sub(moment_ms), count);
     }
     delivered
 }
