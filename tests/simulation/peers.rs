@@ -34,6 +34,12 @@ const MAXIMUM_PACKET_SIZE: u32 = 500;
 /// Pause before a lane connects again.
 const LANE_RECONNECT_MS: u64 = 700;
 
+/// What a message says of itself: its cluster, its publisher and which of its messages it is.
+fn numbers(message: &Forwarded<'_>) -> [u64; 3] {
+    let text = std::str::from_utf8(&message.payload).unwrap();
+    [0, 1, 2].map(|part| text.split(':').nth(part).unwrap().parse().unwrap())
+}
+
 impl World {
     pub(crate) fn follow_outputs(&mut self, index: usize) {
         let now = self.now_at(self.directions[index].from);
@@ -351,6 +357,10 @@ impl World {
         let decision = ingress::plain_message(Some(&link), now, payload, "");
         let MessageDecision::Deliver(message) = decision else { panic!("every message is wanted") };
         if message.qos == QoS::AtMostOnce {
+            let [_, publisher, number] = numbers(&message);
+            let fired = &mut self.directions[index].flows[publisher as usize].fired;
+            assert!(fired.last().is_none_or(|last| *last < number), "QoS 0: {number} after {fired:?}");
+            fired.insert(number);
             return;
         }
         let ours = self.clusters[self.directions[index].to].emqx.is_none();
@@ -380,8 +390,7 @@ impl World {
         let direction = &mut self.directions[index];
         let (from, to) = (direction.from, direction.to);
         let text = std::str::from_utf8(&message.payload).unwrap();
-        let [origin, publisher, number] =
-            [0, 1, 2].map(|part| text.split(':').nth(part).unwrap().parse::<u64>().unwrap());
+        let [origin, publisher, number] = numbers(message);
         assert_eq!(origin, from as u64, "what came over a link goes no further");
         let flow = &mut direction.flows[publisher as usize];
         let earlier = flow.owed.iter().any(|owed| owed.number == number && owed.life < life);
@@ -425,7 +434,7 @@ impl World {
             for (packet_id, dup, payload) in frames {
                 let delay = 1 + self.random.below(40);
                 // Over the same connection it does, when an acknowledgement takes long.
-                let twice = !ours && self.random.chance(3);
+                let twice = !ours && packet_id.is_some() && self.random.chance(3);
                 let connection = self.directions[index].lanes[lane].connection.as_mut().unwrap();
                 let again = twice.then(|| Frame::Message { packet_id, dup: true, payload: payload.clone() });
                 connection.up.send(now.mono_ms, delay, Frame::Message { packet_id, dup, payload });

@@ -39,6 +39,23 @@ pub(crate) const LANES: usize = 2;
 /// Subscribed to everywhere, from the beginning to the end.
 const PERMANENT: [&str; 2] = ["m/#", "a/b"];
 
+/// Who is linked with whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Two to four clusters, each with each; some of them EMQX.
+    Mixed,
+    /// Clusters of ours, each with each: a pair, a ring of three, a mesh.
+    Mesh(usize),
+    /// Clusters of ours, each with the first one only.
+    Star(usize),
+}
+
+impl Shape {
+    fn links(self, one: usize, other: usize) -> bool {
+        one != other && (!matches!(self, Self::Star(_)) || one == 0 || other == 0)
+    }
+}
+
 /// One of the clusters.
 pub(crate) struct Cluster {
     /// EMQX, and whether its `need_bootstrap` is the truth.
@@ -101,6 +118,8 @@ pub(crate) struct Flow {
     pub(crate) arrived: BTreeSet<u64>,
     /// Those that came in the receiver's present life.
     pub(crate) fresh: BTreeSet<u64>,
+    /// Those of QoS 0 that came.
+    pub(crate) fired: BTreeSet<u64>,
 }
 
 /// One direction between two clusters: `from` dials `to`.
@@ -139,6 +158,8 @@ pub(crate) struct World {
     pub(crate) inflater: Inflater,
     /// Links are stopped and started now and then.
     stops: bool,
+    /// How often connections were cut off so far.
+    pub(crate) cuts: u32,
 }
 
 pub(crate) fn cluster(index: usize) -> String {
@@ -226,12 +247,15 @@ impl Direction {
 }
 
 impl World {
-    pub(crate) fn new(mut random: Random) -> Self {
-        let count = 2 + random.below(3) as usize;
+    pub(crate) fn new(mut random: Random, shape: Shape) -> Self {
+        let (count, has_emqx) = match shape {
+            Shape::Mixed => (2 + random.below(3) as usize, true),
+            Shape::Mesh(count) | Shape::Star(count) => (count, false),
+        };
         let clusters: Vec<Cluster> = (0..count)
             .map(|index| Cluster {
                 // The first one is ours, so that there is somebody to talk to.
-                emqx: (index > 0 && random.chance(40)).then(|| random.chance(50)),
+                emqx: (has_emqx && index > 0 && random.chance(40)).then(|| random.chance(50)),
                 subscriptions: PERMANENT.iter().map(|filter| LocalRoute::plain(filter)).collect(),
                 clock_ms: 0,
                 life: 0,
@@ -240,9 +264,10 @@ impl World {
             .collect();
         let stops = random.chance(30);
         let inflater = Inflater::default();
-        let mut world = Self { now_ms: 0, random, clusters, directions: Vec::new(), inflater, stops };
+        let mut world =
+            Self { now_ms: 0, random, clusters, directions: Vec::new(), inflater, stops, cuts: 0 };
         for from in 0..count {
-            for to in (0..count).filter(|to| *to != from) {
+            for to in (0..count).filter(|to| shape.links(from, *to)) {
                 // EMQX with EMQX is not ours to test.
                 if world.clusters[from].emqx.is_none() || world.clusters[to].emqx.is_none() {
                     let direction = world.direction(from, to);
@@ -321,8 +346,17 @@ impl World {
     }
 
     pub(crate) fn run_until(&mut self, end_ms: u64, busy: bool) {
+        self.run(end_ms, u32::MAX, busy);
+    }
+
+    /// Lets things happen until connections were cut off so often.
+    pub(crate) fn run_until_cut(&mut self, cuts: u32) {
+        self.run(u64::MAX, cuts, true);
+    }
+
+    fn run(&mut self, end_ms: u64, cuts: u32, busy: bool) {
         let mut action_ms = self.now_ms;
-        while self.now_ms < end_ms {
+        while self.now_ms < end_ms && self.cuts < cuts {
             let due = self.directions.iter().filter_map(Direction::due).min().unwrap_or(end_ms);
             let next = if busy { due.min(action_ms) } else { due };
             self.now_ms = next.clamp(self.now_ms, end_ms);
@@ -394,7 +428,11 @@ impl World {
     fn publish(&mut self, node: usize) {
         let publisher = self.random.below(PUBLISHERS as u64) as usize;
         let topic = *self.random.pick(&["m/x", "m/1", "a/b", "a/c", "b"]);
-        let qos = if self.random.chance(20) { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+        let qos = match self.random.below(5) {
+            0 => QoS::AtMostOnce,
+            1 => QoS::ExactlyOnce,
+            _ => QoS::AtLeastOnce,
+        };
         let number = self.clusters[node].published[publisher];
         self.clusters[node].published[publisher] += 1;
         let body = format!("{node}:{publisher}:{number}");
@@ -425,7 +463,7 @@ impl World {
             let direction = &mut self.directions[index];
             let lane = &mut direction.lanes[publisher % LANES].lane;
             let pushed = lane.push_from(publisher as u32, now, qos, |out| message::put(out, &outgoing));
-            if qos == QoS::AtLeastOnce {
+            if qos != QoS::AtMostOnce {
                 assert_eq!(pushed, Pushed::Spooled);
                 direction.flows[publisher].owed.push(Owed { number, life });
             }
@@ -440,6 +478,7 @@ impl World {
     }
 
     fn cut_control(&mut self, index: usize) {
+        self.cuts += 1;
         let (up, down) = (self.notice(), self.notice());
         if let Some(connection) = &mut self.directions[index].control {
             connection.up.break_off(up);
@@ -448,6 +487,7 @@ impl World {
     }
 
     fn cut_lane(&mut self, index: usize, lane: usize) {
+        self.cuts += 1;
         let (up, down) = (self.notice(), self.notice());
         if let Some(connection) = &mut self.directions[index].lanes[lane].connection {
             connection.up.break_off(up);
@@ -457,8 +497,27 @@ impl World {
 
     /// Breaks all connections one way; both ends notice in their own time.
     fn cut(&mut self, index: usize) {
+        let cuts = self.cuts + 1;
         self.cut_control(index);
         (0..LANES).for_each(|lane| self.cut_lane(index, lane));
+        self.cuts = cuts;
+    }
+
+    /// Cuts two clusters off from each other until this moment.
+    pub(crate) fn part(&mut self, one: usize, other: usize, until_ms: u64) {
+        for index in 0..self.directions.len() {
+            let Direction { from, to, .. } = self.directions[index];
+            if (from, to) == (one, other) || (from, to) == (other, one) {
+                self.directions[index].partitioned_until_ms = until_ms;
+                self.cut(index);
+            }
+        }
+    }
+
+    /// The filters of one cluster that another knows.
+    pub(crate) fn known(&self, from: usize, to: usize) -> &BTreeSet<String> {
+        let direction = self.directions.iter().find(|direction| (direction.from, direction.to) == (from, to));
+        &direction.unwrap().mirror
     }
 
     /// A cluster loses everything but its configuration, its subscribers and its last incarnations.
