@@ -23,7 +23,12 @@ mod harness;
 
 mod clusters;
 mod cuts;
+mod distance;
+mod load;
+mod outage;
+mod processes;
 mod relay;
+mod routes;
 
 /// Whether the whole is asked for, which takes its time.
 fn is_full() -> bool {
