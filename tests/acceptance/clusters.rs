@@ -1,16 +1,17 @@
 //! Several brokers in this process, linked through relays.
 
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::time;
+use tombolo::broker::links::Link;
 use tombolo::broker::server::Server;
 use tombolo::config;
 use tombolo::config::Environment;
 use tombolo::mqtt::packet::Version;
-use tombolo::net::clock;
 
 use crate::harness::Client;
 use crate::harness::Got;
@@ -128,19 +129,19 @@ impl Clusters {
         client
     }
 
-    /// How many routes a cluster knows of a peer.
-    pub(crate) fn known(&self, at: usize, peer: usize) -> usize {
-        self.server(at).broker().links.get(&name(peer)).unwrap().routes.lock().len()
+    /// The link from one cluster to another.
+    pub(crate) fn link(&self, from: usize, to: usize) -> Arc<Link> {
+        self.server(from).broker().links.get(&name(to)).unwrap()
     }
 
-    /// The sum of all samples of all clusters that begin so.
-    pub(crate) fn sum(&self, sample: &str) -> i64 {
-        let texts = self.servers.iter().flatten().map(|server| server.broker().render_metrics(clock::now()));
-        let sum = |text: String| -> i64 {
-            let lines = text.lines().filter(|line| line.starts_with(sample));
-            lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as i64).sum()
-        };
-        texts.map(sum).sum()
+    /// How many routes a cluster knows of a peer.
+    pub(crate) fn known(&self, at: usize, peer: usize) -> usize {
+        self.link(at, peer).routes.lock().len()
+    }
+
+    /// A sum over all links.
+    pub(crate) fn sum(&self, of: impl Fn(&Link) -> i64) -> i64 {
+        self.edges.iter().map(|edge| of(&self.link(edge.from, edge.to))).sum()
     }
 
     /// Waits until something holds.
@@ -158,7 +159,7 @@ impl Clusters {
     pub(crate) async fn linked(&self, limit: Duration) {
         let count = self.edges.len() as i64;
         self.until("all are linked", limit, |all| {
-            all.sum("tombolo_link_up{") == count
+            all.sum(|link| link.metrics.up.value()) == count
                 && all.edges.iter().all(|edge| all.known(edge.to, edge.from) == 1)
         })
         .await;

@@ -105,16 +105,29 @@ async fn tick(mut client: Client) {
 /// The clients of one cluster in one of its lives.
 struct Life {
     subscriber: JoinHandle<Received>,
+    /// Ends with this.
+    ticker: JoinSet<()>,
     publishers: Vec<JoinHandle<u64>>,
     stop: watch::Sender<bool>,
 }
 
 impl Life {
-    async fn subscriber(clusters: &Clusters, index: usize) -> JoinHandle<Received> {
+    /// A subscriber, and nobody who publishes yet.
+    async fn begin(clusters: &Clusters, index: usize) -> Self {
         let mut client = clusters.join(index, "subscriber").await;
         assert_eq!(client.subscribe("x/#", Q2).await, 2);
         assert_eq!(client.subscribe(STOP, Q1).await, 1);
-        tokio::spawn(subscribe(client))
+        let mut ticker = JoinSet::new();
+        ticker.spawn(tick(clusters.join(index, "ticker").await));
+        let subscriber = tokio::spawn(subscribe(client));
+        Self { subscriber, ticker, publishers: Vec::new(), stop: watch::Sender::new(false) }
+    }
+
+    /// The subscriber ends behind all that has come; what it got.
+    async fn end(&mut self, clusters: &Clusters, index: usize) -> Received {
+        self.ticker.shutdown().await;
+        clusters.join(index, "last").await.publish(STOP, b"", Q1).await;
+        (&mut self.subscriber).await.unwrap()
     }
 
     async fn publishers(&mut self, clusters: &Clusters, index: usize, next: [u64; 3]) {
@@ -161,7 +174,10 @@ impl Account {
             assert!(knows || !*knew, "{} forgot the routes of {}", edge.to, edge.from);
             *knew |= knows;
         }
-        assert_eq!(clusters.sum("tombolo_link_ledger_unaccounted_messages"), 0);
+        for edge in &clusters.edges {
+            let link = clusters.link(edge.from, edge.to);
+            assert_eq!(link.metrics.ledger_unaccounted.value(), 0, "from {} to {}", edge.from, edge.to);
+        }
     }
 
     fn check(&self, shape: Shape, next: &[[u64; 3]]) -> (usize, usize) {
@@ -216,8 +232,7 @@ impl Run {
         let clusters = Clusters::start(shape).await;
         let mut lives = Vec::new();
         for index in 0..shape.count() {
-            let subscriber = Life::subscriber(&clusters, index).await;
-            lives.push(Life { subscriber, publishers: Vec::new(), stop: watch::Sender::new(false) });
+            lives.push(Life::begin(&clusters, index).await);
         }
         clusters.linked(SETTLED.0).await;
         for (index, life) in lives.iter_mut().enumerate() {
@@ -287,12 +302,11 @@ impl Run {
             }
         }
         // Whatever its neighbours know to have come is ahead of this.
-        self.clusters.join(index, "last").await.publish(STOP, b"", Q1).await;
-        self.account.received[index].push((&mut self.lives[index].subscriber).await.unwrap());
+        self.account.received[index].push(self.lives[index].end(&self.clusters, index).await);
         self.clusters.end(index).await;
         self.clusters.begin(index).await;
         self.account.knew.retain(|(at, _), _| *at != index);
-        self.lives[index].subscriber = Life::subscriber(&self.clusters, index).await;
+        self.lives[index] = Life::begin(&self.clusters, index).await;
         for (qos, next) in next.into_iter().enumerate() {
             self.account.excused.insert((index, qos), next);
         }
@@ -313,21 +327,15 @@ impl Run {
         for life in &mut self.lives {
             next.push(life.hush().await);
         }
-        let mut ticking = JoinSet::new();
-        for index in 0..self.lives.len() {
-            ticking.spawn(tick(self.clusters.join(index, "tick").await));
-        }
         self.clusters.edges.iter().for_each(|edge| edge.relay.heal());
         self.clusters.linked(limit).await;
         let empty = |all: &Clusters| {
-            all.sum("tombolo_link_spool_messages") == 0 && all.sum("tombolo_link_inflight{") == 0
+            all.sum(|link| link.metrics.spool_messages.value() + link.metrics.inflight.value()) == 0
         };
         self.clusters.until("nothing waits any more", limit, empty).await;
         self.account.look(&self.clusters);
-        ticking.shutdown().await;
-        for (index, life) in self.lives.into_iter().enumerate() {
-            self.clusters.join(index, "last").await.publish(STOP, b"", Q1).await;
-            self.account.received[index].push(life.subscriber.await.unwrap());
+        for (index, life) in self.lives.iter_mut().enumerate() {
+            self.account.received[index].push(life.end(&self.clusters, index).await);
         }
         self.account.check(self.clusters.shape, &next)
     }

@@ -212,6 +212,11 @@ impl Pair {
         self.relays.iter().for_each(Relay::heal);
     }
 
+    /// Every connection is lost once.
+    pub(crate) fn reset(&self) {
+        self.relays.iter().for_each(Relay::reset);
+    }
+
     pub(crate) fn cut(&self) {
         self.relays.iter().for_each(Relay::drop_all);
     }

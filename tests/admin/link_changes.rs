@@ -25,14 +25,14 @@ use crate::node::exchange;
 use crate::node::head;
 
 /// A broker process, which ends with it.
-struct Broker {
+pub(crate) struct Broker {
     folder: TempDir,
     process: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Broker {
-    async fn start(cluster: &str, links: &str) -> Self {
+    pub(crate) async fn start(cluster: &str, links: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
             "[cluster]\nname = \"{cluster}\"\n[data]\ndir = \"{}\"\n[http]\nbind = \"127.0.0.1:0\"\n\
@@ -81,7 +81,7 @@ impl Broker {
         (self.process, self.address) = Self::run(&self.folder).await;
     }
 
-    fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
@@ -107,21 +107,21 @@ impl Broker {
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     }
 
-    async fn rest(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+    pub(crate) async fn rest(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
         let stream = UnixStream::connect(self.data().join(ADMIN_SOCKET)).await.unwrap();
         let body = body.map(Value::to_string);
         let body = body.as_deref().map(|body| ("application/json", body));
         exchange(stream, &head(method, &format!("/api/v5/cluster/links{path}"), None, body)).await
     }
 
-    async fn until_active(&self, name: &str) {
+    pub(crate) async fn until_active(&self, name: &str) {
         let active = async {
             while self.rest("GET", &format!("/link/{name}"), None).await.json()["state"] != "active" {}
         };
         timeout(LIMIT, active).await.unwrap();
     }
 
-    async fn join(&self, id: &str) -> Client {
+    pub(crate) async fn join(&self, id: &str) -> Client {
         let mut client = Client::over(tokio::net::TcpStream::connect(&self.address).await.unwrap());
         assert_eq!(client.connect(&hello(Version::V5, id)).await, Got::ConnAck(false, 0));
         client

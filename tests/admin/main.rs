@@ -12,6 +12,7 @@ mod contract;
 mod descriptors;
 mod events;
 mod hardened;
+mod link_cases;
 mod link_changes;
 mod links;
 mod node;

@@ -15,3 +15,4 @@ mod processes;
 mod proxy;
 mod relay;
 mod revoked;
+mod upstream;

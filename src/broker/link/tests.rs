@@ -21,6 +21,7 @@ use crate::metrics::labels::Direction;
 use crate::metrics::labels::LinkState;
 use crate::metrics::labels::ReconnectReason;
 use crate::metrics::labels::RouteKind;
+use crate::mqtt::packet::Disconnect;
 use crate::mqtt::packet::Packet;
 use crate::mqtt::packet::PacketId;
 use crate::mqtt::packet::Publish;
@@ -198,4 +199,51 @@ async fn a_link_that_is_rejected_says_so() {
     link.replication.stop(Now::default().mono_ms);
     drop(served);
     in_time(driver).await.unwrap();
+}
+
+/// Cases 7 and 9 of `link-protocol.md` 8: whatever becomes of a connection, the actor lives on and tries again.
+#[tokio::test]
+async fn a_peer_that_ends_connections_half_way_is_tried_again_by_the_same_actor() {
+    let peer = Peer::bind().await;
+    let link = link(settings(vec![peer.address()]));
+    let driver = start(&link, vec![route("t/1", None)]);
+    // It does not even answer the CONNECT.
+    drop(peer.accept().await);
+    // It refuses the subscription with the end of the connection.
+    let mut served = peer.welcome(ReasonCode::Success, &[]).await;
+    assert!(matches!(served.next().await, Seen::Subscribe { .. }));
+    served
+        .send(&Packet::Disconnect(Disconnect {
+            reason: ReasonCode::NotAuthorized,
+            properties: Properties::EMPTY,
+        }))
+        .await;
+    drop(served);
+    // It fails over the actor_init.
+    let mut served = peer.welcome(ReasonCode::Success, &[]).await;
+    assert!(link.metrics.state.is(LinkState::Unauthenticated), "and says so");
+    let first = actor_init(&mut served).await;
+    drop(served);
+    let mut served = peer.welcome(ReasonCode::Success, &[]).await;
+    let second = actor_init(&mut served).await;
+    assert_eq!(first.payload, second.payload, "actor and incarnation are the same");
+    accept(&mut served, &second).await;
+    assert_eq!(items(&route_update(&mut served).await), ["+t/1 t/1"]);
+    link.replication.stop(Now::default().mono_ms);
+    drop(served);
+    in_time(driver).await.unwrap();
+}
+
+/// Case 10.
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_peer_that_never_answers_connect() {
+    let peer = Peer::bind().await;
+    let link = link(settings(vec![peer.address()]));
+    let driver = start(&link, Vec::new());
+    let mut served = peer.accept().await;
+    assert!(matches!(served.next().await, Seen::Connect { .. }));
+    let deadline = clock::now().plus_ms(3_600_000);
+    link.replication.stop(deadline.mono_ms);
+    in_time(driver).await.unwrap();
+    assert_eq!(served.read().await, None);
 }

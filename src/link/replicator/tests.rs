@@ -342,6 +342,30 @@ fn silence_is_not_waited_for_without_end() {
     assert_eq!((closed, now), (true, GATHER_MS + PUBACK_TIMEOUT_MS));
 }
 
+/// Case 8 of `link-protocol.md` 8.
+#[test]
+fn an_ack_that_does_not_come_costs_the_connection_and_the_next_one_bootstraps() {
+    let mut replicator = Replicator::new(config(&["#"]), 7);
+    replicator.start(at(0));
+    let incarnation = replicator.incarnation();
+    let _ = outputs(&mut replicator);
+    replicator.handle_connected(at(0), None);
+    let _ = outputs(&mut replicator);
+    replicator.handle_subscribed(at(0), 1);
+    let init = publish(&mut replicator);
+    replicator.handle_puback(at(1), init.token, 0x10);
+    replicator.handle_timeout(at(1 + ACK_TIMEOUT_MS));
+    assert_eq!(outputs(&mut replicator), [Output::Close(Some(Problem::AckTimeout))]);
+    let again = replicator.poll_timeout().unwrap();
+    replicator.handle_timeout(at(again));
+    handshake(&mut replicator, at(again));
+    // What answers the first one comes too late to be of use.
+    replicator.handle_response(at(again), init.correlation_data.as_ref().map(|data| &data[..]), &ack(Ok(())));
+    replicator.handle_snapshot(at(again), snapshot(&["x"]));
+    assert_eq!(items(&publish(&mut replicator)), ["+x"]);
+    assert_eq!(replicator.incarnation(), incarnation, "one actor");
+}
+
 #[test]
 fn a_stop_takes_the_routes_back() {
     let mut replicator = online(&["#"], &["x", "y"]);
