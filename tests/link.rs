@@ -1,6 +1,6 @@
 //! Cluster linking against EMQX: payloads encoded by Erlang/OTP (`fixtures/link/vectors.json`) and recordings
-//! of a running EMQX 6.0.3 (`fixtures/link/captures`), replayed into our receiver. Wherever our answer is
-//! another one on purpose, [`DIFFERENCES`] names it.
+//! of a running EMQX 6.0.3 (`fixtures/link/captures`), replayed into our receiver, and in [`sender`] to our sender.
+//! Wherever our answer is another one on purpose, [`DIFFERENCES`] names it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -39,6 +39,9 @@ use tombolo::link::route::LinkTopics;
 use tombolo::link::route::LocalRoute;
 use tombolo::mqtt::packet::QoS;
 use tombolo::time::Now;
+
+#[path = "link/sender.rs"]
+mod sender;
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/link");
 

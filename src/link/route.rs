@@ -229,6 +229,13 @@ pub(crate) mod tests {
             kept.sort();
             kept
         };
+        for filter in ["t/6", "t/1"] {
+            assert_eq!(
+                kept(&["t/+/#", "t/+", "t/1", "t/+/#"], filter),
+                [filter],
+                "once, however many cover it"
+            );
+        }
         let topics = ["t/+/1/#", "t/z", "t/1/+"];
         assert_eq!(kept(&topics, "t/+"), ["t/z"]);
         assert_eq!(kept(&topics, "t/+/+"), ["t/+/1", "t/1/+"]);

@@ -4,6 +4,8 @@
 //! `v5/*.tsv` name the tests of those that bind a server, one file for each group of chapters; `exceptions.tsv`
 //! says why a statement has none. `v3.tsv` is the same for where MQTT 3.1 and 3.1.1 differ from 5.0. Each statement of a table is cited in the code where it is applied.
 //!
+//! `links.tsv` does it for what EMQX tests its cluster linking with.
+//!
 //! What is checked is that names exist. Whether a test would fail without its statement is for whoever reads it.
 
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
@@ -68,6 +70,20 @@ fn every_test_that_is_named_exists() {
     for row in tables::differences() {
         for test in row.tests.iter().filter(|test| !sources.has_test(test)) {
             errors.push(format!("v3.tsv: {}: no test {test}", row.what));
+        }
+    }
+    assert_none(&errors);
+}
+
+#[test]
+fn every_case_of_emqxs_links_has_a_test_that_exists_or_a_reason() {
+    let (sources, cases) = (Sources::read(), tables::link_cases());
+    let numbers: Vec<usize> = cases.iter().map(|case| case.number).collect();
+    assert_eq!(numbers, (1..=45).collect::<Vec<_>>());
+    let mut errors = Vec::new();
+    for case in &cases {
+        for test in case.tests.iter().filter(|test| !sources.has_test(test)) {
+            errors.push(format!("links.tsv: {}: no test {test}", case.number));
         }
     }
     assert_none(&errors);

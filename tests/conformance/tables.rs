@@ -34,6 +34,14 @@ pub(crate) struct Difference {
     pub(crate) tests: Vec<TestName>,
 }
 
+/// One case that EMQX tests its links with.
+#[derive(Debug, PartialEq)]
+pub(crate) struct LinkCase {
+    pub(crate) number: usize,
+    /// None if it does not apply; the row says why.
+    pub(crate) tests: Vec<TestName>,
+}
+
 /// A test function, written `tests/broker/will.rs#name`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TestName {
@@ -74,6 +82,11 @@ pub(crate) fn coverage() -> Vec<Coverage> {
 /// Where MQTT 3.1 and 3.1.1 differ from 5.0.
 pub(crate) fn differences() -> Vec<Difference> {
     read("v3.tsv", difference)
+}
+
+/// What EMQX tests its links with.
+pub(crate) fn link_cases() -> Vec<LinkCase> {
+    read("links.tsv", link_case)
 }
 
 /// Statements without a test; each row gives a reason.
@@ -118,6 +131,12 @@ fn difference(line: &str) -> Result<Difference, &'static str> {
         return Err("the versions are 3.1, 3.1.1 or both");
     }
     Ok(Difference { what: what.to_owned(), tests: test_names(tests)? })
+}
+
+fn link_case(line: &str) -> Result<LinkCase, &'static str> {
+    let [number, tests, _what] = columns(line)?;
+    let number = number.parse().map_err(|_| "the case is no number")?;
+    Ok(LinkCase { number, tests: if tests == "-" { Vec::new() } else { test_names(tests)? } })
 }
 
 fn exception(line: &str) -> Result<String, &'static str> {
