@@ -235,8 +235,7 @@ impl Outbound {
         tally.drop(DropReason::QueueFull, full);
         self.overrun |= slow + full > 0 && keeping.limits.when_full == WhenFull::Disconnect;
         // A queue that overflows all the same is not helped by waiting.
-        let (waiting, max) = (self.queue.len(), keeping.limits.messages_max);
-        tally.pressed |= waiting > max / 2 && waiting < max;
+        tally.pressed |= slow + full == 0 && self.queue.is_half_full(keeping.limits);
     }
 
     /// Whether the next QoS 1 or 2 delivery may go out now, without overtaking any before it.

@@ -122,6 +122,12 @@ impl Queue {
         self.bytes
     }
 
+    /// Whether more than half of what it may hold is waiting, in messages or in bytes.
+    #[must_use]
+    pub fn is_half_full(&self, limits: QueueLimits) -> bool {
+        self.owed.len() > limits.messages_max / 2 || self.bytes > limits.bytes_max / 2
+    }
+
     fn is_over(&self, owed: &Owed, limits: QueueLimits) -> bool {
         self.owed.len() >= limits.messages_max || self.bytes + owed.message.len() > limits.bytes_max
     }

@@ -109,3 +109,20 @@ fn what_was_promised_does_not_give_way_to_qos_0() {
     assert_eq!(promised, (20..40).step_by(2).collect::<Vec<_>>());
     assert_eq!(bench.dropped(DropReason::QueueFull), 0);
 }
+
+#[test]
+fn a_queue_is_pressed_when_half_of_its_messages_or_bytes_are_used_until_it_overflows() {
+    for limits in [QueueLimits { messages_max: 8, ..LIMITS }, QueueLimits { bytes_max: 8 * 101, ..LIMITS }] {
+        let mut bench = Bench::new();
+        bench.session = Session::new(Bounds::new(limits, true));
+        bench.attach(1, u32::MAX);
+        bench.deliver("in flight", QoS::AtLeastOnce, None);
+        let mut pressed = Vec::new();
+        for _ in 0..10 {
+            bench.deliver(&"x".repeat(100), QoS::AtLeastOnce, None);
+            pressed.push(std::mem::take(&mut bench.tally.pressed));
+        }
+        let expected = [[false; 4], [true; 4]].concat();
+        assert_eq!((&pressed[..8], &pressed[8..]), (&expected[..], &[false; 2][..]), "{limits:?}");
+    }
+}
