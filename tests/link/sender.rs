@@ -339,7 +339,6 @@ fn our_sender_of_messages_says_what_emqxs_said() {
                     from: theirs.from.map(|name| std::str::from_utf8(name).unwrap()),
                     username: theirs.username.map(|name| std::str::from_utf8(name).unwrap()),
                     peer: Some("127.0.0.1:40001".parse().unwrap()),
-                    proto_ver: 5,
                     retain: theirs.retain,
                     topic: theirs.topic,
                     payload: &theirs.payload,
@@ -352,7 +351,7 @@ fn our_sender_of_messages_says_what_emqxs_said() {
                 let packet_id = sent.packet_id;
                 assert_eq!(u64::from(packet_id.is_some()), event["qos"].as_u64().unwrap(), "{event}");
                 let mut inflater = Inflater::default();
-                let ours = inflater.open(sent.payload).unwrap();
+                let ours = inflater.open(sent.message()).unwrap();
                 assert_eq!(format!("{:?}", message::parse(ours).unwrap()), format!("{theirs:?}"));
                 by_qos[theirs.qos as usize] += 1;
                 let Some(packet_id) = packet_id else { continue };
