@@ -338,7 +338,7 @@ fn our_sender_of_messages_says_what_emqxs_said() {
                     qos: theirs.qos,
                     from: theirs.from.map(|name| std::str::from_utf8(name).unwrap()),
                     username: theirs.username.map(|name| std::str::from_utf8(name).unwrap()),
-                    peer: Some("127.0.0.1:40001".parse().unwrap()),
+                    peer: Some("127.0.0.1".parse().unwrap()),
                     retain: theirs.retain,
                     topic: theirs.topic,
                     payload: &theirs.payload,
