@@ -293,9 +293,8 @@ mod tests {
         let crowd = admission.crowd();
         let [first, second, third] = [0; 3].map(|_| admission.admit(0).unwrap());
         let client = (third.places().take().unwrap(), third.settle());
-        let waiting = tokio::spawn(async move { crowd.gone().await });
-        tokio::task::yield_now().await;
         drop(second);
+        let waiting = tokio::spawn(async move { crowd.gone().await });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished(), "one that gave way is there until it ends");
         drop(first);

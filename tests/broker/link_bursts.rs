@@ -400,14 +400,18 @@ async fn large_packets_of_a_peer_that_are_too_many_at_a_time_wait_for_each_other
     let text = "x".repeat(BYTES);
     let mut last = peers.pop().unwrap();
     // Four of the largest packets may be incomplete: 80 MB. Five of these are more.
+    let received = "tombolo_bytes_received_total";
+    let mut unread = broker.metric(received);
     let mut rests = Vec::new();
     for peer in &mut peers {
         let mut burst = Burst::default();
         burst.message(&plain("fwd/large", &text), 0);
         let (rest, begun) = burst.bytes.split_last().unwrap();
         peer.write(begun).await;
+        unread += begun.len() as u64;
         rests.push([*rest]);
     }
+    broker.until_metric(received, unread).await;
     let mut small = Burst::default();
     small.message(&plain("fwd/small", "x"), 0);
     last.write(&small.bytes).await;
