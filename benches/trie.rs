@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use rapidhash::quality::RandomState;
 use tombolo::broker::retained::Cursor;
+use tombolo::broker::retained::Origin;
 use tombolo::broker::retained::Retainable;
 use tombolo::broker::retained::RetainedLimits;
 use tombolo::broker::retained::RetainedStore;
@@ -149,9 +150,11 @@ fn retained(size: usize) {
     let source = Arc::new(());
     let store = RetainedStore::new(RetainedLimits { messages_max: usize::MAX, bytes_max: usize::MAX });
     let before = resident();
-    let nanos = timed(size, |n| _ = black_box(store.insert(messages[n].clone(), Some(&source))));
+    let nanos =
+        timed(size, |n| _ = black_box(store.insert(messages[n].clone(), Some(&source), Origin::here(0))));
     print(size, "retained: new, without the message", nanos, Some(resident() - before));
-    let nanos = timed(size, |n| _ = black_box(store.insert(again[n].clone(), Some(&source))));
+    let nanos =
+        timed(size, |n| _ = black_box(store.insert(again[n].clone(), Some(&source), Origin::here(0))));
     print(size, "retained: replaced", nanos, None);
     let nanos = timed(size, |n| drop(black_box(store.get(messages[n].topic(), 0))));
     print(size, "retained: by name", nanos, None);

@@ -256,7 +256,7 @@ impl<'a> Turn<'_, 'a> {
         let Connection { broker, lent, publisher, client, .. } = &mut *self.connection;
         let Scratch { counts, frames, .. } = lent.scratch();
         let mut run = Run::new(publications, frames, self.now).as_received(received);
-        let stored = broker.retain_run(&mut run, &publisher.identity);
+        let stored = broker.retain_run(&mut run, &publisher.identity, self.now.unix_ms);
         let source = Source::Client(&publisher.identity, client.key);
         // Messages that the spool of a link refused.
         let mut full = Vec::new();

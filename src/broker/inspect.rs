@@ -242,7 +242,7 @@ impl Broker {
     pub fn delete_retained(&self, topic: &str, now: Now) -> bool {
         let Some(message) = self.retained.get(topic, now.mono_ms) else { return false };
         let removal = Publication { payload: &[], properties: &[], ..message.view() };
-        self.retain(&removal, None, || message.clone())
+        self.retain(&removal, None, now.unix_ms, || message.clone())
     }
 
     /// Publishes a message of an operator's: to local clients and over links.
@@ -259,7 +259,7 @@ impl Broker {
         let mut frames = RunFrames::default();
         let publications = [*publication];
         let mut run = Run::new(&publications, &mut frames, now);
-        let stored = !publication.retain || self.retain(publication, None, || run.keep(0));
+        let stored = !publication.retain || self.retain(publication, None, now.unix_ms, || run.keep(0));
         let mut counts = Counts::default();
         let routed = self.routes.targets(publication.topic);
         let source = Source::Client(&identity, ClientKey(0));

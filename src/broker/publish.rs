@@ -19,6 +19,7 @@ use crate::broker::identity::Denied;
 use crate::broker::identity::Identity;
 use crate::broker::packets::Turn;
 use crate::broker::reasons;
+use crate::broker::retained::Origin;
 use crate::broker::topic_cache::TopicCache;
 use crate::broker::trace::event::Facts;
 use crate::config::settings::DenyAction;
@@ -336,23 +337,29 @@ impl Broker {
     /// Stores the retained messages of a run (`[MQTT-3.3.1-5]`), removes what an empty payload removes
     /// (`[MQTT-3.3.1-6]`), and leaves the others alone (`[MQTT-3.3.1-8]`). For each message whether that worked; empty
     /// when none is retained.
-    pub(super) fn retain_run(&self, run: &mut Run<'_, '_>, publisher: &Arc<Identity>) -> Vec<bool> {
+    pub(super) fn retain_run(
+        &self,
+        run: &mut Run<'_, '_>,
+        publisher: &Arc<Identity>,
+        unix_ms: u64,
+    ) -> Vec<bool> {
         if run.publications().iter().all(|publication| !publication.retain) {
             return Vec::new();
         }
         (0..run.publications().len())
             .map(|index| {
                 let publication = run.publications()[index];
-                !publication.retain || self.retain(&publication, Some(publisher), || run.keep(index))
+                !publication.retain || self.retain(&publication, Some(publisher), unix_ms, || run.keep(index))
             })
             .collect()
     }
 
-    /// Stores or removes one retained message. Whether that worked.
+    /// Stores or removes one retained message that was published here at this moment. Whether that worked.
     pub(super) fn retain(
         &self,
         publication: &Publication<'_>,
         publisher: Option<&Arc<Identity>>,
+        unix_ms: u64,
         keep: impl FnOnce() -> Message,
     ) -> bool {
         if publication.payload.is_empty() {
@@ -364,7 +371,7 @@ impl Broker {
             self.metrics.broker.messages_dropped[DropReason::RetainedFull].inc();
             return false;
         }
-        let stored = self.retained.insert(keep(), publisher);
+        let stored = self.retained.insert(keep(), publisher, Origin::here(unix_ms));
         if let Err(full) = &stored {
             self.metrics.broker.messages_dropped[DropReason::RetainedFull].inc();
             tracing::warn!(topic = publication.topic, "retained message not stored: {full}");

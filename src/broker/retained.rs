@@ -5,10 +5,14 @@
 //!
 //! Each message is held with its publisher. When the rules change, what a publisher may not publish any more is withheld
 //! ([`RetainedStore::recheck`]), as mosquitto's `check_retain_source` has it, and given again if that is taken back.
+//!
+//! A message may be the copy of one that a linked cluster retains ([`Origin`]). Copies have no publisher here: whether
+//! they may stay is the link's question, and what it no longer wants is removed ([`crate::broker::link_retained`]).
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::hash::Hasher;
@@ -24,6 +28,7 @@ use crate::broker::retained::seek::literal_prefix;
 use crate::broker::retained::seek::step;
 use crate::broker::retained::sources::NOBODY;
 use crate::broker::retained::sources::Sources;
+use crate::broker::routes::LinkId;
 use crate::mqtt::topic;
 
 mod seek;
@@ -78,6 +83,33 @@ pub enum Inserted {
     New,
     /// It took the place of another (`[MQTT-3.3.1-5]`).
     Replaced,
+    /// It was not to take the place of what is there.
+    Declined,
+}
+
+/// Where a message was published, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Over which link it came; `None` if it was published here.
+    pub link: Option<LinkId>,
+    /// When the broker that it was published to took it, by that broker's clock, in milliseconds since the epoch.
+    pub stamp_ms: u64,
+}
+
+impl Origin {
+    /// Published here.
+    #[must_use]
+    pub fn here(unix_ms: u64) -> Self {
+        Self { link: None, stamp_ms: unix_ms }
+    }
+}
+
+/// What is held of a message beside it.
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    /// The number of its publisher.
+    source: u32,
+    origin: Origin,
 }
 
 /// Sizes of the store, for metrics.
@@ -108,7 +140,7 @@ pub struct Slice<M> {
 }
 
 /// A message that stands for its own name in a set, so that the name is held once. Each message is in two sets; one of
-/// them has the number of its publisher beside it.
+/// them has where it is from beside it.
 struct Held<M, X = ()>(M, X);
 
 impl<M: Retainable, X> Borrow<str> for Held<M, X> {
@@ -151,7 +183,7 @@ impl<M: Retainable, X> Held<M, X> {
 
 struct Inner<M, S> {
     by_name: HashSet<Held<M>, RandomState>,
-    in_order: BTreeSet<Held<M, u32>>,
+    in_order: BTreeSet<Held<M, Kept>>,
     sources: Sources<S>,
     /// Names of messages that their publishers may not publish any more.
     withheld: HashSet<Box<str>, RandomState>,
@@ -159,6 +191,8 @@ struct Inner<M, S> {
     late: Option<HashSet<Box<str>, RandomState>>,
     /// Only the messages that expire.
     by_deadline: BTreeSet<(u64, Held<M>)>,
+    /// How many came over each link.
+    copies: HashMap<LinkId, usize>,
     bytes: usize,
 }
 
@@ -181,45 +215,88 @@ impl<M: Retainable, S> RetainedStore<M, S> {
             withheld: HashSet::with_hasher(RandomState::new()),
             late: None,
             by_deadline: BTreeSet::new(),
+            copies: HashMap::new(),
             bytes: 0,
         };
         Self { inner: RwLock::new(inner), limits, rechecking: Mutex::default() }
     }
 
     /// Retains a message in the place of the one of its name (`[MQTT-3.3.1-5]`). `source` published it, and may.
-    pub fn insert(&self, message: M, source: Option<&Arc<S>>) -> Result<Inserted, RetainedFull> {
+    pub fn insert(
+        &self,
+        message: M,
+        source: Option<&Arc<S>>,
+        origin: Origin,
+    ) -> Result<Inserted, RetainedFull> {
+        self.inner.write().insert(self.limits, message, source, origin)
+    }
+
+    /// The same, if `may` says so of where what is there is from, and of itself.
+    pub fn insert_if(
+        &self,
+        message: M,
+        source: Option<&Arc<S>>,
+        origin: Origin,
+        may: impl FnOnce(Option<Origin>, Option<&M>) -> bool,
+    ) -> Result<Inserted, RetainedFull> {
         let mut inner = self.inner.write();
-        let before = inner.by_name.get(message.topic()).map(|before| before.0.bytes());
-        if before.is_none() && inner.by_name.len() >= self.limits.messages_max {
-            return Err(RetainedFull::Messages);
+        let there = inner.in_order.get(message.topic());
+        if !may(there.map(|there| there.1.origin), there.map(|there| &there.0)) {
+            return Ok(Inserted::Declined);
         }
-        let bytes = (inner.bytes - before.unwrap_or(0)).saturating_add(message.bytes());
-        if bytes > self.limits.bytes_max {
-            return Err(RetainedFull::Bytes);
-        }
-        inner.withheld.remove(message.topic());
-        if source.is_some()
-            && let Some(late) = &mut inner.late
-        {
-            late.insert(message.topic().into());
-        }
-        let number = inner.sources.hold(source);
-        if let Some(before) = inner.in_order.replace(Held(message.clone(), number)) {
-            inner.sources.release(before.1);
-        }
-        let expiring = message.deadline_ms().map(|deadline_ms| (deadline_ms, Held(message.clone(), ())));
-        // The former deadline goes first: it may be the same.
-        if let Some(before) = inner.by_name.replace(Held(message, ())) {
-            inner.forget_deadline(before);
-        }
-        inner.by_deadline.extend(expiring);
-        inner.bytes = bytes;
-        Ok(if before.is_some() { Inserted::Replaced } else { Inserted::New })
+        inner.insert(self.limits, message, source, origin)
     }
 
     /// Takes out the message of this Topic Name (`[MQTT-3.3.1-6]`).
     pub fn remove(&self, name: &str) -> Option<M> {
         self.inner.write().remove(name)
+    }
+
+    /// The same, if `may` says so of where it is from.
+    pub fn remove_if(&self, name: &str, may: impl FnOnce(Origin) -> bool) -> Option<M> {
+        let mut inner = self.inner.write();
+        inner.origin(name).filter(|origin| may(*origin))?;
+        inner.remove(name)
+    }
+
+    /// How many came over this link.
+    #[must_use]
+    pub fn copies(&self, link: LinkId) -> usize {
+        self.inner.read().copies.get(&link).copied().unwrap_or(0)
+    }
+
+    /// The next messages that are from there (`None`: published here) and match `filter`, if there is one, with their
+    /// stamps, but for what is withheld; and at which name to go on. The lock is held for a bounded number of names.
+    #[must_use]
+    pub fn from_link(
+        &self,
+        link: Option<LinkId>,
+        filter: Option<&str>,
+        from: Bound<&str>,
+        messages_max: usize,
+        now_ms: u64,
+    ) -> (Vec<(M, u64)>, Option<String>) {
+        let inner = self.inner.read();
+        let chosen = |held: &Held<M, Kept>| {
+            let is_chosen = held.1.origin.link == link && !inner.withheld.contains(held.0.topic());
+            is_chosen.then(|| held.at(now_ms)).flatten().map(|message| (message, held.1.origin.stamp_ms))
+        };
+        let Some(filter) = filter else {
+            let mut names = inner.in_order.range::<str, _>((from, Bound::Unbounded));
+            let found = names.by_ref().take(messages_max.clamp(1, NAMES_PER_SLICE)).filter_map(chosen);
+            let found = found.collect();
+            return (found, names.next().map(|held| held.0.topic().to_owned()));
+        };
+        if topic::has_wildcard(filter) {
+            return inner.walk(filter, from, messages_max.max(1), chosen);
+        }
+        let is_next = match from {
+            Bound::Unbounded => true,
+            Bound::Included(name) => name <= filter,
+            Bound::Excluded(name) => name < filter,
+        };
+        let one = inner.in_order.get(filter).filter(|_| is_next).and_then(chosen);
+        (one.into_iter().collect(), None)
     }
 
     /// The message of this Topic Name.
@@ -236,8 +313,10 @@ impl<M: Retainable, S> RetainedStore<M, S> {
         if !topic::has_wildcard(filter) {
             return Slice { messages: self.get(filter, now_ms).into_iter().collect(), next: None };
         }
-        let from = if cursor.from.is_empty() { literal_prefix(filter).to_owned() } else { cursor.from };
-        self.inner.read().slice(filter, from, messages_max.max(1), now_ms)
+        let from = Bound::Included(cursor.from.as_str());
+        let take = |held: &Held<M, Kept>| held.at(now_ms);
+        let (messages, next) = self.inner.read().walk(filter, from, messages_max.max(1), take);
+        Slice { messages, next: next.map(|from| Cursor { from }) }
     }
 
     /// The next messages in the order of their names, `$` topics included, and where to go on: for a list of
@@ -324,16 +403,71 @@ impl<M: Retainable, S> RetainedStore<M, S> {
 }
 
 impl<M: Retainable, S> Inner<M, S> {
+    fn insert(
+        &mut self,
+        limits: RetainedLimits,
+        message: M,
+        source: Option<&Arc<S>>,
+        origin: Origin,
+    ) -> Result<Inserted, RetainedFull> {
+        let before = self.by_name.get(message.topic()).map(|before| before.0.bytes());
+        if before.is_none() && self.by_name.len() >= limits.messages_max {
+            return Err(RetainedFull::Messages);
+        }
+        let bytes = (self.bytes - before.unwrap_or(0)).saturating_add(message.bytes());
+        if bytes > limits.bytes_max {
+            return Err(RetainedFull::Bytes);
+        }
+        self.withheld.remove(message.topic());
+        if source.is_some()
+            && let Some(late) = &mut self.late
+        {
+            late.insert(message.topic().into());
+        }
+        let kept = Kept { source: self.sources.hold(source), origin };
+        if let Some(link) = origin.link {
+            *self.copies.entry(link).or_default() += 1;
+        }
+        if let Some(before) = self.in_order.replace(Held(message.clone(), kept)) {
+            self.let_go(before.1);
+        }
+        let expiring = message.deadline_ms().map(|deadline_ms| (deadline_ms, Held(message.clone(), ())));
+        // The former deadline goes first: it may be the same.
+        if let Some(before) = self.by_name.replace(Held(message, ())) {
+            self.forget_deadline(before);
+        }
+        self.by_deadline.extend(expiring);
+        self.bytes = bytes;
+        Ok(if before.is_some() { Inserted::Replaced } else { Inserted::New })
+    }
+
     fn remove(&mut self, name: &str) -> Option<M> {
         let held = self.by_name.take(name)?;
         if let Some(in_order) = self.in_order.take(name) {
-            self.sources.release(in_order.1);
+            self.let_go(in_order.1);
         }
         self.withheld.remove(name);
         self.bytes -= held.0.bytes();
         let message = held.0.clone();
         self.forget_deadline(held);
         Some(message)
+    }
+
+    fn origin(&self, name: &str) -> Option<Origin> {
+        self.in_order.get(name).map(|held| held.1.origin)
+    }
+
+    /// A message is not held any more.
+    fn let_go(&mut self, kept: Kept) {
+        self.sources.release(kept.source);
+        if let Some(link) = kept.origin.link
+            && let Some(copies) = self.copies.get_mut(&link)
+        {
+            *copies -= 1;
+            if *copies == 0 {
+                self.copies.remove(&link);
+            }
+        }
     }
 
     fn forget_deadline(&mut self, held: Held<M>) {
@@ -347,40 +481,55 @@ impl<M: Retainable, S> Inner<M, S> {
         let Some(late) = &mut self.late else { return Vec::new() };
         let names = std::mem::replace(late, HashSet::with_hasher(RandomState::new()));
         let held = names.iter().filter_map(|name| self.in_order.get::<str>(name));
-        held.filter_map(|held| Some((held.0.clone(), Arc::clone(self.sources.get(held.1)?)))).collect()
+        held.filter_map(|held| Some((held.0.clone(), Arc::clone(self.sources.get(held.1.source)?)))).collect()
     }
 
     /// The next messages that have publishers, with these, and where to go on.
     fn with_sources(&self, from: &str) -> (Vec<(M, Arc<S>)>, Option<String>) {
         let mut names = self.in_order.range::<str, _>((Bound::Included(from), Bound::Unbounded));
-        let some = names.by_ref().take(NAMES_PER_SLICE).filter(|held| held.1 != NOBODY);
-        let some = some.filter_map(|held| Some((held.0.clone(), Arc::clone(self.sources.get(held.1)?))));
+        let some = names.by_ref().take(NAMES_PER_SLICE).filter(|held| held.1.source != NOBODY);
+        let some =
+            some.filter_map(|held| Some((held.0.clone(), Arc::clone(self.sources.get(held.1.source)?))));
         let some = some.collect();
         (some, names.next().map(|held| held.0.topic().to_owned()))
     }
 
-    fn slice(&self, filter: &str, mut from: String, messages_max: usize, now_ms: u64) -> Slice<M> {
-        let mut messages = Vec::new();
+    /// The next `most` that match the filter and of which `take` makes something, and where to go on.
+    fn walk<T>(
+        &self,
+        filter: &str,
+        from: Bound<&str>,
+        most: usize,
+        take: impl Fn(&Held<M, Kept>) -> Option<T>,
+    ) -> (Vec<T>, Option<String>) {
+        let prefix = literal_prefix(filter);
+        let begins = |name: &str| name >= prefix && !name.is_empty();
+        let mut from: Bound<String> = match from {
+            Bound::Included(name) if begins(name) => Bound::Included(name.to_owned()),
+            Bound::Excluded(name) if begins(name) => Bound::Excluded(name.to_owned()),
+            _ => Bound::Included(prefix.to_owned()),
+        };
+        let mut found = Vec::new();
         let mut budget = NAMES_PER_SLICE;
         'seek: loop {
-            let names = self.in_order.range::<str, _>((Bound::Included(from.as_str()), Bound::Unbounded));
-            for (passed, held) in names.enumerate() {
+            let names = (from.as_ref().map(String::as_str), Bound::Unbounded);
+            for (passed, held) in self.in_order.range::<str, _>(names).enumerate() {
                 let name = held.0.topic();
-                if messages.len() >= messages_max || budget == 0 {
-                    return Slice { messages, next: Some(Cursor { from: name.to_owned() }) };
+                if found.len() >= most || budget == 0 {
+                    return (found, Some(name.to_owned()));
                 }
                 budget -= 1;
                 match step(filter, name) {
-                    Step::Match => messages.extend(held.at(now_ms)),
+                    Step::Match => found.extend(take(held)),
                     Step::From { keep, then } if passed >= NEIGHBOURS => {
-                        from = [&name[..keep], then[0], then[1]].concat();
+                        from = Bound::Included([&name[..keep], then[0], then[1]].concat());
                         continue 'seek;
                     }
                     Step::Next | Step::From { .. } => {}
-                    Step::End => return Slice { messages, next: None },
+                    Step::End => return (found, None),
                 }
             }
-            return Slice { messages, next: None };
+            return (found, None);
         }
     }
 }

@@ -276,7 +276,7 @@ impl Broker {
         }
         // [MQTT-3.1.2-14], [MQTT-3.1.2-15]
         if view.retain {
-            self.retain(view, Some(identity), || Message::keep(view));
+            self.retain(view, Some(identity), now.unix_ms, || Message::keep(view));
         }
         self.publish_one(view, Source::Client(identity, key), now);
     }

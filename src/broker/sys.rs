@@ -128,7 +128,7 @@ impl Broker {
         if retain {
             let mut frames = RunFrames::default();
             let mut run = Run::new(&publications, &mut frames, now);
-            self.retain(&publications[0], None, || run.keep(0));
+            self.retain(&publications[0], None, now.unix_ms, || run.keep(0));
         }
         if wanted {
             // As if a link had brought it: not forwarded.

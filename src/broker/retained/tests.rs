@@ -9,6 +9,9 @@ use super::*;
 /// Name, bytes, deadline.
 type Message = Arc<(String, usize, Option<u64>)>;
 
+/// Published here, at some moment.
+const HERE: Origin = Origin { link: None, stamp_ms: 0 };
+
 impl Retainable for Message {
     fn topic(&self) -> &str {
         &self.0
@@ -53,8 +56,8 @@ fn all(store: &RetainedStore<Message, &'static str>, filter: &str, count: usize,
 #[test]
 fn one_message_per_name() {
     let store = store(10, 100);
-    assert_eq!(store.insert(message("a", 1), None), Ok(Inserted::New));
-    assert_eq!(store.insert(message("a", 2), None), Ok(Inserted::Replaced));
+    assert_eq!(store.insert(message("a", 1), None, HERE), Ok(Inserted::New));
+    assert_eq!(store.insert(message("a", 2), None, HERE), Ok(Inserted::Replaced));
     assert_eq!(store.get("a", 0), Some(message("a", 2)));
     assert_eq!(store.matching("#", Cursor::default(), 9, 0).messages, [message("a", 2)]);
     assert_eq!(store.counts(), RetainedCounts { messages: 1, bytes: 2, withheld: 0 });
@@ -66,28 +69,28 @@ fn one_message_per_name() {
 #[test]
 fn a_full_store_refuses_and_keeps_what_it_has() {
     let store = store(2, 10);
-    store.insert(message("a", 4), None).unwrap();
-    assert_eq!(store.insert(message("b", 7), None), Err(RetainedFull::Bytes));
-    store.insert(message("b", 4), None).unwrap();
-    assert_eq!(store.insert(message("c", 0), None), Err(RetainedFull::Messages));
-    assert_eq!(store.insert(message("b", 7), None), Err(RetainedFull::Bytes));
+    store.insert(message("a", 4), None, HERE).unwrap();
+    assert_eq!(store.insert(message("b", 7), None, HERE), Err(RetainedFull::Bytes));
+    store.insert(message("b", 4), None, HERE).unwrap();
+    assert_eq!(store.insert(message("c", 0), None, HERE), Err(RetainedFull::Messages));
+    assert_eq!(store.insert(message("b", 7), None, HERE), Err(RetainedFull::Bytes));
     assert_eq!(store.get("b", 0), Some(message("b", 4)));
-    assert_eq!(store.insert(message("b", 6), None), Ok(Inserted::Replaced));
+    assert_eq!(store.insert(message("b", 6), None, HERE), Ok(Inserted::Replaced));
     assert_eq!(store.counts(), RetainedCounts { messages: 2, bytes: 10, withheld: 0 });
 }
 
 #[test]
 fn a_message_ends_with_its_deadline() {
     let store = store(10, 100);
-    store.insert(expiring("a", 1, Some(10)), None).unwrap();
-    store.insert(expiring("b", 1, Some(20)), None).unwrap();
-    store.insert(message("c", 1), None).unwrap();
+    store.insert(expiring("a", 1, Some(10)), None, HERE).unwrap();
+    store.insert(expiring("b", 1, Some(20)), None, HERE).unwrap();
+    store.insert(message("c", 1), None, HERE).unwrap();
     assert_eq!(all(&store, "+", 9, 9), ["a", "b", "c"]);
     assert_eq!(all(&store, "+", 9, 10), ["b", "c"]);
     assert_eq!(store.get("a", 10), None);
     // A new message of the name has its own deadline, later or none.
-    store.insert(expiring("a", 2, Some(30)), None).unwrap();
-    store.insert(message("b", 2), None).unwrap();
+    store.insert(expiring("a", 2, Some(30)), None, HERE).unwrap();
+    store.insert(message("b", 2), None, HERE).unwrap();
     assert_eq!(store.expire(29, 9), 0);
     assert_eq!(store.expire(30, 9), 1);
     assert_eq!(store.expire(u64::MAX - 1, 9), 0);
@@ -98,7 +101,7 @@ fn a_message_ends_with_its_deadline() {
 fn a_sweep_keeps_to_its_budget() {
     let store = store(1_000, 1_000);
     for n in 0..100 {
-        store.insert(expiring(&n.to_string(), 1, Some(n)), None).unwrap();
+        store.insert(expiring(&n.to_string(), 1, Some(n)), None, HERE).unwrap();
     }
     assert_eq!(store.expire(49, 30), 30);
     assert_eq!(store.expire(49, 30), 20);
@@ -108,8 +111,8 @@ fn a_sweep_keeps_to_its_budget() {
 #[test]
 fn names_of_the_same_deadline_replace_each_other() {
     let store = store(10, 100);
-    store.insert(expiring("a", 1, Some(5)), None).unwrap();
-    store.insert(expiring("a", 2, Some(5)), None).unwrap();
+    store.insert(expiring("a", 1, Some(5)), None, HERE).unwrap();
+    store.insert(expiring("a", 2, Some(5)), None, HERE).unwrap();
     assert_eq!(store.expire(5, 9), 1);
     assert_eq!(store.counts(), RetainedCounts::default());
 }
@@ -119,8 +122,8 @@ fn names_of_the_same_deadline_replace_each_other() {
 fn a_walk_in_slices_survives_changes() {
     let store = store(100_000, usize::MAX);
     for n in 0..2_000 {
-        store.insert(message(&format!("stay/{n:04}"), 1), None).unwrap();
-        store.insert(message(&format!("stay/{n:04}/go"), 1), None).unwrap();
+        store.insert(message(&format!("stay/{n:04}"), 1), None, HERE).unwrap();
+        store.insert(message(&format!("stay/{n:04}/go"), 1), None, HERE).unwrap();
     }
     let (mut cursor, mut stayed, mut round) = (Some(Cursor::default()), Vec::new(), 0);
     while let Some(from) = cursor {
@@ -128,7 +131,7 @@ fn a_walk_in_slices_survives_changes() {
         stayed.extend(slice.messages.iter().filter(|m| m.topic().len() == 9).map(|m| m.topic().to_owned()));
         cursor = slice.next;
         store.remove(&format!("stay/{:04}/go", round * 13 % 2_000));
-        store.insert(message(&format!("stay/{:04}+new", round * 7 % 2_000), 1), None).unwrap();
+        store.insert(message(&format!("stay/{:04}+new", round * 7 % 2_000), 1), None, HERE).unwrap();
         round += 1;
     }
     assert_eq!(stayed, (0..2_000).map(|n| format!("stay/{n:04}")).collect::<Vec<_>>());
@@ -139,7 +142,7 @@ fn a_walk_in_slices_survives_changes() {
 fn a_slice_is_bounded_when_nothing_matches() {
     let store = store(100_000, usize::MAX);
     for n in 0..10_000 {
-        store.insert(message(&format!("a{n}"), 1), None).unwrap();
+        store.insert(message(&format!("a{n}"), 1), None, HERE).unwrap();
     }
     let slice = store.matching("+/none", Cursor::default(), 10, 0);
     assert!(slice.messages.is_empty());
@@ -153,7 +156,7 @@ fn what_cannot_match_is_passed_over() {
     let store = store(100_000, usize::MAX);
     for n in 0..100 {
         for m in 0..200 {
-            store.insert(message(&format!("{n:03}/x/{m:03}"), 1), None).unwrap();
+            store.insert(message(&format!("{n:03}/x/{m:03}"), 1), None, HERE).unwrap();
         }
     }
     let mut slices = 0;
@@ -197,7 +200,104 @@ fn filter() -> impl Strategy<Value = String> {
         .prop_filter("not empty", |filter| !filter.is_empty())
 }
 
+/// Over this link, at this moment.
+fn over(link: u32, stamp_ms: u64) -> Origin {
+    Origin { link: Some(LinkId(link)), stamp_ms }
+}
+
+/// What is from there, a few at a time.
+fn from_there(
+    store: &RetainedStore<Message, &'static str>,
+    link: Option<u32>,
+    filter: Option<&str>,
+    behind: Option<&str>,
+) -> Vec<(String, u64)> {
+    let (mut found, mut from) =
+        (Vec::new(), Some(behind.map_or(Bound::Unbounded, |name| Bound::Excluded(name.to_owned()))));
+    while let Some(start) = from.take() {
+        let start = start.as_ref().map(String::as_str);
+        let (some, next) = store.from_link(link.map(LinkId), filter, start, 2, 10);
+        found.extend(some.iter().map(|(message, stamp_ms)| (message.topic().to_owned(), *stamp_ms)));
+        from = next.map(Bound::Included);
+    }
+    found
+}
+
+#[test]
+fn copies_are_counted_and_told_apart_from_what_was_published_here() {
+    let store = store(10, 100);
+    store.insert(message("a", 1), None, Origin::here(3)).unwrap();
+    store.insert(message("b", 1), None, over(1, 4)).unwrap();
+    store.insert(message("$c", 1), None, over(1, 5)).unwrap();
+    store.insert(message("d", 1), None, over(2, 6)).unwrap();
+    store.insert(expiring("e", 1, Some(10)), None, over(2, 7)).unwrap();
+    assert_eq!((store.copies(LinkId(1)), store.copies(LinkId(2)), store.copies(LinkId(3))), (2, 2, 0));
+    let owned = |list: &[(&str, u64)]| -> Vec<(String, u64)> {
+        list.iter().map(|(name, stamp_ms)| ((*name).to_owned(), *stamp_ms)).collect()
+    };
+    assert_eq!(from_there(&store, None, Some("#"), None), owned(&[("a", 3)]));
+    assert_eq!(from_there(&store, Some(1), Some("#"), None), owned(&[("b", 4)]));
+    assert_eq!(from_there(&store, Some(1), None, None), owned(&[("$c", 5), ("b", 4)]));
+    assert_eq!(from_there(&store, Some(2), None, None), owned(&[("d", 6)]), "what has expired is not there");
+    // What takes the place of a copy is no copy.
+    store.insert(message("b", 1), None, Origin::here(9)).unwrap();
+    store.remove("$c");
+    assert_eq!((store.copies(LinkId(1)), store.counts().messages), (0, 4));
+    store.expire(10, 9);
+    assert_eq!(store.copies(LinkId(2)), 1);
+}
+
+#[test]
+fn who_asks_decides_what_is_replaced_and_removed() {
+    let store = store(10, 100);
+    let put = |size, stamp_ms| {
+        let newer =
+            |there: Option<Origin>, _: Option<&Message>| there.is_none_or(|there| stamp_ms > there.stamp_ms);
+        store.insert_if(message("a", size), None, over(1, stamp_ms), newer).unwrap()
+    };
+    assert_eq!(
+        (put(1, 5), put(2, 5), put(3, 4), put(4, 6)),
+        (Inserted::New, Inserted::Declined, Inserted::Declined, Inserted::Replaced)
+    );
+    assert_eq!((store.get("a", 0), store.copies(LinkId(1))), (Some(message("a", 4)), 1));
+    assert_eq!(store.remove_if("a", |there| there.stamp_ms < 6), None);
+    assert_eq!(store.remove_if("b", |_| true), None);
+    assert_eq!(store.remove_if("a", |there| there == over(1, 6)), Some(message("a", 4)));
+    assert_eq!((store.counts(), store.copies(LinkId(1))), (RetainedCounts::default(), 0));
+}
+
+#[test]
+fn what_is_withheld_is_not_told() {
+    let store = store(10, 100);
+    for name in ["a", "b"] {
+        store.insert(message(name, 1), Some(&Arc::new("ada")), HERE).unwrap();
+    }
+    store.recheck(|| |_: &&str, message: &Message| message.topic() != "a");
+    assert_eq!(from_there(&store, None, Some("+"), None), [("b".to_owned(), 0)]);
+    assert_eq!(from_there(&store, None, Some("a"), None), []);
+}
+
 proptest! {
+    /// What is from somewhere, behind a name and under a filter, is found wherever it is cut.
+    #[test]
+    fn what_is_from_there_is_found_in_order(
+        names in prop::collection::btree_map(name(), 0_u32..2, 0..60),
+        filter in filter(),
+        behind in prop::option::of(name()),
+    ) {
+        let store = store(1_000, usize::MAX);
+        for (name, link) in &names {
+            store.insert(message(name, 1), None, over(*link, 1)).unwrap();
+        }
+        let is_behind = |name: &String| behind.as_ref().is_none_or(|behind| name > behind);
+        let expected: Vec<(String, u64)> = names
+            .iter()
+            .filter(|(name, link)| **link == 1 && is_behind(name) && topic::matches(&filter, name))
+            .map(|(name, _)| (name.clone(), 1))
+            .collect();
+        prop_assert_eq!(from_there(&store, Some(1), Some(&filter), behind.as_deref()), expected);
+    }
+
     #[test]
     fn filters_find_what_a_list_finds(
         names in prop::collection::btree_map(name(), prop::option::of(0u64..20), 0..150),
@@ -208,7 +308,7 @@ proptest! {
         let store = store(1_000, usize::MAX);
         let mut model: BTreeMap<String, Option<u64>> = names;
         for (name, deadline_ms) in &model {
-            store.insert(expiring(name, 1, *deadline_ms), None).unwrap();
+            store.insert(expiring(name, 1, *deadline_ms), None, HERE).unwrap();
         }
         for which in removed {
             if model.is_empty() {
@@ -265,7 +365,7 @@ fn what_its_publisher_may_not_publish_any_more_is_withheld_until_it_may() {
     let store = store(10, 100);
     let (ada, eve) = (Arc::new("a"), Arc::new("e"));
     for (name, source) in [("a/1", Some(&ada)), ("a/2", Some(&eve)), ("b", None), ("e", Some(&eve))] {
-        store.insert(message(name, 1), source).unwrap();
+        store.insert(message(name, 1), source, HERE).unwrap();
     }
     assert_eq!(store.recheck(|| own), 1);
     assert_eq!((given(&store), store.counts().withheld), (vec!["a/1".into(), "b".into(), "e".into()], 1));
@@ -278,12 +378,12 @@ fn what_its_publisher_may_not_publish_any_more_is_withheld_until_it_may() {
 fn a_message_that_takes_the_place_of_a_withheld_one_is_not_withheld() {
     let store = store(10, 100);
     let eve = Arc::new("e");
-    store.insert(message("a", 1), Some(&eve)).unwrap();
-    store.insert(message("b", 1), Some(&eve)).unwrap();
+    store.insert(message("a", 1), Some(&eve), HERE).unwrap();
+    store.insert(message("b", 1), Some(&eve), HERE).unwrap();
     assert_eq!(store.recheck(|| own), 2);
-    store.insert(message("a", 2), Some(&Arc::new("a"))).unwrap();
+    store.insert(message("a", 2), Some(&Arc::new("a")), HERE).unwrap();
     store.remove("b");
-    store.insert(message("b", 2), None).unwrap();
+    store.insert(message("b", 2), None, HERE).unwrap();
     assert_eq!((given(&store), store.counts().withheld), (vec!["a".into(), "b".into()], 0));
     assert_eq!(Arc::strong_count(&eve), 1, "nothing of it is held");
 }
@@ -291,11 +391,11 @@ fn a_message_that_takes_the_place_of_a_withheld_one_is_not_withheld() {
 #[test]
 fn a_message_replaced_while_the_rules_are_asked_is_not_withheld() {
     let store = store(10, 100);
-    store.insert(message("a", 1), Some(&Arc::new("e"))).unwrap();
+    store.insert(message("a", 1), Some(&Arc::new("e")), HERE).unwrap();
     let withheld = store.recheck(|| {
         |source: &&str, _: &Message| {
             if *source == "e" {
-                store.insert(message("a", 2), Some(&Arc::new("a"))).unwrap();
+                store.insert(message("a", 2), Some(&Arc::new("a")), HERE).unwrap();
             }
             *source != "e"
         }
@@ -307,18 +407,18 @@ fn a_message_replaced_while_the_rules_are_asked_is_not_withheld() {
 fn a_message_that_comes_while_the_rules_are_asked_is_asked_about_too() {
     let store = store(10, 100);
     let (ada, eve) = (Arc::new("b"), Arc::new("e"));
-    store.insert(message("b", 1), Some(&ada)).unwrap();
+    store.insert(message("b", 1), Some(&ada), HERE).unwrap();
     // It was let in by the rules before, and the names before `b` have been asked about.
     let withheld = store.recheck(|| {
         |source: &&str, message_asked: &Message| {
             if *source == "b" {
-                store.insert(message("a", 1), Some(&eve)).unwrap();
+                store.insert(message("a", 1), Some(&eve), HERE).unwrap();
             }
             own(source, message_asked)
         }
     });
     assert_eq!((withheld, given(&store)), (1, vec!["b".into()]));
-    store.insert(message("c", 1), Some(&eve)).unwrap();
+    store.insert(message("c", 1), Some(&eve), HERE).unwrap();
     assert!(!store.is_withheld("c"), "afterwards it was let in by the new ones");
 }
 
@@ -327,7 +427,7 @@ fn every_message_is_asked_about_however_many_there_are() {
     let store = store(5_000, 5_000);
     let sources = [Arc::new("0"), Arc::new("1")];
     for n in 0..4_000 {
-        store.insert(message(&format!("{}/{n}", n % 2), 1), Some(&sources[n / 2 % 2])).unwrap();
+        store.insert(message(&format!("{}/{n}", n % 2), 1), Some(&sources[n / 2 % 2]), HERE).unwrap();
     }
     assert_eq!(store.recheck(|| own), 2_000);
 }
