@@ -544,6 +544,7 @@ impl Replay {
             ControlDecision::Ack(code) => Answer::Puback(code),
             ControlDecision::Disconnect(_) => Answer::Disconnect(0x83),
             ControlDecision::Report(report) => panic!("EMQX asks for none: {report:?}"),
+            ControlDecision::Page(order) => panic!("EMQX asks for none: {order:?}"),
             ControlDecision::Reply { topic, payload, correlation_data } => {
                 assert_eq!(Some(topic), publish.response_topic);
                 assert_eq!(Some(correlation_data), publish.correlation_data);

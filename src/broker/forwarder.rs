@@ -456,7 +456,8 @@ fn outgoing<'a>(publication: &'a Publication<'_>, identity: &'a Identity, now: N
     })
 }
 
-fn properties(bytes: &[u8]) -> MessageProperties<'_> {
+/// The properties that cross a link.
+pub(super) fn properties(bytes: &[u8]) -> MessageProperties<'_> {
     let mut found = MessageProperties::default();
     if bytes.is_empty() {
         return found;

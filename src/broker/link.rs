@@ -1,6 +1,7 @@
 //! Our routes on their way to one linked cluster (`link-protocol.md` 4): changes are handed in by whoever made
 //! them, in any order, and `driver` tells the peer. What the *peer* wants of us is not here.
 
+mod copies;
 mod driver;
 mod inbox;
 mod report;
@@ -158,7 +159,7 @@ impl Replication {
         }
     }
 
-    fn config(&self, last_incarnation: u64) -> ReplicatorConfig {
+    fn config(&self, last_incarnation: u64, answer_bytes_max: usize) -> ReplicatorConfig {
         ReplicatorConfig {
             cluster: self.cluster.to_string(),
             target_cluster: self.peer.to_string(),
@@ -166,6 +167,7 @@ impl Replication {
             topics: self.topics.clone(),
             last_incarnation,
             capabilities: self.capabilities,
+            answer_bytes_max,
         }
     }
 }

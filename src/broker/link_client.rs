@@ -49,8 +49,8 @@ pub use crate::broker::link_client::connect::ConnectError;
 pub use crate::broker::link_client::connect::Dial;
 pub use crate::broker::link_client::connect::Dialer;
 
-/// The largest packet that we take: acknowledgements and answers of the link protocol are far smaller. CONNECT
-/// tells the peer.
+/// The largest packet that we take unless a [`Dialer`] is told otherwise: acknowledgements and most answers of the
+/// link protocol are far smaller. CONNECT tells the peer.
 pub const PACKET_BYTES_MAX: u32 = 256 * 1024;
 /// What one read may bring.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -183,10 +183,17 @@ pub struct LinkClient {
     flushing: bool,
     /// A burst went out since [`Self::rest`].
     busy: bool,
+    packet_bytes_max: u32,
 }
 
 impl LinkClient {
-    fn new(transport: Transport, tail: Vec<u8>, keep_alive_seconds: u16, now: Now) -> Self {
+    fn new(
+        transport: Transport,
+        tail: Vec<u8>,
+        keep_alive_seconds: u16,
+        packet_bytes_max: u32,
+        now: Now,
+    ) -> Self {
         let keep_alive = KeepAlive::new(u64::from(keep_alive_seconds) * 1000, now);
         let fresh = !tail.is_empty();
         Self {
@@ -199,6 +206,7 @@ impl LinkClient {
             keep_alive,
             flushing: false,
             busy: false,
+            packet_bytes_max,
         }
     }
 
@@ -309,7 +317,7 @@ impl LinkClient {
     fn handle(&mut self, burst: &[u8], now: Now, handle: &mut impl FnMut(Event<'_>)) -> Result<usize, Lost> {
         self.keep_alive.heard_ms = now.mono_ms;
         self.keep_alive.pinged = false;
-        let limits = DecodeLimits { version: Some(Version::V5), max_packet_size: PACKET_BYTES_MAX };
+        let limits = DecodeLimits { version: Some(Version::V5), max_packet_size: self.packet_bytes_max };
         let mut used = 0;
         loop {
             let rest = &burst[used..];

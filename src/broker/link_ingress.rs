@@ -5,6 +5,8 @@ pub(super) mod alike;
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use crate::broker::Broker;
 use crate::broker::Targets;
@@ -22,6 +24,7 @@ use crate::broker::throttle::SharedLimiter;
 use crate::broker::topic_cache::TopicCache;
 use crate::link::compress;
 use crate::link::compress::Inflater;
+use crate::link::extension::Capabilities;
 use crate::link::extension::Received;
 use crate::link::ingress;
 use crate::link::ingress::ControlDecision;
@@ -29,6 +32,7 @@ use crate::link::ingress::ControlPublish;
 use crate::link::ingress::HeartbeatReport;
 use crate::link::ingress::IngressSession;
 use crate::link::ingress::MessageDecision;
+use crate::link::ingress::PageOrder;
 use crate::link::message::Forwarded;
 use crate::link::message::MessageProperties;
 use crate::link::name::LinkTopic;
@@ -76,6 +80,8 @@ pub struct LinkIngress {
     messages: [u64; 3],
     /// Payloads of this burst, in bytes.
     bytes: u64,
+    /// A page of retained messages is being made for the peer.
+    paging: Arc<AtomicBool>,
     /// What is told to the peer of this burst, and how many of it nobody wanted.
     books: Received,
     unwanted: u64,
@@ -107,9 +113,17 @@ impl LinkIngress {
             unread,
             messages: [0; 3],
             bytes: 0,
+            paging: Arc::default(),
             books: Received::default(),
             unwanted: 0,
         })
+    }
+
+    /// Whether copies are kept of what the peer retains.
+    fn keeps_retained(&self) -> bool {
+        self.link
+            .as_ref()
+            .is_some_and(|link| link.settings.retained && link.capabilities().has(Capabilities::RETAINED))
     }
 
     /// Looks at the beginning of a burst which link there is by now.
@@ -260,11 +274,12 @@ impl<'a> Turn<'_, 'a> {
         if link.settings.relay {
             self.connection.broker.links.pass_on_routes(link);
         }
-        if let ControlDecision::Report(report) = decision {
-            self.answer_report(link, &report, publish);
-            return Ok(());
+        match decision {
+            ControlDecision::Report(report) => self.answer_report(link, &report, publish),
+            ControlDecision::Page(order) => self.answer_page(ingress, *order, publish),
+            decision => return self.answer_control(decision, publish),
         }
-        self.answer_control(decision, publish)
+        Ok(())
     }
 
     fn answer_control(&mut self, decision: ControlDecision<'_>, publish: &Publish<'_>) -> Result<(), Close> {
@@ -276,8 +291,10 @@ impl<'a> Turn<'_, 'a> {
                 properties.push(Property::CorrelationData(correlation_data));
                 self.respond(topic, properties.as_properties().as_bytes(), &payload);
             }
-            // A link that is gone has no books.
-            ControlDecision::Report(_) => self.acknowledge_link(publish, ingress::NO_MATCHING_SUBSCRIBERS),
+            // A link that is gone has no books, and tells nothing.
+            ControlDecision::Report(_) | ControlDecision::Page(_) => {
+                self.acknowledge_link(publish, ingress::NO_MATCHING_SUBSCRIBERS);
+            }
             ControlDecision::Disconnect(violation) => {
                 let peer = self.connection.publisher.identity.bound_to.as_deref();
                 tracing::warn!(peer, "link protocol error: {violation}");
@@ -304,10 +321,19 @@ impl<'a> Turn<'_, 'a> {
         self.respond(report.topic, &[], &payload);
     }
 
+    /// Has a page made where nobody waits for the thread. One at a time: the peer asks for the next when it has this one.
+    fn answer_page(&mut self, ingress: &LinkIngress, order: PageOrder, publish: &Publish<'_>) {
+        let Some(link) = ingress.link.clone().filter(|_| !ingress.paging.swap(true, Ordering::Relaxed))
+        else {
+            return self.acknowledge_link(publish, ingress::QUOTA_EXCEEDED);
+        };
+        self.acknowledge_link(publish, ingress::NO_MATCHING_SUBSCRIBERS);
+        let broker = Arc::clone(&self.connection.broker);
+        tokio::spawn(broker.answer_page(link, order, Arc::clone(&ingress.paging), self.now));
+    }
+
     fn respond(&self, topic: &str, properties: &[u8], payload: &[u8]) {
-        let reply =
-            Publication { topic, properties, payload, qos: QoS::AtLeastOnce, retain: false, expiry: None };
-        self.connection.broker.publish_one(&reply, Source::Broker, self.now);
+        self.connection.broker.respond(topic, properties, payload, self.now);
     }
 
     /// A forwarded message: to local subscribers only, acknowledged with whether there were any. It joins the run of
@@ -332,6 +358,10 @@ impl<'a> Turn<'_, 'a> {
         let link = self.connection.ingress.as_ref().and_then(|ingress| ingress.link.as_ref());
         if link.is_some_and(|link| link.settings.relay) {
             return self.deliver_one(publish, message); // it may go on
+        }
+        if message.retain && self.connection.ingress.as_ref().is_some_and(|ingress| ingress.keeps_retained())
+        {
+            return self.deliver_one(publish, message);
         }
         let Some(properties) = self.properties(&message.properties) else {
             return self.deliver_one(publish, message);
@@ -436,6 +466,11 @@ impl<'a> Turn<'_, 'a> {
         encode(&message.properties, &mut properties);
         let encoded = properties.as_properties().as_bytes();
         let one = [publication(message, &message.payload, encoded, self.now)];
+        // What was passed on is another's, and not told with what the peer retains.
+        let keeps = message.retain && message.path.is_none() && ingress.keeps_retained();
+        if let Some(link) = ingress.link.as_deref().filter(|_| keeps) {
+            broker.keep_live(link, &one[0], message.timestamp_ms, !targets.clients.is_empty());
+        }
         let local = self.deliver_forwarded(&one, &targets);
         let passed_on = self.pass_on(message, &targets);
         if let Some(ingress) = &mut self.connection.ingress {
@@ -524,7 +559,7 @@ impl<'a> Turn<'_, 'a> {
 }
 
 /// The properties of an ordinary message, without its Message Expiry Interval.
-fn encode(inner: &MessageProperties<'_>, properties: &mut PropertiesBuf) {
+pub(super) fn encode(inner: &MessageProperties<'_>, properties: &mut PropertiesBuf) {
     properties.clear();
     if let Some(indicator) = inner.payload_format_indicator {
         properties.push(Property::PayloadFormatIndicator(indicator));
@@ -544,7 +579,7 @@ fn encode(inner: &MessageProperties<'_>, properties: &mut PropertiesBuf) {
 }
 
 /// The inner message as an ordinary one. Its age counts against its Message Expiry Interval.
-fn publication<'p, 'm: 'p>(
+pub(super) fn publication<'p, 'm: 'p>(
     message: &Forwarded<'m>,
     payload: &'p [u8],
     properties: &'p [u8],

@@ -33,6 +33,7 @@ use crate::broker::link;
 use crate::broker::link::Replication;
 use crate::broker::link_events::LinkStates;
 use crate::broker::link_inspect::Forwarding;
+use crate::broker::link_retained::Sweep;
 use crate::broker::links::incoming::Incoming;
 use crate::broker::routes::LinkId;
 use crate::broker::routes::RouteChange;
@@ -218,7 +219,7 @@ impl Link {
     }
 
     /// How long the oldest message that the peer has not acknowledged has been here.
-    fn oldest_age_ms(&self, now: Now) -> Option<u64> {
+    pub(super) fn oldest_age_ms(&self, now: Now) -> Option<u64> {
         self.forwarder.view(now).iter().filter_map(|lane| lane.oldest_age_ms).max()
     }
 
@@ -418,7 +419,7 @@ impl Link {
             all.links.add_passed_on(&link, &mut routes);
             routes
         };
-        tasks.drivers.spawn(link::run(Arc::clone(self), Arc::new(source)));
+        tasks.drivers.spawn(link::run(Arc::clone(self), Arc::new(source), Some(Arc::clone(broker))));
     }
 
     /// Stops the tasks of this link and waits for them: our routes are taken back from the peer and messages
@@ -544,6 +545,9 @@ impl Links {
             from.forwarder.drop_rest();
         })
         .await;
+        if !link.settings.enable || !link.settings.retained {
+            Self::forget_copies(broker, &link).await;
+        }
         link.run(broker, node);
     }
 
@@ -558,8 +562,17 @@ impl Links {
             })
             .await;
             link.stop().await;
+            Self::forget_copies(broker, &link).await;
             broker.forget_states(cluster, clock::now());
         }
+    }
+
+    /// Removes the copies of what this peer retains.
+    async fn forget_copies(broker: &Arc<Broker>, link: &Arc<Link>) {
+        // A page that is still being applied is void.
+        link.incoming.copies.lock().ask();
+        let (broker, link) = (Arc::clone(broker), Arc::clone(link));
+        in_background(move || broker.sweep(&link, &Sweep::Everything)).await;
     }
 
     /// Stops all links at once. They stay known, so that their peers are not told that they are unknown.

@@ -36,6 +36,7 @@ pub mod link_client;
 pub mod link_events;
 pub mod link_ingress;
 pub mod link_inspect;
+mod link_retained;
 pub mod links;
 mod login;
 pub mod material;
@@ -426,7 +427,10 @@ impl Broker {
     #[must_use]
     pub fn render_metrics(&self, now: Now) -> String {
         let (counts, retained, policy) = (self.routes.counts(), self.retained.counts(), self.policy());
-        self.links.all().iter().for_each(|link| link.measure(now));
+        for link in self.links.all() {
+            link.measure(now);
+            link.metrics.retained.set(i64::try_from(self.retained.copies(link.id)).unwrap_or(i64::MAX));
+        }
         let (mut queued, mut in_flight) = (0, 0);
         for entry in &self.clients {
             let state = entry.value().lock();

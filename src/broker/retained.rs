@@ -7,7 +7,7 @@
 //! ([`RetainedStore::recheck`]), as mosquitto's `check_retain_source` has it, and given again if that is taken back.
 //!
 //! A message may be the copy of one that a linked cluster retains ([`Origin`]). Copies have no publisher here: whether
-//! they may stay is the link's question, and what it no longer wants is removed ([`crate::broker::link_retained`]).
+//! they may stay is the link's question, and what it no longer wants is removed (`broker::link_retained`).
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;

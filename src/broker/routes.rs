@@ -313,6 +313,14 @@ impl<D: Clone> RouteTable<D> {
         routed
     }
 
+    /// Whether a client has an ordinary subscription that this Topic Name matches. Nothing is remembered of it.
+    #[must_use]
+    pub fn has_subscriber(&self, name: &str) -> bool {
+        let mut has = false;
+        self.inner.read().trie.for_each_match(name, |routes| has |= !routes.subscribers.is_empty());
+        has
+    }
+
     /// Lets go of remembered targets that are no longer right, a share of them at each call.
     pub fn drop_stale(&self, share: usize) {
         self.cache.drop_stale(&self.generations, share);

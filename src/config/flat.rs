@@ -152,6 +152,7 @@ impl Flat {
             export,
             relay,
             reach,
+            retained,
             pool_size,
             max_inflight,
             peer,
@@ -175,6 +176,7 @@ impl Flat {
         }
         self.put("relay", relay);
         self.put("reach", reach);
+        self.put("retained", retained);
         self.put("pool_size", pool_size);
         self.text("max_inflight", max_inflight.map_or_else(|| "auto".to_owned(), |most| most.to_string()));
         self.put("ssl.allow_insecure", allow_insecure);

@@ -52,6 +52,7 @@ fn link(section: Section<'_>, own: &str) -> Link {
         export: section.list("export", parse::text).map_or(Export::Entitled, Export::Only),
         relay: section.or("relay", false, parse::boolean),
         reach: section.list("reach", cluster_name).unwrap_or_default(),
+        retained: section.or("retained", false, parse::boolean),
         pool_size: section.or("pool_size", 8, |node| narrow(parse::integer(1..=1024)(node)?)),
         max_inflight: max_inflight(&section),
         peer: peer(section.section("peer"), &name),

@@ -7,12 +7,18 @@
 //! | 1001 | `route` | anything: the last batch of a bootstrap |
 //! | 1002 | `heartbeat` (at QoS 1 then), `heartbeat_ack` | the books of its sender ([`Sent`], [`Received`]) |
 //! | 1003 | `heartbeat`, `heartbeat_ack` | `{Count, Sum}` of the routes of the actor ([`RouteDigest`]), as told, as known |
+//! | 1004 | `retained_page` | a list of Topic Filters: of which retained messages ([`crate::link::retained`]) |
+//! | 1005 | `retained_page`, `retained_page_ack` | a topic: behind which, up to which; without it: from the first, to the last |
+//! | 1006 | `retained_page`, `retained_page_ack` | a number: the same in both |
+//! | 1007 | `retained_page` | how many bytes the answer may have |
+//! | 1008 | `retained_page_ack` | when it was asked for, in milliseconds since the epoch, by the clock of who answers |
+//! | 1009 | `retained_page_ack` | a list of messages, each as a forwarded one |
 //! | 1010 | `actor_init_ack` | a list of binaries: the clusters that its sender reaches through us ([`crate::link::relay`]) |
 //! | 1011 | `extra` of a message | a list of binaries: the clusters that it came through |
 //!
 //! `actor_init` carries 1000 always, everything else goes only to a peer that has sent 1000 too and named what it is
-//! about. Answers come on `$LINK/cluster/resp/…`, as that to `actor_init`; the only new operation is `heartbeat_ack`,
-//! and operations are binaries.
+//! about. Answers come on `$LINK/cluster/resp/…`, as that to `actor_init`; the new operations are `heartbeat_ack`,
+//! `retained_page` and `retained_page_ack`, and operations are binaries.
 
 use crate::link::etf;
 use crate::link::etf::Head;
@@ -27,6 +33,18 @@ pub const KEY_BOOTSTRAP_END: u64 = 1_001;
 pub const KEY_BOOKS: u64 = 1_002;
 /// Routes told or known.
 pub const KEY_ROUTE_DIGEST: u64 = 1_003;
+/// Of which retained messages.
+pub const KEY_FILTERS: u64 = 1_004;
+/// Where a page begins and ends.
+pub const KEY_POSITION: u64 = 1_005;
+/// Which page.
+pub const KEY_PAGE: u64 = 1_006;
+/// How long it may be.
+pub const KEY_PAGE_BYTES: u64 = 1_007;
+/// Of which moment it is.
+pub const KEY_AS_OF: u64 = 1_008;
+/// What is in it.
+pub const KEY_MESSAGES: u64 = 1_009;
 
 /// Clusters reached through the peer.
 pub const KEY_REACH: u64 = 1_010;
@@ -51,13 +69,17 @@ impl Capabilities {
     pub const HEARTBEAT_ACK: Self = Self(1 << 1);
     /// Passes on what others want, or takes what was passed on.
     pub const RELAY: Self = Self(1 << 2);
+    /// Tells the other which messages it retains, and keeps copies of those of the other that its clients want: only
+    /// where a link says `retained`.
+    pub const RETAINED: Self = Self(1 << 3);
     /// What this version can do with any peer.
     pub const OURS: Self = Self(Self::BOOTSTRAP_END.0 | Self::HEARTBEAT_ACK.0);
 
-    const NAMES: [(Self, &'static str); 3] = [
+    const NAMES: [(Self, &'static str); 4] = [
         (Self::BOOTSTRAP_END, "bootstrap_end"),
         (Self::HEARTBEAT_ACK, "heartbeat_ack"),
         (Self::RELAY, "relay"),
+        (Self::RETAINED, "retained"),
     ];
 
     /// Whether all of `others` are among these.
@@ -310,7 +332,7 @@ mod tests {
 
     #[test]
     fn capabilities_come_back_and_unknown_ones_are_passed_over() {
-        for bits in 0..8 {
+        for bits in 0..16 {
             let some = Capabilities::from_bits(bits);
             assert_eq!(Capabilities::parse(open(&written(|out| some.put(out)))), some);
         }

@@ -26,6 +26,7 @@ use crate::link::payload::Heartbeat;
 use crate::link::payload::PROTO_VER;
 use crate::link::payload::PayloadError;
 use crate::link::payload::RouteOp;
+use crate::link::payload::page::PageRequest;
 use crate::link::relay;
 use crate::link::remote_routes::RemoteRoutes;
 use crate::link::remote_routes::RouteError;
@@ -69,7 +70,17 @@ struct Bound {
     peer: Box<str>,
     actor: Box<str>,
     incarnation: u64,
+    /// What the peer can do, and what of it we can too.
+    theirs: Capabilities,
     capabilities: Capabilities,
+}
+
+impl Bound {
+    /// Whether both still can what was agreed: our side of it may be configured anew.
+    fn agrees_with(&self, link: Option<&LinkView<'_>>) -> Result<(), Violation> {
+        let stays = link.is_none_or(|link| link.capabilities.both(self.theirs) == self.capabilities);
+        if stays { Ok(()) } else { Err(Violation::OtherCapabilities) }
+    }
 }
 
 impl IngressSession {
@@ -115,6 +126,9 @@ pub enum Violation {
     /// An operation for another actor than the connection's.
     #[error("operation for another actor")]
     OtherActor,
+    /// We can do other things with the peer than when it began: it is to ask again.
+    #[error("the link is configured anew")]
+    OtherCapabilities,
     /// A newer incarnation of the actor is known.
     #[error("outdated_incarnation_actor")]
     OutdatedIncarnation,
@@ -213,6 +227,8 @@ pub enum ControlDecision<'a> {
     },
     /// Acknowledge with 0x10, take note of what the peer says, and publish a heartbeat_ack at QoS 1.
     Report(HeartbeatReport<'a>),
+    /// Acknowledge with 0x10 and, when it is made, publish a retained_page_ack at QoS 1.
+    Page(Box<PageOrder>),
     /// Send DISCONNECT 0x83 and close; no PUBACK.
     Disconnect(Violation),
 }
@@ -230,6 +246,25 @@ pub struct HeartbeatReport<'a> {
     pub books: Option<Sent>,
     /// The routes that we know of it, if it said which it has told.
     pub routes: Option<RouteDigest>,
+}
+
+/// A page of retained messages that the peer asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageOrder {
+    /// Where the answer goes.
+    pub topic: Box<str>,
+    /// Whose it is.
+    pub actor: Box<str>,
+    /// Its incarnation.
+    pub incarnation: u64,
+    /// The number of the request.
+    pub number: u64,
+    /// What it wants.
+    pub filters: Vec<Box<str>>,
+    /// Behind which topic.
+    pub after: Option<Box<str>>,
+    /// How long the answer may be.
+    pub bytes_max: usize,
 }
 
 /// Decides about a PUBLISH on `$LINK/cluster/route/PEER`. `link` is `None` if no link of that name is
@@ -269,7 +304,12 @@ pub fn control<'a>(
         Ok(Control::Heartbeat(beat)) => session.check(publish.peer, beat.actor).and_then(|bound| {
             let renewed = routes.heartbeat(now, &bound.actor, bound.incarnation);
             renewed.map_err(|_| Violation::UnknownActor)?;
+            bound.agrees_with(link)?;
             report(bound, routes, &publish, &beat)
+        }),
+        Ok(Control::RetainedPage(request)) => session.check(publish.peer, request.actor).and_then(|bound| {
+            bound.agrees_with(link)?;
+            page(bound, &publish, &request)
         }),
     };
     answer.unwrap_or_else(ControlDecision::Disconnect)
@@ -296,6 +336,30 @@ fn report<'a>(
         books: beat.books,
         routes: beat.routes.and_then(|_| routes.digest(&bound.actor, bound.incarnation)),
     }))
+}
+
+/// Orders a page, if both sides have said that they tell them.
+fn page<'a>(
+    bound: &Bound,
+    publish: &ControlPublish<'a>,
+    request: &PageRequest<'_>,
+) -> Result<ControlDecision<'a>, Violation> {
+    if !bound.capabilities.has(Capabilities::RETAINED) {
+        return Err(Violation::Payload(PayloadError::Operation));
+    }
+    let topic = publish.response_topic.ok_or(Violation::NoResponseTopic)?;
+    if !name::is_response_topic_of(topic, publish.peer) {
+        return Err(Violation::ForeignResponseTopic);
+    }
+    Ok(ControlDecision::Page(Box::new(PageOrder {
+        topic: topic.into(),
+        actor: bound.actor.clone(),
+        incarnation: bound.incarnation,
+        number: request.number,
+        filters: request.filters.map(Into::into).collect(),
+        after: request.after.map(Into::into),
+        bytes_max: request.bytes_max,
+    })))
 }
 
 fn actor_init<'a>(
@@ -339,6 +403,7 @@ fn actor_init<'a>(
             peer: publish.peer.into(),
             actor: init.actor.into(),
             incarnation: init.incarnation,
+            theirs: init.capabilities,
             capabilities,
         });
     }
@@ -416,7 +481,7 @@ fn decide<'a>(
     known: &'a str,
 ) -> MessageDecision<'a> {
     let parsed = opened.map_err(Into::into).and_then(|reader| message::parse_after(reader, known));
-    let mut forwarded = match parsed {
+    let forwarded = match parsed {
         Ok(forwarded) => forwarded,
         Err(error) => {
             let (reason, code) = (DropReason::Undecodable, PAYLOAD_FORMAT_INVALID);
@@ -440,15 +505,17 @@ fn decide<'a>(
             _ => return dropped(DropReason::Filter, NO_MATCHING_SUBSCRIBERS, forwarded.id),
         }
     }
-    // A clock that runs ahead must not lengthen a message's life.
-    forwarded.timestamp_ms = forwarded.timestamp_ms.min(now.unix_ms);
-    if let Some(seconds) = forwarded.properties.message_expiry_interval {
-        let age_ms = now.unix_ms - forwarded.timestamp_ms;
-        if age_ms >= u64::from(seconds) * 1_000 {
-            return dropped(DropReason::Expired, NO_MATCHING_SUBSCRIBERS, forwarded.id);
-        }
+    if is_expired(&forwarded, now) {
+        return dropped(DropReason::Expired, NO_MATCHING_SUBSCRIBERS, forwarded.id);
     }
     MessageDecision::Deliver(forwarded)
+}
+
+/// Whether the Message Expiry Interval has passed. A clock of the peer that runs ahead makes the message no younger than new.
+#[must_use]
+pub fn is_expired(message: &Forwarded<'_>, now: Now) -> bool {
+    let age_ms = now.unix_ms.saturating_sub(message.timestamp_ms);
+    message.properties.message_expiry_interval.is_some_and(|seconds| age_ms >= u64::from(seconds) * 1_000)
 }
 
 #[cfg(test)]

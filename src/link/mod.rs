@@ -3,7 +3,7 @@
 //! Bytes: [`etf`], [`compress`], [`payload`] (control operations), [`message`] (forwarded messages), [`name`]
 //! (topics and ClientIDs). What we want from a peer: [`route`], [`pending`], [`replicator`]. What a peer wants
 //! from us: [`remote_routes`], [`export`], [`ingress`]. What it sends us: [`alike`], [`seen`]. What we send it: [`lane`].
-//! What two of ours say beyond EMQX's protocol: [`extension`], [`balance`], [`relay`].
+//! What two of ours say beyond EMQX's protocol: [`extension`], [`balance`], [`relay`], [`retained`].
 
 pub mod alike;
 mod arena;
@@ -22,5 +22,6 @@ pub mod pending;
 pub mod relay;
 pub mod remote_routes;
 pub mod replicator;
+pub mod retained;
 pub mod route;
 pub mod seen;

@@ -20,7 +20,11 @@ use crate::link::extension::KEY_ROUTE_DIGEST;
 use crate::link::extension::Received;
 use crate::link::extension::RouteDigest;
 use crate::link::extension::Sent;
+use crate::link::payload::page::PageAnswer;
+use crate::link::payload::page::PageRequest;
 use crate::link::relay::REACH_MAX;
+
+pub mod page;
 
 /// The protocol version every release speaks (`link-protocol.md`, fact 2).
 pub const PROTO_VER: u64 = 1;
@@ -81,6 +85,8 @@ pub enum Control<'a> {
     Route(RouteUpdate<'a>),
     /// Keeps the actor's routes alive.
     Heartbeat(Heartbeat<'a>),
+    /// Asks for retained messages.
+    RetainedPage(PageRequest<'a>),
 }
 
 /// `actor_init`.
@@ -125,12 +131,14 @@ pub struct HeartbeatAck<'a> {
 }
 
 /// What comes on a response topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Answer<'a> {
     /// To an actor_init.
     Init(ActorInitAck<'a>),
     /// To a heartbeat.
     Heartbeat(HeartbeatAck<'a>),
+    /// To a retained_page.
+    RetainedPage(PageAnswer<'a>),
 }
 
 /// `route`.
@@ -326,6 +334,7 @@ pub fn parse_control(reader: Reader<'_>) -> Result<Control<'_>, PayloadError> {
             books: fields.extension(KEY_BOOKS).and_then(Sent::parse),
             routes: fields.extension(KEY_ROUTE_DIGEST).and_then(RouteDigest::parse),
         })),
+        Some(b"retained_page") => PageRequest::parse(&fields).map(Control::RetainedPage),
         _ => Err(PayloadError::Operation),
     }
 }
@@ -341,6 +350,7 @@ pub fn parse_answer(reader: Reader<'_>) -> Result<Answer<'_>, PayloadError> {
             books: fields.extension(KEY_BOOKS).and_then(Received::parse),
             routes: fields.extension(KEY_ROUTE_DIGEST).and_then(RouteDigest::parse),
         })),
+        Some(b"retained_page_ack") => PageAnswer::parse(&fields).map(Answer::RetainedPage),
         _ => Err(PayloadError::Operation),
     }
 }
@@ -349,7 +359,7 @@ pub fn parse_answer(reader: Reader<'_>) -> Result<Answer<'_>, PayloadError> {
 pub fn parse_ack(reader: Reader<'_>) -> Result<ActorInitAck<'_>, PayloadError> {
     match parse_answer(reader)? {
         Answer::Init(ack) => Ok(ack),
-        Answer::Heartbeat(_) => Err(PayloadError::Operation),
+        Answer::Heartbeat(_) | Answer::RetainedPage(_) => Err(PayloadError::Operation),
     }
 }
 

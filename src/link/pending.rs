@@ -122,6 +122,11 @@ impl Pending {
         }
     }
 
+    /// What is in the batch and is no deletion.
+    pub fn added(&self) -> impl Iterator<Item = &RouteKey> {
+        self.in_flight.iter().filter(|(_, delete)| !delete).map(|(key, _)| &**key)
+    }
+
     /// The peer has the batch.
     pub fn acknowledged(&mut self) {
         for (key, _) in self.in_flight.drain(..) {

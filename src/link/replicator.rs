@@ -47,6 +47,7 @@ pub use crate::link::replicator::output::ControlPublish;
 pub use crate::link::replicator::output::Output;
 pub use crate::link::replicator::output::Problem;
 pub use crate::link::replicator::output::State;
+use crate::link::retained::Puller;
 use crate::link::route::LinkTopics;
 use crate::link::route::LocalRoute;
 use crate::link::route::RouteKey;
@@ -55,6 +56,7 @@ use crate::time::Now;
 
 mod heartbeat;
 mod output;
+mod pull;
 
 /// Pause between heartbeats: a third of the receiver's patience.
 pub const HEARTBEAT_MS: u64 = 10_000;
@@ -99,6 +101,8 @@ pub struct ReplicatorConfig {
     pub last_incarnation: u64,
     /// What we can do with the peer beyond EMQX's protocol.
     pub capabilities: Capabilities,
+    /// The longest payload of an answer that we take.
+    pub answer_bytes_max: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +145,7 @@ pub struct Replicator {
     /// The peer was told that this is all.
     end_told: bool,
     heartbeats: Heartbeats,
+    puller: Puller,
     /// Since when the peer lacks a change.
     behind_since_ms: Option<u64>,
     deflater: Deflater,
@@ -193,6 +198,7 @@ impl Replicator {
             reach: Vec::new(),
             end_told: false,
             heartbeats: Heartbeats::default(),
+            puller: Puller::default(),
             behind_since_ms: None,
             deflater: Deflater::default(),
             inflater: Inflater::default(),
@@ -292,7 +298,7 @@ impl Replicator {
 
     /// PUBACK came for the publish with this token.
     pub fn handle_puback(&mut self, now: Now, token: u32, reason: u8) {
-        if self.heartbeat_acknowledged(now, token) {
+        if self.heartbeat_acknowledged(now, token) || self.page_acknowledged(token, reason) {
             return;
         }
         let Some((_, awaited)) = self.awaited.filter(|(awaited, _)| *awaited == token) else { return };
@@ -333,6 +339,7 @@ impl Replicator {
                 }
             },
             Ok(Answer::Heartbeat(ack)) if !is_init => self.heartbeat_answered(&ack),
+            Ok(Answer::RetainedPage(page)) if !is_init => self.page_answered(now, &page),
             _ if is_init => self.refused(Problem::UnreadableAck),
             _ => {}
         }
@@ -422,6 +429,10 @@ impl Replicator {
             }
             self.beat_or_report(now);
         }
+        if self.puller.is_overdue(now) {
+            return self.failed(Problem::PageTimeout);
+        }
+        self.pull(now);
         if self.gather_ms.is_some_and(|due| now_ms >= due) {
             self.gather_ms = None;
             self.advance(now);
@@ -470,10 +481,12 @@ impl Replicator {
             let mut batch = RouteBatch::new(&self.config.actor, self.incarnation);
             self.pending.fill(&mut batch, self.batch_bytes);
             if batch.count() > 0 {
-                return self.send_batch(now, batch, Awaited::PendingBatch);
+                self.send_batch(now, batch, Awaited::PendingBatch);
+                return self.pull_added(now);
             }
         }
         self.behind_since_ms = None;
+        self.pull(now);
         if self.state == State::Stopping {
             self.outputs.push_back(Output::Close(None));
             self.finish();
@@ -494,6 +507,9 @@ impl Replicator {
                     return true;
                 } else {
                     batch.push(&op);
+                    if !delete && self.capabilities.has(Capabilities::RETAINED) && !key.is_shared() {
+                        self.puller.want(&key.topic);
+                    }
                 }
                 self.carried.pop_front();
             }
@@ -559,6 +575,7 @@ impl Replicator {
     fn forget_connection(&mut self) {
         self.awaited = None;
         self.heartbeats.forget();
+        self.puller.forget();
         self.capabilities = Capabilities::NONE;
         self.gather_ms = None;
         self.awaiting_snapshot = false;
@@ -592,7 +609,9 @@ impl Replicator {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
         let puback = self.awaited.map(|_| self.puback_ms);
-        let working = [Some(self.heartbeats.due_ms), puback, self.gather_ms].into_iter().flatten().min();
+        let page = if self.pulls() { self.puller.poll_timeout() } else { None };
+        let working =
+            [Some(self.heartbeats.due_ms), puback, self.gather_ms, page].into_iter().flatten().min();
         match self.state {
             State::Stopped => None,
             State::Disconnected => Some(self.next_attempt_ms),

@@ -62,6 +62,15 @@ pub struct RouteKey {
     pub id: Box<str>,
 }
 
+impl RouteKey {
+    /// Whether it is that of a Shared Subscription. An ordinary one to `$s/…` has an id like that too, and its topic is as
+    /// the id: no wildcard in front stands for `$s`.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.id.starts_with("$s/") && !self.topic.starts_with("$s/")
+    }
+}
+
 /// Why a link's topics are refused. The texts are EMQX's names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopicsError {

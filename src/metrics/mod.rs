@@ -203,6 +203,8 @@ families! {
         spool_capacity: Gauge = "link_spool_capacity_bytes", "Bytes that may wait for the peer: spool.max_bytes.";
         spool_oldest_age: SecondsGauge =
             "link_spool_oldest_age_seconds", "How long the oldest message that is not acknowledged has been here; 0 if there is none.";
+        retained: Gauge =
+            "link_retained_messages", "Retained Messages that are copies of the peer's.";
         inflight_limit: Gauge =
             "link_inflight_limit", "Application Messages that may be sent and not yet acknowledged, over all connections there are.";
         inflight: Gauge = "link_inflight", "Application Messages sent to the peer and not yet acknowledged.";

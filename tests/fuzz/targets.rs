@@ -66,6 +66,7 @@ use tombolo::link::etf::Reader;
 use tombolo::link::message;
 use tombolo::link::payload;
 use tombolo::link::payload::Control;
+use tombolo::link::payload::page::FILTERS_MAX;
 use tombolo::mqtt::decode::DecodeLimits;
 use tombolo::mqtt::decode::Decoded;
 use tombolo::mqtt::decode::decode;
@@ -309,13 +310,27 @@ pub(crate) fn link(input: &[u8]) {
     }
     let again = |inflater: &mut Inflater| {
         let reader = inflater.open(input).expect("it was opened before");
-        if let Ok(Control::Route(update)) = payload::parse_control(reader) {
-            for op in update.ops {
-                assert!(op.id.len() <= payload::ROUTE_ID_BYTES_MAX);
+        match payload::parse_control(reader) {
+            Ok(Control::Route(update)) => {
+                for op in update.ops {
+                    assert!(op.id.len() <= payload::ROUTE_ID_BYTES_MAX);
+                }
             }
+            Ok(Control::RetainedPage(request)) => {
+                let all = request.filters.inspect(|filter| topic::check_filter(filter).expect("a filter"));
+                assert!(all.count() <= FILTERS_MAX as usize);
+            }
+            _ => {}
         }
     };
     again(&mut inflater);
+    let answered = payload::parse_answer(inflater.open(input).expect("it was opened before"));
+    if let Ok(payload::Answer::RetainedPage(page)) = answered {
+        let kept = page.messages.keep();
+        let topics: Vec<&str> = kept.iter().map(|message| message.topic).collect();
+        assert!(topics.is_sorted() && topics.len() == page.messages.count());
+        topics.iter().for_each(|name| topic::check_name(name).expect("a Topic Name"));
+    }
     let _ = payload::parse_ack(inflater.open(input).expect("it was opened before"));
     if let Ok(forwarded) = message::parse(inflater.open(input).expect("it was opened before")) {
         topic::check_name(forwarded.topic).expect("a forwarded message has a Topic Name");

@@ -14,5 +14,6 @@ mod pair;
 mod processes;
 mod proxy;
 mod relay;
+mod retained;
 mod revoked;
 mod upstream;

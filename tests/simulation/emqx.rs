@@ -359,6 +359,7 @@ impl Store {
                 }
                 Answer::Ack
             }
+            Control::RetainedPage(_) => panic!("EMQX is asked for none"),
             Control::Heartbeat(_) if bound.is_none() => Answer::Ack,
             Control::Heartbeat(_) => {
                 let Some(record) = self.record(bound) else { return Answer::Disconnect };

@@ -72,6 +72,7 @@ impl World {
                     }
                 }
                 Output::StateChanged(_) | Output::RoundTrip { .. } => {}
+                Output::AskPage(_) | Output::Page(_) => panic!("nobody here says `retained`"),
                 Output::RequestReport => self.report(index),
                 Output::Received(books) => {
                     let life = self.clusters[direction.from].life;
@@ -260,6 +261,7 @@ impl World {
                 payload::put_heartbeat_ack(&mut payload, &ack);
                 Answer::Reply(payload)
             }
+            ControlDecision::Page(order) => panic!("nobody here says `retained`: {order:?}"),
             ControlDecision::Disconnect(_) => Answer::Disconnect,
         }
     }

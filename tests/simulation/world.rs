@@ -327,6 +327,7 @@ impl World {
             topics: topics.clone(),
             last_incarnation: last,
             capabilities: Capabilities::OURS,
+            answer_bytes_max: 0,
         };
         // A small queue, so that it overflows now and then.
         let replicator = Replicator::new(config, self.random.next()).with_pending(Pending::new(12, 100_000));

@@ -35,7 +35,7 @@ const LANE_COLUMNS: &[Column] = &[
     ("OLDEST MS", "oldest_age_ms"),
 ];
 /// What `info` shows of a link; `show` shows the rest.
-const INFO: [&str; 9] = [
+const INFO: [&str; 10] = [
     "name",
     "state",
     "reason",
@@ -44,6 +44,7 @@ const INFO: [&str; 9] = [
     "connections_out",
     "routes_in",
     "spool_messages",
+    "retained_messages",
     "last_success",
 ];
 

@@ -21,8 +21,15 @@ const LISTS: [&str; 5] = ["topics", "export", "reach", "peer.cert_sha256", "ssl.
 /// Settings that are secrets: not to be seen in the list of processes, so that a file or the standard input may hold them.
 const SECRETS: [&str; 2] = ["password", "ssl.password"];
 /// Settings that are `true` or `false`.
-const FLAGS: [&str; 6] =
-    ["enable", "relay", "ssl.enable", "ssl.allow_insecure", "peer.allow_unauthenticated", "spool.qos0"];
+const FLAGS: [&str; 7] = [
+    "enable",
+    "relay",
+    "retained",
+    "ssl.enable",
+    "ssl.allow_insecure",
+    "peer.allow_unauthenticated",
+    "spool.qos0",
+];
 /// Settings that are numbers, where they are not words.
 const NUMBERS: [&str; 5] = ["pool_size", "max_inflight", "quota.connections", "quota.actors", "quota.routes"];
 

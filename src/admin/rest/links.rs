@@ -332,6 +332,7 @@ fn shown(state: &HttpState, link: &Link) -> Value {
     object["connections_out"] = json!(link.metrics.connections[Direction::Out].value());
     object["routes_in"] = json!(link.routes.lock().len());
     object["spool_messages"] = json!(link.metrics.spool_messages.value());
+    object["retained_messages"] = json!(state.broker.retained.copies(link.id));
     let last = link.metrics.last_success.ms();
     object["last_success"] = if last == 0 { Value::Null } else { json!(time::rfc3339(last)) };
     object
@@ -379,6 +380,7 @@ fn configured(link: &settings::Link) -> Value {
         "export": export,
         "relay": link.relay,
         "reach": link.reach,
+        "retained": link.retained,
         "pool_size": link.pool_size,
         "max_inflight": link.max_inflight.map_or_else(|| json!("auto"), |most| json!(most)),
         "ssl": ssl,

@@ -197,6 +197,7 @@ fn link() -> Value {
             "export": texts,
             "relay": flag,
             "reach": texts,
+            "retained": flag,
             "pool_size": count,
             "max_inflight": {"oneOf": [text, count]},
             "peer": object(json!({

@@ -13,8 +13,11 @@ use smallvec::SmallVec;
 use tokio::task::JoinHandle;
 use tokio::task::spawn_blocking;
 
+use crate::broker::Broker;
+use crate::broker::link::Replication;
 use crate::broker::link::RouteSource;
 use crate::broker::link::Snapshot;
+use crate::broker::link::copies::Upkeep;
 use crate::broker::link::digest;
 use crate::broker::link::inbox::Taken;
 use crate::broker::link::replicated;
@@ -55,6 +58,8 @@ use crate::net::clock;
 use crate::net::random;
 use crate::time::Now;
 
+/// What an answer adds to its payload, beside its topic, generously.
+const ANSWER_OVERHEAD: usize = 64;
 /// Turns of one link before others get theirs.
 const TURNS_MAX: usize = 16;
 
@@ -69,11 +74,13 @@ struct Driver {
     snapshot: Option<JoinHandle<Snapshot>>,
     alarm: Alarm,
     next_id: u16,
-    /// Packet Identifiers and tokens of what is not acknowledged: one operation, one heartbeat.
-    awaited: SmallVec<[(PacketId, u32); 2]>,
+    /// Packet Identifiers and tokens of what is not acknowledged: one operation, one heartbeat, one request.
+    awaited: SmallVec<[(PacketId, u32); 3]>,
     subscribing: Option<PacketId>,
     /// Our routes are counted, for a report; and whether one of them has changed since that began.
     reporting: Option<(JoinHandle<RouteDigest>, bool)>,
+    /// Copies of what the peer retains.
+    upkeep: Upkeep,
     /// What we have said last that we sent.
     reported: Option<Sent>,
     /// The cause of the disconnection that the replicator is about to be told of.
@@ -84,11 +91,19 @@ struct Driver {
 }
 
 /// Replicates our routes to the peer of this link until the link is stopped.
-pub async fn run(link: Arc<Link>, source: RouteSource) {
+///
+/// Copies of what the peer retains are kept by `broker`, where the link says so.
+pub async fn run(link: Arc<Link>, source: RouteSource, broker: Option<Arc<Broker>>) {
     let replication = &link.replication;
-    let dialer = Dialer::new(Arc::clone(&link), &replication.client_id);
+    let mut dialer = Dialer::new(Arc::clone(&link), &replication.client_id);
+    if let Some(broker) = broker.as_ref().filter(|_| link.settings.retained) {
+        // What may be published here may be a copy too.
+        dialer = dialer.taking(broker.limits().of_a_peer().server.max_packet_size);
+    }
+    let answer_bytes_max = answer_bytes_max(&dialer, replication);
     let mut driver = Driver {
-        replicator: Replicator::new(replication.config(0), random::number()),
+        replicator: Replicator::new(replication.config(0, answer_bytes_max), random::number()),
+        upkeep: Upkeep::of(broker),
         dialer,
         source,
         link: Arc::clone(&link),
@@ -119,6 +134,12 @@ pub async fn run(link: Arc<Link>, source: RouteSource) {
     }
 }
 
+/// How long the payload of an answer may be.
+fn answer_bytes_max(dialer: &Dialer, replication: &Replication) -> usize {
+    let overhead = ANSWER_OVERHEAD + replication.response_topic.len();
+    (dialer.packet_bytes_max() as usize).saturating_sub(overhead)
+}
+
 impl Driver {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let now = clock::now();
@@ -134,6 +155,8 @@ impl Driver {
             let mut moved = self.poll_dial(cx, now);
             moved |= self.poll_snapshot(cx, now);
             moved |= self.poll_report(cx, now);
+            moved |= self.poll_page(cx, now);
+            self.upkeep.poll_sweep(cx, &self.link);
             moved |= self.poll_read(cx, now);
             moved |= self.poll_time(cx, now);
             moved |= self.drain(now);
@@ -187,6 +210,9 @@ impl Driver {
         }
         for (route, added) in changes {
             self.replicator.handle_route(now, &replicated(&route), !added);
+            if !added {
+                self.upkeep.gone(&self.link, &route);
+            }
             if told {
                 let Self { report, link, .. } = self;
                 report.route(&route, added, &link.topics, &link.metrics);
@@ -199,7 +225,9 @@ impl Driver {
         tracing::warn!(peer = self.link.peer(), "too many route changes at once: all routes are sent again");
         self.hang_up();
         self.overflowed = true;
-        let config = self.link.replication.config(self.replicator.incarnation());
+        let replication = &self.link.replication;
+        let answer_bytes_max = answer_bytes_max(&self.dialer, replication);
+        let config = replication.config(self.replicator.incarnation(), answer_bytes_max);
         self.replicator = Replicator::new(config, random::number());
         self.replicator.start(now);
     }
@@ -324,6 +352,7 @@ impl Driver {
         self.awaited.clear();
         self.subscribing = None;
         self.reporting = None;
+        self.upkeep.forget_page(&self.link);
         let client = self.client.take()?;
         self.link.metrics.connections[Direction::Out].dec();
         Some(client)
@@ -338,6 +367,11 @@ impl Driver {
                 Output::Connect => self.dialing = Some(self.dialer.dial()),
                 Output::Subscribe { filter } => self.subscribe(&filter),
                 Output::Publish(publish) => self.publish(&publish),
+                Output::AskPage(publish) => {
+                    self.link.incoming.copies.lock().ask();
+                    self.publish(&publish);
+                }
+                Output::Page(page) => self.upkeep.apply(&self.link, *page),
                 Output::RequestSnapshot => self.request_snapshot(),
                 Output::RequestReport => self.request_report(),
                 Output::RoundTrip { ms } => self.link.metrics.rtt.observe_ms(ms, 1),
@@ -367,6 +401,7 @@ impl Driver {
                         if self.link.replication.set_reach(self.replicator.reach()) {
                             self.link.reach_changed();
                         }
+                        self.upkeep.accepted(&self.link, self.replicator.capabilities());
                     }
                     self.report.entered(state, self.link.peer(), &self.link.metrics);
                     self.link.note_state(now);
@@ -440,6 +475,13 @@ impl Driver {
         }
         let (source, topics) = (Arc::clone(&self.source), self.link.topics.clone());
         self.snapshot = Some(spawn_blocking(move || snapshot(&*source, &topics)));
+    }
+
+    /// The next page is asked for once this one was applied.
+    fn poll_page(&mut self, cx: &mut Context<'_>, now: Now) -> bool {
+        let Poll::Ready((up_to, applied)) = self.upkeep.poll_page(cx, &self.link) else { return false };
+        self.replicator.handle_applied(now, up_to, applied);
+        true
     }
 
     fn request_report(&mut self) {

@@ -52,8 +52,8 @@ impl From<&Problem> for Trouble {
             Problem::Rejected(_) | Problem::SubscribeRefused(_) | Problem::PublishRefused(_) => {
                 (LinkState::Rejected, ReconnectReason::Refused)
             }
-            Problem::UnreadableAck => (LinkState::Rejected, ReconnectReason::Protocol),
-            Problem::ConnectTimeout | Problem::AckTimeout | Problem::PubackTimeout => {
+            Problem::UnreadableAck | Problem::WrongPage => (LinkState::Rejected, ReconnectReason::Protocol),
+            Problem::ConnectTimeout | Problem::AckTimeout | Problem::PubackTimeout | Problem::PageTimeout => {
                 (LinkState::Unreachable, ReconnectReason::Timeout)
             }
             Problem::Disconnected(_) | Problem::ConnectionLost => {

@@ -42,7 +42,7 @@ fn change(filter: &str, added: bool, sequence: u64) -> RouteChange {
 }
 
 fn start(link: &Arc<Link>, routes: Vec<TableRoute>) -> JoinHandle<()> {
-    tokio::spawn(run(Arc::clone(link), Arc::new(move || routes.clone())))
+    tokio::spawn(run(Arc::clone(link), Arc::new(move || routes.clone()), None))
 }
 
 /// The items of a route update, deletions with a `-`.

@@ -145,6 +145,7 @@ pub type Dial = Pin<Box<dyn Future<Output = Result<(LinkClient, Accepted), Conne
 pub struct Dialer {
     link: Arc<Link>,
     client_id: Arc<str>,
+    packet_bytes_max: u32,
     server: usize,
 }
 
@@ -152,7 +153,19 @@ impl Dialer {
     /// Starts with the first server.
     #[must_use]
     pub fn new(link: Arc<Link>, client_id: &str) -> Self {
-        Self { link, client_id: client_id.into(), server: 0 }
+        Self { link, client_id: client_id.into(), packet_bytes_max: PACKET_BYTES_MAX, server: 0 }
+    }
+
+    /// Connections take packets of this length, if that is longer.
+    #[must_use]
+    pub fn taking(self, packet_bytes: u32) -> Self {
+        Self { packet_bytes_max: self.packet_bytes_max.max(packet_bytes), ..self }
+    }
+
+    /// The longest packet that they take.
+    #[must_use]
+    pub fn packet_bytes_max(&self) -> u32 {
+        self.packet_bytes_max
     }
 
     /// The server of the current attempt; `None` if the settings have none.
@@ -171,11 +184,12 @@ impl Dialer {
     #[must_use]
     pub fn dial(&self) -> Dial {
         let (link, client_id, server) = (Arc::clone(&self.link), Arc::clone(&self.client_id), self.server);
+        let packet_bytes_max = self.packet_bytes_max;
         Box::pin(async move {
             let servers = &link.settings.servers;
             // The configuration has at least one.
             let server = servers.get(server % servers.len().max(1)).ok_or(ConnectError::Timeout)?;
-            timeout(CONNECT_TIMEOUT, connect(&link, server, &client_id))
+            timeout(CONNECT_TIMEOUT, connect(&link, server, &client_id, packet_bytes_max))
                 .await
                 .unwrap_or(Err(ConnectError::Timeout))
         })
@@ -186,9 +200,10 @@ async fn connect(
     link: &Link,
     server: &ServerAddr,
     client_id: &str,
+    packet_bytes_max: u32,
 ) -> Result<(LinkClient, Accepted), ConnectError> {
     let Link { settings, metrics, .. } = link;
-    let greeting = greeting(settings, client_id)?;
+    let greeting = greeting(settings, client_id, packet_bytes_max)?;
     let tls = match &settings.ssl {
         Some(ssl) => Some(load(client_options(settings, ssl)).await?),
         None => None,
@@ -203,7 +218,7 @@ async fn connect(
     }
     transport.write_all(&greeting).await.map_err(lost)?;
     transport.flush().await.map_err(lost)?;
-    answer(transport).await
+    answer(transport, packet_bytes_max).await
 }
 
 /// Reads the files again for every attempt, so that renewed certificates are used without a restart: where a file system
@@ -215,9 +230,9 @@ async fn load(options: ClientTlsOptions) -> Result<ClientTls, ConnectError> {
     Ok(loaded?)
 }
 
-fn greeting(link: &settings::Link, client_id: &str) -> Result<Vec<u8>, EncodeError> {
+fn greeting(link: &settings::Link, client_id: &str, packet_bytes_max: u32) -> Result<Vec<u8>, EncodeError> {
     let mut properties = PropertiesBuf::new();
-    properties.push(Property::MaximumPacketSize(PACKET_BYTES_MAX));
+    properties.push(Property::MaximumPacketSize(packet_bytes_max));
     let connect = Connect {
         version: Version::V5,
         bridge: false,
@@ -243,8 +258,11 @@ fn lost(error: std::io::Error) -> ConnectError {
 }
 
 /// Reads up to CONNACK.
-async fn answer(mut transport: Transport) -> Result<(LinkClient, Accepted), ConnectError> {
-    let limits = DecodeLimits { version: Some(Version::V5), max_packet_size: PACKET_BYTES_MAX };
+async fn answer(
+    mut transport: Transport,
+    packet_bytes_max: u32,
+) -> Result<(LinkClient, Accepted), ConnectError> {
+    let limits = DecodeLimits { version: Some(Version::V5), max_packet_size: packet_bytes_max };
     let mut bytes = Vec::with_capacity(512);
     loop {
         let greeted = match decode(&bytes, &limits).map_err(Lost::Malformed)? {
@@ -254,7 +272,8 @@ async fn answer(mut transport: Transport) -> Result<(LinkClient, Accepted), Conn
         };
         if let Some(((accepted, keep_alive_seconds), len)) = greeted {
             bytes.drain(..len);
-            let client = LinkClient::new(transport, bytes, keep_alive_seconds, clock::now());
+            let client =
+                LinkClient::new(transport, bytes, keep_alive_seconds, packet_bytes_max, clock::now());
             return Ok((client, accepted));
         }
         if transport.read_buf(&mut bytes).await.map_err(lost)? == 0 {

@@ -187,6 +187,7 @@ pub(crate) fn settings(servers: Vec<ServerAddr>) -> settings::Link {
         export: Export::Entitled,
         relay: false,
         reach: Vec::new(),
+        retained: false,
         pool_size: 1,
         max_inflight: Some(32),
         peer: settings::Peer {

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use crate::broker::links::unread::Unread;
 use crate::link::extension::Received;
+use crate::link::retained::copies::Copies;
 use crate::link::seen::Seen;
 use crate::time::Now;
 
@@ -32,6 +33,9 @@ pub struct Incoming {
     pause_ms: AtomicU64,
     /// The messages that came lately, over whichever of them.
     pub seen: Mutex<Seen>,
+    /// What came of retained messages while the peer is asked for them. It is locked before the store of retained messages
+    /// and before a client.
+    pub copies: Mutex<Copies>,
     /// All that came, since when; and how many of them nobody wanted.
     books: Mutex<(Received, u64)>,
 }

@@ -577,3 +577,42 @@ fn a_quota_that_has_become_too_small_makes_the_peer_start_over() {
     assert_eq!((known, shown), (0, 0));
     assert!(small.routes.lock().heartbeat(now, "b@host", 1).is_err());
 }
+
+#[tokio::test]
+async fn copies_go_with_the_link_that_keeps_them() {
+    let dir = TempDir::new().unwrap();
+    let (a, b) = (start("A", "B", dir.path()).await, start("B", "A", dir.path()).await);
+    let mut subscriber = Client::connect(&b, "subscriber").await;
+    subscriber.subscribe("t/#").await;
+    let keeping = |settings| settings::Link { retained: true, ..settings };
+    let to_a = keeping(enabled(&b, &a));
+    restart(&a, keeping(enabled(&a, &b))).await;
+    restart(&b, to_a.clone()).await;
+    let message = Publication {
+        topic: "t/1",
+        properties: &[],
+        payload: b"kept",
+        qos: QoS::AtLeastOnce,
+        retain: true,
+        expiry: None,
+    };
+    a.broker().publish_as_operator(&message, clock::now()).unwrap();
+    let id = link_of(&b).id;
+    let copies = || b.broker().retained.copies(id);
+    until("a copy", || copies() == 1).await;
+    restart(&b, settings::Link { retained: false, ..to_a.clone() }).await;
+    assert_eq!(copies(), 0);
+    restart(&b, to_a.clone()).await;
+    until("a copy again", || copies() == 1).await;
+    restart(&b, settings::Link { enable: false, ..to_a.clone() }).await;
+    assert_eq!(copies(), 0);
+    restart(&b, settings::Link { topics: vec!["t/2".to_owned()], ..to_a.clone() }).await;
+    until("active", || is_active(&b)).await;
+    restart(&b, to_a).await;
+    until("a third time", || copies() == 1).await;
+    Links::stop(b.broker(), "A").await;
+    assert_eq!((copies(), b.broker().retained.counts().messages), (0, 0));
+    drop(subscriber);
+    a.stop().await;
+    b.stop().await;
+}

@@ -35,6 +35,8 @@ pub struct Link {
     pub relay: bool,
     /// Clusters that we reach through the peer.
     pub reach: Vec<String>,
+    /// Whether retained messages are told to the peer and copied from it, if it is one of ours that says the same.
+    pub retained: bool,
     /// Connections that carry messages to the peer.
     pub pool_size: usize,
     /// Messages of QoS 1 in flight on each of them; `None` is `"auto"`: as many as it takes.
@@ -107,11 +109,10 @@ impl Link {
     /// What we can do with the peer beyond EMQX's protocol.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
-        if self.relay || !self.reach.is_empty() {
-            Capabilities::OURS.with(Capabilities::RELAY)
-        } else {
-            Capabilities::OURS
-        }
+        let relays = self.relay || !self.reach.is_empty();
+        let relay = if relays { Capabilities::RELAY } else { Capabilities::NONE };
+        let retained = if self.retained { Capabilities::RETAINED } else { Capabilities::NONE };
+        Capabilities::OURS.with(relay).with(retained)
     }
 }
 

@@ -8,6 +8,8 @@ use crate::link::message::Outgoing;
 use crate::link::payload::Heartbeat;
 use crate::link::payload::RouteBatch;
 use crate::link::payload::RouteOp;
+use crate::link::payload::page;
+use crate::link::payload::page::Asked;
 use crate::link::remote_routes::RouteLimits;
 use crate::mqtt::packet::QoS;
 
@@ -20,6 +22,8 @@ struct Receiver {
     topics: LinkTopics,
     enabled: bool,
     known: bool,
+    capabilities: Capabilities,
+    ordered: Option<PageOrder>,
 }
 
 impl Receiver {
@@ -30,6 +34,8 @@ impl Receiver {
             topics: LinkTopics::parse(&["t/#"]).unwrap(),
             enabled: true,
             known: true,
+            capabilities: Capabilities::NONE,
+            ordered: None,
         }
     }
 
@@ -39,7 +45,7 @@ impl Receiver {
             cluster: "B",
             enabled: self.enabled,
             topics: &self.topics,
-            capabilities: Capabilities::NONE,
+            capabilities: self.capabilities,
             reach: &[],
         };
         let publish = ControlPublish { peer: "A", response_topic, correlation_data: Some(b"0123"), payload };
@@ -48,6 +54,10 @@ impl Receiver {
         match control(&mut self.session, link, &mut self.routes, &mut inflater, NOW, publish) {
             ControlDecision::Ack(code) => Ok(code),
             ControlDecision::Disconnect(violation) => Err(violation.to_string()),
+            ControlDecision::Page(order) => {
+                self.ordered = Some(*order);
+                Ok(NO_MATCHING_SUBSCRIBERS)
+            }
             ControlDecision::Report(report) => panic!("{report:?}"),
             ControlDecision::Reply { topic, payload, correlation_data } => {
                 assert_eq!((topic, correlation_data), (RESPONSE, &b"0123"[..]));
@@ -62,7 +72,7 @@ impl Receiver {
         let mut payload = Vec::new();
         payload::put_actor_init(
             &mut payload,
-            &ActorInit { actor, incarnation, target_cluster, proto_ver: 1, capabilities: Capabilities::NONE },
+            &ActorInit { actor, incarnation, target_cluster, proto_ver: 1, capabilities: self.capabilities },
         );
         self.publish(Some(RESPONSE), &payload)
     }
@@ -195,8 +205,8 @@ fn a_message_passes_only_an_enabled_link_in_time() {
     assert_eq!(decide(Some(&link), 5, None), Ok(5));
     assert_eq!(
         decide(Some(&link), NOW.unix_ms + 9_000, Some(1)),
-        Ok(NOW.unix_ms),
-        "no longer life by a fast clock"
+        Ok(NOW.unix_ms + 9_000),
+        "a clock that runs ahead is no reason to drop it, nor to read another time than it says"
     );
     assert_eq!(decide(Some(&link), NOW.unix_ms - 60_000, Some(60)), Err(DropReason::Expired));
     assert_eq!(decide(Some(&link), NOW.unix_ms - 59_999, Some(60)), Ok(NOW.unix_ms - 59_999));
@@ -208,4 +218,54 @@ fn drop_reasons_have_distinct_labels_and_indices() {
         DropReason::ALL.iter().map(|reason| reason.as_str()).collect();
     assert_eq!(labels.len(), DropReason::ALL.len());
     assert!(DropReason::ALL.iter().enumerate().all(|(index, reason)| reason.index() == index));
+}
+
+#[test]
+fn a_page_is_made_only_for_a_bound_actor_of_a_link_that_says_so() {
+    let mut payload = Vec::new();
+    let filters: [Box<str>; 1] = ["t/#".into()];
+    let asked = Asked { number: 3, filters: &filters, after: Some("t/1"), bytes_max: 500 };
+    page::put_page_request(&mut payload, "n1", 1, &asked);
+    for (capabilities, expected) in [
+        (Capabilities::OURS.with(Capabilities::RETAINED), Ok(0x10)),
+        (Capabilities::OURS, Err("unreadable control operation: unknown operation".to_owned())),
+    ] {
+        let mut receiver = Receiver { capabilities, ..Receiver::new() };
+        assert!(receiver.publish(Some(RESPONSE), &payload).is_err(), "before actor_init");
+        let _ = receiver.init("n1", 1, "B");
+        assert_eq!(receiver.publish(Some(RESPONSE), &payload), expected);
+        assert_eq!(receiver.ordered.is_some(), expected.is_ok());
+    }
+    let mut receiver =
+        Receiver { capabilities: Capabilities::OURS.with(Capabilities::RETAINED), ..Receiver::new() };
+    let _ = receiver.init("n1", 1, "B");
+    for topic in [None, Some("$LINK/cluster/resp/C/n1"), Some("t/1")] {
+        assert!(receiver.publish(topic, &payload).is_err() && receiver.ordered.is_none(), "{topic:?}");
+    }
+    receiver.publish(Some(RESPONSE), &payload).unwrap();
+    let expected = PageOrder {
+        topic: RESPONSE.into(),
+        actor: "n1".into(),
+        incarnation: 1,
+        number: 3,
+        filters: filters.to_vec(),
+        after: Some("t/1".into()),
+        bytes_max: 500,
+    };
+    assert_eq!(receiver.ordered, Some(expected));
+}
+
+#[test]
+fn a_peer_asks_again_when_its_link_is_to_do_other_things() {
+    let all = Capabilities::OURS.with(Capabilities::RETAINED);
+    let mut receiver = Receiver { capabilities: all, ..Receiver::new() };
+    let _ = receiver.init("n1", 1, "B");
+    assert_eq!(receiver.beat("n1"), Ok(0x10));
+    receiver.capabilities = Capabilities::OURS;
+    assert_eq!(receiver.beat("n1"), Err("the link is configured anew".to_owned()));
+    // EMQX agrees to nothing, and is not disturbed.
+    let mut receiver = Receiver::new();
+    let _ = receiver.init("n1", 1, "B");
+    receiver.capabilities = all;
+    assert_eq!(receiver.beat("n1"), Ok(0x10));
 }

@@ -6,6 +6,8 @@ use crate::link::extension::Received;
 use crate::link::replicator::ACK_TIMEOUT_MS;
 use crate::link::replicator::CONNECT_TIMEOUT_MS;
 use crate::link::replicator::PUBACK_TIMEOUT_MS;
+use crate::link::retained::PAGE_TIMEOUT_MS;
+use crate::link::retained::Page;
 use crate::mqtt::packet::QoS;
 
 /// Where replication stands.
@@ -80,6 +82,12 @@ pub enum Problem {
     /// The peer knows other routes of us than we have told: starting over.
     #[error("the peer knows other routes of ours than it was told")]
     RoutesDiffer,
+    /// No answer to a request for retained messages in time.
+    #[error("no page of retained messages within {PAGE_TIMEOUT_MS} ms")]
+    PageTimeout,
+    /// The answer is none.
+    #[error("a page of other retained messages than were asked for")]
+    WrongPage,
 }
 
 /// How much of the peer's words is kept.
@@ -138,6 +146,10 @@ pub enum Output {
         /// They differ, and not for the first time.
         differ: bool,
     },
+    /// Take note of what comes live from here on, and publish: it asks for a page of retained messages.
+    AskPage(ControlPublish),
+    /// Apply this page, then `handle_applied`.
+    Page(Box<Page>),
     /// Send DISCONNECT and close; `None` for a clean stop.
     Close(Option<Problem>),
     /// For the operator's eyes.
