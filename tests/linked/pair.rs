@@ -36,6 +36,9 @@ pub(crate) struct Wishes {
 /// Everything, both ways.
 pub(crate) const EVERYTHING: Wishes = Wishes { a: r##"["#"]"##, b: r##"["#"]"##, more: "" };
 
+/// Connections of each side that carry messages.
+const POOL_SIZE: i64 = 2;
+
 /// Clusters A and B.
 pub(crate) struct Pair {
     pub(crate) a: Server,
@@ -119,7 +122,7 @@ name = "{peer}"
 server = "{server}"
 clientid = "clink-{name}-"
 topics = {topics}
-pool_size = 2
+pool_size = {POOL_SIZE}
 {more}
 [cluster.links.peer]
 clientid = "clink-{peer}-"
@@ -177,10 +180,14 @@ impl Pair {
         self.to_b.lead_to(self.b.address("ssl:links").unwrap());
     }
 
-    /// Waits until both sides replicate routes.
+    /// Waits until both sides replicate routes and have their connections for messages: what is published at QoS 0 before
+    /// that goes nowhere.
     pub(crate) async fn linked(&self) {
-        until(&self.a, r#"tombolo_link_up{peer="B"}"#, |value| value == 1).await;
-        until(&self.b, r#"tombolo_link_up{peer="A"}"#, |value| value == 1).await;
+        for (side, peer) in [(&self.a, "B"), (&self.b, "A")] {
+            until(side, &format!(r#"tombolo_link_up{{peer="{peer}"}}"#), |value| value == 1).await;
+            let connections = format!(r#"tombolo_link_connections{{peer="{peer}",dir="out"}}"#);
+            until(side, &connections, |value| value == 1 + POOL_SIZE).await;
+        }
     }
 
     /// Waits until the peer of `at` wants this many routes of it.
