@@ -17,6 +17,8 @@ pub mod metrics;
 
 pub mod net;
 
+pub mod storage;
+
 pub mod broker;
 
 pub mod admin;

@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["config"],
     &["metrics"],
     &["net"],
+    &["storage"],
     &["broker"],
     &["admin"],
 ];

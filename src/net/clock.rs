@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
@@ -26,15 +27,25 @@ pub fn refresh() {
     set_offset(mono_ms());
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the one place that may")]
+/// Microseconds of the monotonic clock: to measure how long something takes.
+#[must_use]
+pub fn mono_us() -> u64 {
+    u64::try_from(since_start().as_micros()).unwrap_or(u64::MAX)
+}
+
 fn mono_ms() -> u64 {
+    u64::try_from(since_start().as_millis()).unwrap_or(u64::MAX)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place that may")]
+fn since_start() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();
     let instant = Instant::now();
     let start = *START.get_or_init(|| {
         set_offset(0);
         instant
     });
-    u64::try_from(instant.saturating_duration_since(start).as_millis()).unwrap_or(u64::MAX)
+    instant.saturating_duration_since(start)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that may")]

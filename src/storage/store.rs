@@ -1,0 +1,522 @@
+//! One storage for all threads: they fill a group together, one thread commits it, and whoever waits is woken.
+//!
+//! What one turn of a connection changes belongs together, so it is in one group: the turn holds a [`Burst`], and no group
+//! is taken while there is any. A group is committed as soon as the one before is: the longer that takes, the more of them
+//! share a synchronisation. Within a group changes stand in the order in which they were made, as long as whoever makes them does so
+//! under the lock of what they are about.
+//!
+//! Lock order: a [`Burst`] is begun before anything else is locked; inside of one, another is free.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::task::Poll;
+use std::task::Waker;
+use std::thread;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Condvar;
+use parking_lot::Mutex;
+use parking_lot::RwLock;
+use parking_lot::RwLockReadGuard;
+
+use crate::net::clock;
+use crate::storage::Storage;
+use crate::storage::group::Group;
+
+/// How often space is given back while nothing is to be committed.
+const IDLE: Duration = Duration::from_millis(250);
+/// How long to wait before a group that could not be committed is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+/// What is not committed for so long, or is more than this, makes the storage too slow to take more.
+const SLOW_MS: u64 = 2_000;
+const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long after a failure whoever waits is told that it does not work: the next try may.
+const GRACE_MS: u64 = 1_000;
+
+/// What a commit promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It is on the disk.
+    Fsync,
+    /// The operating system has it.
+    Write,
+}
+
+/// Why nothing more can be kept for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Trouble {
+    /// There is no space, on the disk or by the bound that was set.
+    Full = 1,
+    /// Writing or synchronising fails.
+    Failing = 2,
+    /// It takes too long.
+    Slow = 3,
+}
+
+impl Trouble {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Full, Self::Failing, Self::Slow];
+
+    /// Its name in metrics and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Failing => "failing",
+            Self::Slow => "slow",
+        }
+    }
+
+    fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::Full
+            }
+            _ => Self::Failing,
+        }
+    }
+}
+
+/// What is being gathered.
+#[derive(Debug, Default)]
+pub struct Filling {
+    /// The changes.
+    pub group: Group,
+    /// Numbers of the bodies that are in it, by where they are in memory; they are held, so that nothing else gets there.
+    bodies: HashMap<usize, u64>,
+    held: Vec<Arc<[u8]>>,
+}
+
+impl Filling {
+    /// The number of a body that other entries of this group may refer to as well. `write` gives its parts, once.
+    pub fn body(&mut self, block: &Arc<[u8]>, number: u64, write: impl FnOnce(&mut Group, u64)) -> u64 {
+        let at = block.as_ptr() as usize;
+        if let Some(known) = self.bodies.get(&at) {
+            return *known;
+        }
+        self.bodies.insert(at, number);
+        self.held.push(Arc::clone(block));
+        write(&mut self.group, number);
+        number
+    }
+
+    fn clear(&mut self) {
+        self.group.clear();
+        self.bodies.clear();
+        self.held.clear();
+    }
+}
+
+/// What happened, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Groups committed.
+    pub groups: u64,
+    /// Changes in them.
+    pub records: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Commits that failed.
+    pub failures: u64,
+    /// Time in commits, in microseconds.
+    pub busy_us: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    groups: AtomicU64,
+    records: AtomicU64,
+    bytes: AtomicU64,
+    failures: AtomicU64,
+    busy_us: AtomicU64,
+}
+
+/// See the module.
+pub struct Store {
+    storage: Box<dyn Storage>,
+    mode: Mode,
+    gate: RwLock<()>,
+    filling: Mutex<Filling>,
+    /// The number of the group that is filled. It changes only while nobody has a [`Burst`].
+    number: AtomicU64,
+    work: Condvar,
+    committed: AtomicU64,
+    waiting: Mutex<Vec<(u64, Waker)>>,
+    next_number: Arc<AtomicU64>,
+    trouble: AtomicU8,
+    /// Since when, on the monotonic clock.
+    trouble_since_ms: AtomicU64,
+    /// When the group that is being committed was taken; 0 while there is none.
+    taken_ms: AtomicU64,
+    filling_bytes: AtomicU64,
+    stopping: AtomicBool,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    counters: Counters,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("storage", &self.storage)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}
+
+thread_local! {
+    /// How many bursts of this thread are inside of one another.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+    /// Whether one of them changed what an acknowledgement promises.
+    static PROMISED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Changes of one turn: they are committed together. It is not to be held across an await.
+#[must_use]
+pub struct Burst<'a> {
+    store: &'a Store,
+    _gate: Option<RwLockReadGuard<'a, ()>>,
+}
+
+impl Burst<'_> {
+    /// Adds changes. `promises`: an acknowledgement of this turn promises them, and has to wait for them.
+    pub fn append(&self, promises: bool, write: impl FnOnce(&mut Filling)) {
+        if promises {
+            PROMISED.set(true);
+        }
+        let mut filling = self.store.filling.lock();
+        let was_empty = filling.group.is_empty();
+        write(&mut filling);
+        self.store.filling_bytes.store(filling.group.as_bytes().len() as u64, Ordering::Relaxed);
+        if was_empty && !filling.group.is_empty() {
+            drop(filling);
+            self.store.work.notify_one();
+        }
+    }
+
+    /// The number of the group that the changes are in.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.store.number.load(Ordering::Relaxed)
+    }
+
+    /// The group to wait for, if an acknowledgement of this turn promises anything.
+    #[must_use]
+    pub fn promised(&self) -> Option<u64> {
+        PROMISED.get().then(|| self.number())
+    }
+}
+
+impl Drop for Burst<'_> {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+    }
+}
+
+impl Store {
+    /// Begins to commit on a thread of its own.
+    ///
+    /// # Errors
+    /// If there can be no thread.
+    pub fn start(storage: Box<dyn Storage>, mode: Mode) -> io::Result<Arc<Self>> {
+        let store = Arc::new(Self {
+            next_number: Arc::new(AtomicU64::new(storage.last_number() + 1)),
+            storage,
+            mode,
+            gate: RwLock::default(),
+            filling: Mutex::default(),
+            number: AtomicU64::new(1),
+            work: Condvar::new(),
+            committed: AtomicU64::new(0),
+            waiting: Mutex::default(),
+            trouble: AtomicU8::new(0),
+            trouble_since_ms: AtomicU64::new(0),
+            taken_ms: AtomicU64::new(0),
+            filling_bytes: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            thread: Mutex::default(),
+            counters: Counters::default(),
+        });
+        let committer = Arc::clone(&store);
+        let thread = thread::Builder::new().name("store".to_owned()).spawn(move || committer.run())?;
+        *store.thread.lock() = Some(thread);
+        Ok(store)
+    }
+
+    /// What a commit promises.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Where it is kept, to be read.
+    #[must_use]
+    pub fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+
+    /// A number that no key and no body has had.
+    #[must_use]
+    pub fn next_number(&self) -> u64 {
+        self.next_number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Where the numbers come from: they rise.
+    #[must_use]
+    pub fn numbers(&self) -> &Arc<AtomicU64> {
+        &self.next_number
+    }
+
+    /// Begins a turn, before anything is locked. Inside of another it is a part of that.
+    pub fn begin(&self) -> Burst<'_> {
+        let depth = DEPTH.get();
+        DEPTH.set(depth + 1);
+        let gate = (depth == 0).then(|| {
+            PROMISED.set(false);
+            self.gate.read()
+        });
+        Burst { store: self, _gate: gate }
+    }
+
+    /// The number of the last group that is committed.
+    #[must_use]
+    pub fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    /// Whether a group is committed; if not, the task is woken when it is, or when there is trouble.
+    ///
+    /// # Errors
+    /// It cannot be for now.
+    pub fn poll_committed(&self, number: u64, cx: &Context<'_>) -> Poll<Result<(), Trouble>> {
+        if self.committed() >= number {
+            return Poll::Ready(Ok(()));
+        }
+        let mut waiting = self.waiting.lock();
+        if self.committed() >= number {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(trouble) = self.lasting_trouble() {
+            return Poll::Ready(Err(trouble));
+        }
+        if !waiting.iter().rev().take(4).any(|(group, waker)| *group == number && waker.will_wake(cx.waker()))
+        {
+            waiting.push((number, cx.waker().clone()));
+        }
+        Poll::Pending
+    }
+
+    /// Why nothing more can be kept, if that is so.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Trouble> {
+        let known = self.trouble.load(Ordering::Relaxed);
+        if let Some(trouble) = Trouble::ALL.into_iter().find(|trouble| *trouble as u8 == known) {
+            return Some(trouble);
+        }
+        let taken_ms = self.taken_ms.load(Ordering::Relaxed);
+        let is_slow = taken_ms != 0 && clock::now().mono_ms.saturating_sub(taken_ms) >= SLOW_MS;
+        let is_long = self.filling_bytes.load(Ordering::Relaxed) > WAITING_BYTES_MAX as u64;
+        (is_slow || is_long).then_some(Trouble::Slow)
+    }
+
+    fn lasting_trouble(&self) -> Option<Trouble> {
+        let trouble = self.trouble().filter(|trouble| *trouble != Trouble::Slow)?;
+        let since_ms = self.trouble_since_ms.load(Ordering::Relaxed);
+        (clock::now().mono_ms.saturating_sub(since_ms) >= GRACE_MS).then_some(trouble)
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            groups: of(&self.counters.groups),
+            records: of(&self.counters.records),
+            bytes: of(&self.counters.bytes),
+            failures: of(&self.counters.failures),
+            busy_us: of(&self.counters.busy_us),
+        }
+    }
+
+    /// Commits what there is and ends. What comes afterwards is not kept.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        // Under the lock, so that it is not missed between look and wait.
+        drop(self.filling.lock());
+        self.work.notify_one();
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread {
+            // A panic there is in the log.
+            let _ = thread.join();
+        }
+    }
+
+    fn run(&self) {
+        let mut taken = Filling::default();
+        while let Some(number) = self.take(&mut taken) {
+            let committed = self.commit_until_it_works(&mut taken.group);
+            taken.clear();
+            if !committed {
+                return;
+            }
+            self.committed.store(number, Ordering::Release);
+            self.wake(|group| group <= number);
+            self.tidy_up();
+        }
+    }
+
+    /// Waits for a group and takes it; `None` at the end.
+    fn take(&self, taken: &mut Filling) -> Option<u64> {
+        {
+            let mut filling = self.filling.lock();
+            while filling.group.is_empty() {
+                if self.stopping.load(Ordering::Relaxed) {
+                    return None;
+                }
+                if self.work.wait_for(&mut filling, IDLE).timed_out() {
+                    drop(filling);
+                    self.tidy_up();
+                    filling = self.filling.lock();
+                }
+            }
+        }
+        let _alone = self.gate.write();
+        let mut filling = self.filling.lock();
+        std::mem::swap(taken, &mut filling);
+        self.filling_bytes.store(0, Ordering::Relaxed);
+        Some(self.number.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Tries again and again. Whether it worked in the end: not when the broker stops meanwhile.
+    fn commit_until_it_works(&self, group: &mut Group) -> bool {
+        loop {
+            let before = clock::now();
+            self.taken_ms.store(before.mono_ms.max(1), Ordering::Relaxed);
+            let started_us = clock::mono_us();
+            let result = self.storage.commit(group, self.mode == Mode::Fsync);
+            self.taken_ms.store(0, Ordering::Relaxed);
+            self.counters.busy_us.fetch_add(clock::mono_us() - started_us, Ordering::Relaxed);
+            let error = match result {
+                Ok(()) => {
+                    self.counters.groups.fetch_add(1, Ordering::Relaxed);
+                    self.counters.records.fetch_add(group.records() as u64, Ordering::Relaxed);
+                    self.counters.bytes.fetch_add(group.as_bytes().len() as u64, Ordering::Relaxed);
+                    self.recover();
+                    return true;
+                }
+                Err(error) => error,
+            };
+            self.fail(&error, before.mono_ms);
+            if self.stopping.load(Ordering::Relaxed) {
+                tracing::error!(%error, records = group.records(), "stopped with changes that could not be written");
+                return false;
+            }
+            thread::sleep(RETRY);
+            self.wake(|_| self.lasting_trouble().is_some());
+            // It may be space that is missing.
+            self.tidy_up();
+        }
+    }
+
+    fn fail(&self, error: &io::Error, now_ms: u64) {
+        self.counters.failures.fetch_add(1, Ordering::Relaxed);
+        let trouble = Trouble::of(error);
+        if self.trouble.swap(trouble as u8, Ordering::Relaxed) == 0 {
+            self.trouble_since_ms.store(now_ms, Ordering::Relaxed);
+            tracing::error!(%error, trouble = trouble.name(), "the store cannot be written; nothing that has to be kept is acknowledged");
+        }
+    }
+
+    fn recover(&self) {
+        if self.trouble.swap(0, Ordering::Relaxed) != 0 {
+            tracing::warn!("the store can be written again");
+        }
+    }
+
+    fn wake(&self, which: impl Fn(u64) -> bool) {
+        let woken: Vec<(u64, Waker)> = {
+            let mut waiting = self.waiting.lock();
+            waiting.extract_if(.., |(group, _)| which(*group)).collect()
+        };
+        woken.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+
+    fn tidy_up(&self) {
+        if let Err(error) = self.storage.maintain() {
+            tracing::warn!(%error, "the store could not give space back");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Key;
+    use crate::storage::Table;
+    use crate::storage::memory::Memory;
+
+    fn put(burst: &Burst<'_>, number: u64) {
+        burst.append(true, |filling| filling.group.put(Table::Ban, Key::Number(number), None, |_| ()));
+    }
+
+    fn wait(store: &Store, number: u64) {
+        while store.committed() < number {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_one_turn_changes_is_committed_together_and_whoever_waits_is_told() {
+        let store = Store::start(Box::<Memory>::default(), Mode::Fsync).unwrap();
+        let burst = store.begin();
+        let number = burst.number();
+        for entry in 0..1_000 {
+            let inside = store.begin();
+            put(&inside, entry);
+            assert_eq!((inside.promised(), inside.number()), (Some(number), number));
+        }
+        assert!(store.committed() < number && store.storage().usage().entries == 0);
+        drop(burst);
+        wait(&store, number);
+        assert_eq!((store.storage().usage().entries, store.counts().groups), (1_000, 1));
+        assert_eq!(store.begin().promised(), None, "another turn promises nothing of that");
+        store.stop();
+    }
+
+    #[test]
+    fn a_stop_commits_what_there_is() {
+        let store = Store::start(Box::<Memory>::default(), Mode::Write).unwrap();
+        (0..100).for_each(|number| put(&store.begin(), number));
+        store.stop();
+        assert_eq!(store.storage().usage().entries, 100);
+    }
+
+    #[test]
+    fn a_body_that_several_refer_to_is_in_the_group_once() {
+        let store = Store::start(Box::<Memory>::default(), Mode::Write).unwrap();
+        let block: Arc<[u8]> = Arc::from(&b"message"[..]);
+        {
+            let burst = store.begin();
+            for _ in 0..10 {
+                burst.append(true, |filling| {
+                    let number = store.next_number();
+                    let body = filling.body(&block, number, |group, body| group.body(body, &[&block]));
+                    let key = Key::Number(store.next_number());
+                    filling.group.put(Table::Owed, key, Some(body), |_| ());
+                });
+            }
+        }
+        store.stop();
+        let usage = store.storage().usage();
+        assert_eq!((usage.entries, usage.bodies), (10, 1));
+    }
+}
