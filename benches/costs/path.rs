@@ -117,7 +117,7 @@ impl Lab {
         let policy = Policy::new(rules, Arc::default());
         let authentication = Authentication::new(Credentials::default(), DecoyKey::new([7; 32]));
         let limits = Limits::new(&settings);
-        let broker = Broker::new(policy, authentication, limits, Box::default(), NOW);
+        let broker = Broker::new(policy, authentication, limits, Box::default(), None, NOW);
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         // Its tasks are never polled: the link has no connection.
         let link = settings.cluster.links[0].clone();

@@ -117,6 +117,8 @@ use crate::session::inbound::InboundLimits;
 use crate::session::message::Expiry;
 use crate::session::message::Message;
 use crate::session::queue::QueueLimits;
+use crate::storage::store::Burst;
+use crate::storage::store::Store;
 use crate::time::Now;
 
 /// The route table of this broker.
@@ -286,6 +288,8 @@ pub struct Broker {
     pub banned: Banned,
     /// How near the broker is to what it can take.
     pub load: Load,
+    /// What outlives the process is kept here; with `data.durability = "memory"` nothing does.
+    pub store: Option<Arc<Store>>,
     flapping: Flapping,
     /// Logins that failed. Locked once or twice for each CONNECT, for no message.
     attempts: Mutex<Attempts>,
@@ -314,9 +318,11 @@ impl Broker {
         authentication: Authentication,
         limits: Limits,
         io_threads: Box<[IoThread]>,
+        store: Option<Arc<Store>>,
         now: Now,
     ) -> Arc<Self> {
         Arc::new(Self {
+            store,
             routes: Routes::new(),
             retained: RetainedStore::new(RETAINED_MAX),
             links: Links::default(),
@@ -342,6 +348,12 @@ impl Broker {
             next_key: AtomicU64::new(1),
             stopping: AtomicBool::new(false),
         })
+    }
+
+    /// Begins a turn in which something may change that outlives the process: before anything is locked, and not across
+    /// an await.
+    pub fn begin(&self) -> Option<Burst<'_>> {
+        self.store.as_ref().map(|store| store.begin())
     }
 
     /// The ACL in force.

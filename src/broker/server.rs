@@ -176,7 +176,7 @@ impl Server {
         let threads = Arc::new(IoThreads::start(&settings.io).map_err(StartError::Threads)?);
         let authentication = Authentication::new(material.credentials, decoy_key);
         let (limits, io_threads) = (Limits::new(&settings), threads.all().into());
-        let broker = Broker::new(material.policy, authentication, limits, io_threads, now);
+        let broker = Broker::new(material.policy, authentication, limits, io_threads, None, now);
         let keeper = Arc::<Keeper>::default();
         keeper.take(&settings, &material.tls, material.web, now).await;
         keeper.check(&broker, now).await;

@@ -102,11 +102,11 @@ impl Broker {
             } else {
                 match self.take_over(&client, identity, attachment, now) {
                     Ok(attached) => return Some(attached),
-                    Err(attachment) => return Some(self.begin(identity, attachment, now)),
+                    Err(attachment) => return Some(self.start_session(identity, attachment, now)),
                 }
             }
         }
-        Some(self.begin(identity, attachment, now))
+        Some(self.start_session(identity, attachment, now))
     }
 
     /// Resumes a session, unless it ended with its last connection: then the attachment comes back.
@@ -158,7 +158,7 @@ impl Broker {
         Ok(result)
     }
 
-    fn begin(&self, identity: &Arc<Identity>, attachment: Attachment, now: Now) -> Attached {
+    fn start_session(&self, identity: &Arc<Identity>, attachment: Attachment, now: Now) -> Attached {
         let limits = self.limits();
         let key = ClientKey(self.next_key.fetch_add(1, Ordering::Relaxed));
         let session = Session::new(Arc::clone(&limits.session));
