@@ -268,7 +268,14 @@ fn http_state() -> HttpState {
     let policy = Policy::new(rules, Arc::default());
     let authentication = Authentication::new(Credentials::default(), DecoyKey::new([0; 32]));
     HttpState {
-        broker: Broker::new(policy, authentication, Limits::new(&settings), Box::default(), clock::now()),
+        broker: Broker::new(
+            policy,
+            authentication,
+            Limits::new(&settings),
+            Box::default(),
+            None,
+            clock::now(),
+        ),
         render_metrics: Arc::new(|| "# HELP a b\n".to_owned()),
         readiness: Arc::new(|| Ok(())),
         node: "tombolo@127.0.0.1".to_owned(),
