@@ -152,8 +152,13 @@ impl Lab {
             bytes: Vec::new(),
             aliases: None,
         };
-        let attachment =
-            Attachment { output, session_expiry_seconds: 0, silence_allowed_ms: None, will: None };
+        let attachment = Attachment {
+            output,
+            session_expiry_seconds: 0,
+            silence_allowed_ms: None,
+            will: None,
+            kept: false,
+        };
         let attached = self.broker.attach(&identity, true, attachment, NOW).unwrap();
         let _inside = self.runtime.enter();
         let (ours, other) = UnixStream::pair().unwrap();
@@ -173,6 +178,7 @@ impl Lab {
             throttle: None,
             tail: Vec::new(),
             greeting: Vec::new(),
+            greeting_in: 0,
         });
         let client = attached.client;
         Party {

@@ -102,8 +102,10 @@ impl Receiver {
             aliases: None,
         };
         let session_expiry_seconds = self.expiry_seconds;
-        self.session
-            .attach(Attachment { output, session_expiry_seconds, silence_allowed_ms: None, will: None }, NOW);
+        self.session.attach(
+            Attachment { output, session_expiry_seconds, silence_allowed_ms: None, will: None, kept: false },
+            NOW,
+        );
     }
 
     fn deliver(&mut self) {

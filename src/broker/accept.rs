@@ -283,6 +283,7 @@ async fn open(
         transport,
         tail,
         greeting,
+        greeting_in: attached.kept_in,
     };
     // Boxed here, so that no future on its way to `run` has room for one more.
     Ok((Box::new(Connection::new(parts)), place))
@@ -516,6 +517,7 @@ fn attach(
             granted.server.keep_alive_multiplier,
         ),
         will: negotiated.will.clone(),
+        kept: negotiated.session_expiry_seconds > 0 && identity.bound_to.is_none(),
     };
     broker.attach(identity, negotiated.clean_start, attachment, now)
 }

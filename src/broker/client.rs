@@ -27,6 +27,7 @@ use crate::session::Session;
 use crate::session::frames::Run;
 use crate::session::outbound::Grant;
 use crate::session::tally::Tally;
+use crate::storage::store::Burst;
 use crate::time::Now;
 
 /// A session and its driver's bell. Shared by the registry, the route table and the connection.
@@ -56,6 +57,9 @@ pub struct State {
     pub over: bool,
     /// When the sweeper looks at this client next, on the monotonic clock.
     pub sweep_at: Option<NonZeroU64>,
+    /// The number of the group in which the last QoS 2 message that was put into the output is stored: it must not be sent
+    /// before.
+    pub sent_in: u64,
     /// Retained messages that the connection is to send for subscriptions it did not make itself.
     pub replays: Option<Box<Vec<Replay>>>,
     bell: Option<Bell>,
@@ -102,6 +106,7 @@ impl Client {
             kicked: None,
             over: false,
             sweep_at: None,
+            sent_in: 0,
             replays: None,
             bell: None,
             notified: false,
@@ -144,13 +149,22 @@ impl Client {
     }
 
     /// Delivers a run of messages and wakes the driver if there is something to send.
-    pub fn deliver_run(&self, run: &mut Run<'_, '_>, grant: &Grant<'_>, now: Now, tally: &mut Tally) {
+    pub fn deliver_run(
+        &self,
+        run: &mut Run<'_, '_>,
+        grant: &Grant<'_>,
+        burst: Option<&Burst<'_>>,
+        now: Now,
+        tally: &mut Tally,
+    ) {
         let bell = {
             let mut state = self.lock();
             if state.over {
                 return;
             }
-            if state.session.deliver_run(run, grant, now, tally) { state.bell() } else { None }
+            let rings = state.session.deliver_run(run, grant, now, tally);
+            state.keep(self.key, burst, now);
+            if rings { state.bell() } else { None }
         };
         if let Some(bell) = bell {
             bell.ring();

@@ -32,7 +32,7 @@ use crate::broker::identity::Policy;
 use crate::broker::lent::Lent;
 use crate::broker::linger::linger;
 use crate::broker::link_ingress::LinkIngress;
-use crate::broker::packets::Turn;
+use crate::broker::outbox::Outbox;
 use crate::broker::present::Present;
 use crate::broker::publish::Publisher;
 use crate::broker::reasons::ReasonStrings;
@@ -49,6 +49,7 @@ use crate::net::admission::Place;
 use crate::net::admission::Settled;
 use crate::net::clock;
 use crate::net::transport::Transport;
+use crate::session::Session;
 use crate::time::Now;
 
 /// What one read may bring: shared by every connection of a thread, so that an idle one holds no buffer.
@@ -86,6 +87,8 @@ pub struct Connection {
     pause: Option<Pin<Box<Sleep>>>,
     /// Answers to the client's own packets, put in front of what its session has to send.
     pub(super) answers: Vec<u8>,
+    /// What must not be sent before it is stored; once there was any.
+    pub(super) outbox: Option<Box<Outbox>>,
     /// Only while there are any.
     #[expect(clippy::box_collection, reason = "a pointer where there is none")]
     pub(super) replays: Option<Box<VecDeque<Replay>>>,
@@ -98,8 +101,8 @@ pub struct Connection {
     decode_limits: DecodeLimits,
     /// The beginning of a packet whose rest has not come yet.
     tail: Vec<u8>,
-    unsent: Vec<u8>,
-    sent: usize,
+    pub(super) unsent: Vec<u8>,
+    pub(super) sent: usize,
     /// Since when the transport has taken nothing of it, on the monotonic clock.
     stalled_since: Option<NonZeroU64>,
     /// Rings when it has for too long.
@@ -141,6 +144,8 @@ pub struct Parts {
     pub tail: Vec<u8>,
     /// CONNACK.
     pub greeting: Vec<u8>,
+    /// In which group is stored what it says; 0 if nothing is.
+    pub greeting_in: u64,
 }
 
 impl Connection {
@@ -168,6 +173,7 @@ impl Connection {
             pause: None,
             // [MQTT-3.2.0-1], [MQTT-3.2.0-2]: in front of everything, and nowhere else.
             answers: parts.greeting,
+            outbox: Outbox::begin(parts.greeting_in),
             replays: None,
             present: None,
             lent: Lent::default(),
@@ -202,10 +208,15 @@ impl Connection {
             self.follow_policy();
         }
         let looked_up = self.look_up_retained(now);
-        self.collect(cx, now)?;
+        if self.broker.store.is_some() {
+            self.collect_stored(cx, now)?;
+        } else {
+            self.collect(cx, now)?;
+        }
         let wrote = self.write(cx)?;
         self.check_stall(cx, now, wrote)?;
-        let backlog = self.unsent.len() - self.sent + self.answers.len();
+        let held = self.outbox.as_ref().map_or(0, |outbox| outbox.bytes());
+        let backlog = self.unsent.len() - self.sent + self.answers.len() + held;
         let read = backlog <= UNSENT_BYTES_MAX && !self.is_paused(cx, now)? && self.read(cx, now)?;
         if let Some(ingress) = &mut self.ingress {
             ingress.hold_unread(self.tail.len());
@@ -279,7 +290,14 @@ impl Connection {
             self.sent = 0;
             std::mem::swap(&mut self.unsent, &mut self.answers);
         }
-        let watched = (idle && self.broker.traces.is_on()).then(|| self.lent.counts().tally.clone());
+        self.take_output(cx, idle, now).map(drop)
+    }
+
+    /// Registers for the next wake-up and, if `takes`, takes what the session has to send behind what is unsent. The group
+    /// in which that is stored.
+    pub(super) fn take_output(&mut self, cx: &Context<'_>, takes: bool, now: Now) -> Result<u64, Close> {
+        let watched = (takes && self.broker.traces.is_on()).then(|| self.lent.counts().tally.clone());
+        let burst = self.broker.begin();
         let mut state = self.client.lock();
         if state.epoch != self.epoch || state.over {
             return Err(Close::Server(state.kicked.unwrap_or(ReasonCode::SessionTakenOver)));
@@ -299,23 +317,35 @@ impl Connection {
         if std::mem::take(&mut self.heard) {
             state.session.touch(now);
         }
-        if idle {
+        if takes {
             let tally = &mut self.lent.counts().tally;
             if let Some(replays) = &mut self.replays {
                 Replay::send_next(replays, &self.broker, &mut state.session, now, tally);
             }
             state.session.take_output(&mut self.unsent, now, tally);
         }
+        state.keep(self.client.key, burst.as_ref(), now);
+        let sent_in = state.sent_in;
         drop(state);
+        drop(burst);
         if let Some(before) = watched {
             self.broker.trace_drained(&self.publisher.identity, &before, &self.lent.counts().tally, now);
         }
-        Ok(())
+        Ok(sent_in)
     }
 
     /// Locks the session, if it is still this connection's.
     pub(super) fn own(&self) -> Result<MutexGuard<'_, State>, Close> {
         self.client.own(self.epoch)
+    }
+
+    /// The same for one call, and stores what that changed.
+    pub(super) fn own_and_keep<T>(&self, now: Now, call: impl FnOnce(&mut Session) -> T) -> Result<T, Close> {
+        let burst = self.broker.begin();
+        let mut state = self.own()?;
+        let result = call(&mut state.session);
+        state.keep(self.client.key, burst.as_ref(), now);
+        Ok(result)
     }
 
     fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, Close> {
@@ -448,7 +478,7 @@ impl Connection {
     /// Handles the complete packets of a burst; gives how many bytes they were.
     fn handle(&mut self, burst: &[u8], now: Now) -> Result<usize, Close> {
         let limits = self.decode_limits;
-        let used = Turn::new(self, now).handle(burst, &limits)?;
+        let used = self.handle_stored(burst, &limits, now)?;
         // [MQTT-3.1.2-22]: a whole packet is a sign of life, a byte of one is not.
         self.heard |= used > 0;
         Ok(used)
@@ -525,7 +555,7 @@ impl Connection {
         }
         self.broker.note_end(&self.publisher.identity, close, clock::now());
         self.unsent.drain(..self.sent);
-        self.unsent.append(&mut self.answers);
+        self.leave_answers();
         close.farewell(self.version, self.reason_strings, &mut self.unsent);
         self.ingress = None;
         self.broker.detach(&self.client, self.epoch, close.ending(), clock::now());

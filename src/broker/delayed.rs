@@ -1,7 +1,7 @@
 //! EMQX's delayed publish: `$delayed/{seconds}/{topic}` is published as `topic` after so many seconds, or at that
 //! second of the Unix clock when the number is that large. The ACL is asked about the inner topic twice: when the
 //! message comes (`acl-language.md` section 2) and when it is published. `$LINK/` inside never gets here:
-//! confinement refuses it. Messages wait in memory and end with the process.
+//! confinement refuses it. Messages wait in memory, and are stored as far as anything is (`broker::keep`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -63,6 +63,8 @@ pub struct Waiting {
     pub identity: Arc<Identity>,
     /// The publisher's session.
     pub key: ClientKey,
+    /// Under which it is stored; 0 if it is not.
+    pub number: u64,
 }
 
 #[derive(Debug, Default)]

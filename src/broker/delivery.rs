@@ -29,6 +29,7 @@ use crate::session::outbound::Grant;
 use crate::session::queue::Owed;
 use crate::session::tally;
 use crate::session::tally::Tally;
+use crate::storage::store::Burst;
 use crate::time::Now;
 
 /// Where a message came from.
@@ -119,6 +120,7 @@ impl Broker {
         watch: &mut impl Watch,
     ) -> Reached {
         let publisher = source.key();
+        let burst = self.begin();
         let mut matched = false;
         run.set_sole(targets.clients.len() == 1);
         for target in &targets.clients {
@@ -130,13 +132,15 @@ impl Broker {
                 subscription_ids: &grant.subscription_ids,
                 shared: None,
             };
-            target.destination.deliver_run(run, &grant, now, tally);
+            target.destination.deliver_run(run, &grant, burst.as_ref(), now, tally);
             watch.handed(&target.destination, tally);
         }
         if !targets.shared.is_empty() {
             let strategy = self.limits().shared_strategy;
             for group in &targets.shared {
-                matched |= deliver_shared(group, strategy, run.publications(), source, now, tally, watch);
+                let burst = burst.as_ref();
+                matched |=
+                    deliver_shared(group, strategy, run.publications(), source, burst, now, tally, watch);
             }
         }
         let local = if matched { Reached::Somebody } else { Reached::Nobody };
@@ -160,6 +164,7 @@ impl Broker {
     pub(super) fn pass_on(&self, orphans: &[Owed], now: Now) {
         let mut counts = Counts::default();
         let mut lost = 0;
+        let burst = self.begin();
         for owed in orphans {
             if owed.is_over(now) {
                 counts.tally.drop(tally::DropReason::Expired, 1);
@@ -167,13 +172,20 @@ impl Broker {
             }
             let parsed = owed.shared.as_ref().and_then(|whole| ParsedFilter::parse(whole).ok());
             let group = parsed.and_then(|parsed| self.routes.group(parsed.filter, parsed.share?));
-            let one = [owed.message.view()];
+            let fetched = owed.message.body_elsewhere().map(|body| self.message(body, now));
+            let message = match &fetched {
+                Some(None) => continue, // counted as damaged
+                Some(Some(message)) => message,
+                None => &owed.message,
+            };
+            let one = [message.view()];
             let delivered = group.is_some_and(|group| {
                 deliver_shared(
                     &group,
                     SharedStrategy::RoundRobin,
                     &one,
                     Source::Broker,
+                    burst.as_ref(),
                     now,
                     &mut counts.tally,
                     &mut Nobody,
@@ -204,11 +216,13 @@ impl Broker {
 
 /// One member of the group gets each message, at the QoS granted to it (`[MQTT-4.8.2-3]`): a connected one if
 /// there is any. Whether somebody got or will get one.
+#[expect(clippy::too_many_arguments, reason = "one delivery is the meeting point of all of these")]
 fn deliver_shared(
     group: &SharedGroup<Arc<Client>>,
     strategy: SharedStrategy,
     publications: &[Publication<'_>],
     source: Source<'_>,
+    burst: Option<&Burst<'_>>,
     now: Now,
     tally: &mut Tally,
     watch: &mut impl Watch,
@@ -227,7 +241,7 @@ fn deliver_shared(
             shared: Some(group.whole()),
         };
         let one = slice::from_ref(publication);
-        member.destination.deliver_run(&mut Run::new(one, &mut frames, now), &grant, now, tally);
+        member.destination.deliver_run(&mut Run::new(one, &mut frames, now), &grant, burst, now, tally);
         watch.handed(&member.destination, tally);
     }
     matched

@@ -129,7 +129,7 @@ impl ClientView {
             subscriptions: state.session.subscriptions().count(),
             queued: state.session.queued(),
             in_flight: state.session.in_flight(),
-            awaiting_release: state.session.inbound.awaiting(),
+            awaiting_release: state.session.awaiting_release(),
         })
     }
 }

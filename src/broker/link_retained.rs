@@ -141,6 +141,7 @@ impl Broker {
     /// A message of the peer with RETAIN 1 came live: it is kept if it is newer than what is there and a client here
     /// wants it, and removes what is older if its payload is empty.
     pub(super) fn keep_live(&self, link: &Link, one: &Publication<'_>, stamp_ms: u64, is_wanted: bool) {
+        let _burst = self.begin();
         let mut copies = link.incoming.copies.lock();
         copies.note(one.topic, stamp_ms);
         let may = |origin| copies::is_newer(stamp_ms, present(origin, link.id));
@@ -220,6 +221,7 @@ impl Broker {
             ..link_ingress::publication(message, &message.payload, encoded, now)
         };
         let stamp_ms = message.timestamp_ms;
+        let _burst = self.begin();
         // Locked until it is delivered: nothing that is newer may get there first.
         let copies = link.incoming.copies.lock();
         if !copies.is_current(asked) {

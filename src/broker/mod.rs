@@ -29,6 +29,7 @@ pub mod gathering;
 pub mod identity;
 pub mod inspect;
 pub mod jwks;
+pub mod keep;
 pub mod lent;
 pub mod linger;
 pub mod link;
@@ -41,6 +42,7 @@ pub mod links;
 mod login;
 pub mod material;
 pub mod meter;
+mod outbox;
 pub mod overload;
 pub mod packets;
 pub mod password_book;
@@ -321,6 +323,7 @@ impl Broker {
         store: Option<Arc<Store>>,
         now: Now,
     ) -> Arc<Self> {
+        let limits = keep::numbered(limits, store.as_deref());
         Arc::new(Self {
             store,
             routes: Routes::new(),
@@ -407,7 +410,7 @@ impl Broker {
 
     /// Swaps the limits. A session's queue and a connection's negotiated values stay as they are.
     pub fn set_limits(&self, limits: Limits) {
-        *self.limits.write() = Arc::new(limits);
+        *self.limits.write() = Arc::new(keep::numbered(limits, self.store.as_deref()));
     }
 
     /// One line and one count for everything that is denied.

@@ -181,7 +181,8 @@ impl<'c, 'a> Turn<'c, 'a> {
     /// Handles acknowledgements that follow one another under one lock, some at a time: others deliver under it too.
     /// Gives the bytes they took.
     fn plain_acks(&mut self, acks: &[u8]) -> Result<usize, Close> {
-        let Connection { client, epoch, version, answers, lent, .. } = &mut *self.connection;
+        let Connection { client, epoch, version, answers, lent, broker, .. } = &mut *self.connection;
+        let burst = broker.begin();
         let mut state = client.own(*epoch)?;
         let session = &mut state.session;
         let counts = lent.counts();
@@ -202,7 +203,7 @@ impl<'c, 'a> Turn<'c, 'a> {
                     counts.received(Label::PubRel);
                     // The messages gathered so far need not go first: each PUBREL has its own identifier, noted when
                     // its PUBLISH was taken. It is answered under that ([MQTT-2.2.1-5]).
-                    let reason = session.inbound.handle_pubrel(id);
+                    let reason = session.handle_pubrel(id);
                     encode::encode_ack(PacketType::PubComp, *version, id, reason, answers);
                     counts.sent(Label::PubComp);
                 }
@@ -216,6 +217,7 @@ impl<'c, 'a> Turn<'c, 'a> {
                 }
             }
         }
+        state.keep(client.key, burst.as_ref(), self.now);
         Ok(used)
     }
 
@@ -227,11 +229,11 @@ impl<'c, 'a> Turn<'c, 'a> {
         match packet {
             Packet::Publish(_) => {}
             Packet::PubAck(ack) => {
-                self.connection.own()?.session.handle_puback(ack.packet_id);
+                self.connection.own_and_keep(self.now, |session| session.handle_puback(ack.packet_id))?;
             }
             Packet::PubRec(ack) => return self.pubrec(&ack),
             Packet::PubComp(ack) => {
-                self.connection.own()?.session.handle_pubcomp(ack.packet_id);
+                self.connection.own_and_keep(self.now, |session| session.handle_pubcomp(ack.packet_id))?;
             }
             Packet::PubRel(ack) => return self.pubrel(&ack),
             Packet::Subscribe(subscribe) => return self.subscribe(&subscribe),
@@ -255,7 +257,8 @@ impl<'c, 'a> Turn<'c, 'a> {
 
     fn pubrec(&mut self, ack: &Ack<'_>) -> Result<(), Close> {
         let connection = &mut *self.connection;
-        let answer = connection.own()?.session.handle_pubrec(ack.packet_id, ack.reason);
+        let answer =
+            connection.own_and_keep(self.now, |session| session.handle_pubrec(ack.packet_id, ack.reason))?;
         let Some(reason) = answer else { return Ok(()) };
         let (version, answers) = (connection.version, &mut connection.answers);
         encode::encode_ack(PacketType::PubRel, version, ack.packet_id, reason, answers);
@@ -267,7 +270,7 @@ impl<'c, 'a> Turn<'c, 'a> {
     /// first: each PUBREL has its own identifier, noted when its PUBLISH was taken.
     fn pubrel(&mut self, ack: &Ack<'_>) -> Result<(), Close> {
         let connection = &mut *self.connection;
-        let reason = connection.own()?.session.inbound.handle_pubrel(ack.packet_id);
+        let reason = connection.own_and_keep(self.now, |session| session.handle_pubrel(ack.packet_id))?;
         encode::encode_ack(
             PacketType::PubComp,
             connection.version,

@@ -208,7 +208,9 @@ impl<'a> Turn<'_, 'a> {
     fn is_new(&mut self, publish: &Publish<'_>) -> Result<bool, Close> {
         let Some(id) = publish.packet_id else { return Ok(true) };
         let limits = self.limits.inbound(self.connection.version);
-        let received = self.connection.own()?.session.inbound.handle_publish(id, limits, self.now);
+        let now = self.now;
+        let received =
+            self.connection.own_and_keep(now, |session| session.handle_publish(id, limits, now))?;
         match received {
             Seen::New => Ok(true),
             Seen::Duplicate => {
@@ -236,7 +238,7 @@ impl<'a> Turn<'_, 'a> {
     fn refuse(&mut self, publish: &Publish<'_>, reason: ReasonCode) {
         if let Some(id) = publish.packet_id {
             if publish.qos == QoS::ExactlyOnce {
-                self.connection.client.lock().session.inbound.forget(id);
+                self.forget(id);
             }
             self.flush();
             self.acknowledge(publish.qos, id, reason);
@@ -292,7 +294,7 @@ impl<'a> Turn<'_, 'a> {
             return self.acknowledge(qos, id, ReasonCode::QuotaExceeded);
         }
         if qos == QoS::ExactlyOnce {
-            self.connection.client.lock().session.inbound.forget(id);
+            self.forget(id);
         }
         self.connection.publisher.unsaid = true;
     }
@@ -305,6 +307,12 @@ impl<'a> Turn<'_, 'a> {
         Ok(())
     }
 
+    /// A QoS 2 message was not taken after all.
+    fn forget(&self, id: PacketId) {
+        // A session that another connection has by now is not ours to change.
+        let _ = self.connection.own_and_keep(self.now, |session| session.forget_publish(id));
+    }
+
     /// PUBACK or PUBREC, as the QoS asks (`[MQTT-3.3.4-1]`), with the identifier of the PUBLISH (`[MQTT-4.3.2-4]`,
     /// `[MQTT-4.3.3-8]`). A PUBREC that refuses frees it (`[MQTT-4.3.3-9]`).
     pub(super) fn acknowledge(&mut self, qos: QoS, id: PacketId, reason: ReasonCode) {
@@ -312,10 +320,10 @@ impl<'a> Turn<'_, 'a> {
             QoS::ExactlyOnce => (PacketType::PubRec, Label::PubRec),
             QoS::AtMostOnce | QoS::AtLeastOnce => (PacketType::PubAck, Label::PubAck),
         };
-        let connection = &mut *self.connection;
-        if qos == QoS::ExactlyOnce && reason.is_error() && connection.version == Version::V5 {
-            connection.client.lock().session.inbound.forget(id);
+        if qos == QoS::ExactlyOnce && reason.is_error() && self.connection.version == Version::V5 {
+            self.forget(id);
         }
+        let connection = &mut *self.connection;
         connection.lent.counts().sent(label);
         if !reason.is_error() {
             encode::encode_ack(kind, connection.version, id, reason, &mut connection.answers);
@@ -362,6 +370,7 @@ impl Broker {
         unix_ms: u64,
         keep: impl FnOnce() -> Message,
     ) -> bool {
+        let _burst = self.begin();
         if publication.payload.is_empty() {
             // [MQTT-3.3.1-7]: it removes, and is not stored itself.
             self.retained.remove(publication.topic);

@@ -76,6 +76,15 @@ pub enum RetainedFull {
     Bytes,
 }
 
+/// Stores what is retained, so that it outlives the process. It is told of every change under the lock of the store, so in
+/// their order.
+pub trait Keeper<M, S>: Send + Sync {
+    /// A message that was published here takes the place of the one of its name.
+    fn kept(&self, message: &M, source: Option<&S>, stamp_ms: u64);
+    /// None that was published here has this name any more.
+    fn gone(&self, name: &str);
+}
+
 /// What became of a retained message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inserted {
@@ -194,6 +203,7 @@ struct Inner<M, S> {
     /// How many came over each link.
     copies: HashMap<LinkId, usize>,
     bytes: usize,
+    keeper: Option<Box<dyn Keeper<M, S>>>,
 }
 
 /// The retained messages, each with its publisher, an `S`.
@@ -217,8 +227,14 @@ impl<M: Retainable, S> RetainedStore<M, S> {
             by_deadline: BTreeSet::new(),
             copies: HashMap::new(),
             bytes: 0,
+            keeper: None,
         };
         Self { inner: RwLock::new(inner), limits, rechecking: Mutex::default() }
+    }
+
+    /// From now on what is published here is stored by `keeper`.
+    pub fn keep_in(&self, keeper: Box<dyn Keeper<M, S>>) {
+        self.inner.write().keeper = Some(keeper);
     }
 
     /// Retains a message in the place of the one of its name (`[MQTT-3.3.1-5]`). `source` published it, and may.
@@ -428,8 +444,16 @@ impl<M: Retainable, S> Inner<M, S> {
         if let Some(link) = origin.link {
             *self.copies.entry(link).or_default() += 1;
         }
-        if let Some(before) = self.in_order.replace(Held(message.clone(), kept)) {
-            self.let_go(before.1);
+        let replaced = self.in_order.replace(Held(message.clone(), kept)).map(|before| before.1);
+        if let Some(keeper) = &self.keeper {
+            if origin.link.is_none() {
+                keeper.kept(&message, source.map(AsRef::as_ref), origin.stamp_ms);
+            } else if replaced.is_some_and(|before| before.origin.link.is_none()) {
+                keeper.gone(message.topic());
+            }
+        }
+        if let Some(before) = replaced {
+            self.let_go(before);
         }
         let expiring = message.deadline_ms().map(|deadline_ms| (deadline_ms, Held(message.clone(), ())));
         // The former deadline goes first: it may be the same.
@@ -444,6 +468,9 @@ impl<M: Retainable, S> Inner<M, S> {
     fn remove(&mut self, name: &str) -> Option<M> {
         let held = self.by_name.take(name)?;
         if let Some(in_order) = self.in_order.take(name) {
+            if let Some(keeper) = self.keeper.as_ref().filter(|_| in_order.1.origin.link.is_none()) {
+                keeper.gone(name);
+            }
             self.let_go(in_order.1);
         }
         self.withheld.remove(name);

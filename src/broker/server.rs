@@ -33,6 +33,7 @@ use crate::broker::data_dir::DataDir;
 use crate::broker::data_dir::DataDirError;
 use crate::broker::events::event::What;
 use crate::broker::events::file;
+use crate::broker::keep::RestoreError;
 use crate::broker::links::Links;
 use crate::broker::material;
 use crate::broker::material::Material;
@@ -63,6 +64,9 @@ use crate::net::listener::BindError;
 use crate::net::listener::Reception;
 use crate::net::listener::Stream;
 use crate::net::tls::ServerTls;
+use crate::storage::Storage;
+use crate::storage::store::Mode;
+use crate::storage::store::Store;
 use crate::time::Now;
 
 mod links;
@@ -84,6 +88,9 @@ pub enum StartError {
     /// A port.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// What is stored.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
     /// Threads for input and output.
     #[error("io.threads: cannot start a thread: {0}")]
     Threads(io::Error),
@@ -163,6 +170,14 @@ impl Server {
     /// # Errors
     /// What is wrong with a file, the data directory or a port; nothing is left running then.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        Self::start_on(settings, None).await
+    }
+
+    /// The same on a storage that is open already.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_on(settings: Settings, storage: Option<Box<dyn Storage>>) -> Result<Self, StartError> {
         let now = clock::now();
         let material = Material::load(&settings, now).map_err(StartError::Material)?;
         let data = DataDir::open(&settings.data.dir)?;
@@ -173,10 +188,13 @@ impl Server {
         for warning in &material.warnings {
             tracing::warn!("{warning}");
         }
+        let store = storage.map(|storage| Store::start(storage, Mode::Fsync)).transpose();
+        let store = store.map_err(RestoreError)?;
         let threads = Arc::new(IoThreads::start(&settings.io).map_err(StartError::Threads)?);
         let authentication = Authentication::new(material.credentials, decoy_key);
         let (limits, io_threads) = (Limits::new(&settings), threads.all().into());
-        let broker = Broker::new(material.policy, authentication, limits, io_threads, None, now);
+        let broker = Broker::new(material.policy, authentication, limits, io_threads, store, now);
+        broker.restore_all(now)?;
         let keeper = Arc::<Keeper>::default();
         keeper.take(&settings, &material.tls, material.web, now).await;
         keeper.check(&broker, now).await;
@@ -452,6 +470,10 @@ impl Server {
         if let Some(writing) = self.security_file.take() {
             // It ends once it has written what there is; a panic there is logged by the runtime.
             let _ = writing.await;
+        }
+        if let Some(store) = self.broker.store.clone() {
+            // Its thread writes what there is; others are not to wait for a disk.
+            let _ = task::spawn_blocking(move || store.stop()).await;
         }
         tracing::info!("stopped");
     }

@@ -55,6 +55,8 @@ pub struct Attached {
     pub epoch: u64,
     /// Session Present.
     pub session_present: bool,
+    /// The number of the group in which the session is stored: CONNACK waits for it. 0 if it need not.
+    pub kept_in: u64,
 }
 
 /// A Will that is to be published now.
@@ -92,6 +94,7 @@ impl Broker {
         attachment: Attachment,
         now: Now,
     ) -> Option<Attached> {
+        let _burst = self.begin();
         let existing = self.clients.get(&identity.client_id).map(|entry| Arc::clone(&entry));
         if let Some(client) = existing {
             if !client.lock().identity.is_same_client(identity) {
@@ -117,6 +120,7 @@ impl Broker {
         attachment: Attachment,
         now: Now,
     ) -> Result<Attached, Attachment> {
+        let burst = self.begin();
         let (result, will, bell, other_rights) = {
             let mut state = client.lock();
             if state.over {
@@ -142,9 +146,12 @@ impl Broker {
             state.deafen();
             state.session.attach(attachment, now);
             client.set_connected(true);
+            // What it has to take is waiting: that is not to wait for a disk which may be full.
+            state.keep_session(client.key, burst.as_ref(), false, now);
             self.schedule(client, &mut state, now);
             // [MQTT-3.2.2-3]
-            let attached = Attached { client: Arc::clone(client), epoch: state.epoch, session_present: true };
+            let client = Arc::clone(client);
+            let attached = Attached { client, epoch: state.epoch, session_present: true, kept_in: 0 };
             (attached, will, bell, other_rights)
         };
         if let Some(bell) = bell {
@@ -163,11 +170,13 @@ impl Broker {
         let key = ClientKey(self.next_key.fetch_add(1, Ordering::Relaxed));
         let session = Session::new(Arc::clone(&limits.session));
         let client = Client::new(key, session, Arc::clone(identity));
+        let burst = self.begin();
         {
             let mut state = client.lock();
             state.session.attach(attachment, now);
             state.epoch = 1;
             client.set_connected(true);
+            state.keep_session(key, burst.as_ref(), true, now);
             self.schedule(&client, &mut state, now);
         }
         // Two connections with one new identifier at the same moment: the later one wins.
@@ -175,11 +184,13 @@ impl Broker {
         if let Some(other) = replaced {
             self.end_session(&other, now);
         }
-        Attached { client, epoch: 1, session_present: false } // [MQTT-3.2.2-2], [MQTT-3.2.2-3]
+        let kept_in = burst.and_then(|burst| burst.promised()).unwrap_or(0);
+        Attached { client, epoch: 1, session_present: false, kept_in } // [MQTT-3.2.2-2], [MQTT-3.2.2-3]
     }
 
     /// A connection is gone. Does nothing when the session has another one by now.
     pub(super) fn detach(&self, client: &Arc<Client>, epoch: u64, ending: Ending, now: Now) {
+        let burst = self.begin();
         let (will, over) = {
             let mut state = client.lock();
             if state.over || state.epoch != epoch {
@@ -189,6 +200,9 @@ impl Broker {
             client.set_connected(false);
             state.deafen();
             state.kicked = None;
+            if !due.session_over {
+                state.keep_session(client.key, burst.as_ref(), false, now);
+            }
             self.schedule(client, &mut state, now);
             (DueWill::of(client, &state, due.will), due.session_over)
         };
@@ -201,6 +215,7 @@ impl Broker {
     /// Ends a session with its subscriptions and everything it owes, and closes its connection.
     pub(super) fn end_session(&self, client: &Arc<Client>, now: Now) {
         let mut aftermath = Aftermath::default();
+        let burst = self.begin();
         let bell = {
             let mut state = client.lock();
             if state.over {
@@ -213,7 +228,9 @@ impl Broker {
             aftermath.filters = state.session.subscriptions().map(|(filter, _)| filter.into()).collect();
             aftermath.orphans = state.session.take_shared();
             aftermath.lost_messages = state.session.queued();
+            state.forget_session(client.key, burst.as_ref());
             let delayed_will = state.session.end();
+            state.keep(client.key, burst.as_ref(), now);
             let will = due.will.or(delayed_will);
             aftermath.will = DueWill::of(client, &state, will);
             let bell = state.bell();
@@ -262,6 +279,7 @@ impl Broker {
         action: &str,
         now: Now,
     ) {
+        let _burst = self.begin();
         let request = Request::Publish { topic: view.topic, qos: view.qos, retain: view.retain };
         if let Err(denied) = self.policy().authorize(identity, &request) {
             self.log_denied(identity, action, view.topic, denied);
@@ -290,9 +308,14 @@ impl Broker {
         key: ClientKey,
     ) -> bool {
         let message = Message::keep(&Publication { topic: delay.topic, ..*publication });
-        let waiting = Waiting { message, identity: Arc::clone(identity), key };
+        let burst = self.begin();
+        let number = burst.as_ref().map_or(0, |burst| burst.numbers().fetch_add(1, Ordering::Relaxed));
+        let waiting = Waiting { message, identity: Arc::clone(identity), key, number };
+        // First: whoever publishes it takes it out of what is stored.
+        waiting.keep(delay.due_mono_ms, burst.as_ref());
         let kept = self.delayed.insert(delay.due_mono_ms, waiting);
         if !kept {
+            Waiting::forget(number, burst.as_ref());
             self.metrics.broker.messages_dropped[DropReason::Quota].inc();
         }
         kept
@@ -306,10 +329,13 @@ impl Broker {
                 return;
             }
             for waiting in due {
+                // It is published and gone, or neither.
+                let burst = self.begin();
+                Waiting::forget(waiting.number, burst.as_ref());
                 if waiting.message.is_expired(now) {
                     self.metrics.broker.messages_dropped[DropReason::Expired].inc();
                 } else {
-                    let Waiting { message, identity, key } = &waiting;
+                    let Waiting { message, identity, key, .. } = &waiting;
                     self.publish_kept(&message.view(), identity, *key, "delayed publish", now);
                 }
             }
@@ -328,6 +354,7 @@ impl Broker {
         subscription: Subscription,
     ) -> Option<bool> {
         let max = self.subscriptions_max();
+        let burst = self.begin();
         let (is_new, change) = {
             // The route table's lock is taken inside the client's, so that a session that ends at the same
             // moment leaves no route behind.
@@ -345,6 +372,8 @@ impl Broker {
             if !asked.exclusive && !is_new {
                 self.exclusive.release(parsed.filter, client.key); // [MQTT-3.8.4-3]: replaced
             }
+            let plain = &asked.plain;
+            state.keep_subscription(client.key, plain, subscription, asked.exclusive, burst.as_ref());
             let entry = shared::Subscription {
                 key: client.key,
                 destination: Arc::clone(client),
@@ -433,16 +462,22 @@ impl Broker {
     /// Takes from a client what it is owed only by subscriptions that it has no right to any more. What came by a Shared
     /// Subscription goes to another member.
     fn withhold(&self, client: &Client, epoch: u64, removed: &[Box<str>]) {
+        let burst = self.begin();
+        let now = clock::now();
+        // What it is about is seen from its topic.
+        self.fetch_all(client, now);
         let withheld = {
             let mut state = client.lock();
             if state.over || state.epoch != epoch {
                 return;
             }
-            state.session.withhold(removed)
+            let withheld = state.session.withhold(removed);
+            state.keep(client.key, burst.as_ref(), now);
+            withheld
         };
         self.metrics.broker.messages_dropped[DropReason::Acl].add(withheld.dropped);
         if !withheld.orphans.is_empty() {
-            self.pass_on(&withheld.orphans, clock::now());
+            self.pass_on(&withheld.orphans, now);
         }
     }
 
@@ -454,11 +489,13 @@ impl Broker {
         parsed: &ParsedFilter<'_>,
         filter: &str,
     ) -> bool {
+        let burst = self.begin();
         let change = {
             let mut state = client.lock();
             if state.over || state.epoch != epoch || !state.session.unsubscribe(filter) {
                 return false;
             }
+            state.forget_subscription(client.key, filter, burst.as_ref());
             self.exclusive.release(parsed.filter, client.key);
             self.routes.unsubscribe(client.key, parsed.filter, parsed.share).change
         };
@@ -531,6 +568,7 @@ impl Broker {
 
     /// Time has passed for one client.
     pub(super) fn handle_timeout(&self, client: &Arc<Client>, now: Now) {
+        let burst = self.begin();
         let (will, over, bell, expired) = {
             let mut state = client.lock();
             state.sweep_at = None;
@@ -547,6 +585,9 @@ impl Broker {
                 bell = state.bell();
                 expired = Some(Arc::clone(&state.identity));
             } else {
+                if due.will.is_some() && !due.session_over {
+                    state.keep_session(client.key, burst.as_ref(), false, now);
+                }
                 self.schedule(client, &mut state, now);
             }
             (DueWill::of(client, &state, due.will), due.session_over, bell, expired)
@@ -565,7 +606,7 @@ impl Broker {
     }
 
     /// Has the sweeper look at this client in time.
-    fn schedule(&self, client: &Arc<Client>, state: &mut State, now: Now) {
+    pub(super) fn schedule(&self, client: &Arc<Client>, state: &mut State, now: Now) {
         let connected = state.session.is_connected();
         let expires = state.identity.expires_mono_ms.filter(|_| connected).map(NonZeroU64::get);
         let due = [state.session.poll_timeout(), expires];

@@ -64,7 +64,10 @@ pub async fn run(broker: Arc<Broker>) {
             broker.handle_timeout(&client, now);
         }
         broker.routes.drop_stale(TICKS_PER_ROUND);
-        broker.retained.expire(now.mono_ms, RETAINED_PER_TICK);
+        {
+            let _burst = broker.begin();
+            broker.retained.expire(now.mono_ms, RETAINED_PER_TICK);
+        }
         broker.banned.expire(now);
         let limits = broker.limits();
         broker.flapping.expire(&limits.flapping, now);

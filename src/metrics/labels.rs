@@ -189,6 +189,8 @@ label! {
         Overload = "overload",
         /// The Will of a client that is banned.
         Banned = "banned",
+        /// It was stored, and cannot be read any more.
+        Damaged = "damaged",
     }
 }
 

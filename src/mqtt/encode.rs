@@ -231,16 +231,9 @@ fn subscribe(packet: &Subscribe<'_>, version: Version, out: &mut Vec<u8>) -> Res
         if options.no_local && entry.filter.starts_with("$share/") {
             return Err(EncodeError::NoLocalOnShared);
         }
-        out.push(options_byte(options));
+        out.push(options.to_u8());
     }
     Ok(())
-}
-
-fn options_byte(options: SubscriptionOptions) -> u8 {
-    options.qos as u8
-        | u8::from(options.no_local) << 2
-        | u8::from(options.retain_as_published) << 3
-        | (options.retain_handling as u8) << 4
 }
 
 fn suback(packet: &SubAck<'_>, version: Version, out: &mut Vec<u8>) -> Result<(), EncodeError> {

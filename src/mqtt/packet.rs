@@ -342,6 +342,34 @@ pub struct SubscriptionOptions {
     pub retain_handling: RetainHandling,
 }
 
+impl SubscriptionOptions {
+    /// As they stand in a packet (section 3.8.3.1).
+    #[must_use]
+    pub fn to_u8(self) -> u8 {
+        self.qos as u8
+            | u8::from(self.no_local) << 2
+            | u8::from(self.retain_as_published) << 3
+            | (self.retain_handling as u8) << 4
+    }
+
+    /// From where they stand in a packet; the reserved bits are not looked at.
+    #[must_use]
+    pub fn from_u8(byte: u8) -> Option<Self> {
+        let retain_handling = match byte >> 4 & 0b11 {
+            0 => RetainHandling::SendAtSubscribe,
+            1 => RetainHandling::SendIfNew,
+            2 => RetainHandling::DoNotSend,
+            _ => return None,
+        };
+        Some(Self {
+            qos: QoS::from_u8(byte & 0b11)?,
+            no_local: byte & 0b0100 != 0,
+            retain_as_published: byte & 0b1000 != 0,
+            retain_handling,
+        })
+    }
+}
+
 /// Retain Handling, section 3.8.3.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(u8)]

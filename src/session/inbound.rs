@@ -56,9 +56,9 @@ impl Inbound {
         Received::New
     }
 
-    /// A QoS 2 message was refused after all: its identifier is free again (`[MQTT-4.3.3-9]`).
-    pub fn forget(&mut self, id: PacketId) {
-        self.take(id);
+    /// A QoS 2 message was refused after all: its identifier is free again (`[MQTT-4.3.3-9]`). Whether it was taken.
+    pub fn forget(&mut self, id: PacketId) -> bool {
+        self.take(id)
     }
 
     /// Whether it was unreleased.
@@ -70,6 +70,18 @@ impl Inbound {
     /// on after its message did (`[MQTT-4.3.3-13]`).
     pub fn handle_pubrel(&mut self, id: PacketId) -> ReasonCode {
         if self.take(id) { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound }
+    }
+
+    /// Identifiers that were unreleased in an earlier life of the session.
+    pub fn restore(&mut self, ids: impl IntoIterator<Item = PacketId>, now: Now) {
+        for id in ids {
+            self.awaiting.get_or_insert_default().insert(id, now.mono_ms);
+        }
+    }
+
+    /// Identifiers of unreleased messages.
+    pub fn ids(&self) -> impl Iterator<Item = PacketId> {
+        self.awaiting.iter().flat_map(|awaiting| awaiting.keys().copied())
     }
 
     /// Unreleased messages.

@@ -35,7 +35,7 @@ impl Expiry {
 }
 
 /// An Application Message as a view, mostly into the publisher's read buffer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Publication<'a> {
     /// Topic Name, aliases resolved.
     pub topic: &'a str,
@@ -55,6 +55,8 @@ pub struct Publication<'a> {
 /// Bits of the first byte of a [`Message`], beside the QoS.
 const RETAIN: u8 = 1 << 2;
 const HAS_EXPIRY: u8 = 1 << 3;
+/// The content is elsewhere: behind the head stand the number under which it is kept, and its length.
+const ELSEWHERE: u8 = 1 << 4;
 /// Flags and two lengths stand in front of every message, an [`Expiry`] of those that have one.
 const HEAD_BYTES: usize = 7;
 const EXPIRY_BYTES: usize = 12;
@@ -105,6 +107,37 @@ impl Message {
         Self(Arc::from(&*block))
     }
 
+    /// A message whose content is not in memory: `body` is where it is kept, `len` its [`Self::len`]. It is fetched before
+    /// anything else is asked of it.
+    #[must_use]
+    pub fn elsewhere(body: u64, len: u32) -> Self {
+        let mut block = [0; HEAD_BYTES + 12];
+        block[0] = ELSEWHERE;
+        block[HEAD_BYTES..HEAD_BYTES + 8].copy_from_slice(&body.to_le_bytes());
+        block[HEAD_BYTES + 8..].copy_from_slice(&len.to_le_bytes());
+        Self(Arc::from(&block[..]))
+    }
+
+    /// Where the content is kept, if it is not in memory.
+    #[must_use]
+    pub fn body_elsewhere(&self) -> Option<u64> {
+        self.in_its_place().map(|(body, _)| body)
+    }
+
+    fn in_its_place(&self) -> Option<(u64, u32)> {
+        if self.0[0] & ELSEWHERE == 0 {
+            return None;
+        }
+        let (body, len) = self.0.get(HEAD_BYTES..)?.split_first_chunk()?;
+        Some((u64::from_le_bytes(*body), u32::from_le_bytes(*len.first_chunk()?)))
+    }
+
+    /// Its memory, to tell it from others.
+    #[must_use]
+    pub fn block(&self) -> &Arc<[u8]> {
+        &self.0
+    }
+
     /// The message as a view.
     #[must_use]
     pub fn view(&self) -> Publication<'_> {
@@ -136,7 +169,10 @@ impl Message {
     /// Bytes of topic, properties and payload.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len() - self.head().len
+        match self.in_its_place() {
+            Some((_, len)) => len as usize,
+            None => self.0.len() - self.head().len,
+        }
     }
 
     /// Whether there is no content at all.
@@ -236,6 +272,13 @@ mod tests {
             assert_eq!(message.len(), topic.len() + properties.len() + payload.len());
             assert!(message.is_same(&message.clone()));
         }
+    }
+
+    #[test]
+    fn what_is_elsewhere_says_where_and_how_long_it_is() {
+        let message = Message::elsewhere(u64::MAX - 1, 77);
+        assert_eq!((message.body_elsewhere(), message.len()), (Some(u64::MAX - 1), 77));
+        assert!(!message.is_empty() && message.expiry().is_none() && message.view().topic.is_empty());
     }
 
     #[test]

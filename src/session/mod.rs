@@ -12,10 +12,13 @@
 pub mod alias;
 pub mod connect;
 pub mod frames;
+pub mod image;
 pub mod inbound;
+pub mod journal;
 pub mod message;
 pub mod outbound;
 pub mod queue;
+pub mod restore;
 pub mod ring;
 pub mod subscriptions;
 pub mod tally;
@@ -23,6 +26,7 @@ pub mod tally;
 use std::num::NonZeroU32;
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use crate::mqtt::packet::PacketId;
 use crate::mqtt::packet::SubscriptionOptions;
@@ -32,6 +36,9 @@ use crate::session::connect::NEVER_EXPIRES;
 use crate::session::connect::WillRequest;
 use crate::session::frames::Run;
 use crate::session::inbound::Inbound;
+use crate::session::inbound::InboundLimits;
+use crate::session::inbound::Received;
+use crate::session::journal::Change;
 use crate::session::message::Message;
 use crate::session::outbound::Grant;
 use crate::session::outbound::Keeping;
@@ -63,6 +70,8 @@ pub struct Attachment {
     pub silence_allowed_ms: Option<u64>,
     /// The Will Message of this connection.
     pub will: Option<WillRequest>,
+    /// Whether the session is to outlive the process, if anything does.
+    pub kept: bool,
 }
 
 /// How a connection ends, for its session.
@@ -101,19 +110,21 @@ struct PendingWill {
 }
 
 /// What every session keeps to, shared by all of them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Bounds {
     /// Of the queue.
     pub queue: QueueLimits,
     /// `mqtt.mqueue_store_qos0`: whether QoS 0 messages wait for a client that is away.
     pub store_qos0: bool,
+    /// Where what is owed gets its numbers, if it can be kept.
+    pub numbers: Option<Arc<AtomicU64>>,
 }
 
 impl Bounds {
     /// To be given to sessions.
     #[must_use]
     pub fn new(queue: QueueLimits, store_qos0: bool) -> Arc<Self> {
-        Arc::new(Self { queue, store_qos0 })
+        Arc::new(Self { queue, store_qos0, numbers: None })
     }
 }
 
@@ -122,7 +133,7 @@ impl Bounds {
 #[derive(Debug)]
 pub struct Session {
     /// Messages on their way in.
-    pub inbound: Inbound,
+    inbound: Inbound,
     outbound: Outbound,
     subscriptions: Subscriptions,
     output: Option<Output>,
@@ -169,8 +180,44 @@ impl Session {
         self.will = attachment.will.map(Box::new);
         self.pending_will = None;
         self.over_at_mono_ms = None;
+        if attachment.kept {
+            self.keep();
+        }
         self.outbound.handle_disconnected();
         self.output = Some(attachment.output);
+    }
+
+    fn keep(&mut self) {
+        if let Some(numbers) = &self.bounds.numbers {
+            self.outbound.journal.begin(numbers);
+        }
+    }
+
+    /// Whether it outlives the process.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.outbound.journal.is_on()
+    }
+
+    /// Whether there is anything to remember that was not taken.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        !self.outbound.journal.is_empty()
+    }
+
+    /// Takes what is to be remembered since the last time.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        self.outbound.journal.take()
+    }
+
+    /// The Will that is still to be published, and in how many milliseconds it is due once there is no connection.
+    #[must_use]
+    pub fn will(&self, now: Now) -> Option<(&Message, u64)> {
+        if let Some(will) = &self.will {
+            return Some((&will.message, u64::from(will.delay_seconds) * 1000));
+        }
+        let pending = self.pending_will.as_ref()?;
+        Some((&pending.message, pending.due_mono_ms.saturating_sub(now.mono_ms)))
     }
 
     /// The connection is gone. The session stays for as long as it was given (`[MQTT-3.1.2-23]`), its Will only if
@@ -286,6 +333,9 @@ impl Session {
     /// Will is due (`[MQTT-3.1.3-9]`).
     pub fn end(&mut self) -> Option<Message> {
         self.outbound.clear();
+        for id in self.inbound.ids() {
+            self.outbound.journal.note(|| Change::Freed(id));
+        }
         self.subscriptions.clear();
         self.pending_will.take().map(|will| will.message)
     }
@@ -343,6 +393,37 @@ impl Session {
     pub fn offer(&mut self, owed: Owed, now: Now, tally: &mut Tally) -> Option<Owed> {
         let Some(output) = self.output.as_mut() else { return Some(owed) };
         self.outbound.offer(owed, output, keeping(&self.bounds, self.persistent), now, tally)
+    }
+
+    /// A QoS 2 PUBLISH from the client: see [`Inbound::handle_publish`].
+    pub fn handle_publish(&mut self, id: PacketId, limits: InboundLimits, now: Now) -> Received {
+        let received = self.inbound.handle_publish(id, limits, now);
+        if received == Received::New {
+            self.outbound.journal.note(|| Change::Taken(id));
+        }
+        received
+    }
+
+    /// A QoS 2 message was refused after all: see [`Inbound::forget`].
+    pub fn forget_publish(&mut self, id: PacketId) {
+        if self.inbound.forget(id) {
+            self.outbound.journal.note(|| Change::Freed(id));
+        }
+    }
+
+    /// QoS 2 messages of the client that it has not released.
+    #[must_use]
+    pub fn awaiting_release(&self) -> usize {
+        self.inbound.awaiting()
+    }
+
+    /// PUBREL from the client: see [`Inbound::handle_pubrel`].
+    pub fn handle_pubrel(&mut self, id: PacketId) -> ReasonCode {
+        let reason = self.inbound.handle_pubrel(id);
+        if reason == ReasonCode::Success {
+            self.outbound.journal.note(|| Change::Freed(id));
+        }
+        reason
     }
 
     /// PUBACK from the client. Whether it was awaited.

@@ -20,6 +20,8 @@ use crate::session::alias::OutboundAliases;
 use crate::session::frames;
 use crate::session::frames::Run;
 use crate::session::frames::Single;
+use crate::session::journal::Change;
+use crate::session::journal::Journal;
 use crate::session::message::Message;
 use crate::session::queue::Owed;
 use crate::session::queue::Queue;
@@ -85,20 +87,30 @@ pub struct Grant<'a> {
 
 /// What the client has to say next: PUBACK, PUBREC, PUBCOMP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     Acknowledge,
     Receive,
     Complete,
 }
 
 #[derive(Debug)]
-struct InFlight {
-    stage: Stage,
+pub(super) struct InFlight {
+    pub(super) stage: Stage,
     /// Whether its PUBLISH went out on the present connection and so takes one of the client's places.
-    takes_place: bool,
+    pub(super) takes_place: bool,
+    /// That it was sent is kept beside what is owed.
+    pub(super) noted: bool,
+    /// Under which it is kept; 0 if it ends with the process.
+    pub(super) number: u64,
     /// The message, for as long as it may have to be sent again: in a session that outlives its connection until
     /// PUBREC, and at QoS 1 for a Shared Subscription.
-    owed: Option<Owed>,
+    pub(super) owed: Option<Owed>,
+}
+
+impl InFlight {
+    fn is_elsewhere(&self) -> bool {
+        self.owed.as_ref().is_some_and(|owed| owed.message.body_elsewhere().is_some())
+    }
 }
 
 /// What to keep for a client, fixed by its session.
@@ -115,10 +127,12 @@ pub struct Keeping {
 /// Deliveries to one client.
 #[derive(Debug, Default)]
 pub struct Outbound {
-    ring: Ring<InFlight>,
-    queue: Queue,
+    pub(super) ring: Ring<InFlight>,
+    pub(super) queue: Queue,
+    /// What has to outlive the process.
+    pub(super) journal: Journal,
     /// Leading slots of the ring that were sent on the present connection.
-    sent_slots: usize,
+    pub(super) sent_slots: usize,
     /// Of those, how many PUBLISH packets are unacknowledged: what counts against Receive Maximum.
     on_wire: usize,
     /// Something was dropped because the client does not keep up, and its connection is to end for that.
@@ -210,10 +224,11 @@ impl Outbound {
                 }
             }
             // No later one overtakes it there, of whatever QoS.
-            return self.wait(owe(run, index, qos, retain, grant, keeping.limits), keeping, tally);
+            return self.wait(owe(run, index, qos, retain, grant, keeping.limits, 0), keeping, tally);
         }
         if !self.may_send(output) {
-            return self.wait(owe(run, index, qos, retain, grant, keeping.limits), keeping, tally);
+            let number = self.journal.number();
+            return self.wait(owe(run, index, qos, retain, grant, keeping.limits, number), keeping, tally);
         }
         let length = delivery_len(run, index, qos, grant, output.version, now);
         if length > output.max_packet_size as usize {
@@ -221,8 +236,10 @@ impl Outbound {
             return;
         }
         let keep = keeping.persistent || may_pass_on(qos, grant.shared.is_some());
-        let owed = keep.then(|| owe(run, index, qos, retain, grant, keeping.limits));
+        let number = self.journal.number();
+        let owed = keep.then(|| owe(run, index, qos, retain, grant, keeping.limits, number));
         if let Some(id) = self.take_id(qos, owed) {
+            self.note_begun(id);
             append(run, index, qos, retain, Some(id), length, grant, output, now);
             tally.sent(qos);
         }
@@ -230,7 +247,7 @@ impl Outbound {
 
     /// Puts a message for a connected client into the queue.
     fn wait(&mut self, owed: Owed, keeping: Keeping, tally: &mut Tally) {
-        let (slow, full) = self.queue.push_connected(owed, keeping.limits);
+        let (slow, full) = self.queue.push_connected(owed, keeping.limits, &mut self.journal);
         tally.drop(DropReason::SlowConsumer, slow);
         tally.drop(DropReason::QueueFull, full);
         self.overrun |= slow + full > 0 && keeping.limits.when_full == WhenFull::Disconnect;
@@ -257,10 +274,31 @@ impl Outbound {
     /// `[MQTT-4.3.3-1]`), unacknowledged until the client says otherwise (`[MQTT-4.3.2-3]`, `[MQTT-4.3.3-3]`).
     fn take_id(&mut self, qos: QoS, owed: Option<Owed>) -> Option<PacketId> {
         let stage = if qos == QoS::AtLeastOnce { Stage::Acknowledge } else { Stage::Receive };
-        let id = self.ring.push(InFlight { stage, takes_place: true, owed }).ok()?;
+        let number = owed.as_ref().map_or(0, |owed| owed.number);
+        let id = self.ring.push(InFlight { stage, takes_place: true, noted: false, number, owed }).ok()?;
         self.sent_slots += 1;
         self.on_wire += 1;
         Some(id)
+    }
+
+    /// Notes that what waited is sent.
+    fn note_sent(&mut self, id: PacketId, qos: QoS) {
+        if self.journal.is_on()
+            && let Some(found) = self.ring.find_mut(id)
+        {
+            found.noted = true;
+            let (number, once) = (found.number, qos == QoS::ExactlyOnce);
+            self.journal.note(|| Change::Sent { number, id, once });
+        }
+    }
+
+    /// Notes that something is owed and was sent at once.
+    fn note_begun(&mut self, id: PacketId) {
+        if self.journal.is_on()
+            && let Some(InFlight { owed: Some(owed), .. }) = self.ring.find_mut(id)
+        {
+            self.journal.owed(owed, Some(id));
+        }
     }
 
     fn keep_for_later(
@@ -278,8 +316,9 @@ impl Outbound {
             return;
         }
         let retain = publication.retain && grant.retain_as_published;
-        let owed = owe(run, index, qos, retain, grant, keeping.limits);
-        tally.drop(DropReason::QueueFull, self.queue.push(owed, keeping.limits));
+        let number = if qos == QoS::AtMostOnce { 0 } else { self.journal.number() };
+        let owed = owe(run, index, qos, retain, grant, keeping.limits, number);
+        tally.drop(DropReason::QueueFull, self.queue.push(owed, keeping.limits, &mut self.journal));
     }
 
     /// Sends one message if it may go now; gives it back otherwise.
@@ -306,7 +345,7 @@ impl Outbound {
     /// the output allow. Call it after anything that frees either.
     pub fn fill(&mut self, output: &mut Output, keeping: Keeping, now: Now, tally: &mut Tally) {
         self.resend(output, now, tally);
-        while self.next_may_go(output) {
+        while self.next_may_go(output) && !self.queue.next_is_elsewhere() {
             let Some(owed) = self.queue.pop() else { return };
             self.send_owed(owed, output, keeping, now, tally);
         }
@@ -335,6 +374,9 @@ impl Outbound {
             && output.bytes.len() < OUTPUT_BYTES_SOFT
         {
             let slot = self.sent_slots;
+            if self.ring.at_mut(slot).is_some_and(|(_, in_flight)| in_flight.is_elsewhere()) {
+                return;
+            }
             self.sent_slots += 1;
             let Some((id, in_flight)) = self.ring.at_mut(slot) else { continue };
             // Without a message it is past its PUBREC: no PUBLISH again (`[MQTT-4.3.3-6]`).
@@ -362,14 +404,24 @@ impl Outbound {
         }
     }
 
-    fn send_owed(&mut self, owed: Owed, output: &mut Output, keeping: Keeping, now: Now, tally: &mut Tally) {
+    /// Sends what waited, or, without a number, what was never owed before.
+    fn send_owed(
+        &mut self,
+        mut owed: Owed,
+        output: &mut Output,
+        keeping: Keeping,
+        now: Now,
+        tally: &mut Tally,
+    ) {
         if owed.is_over(now) {
             // [MQTT-3.3.2-5]
+            self.journal.over(owed.number);
             tally.drop(DropReason::Expired, 1);
             return;
         }
         let length = owed_len(&owed, output.version, now);
         if length > output.max_packet_size as usize {
+            self.journal.over(owed.number);
             tally.drop(DropReason::TooLarge, 1);
             return;
         }
@@ -380,8 +432,17 @@ impl Outbound {
             return;
         }
         let keep = keeping.persistent || may_pass_on(owed.qos, owed.shared.is_some());
+        let waited = owed.number;
+        if waited == 0 {
+            owed.number = self.journal.number();
+        }
         let kept = keep.then(|| owed.clone());
         if let Some(id) = self.take_id(owed.qos, kept) {
+            if waited == 0 {
+                self.note_begun(id);
+            } else {
+                self.note_sent(id, owed.qos);
+            }
             let alias = alias_for_owed(&owed, length, output);
             append_owed(&owed, Some(id), false, alias, output, now);
         }
@@ -405,6 +466,10 @@ impl Outbound {
         let Some(found) = known else { return Some(ReasonCode::PacketIdentifierNotFound) };
         found.stage = Stage::Complete;
         found.owed = None;
+        let number = found.number;
+        if number != 0 {
+            self.journal.note(|| Change::Received { number, id });
+        }
         Some(ReasonCode::Success)
     }
 
@@ -414,8 +479,9 @@ impl Outbound {
     }
 
     /// Ends a delivery that is at such a stage. Whether there was one.
-    fn finish(&mut self, id: PacketId, at: impl FnOnce(Stage) -> bool) -> bool {
+    pub(super) fn finish(&mut self, id: PacketId, at: impl FnOnce(Stage) -> bool) -> bool {
         let Some(ended) = self.ring.remove_if(id, |found| at(found.stage)) else { return false };
+        self.journal.over_and(ended.value.number, ended.value.noted);
         if ended.slot < self.sent_slots && ended.value.takes_place {
             self.on_wire -= 1;
         }
@@ -449,7 +515,9 @@ impl Outbound {
                 shared.extend(in_flight.owed.take());
             }
         }
-        shared.append(&mut self.queue.take(|owed| owed.shared.is_some()));
+        let waiting = self.queue.take(|owed| owed.shared.is_some());
+        waiting.iter().for_each(|owed| self.journal.over(owed.number));
+        shared.extend(waiting);
         shared
     }
 
@@ -468,13 +536,18 @@ impl Outbound {
             self.finish(id, |_| true);
             withheld.push(owed);
         }
-        withheld.append(&mut self.queue.take(denied));
+        let waiting = self.queue.take(denied);
+        waiting.iter().for_each(|owed| self.journal.over(owed.number));
+        withheld.extend(waiting);
         withheld
     }
 
     /// Forgets everything owed: the session ended.
     pub fn clear(&mut self) {
-        self.ring.drain().for_each(drop);
+        for in_flight in self.ring.drain() {
+            self.journal.over_and(in_flight.number, in_flight.noted);
+        }
+        self.queue.numbers().for_each(|number| self.journal.over(number));
         self.queue.clear();
         self.handle_disconnected();
     }
@@ -645,6 +718,7 @@ fn owe(
     retain: bool,
     grant: &Grant<'_>,
     limits: QueueLimits,
+    number: u64,
 ) -> Owed {
     let may_wait_ms = limits.wait_ms_max.filter(|_| run.publications()[index].expiry.is_none());
     let ids = grant.subscription_ids;
@@ -655,6 +729,7 @@ fn owe(
         retain,
         shared: grant.shared.cloned(),
         waits_until: may_wait_ms.map(|ms| Tenths::from_mono_ms(run.now().mono_ms.saturating_add(ms))),
+        number,
     }
 }
 
@@ -668,5 +743,6 @@ pub fn owe_retained(message: &Message, granted: QoS, subscription_id: Option<u32
         retain: true,
         shared: None,
         waits_until: None,
+        number: 0,
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::mqtt::packet::QoS;
+use crate::session::journal::Journal;
 use crate::session::message::Message;
 use crate::time::Now;
 
@@ -27,6 +28,8 @@ pub struct Owed {
     pub shared: Option<Arc<Box<str>>>,
     /// Until when it may wait if it has no Message Expiry Interval of its own.
     pub waits_until: Option<Tenths>,
+    /// Under which it is kept; 0 if it ends with the process.
+    pub number: u64,
 }
 
 /// A moment on the monotonic clock in tenths of a second, rounded up: half the memory of one in milliseconds.
@@ -41,10 +44,16 @@ impl Tenths {
         Self(NonZeroU32::new(tenths).unwrap_or(NonZeroU32::MIN))
     }
 
+    /// On the monotonic clock, in milliseconds.
+    #[must_use]
+    pub fn mono_ms(self) -> u64 {
+        u64::from(self.0.get()) * 100
+    }
+
     /// Whether it has come.
     #[must_use]
     pub fn is_past(self, now: Now) -> bool {
-        now.mono_ms >= u64::from(self.0.get()) * 100
+        now.mono_ms >= self.mono_ms()
     }
 }
 
@@ -53,6 +62,12 @@ impl Owed {
     #[must_use]
     pub fn subscription_ids(&self) -> &[u32] {
         self.subscription_ids.as_ref().map_or(&[], |ids| ids)
+    }
+
+    /// Whether it must be delivered exactly once.
+    #[must_use]
+    pub fn is_once(&self) -> bool {
+        self.qos == QoS::ExactlyOnce
     }
 
     /// Whether it waited too long to be begun.
@@ -135,12 +150,12 @@ impl Queue {
     /// Adds at the end for a client that is connected, where what was sent at QoS 0 never takes the place of what was
     /// promised: it goes first when there is no room, and where that does not help the new one is not kept. How many
     /// messages of QoS 0 went, and how many others.
-    pub fn push_connected(&mut self, owed: Owed, limits: QueueLimits) -> (u64, u64) {
+    pub fn push_connected(&mut self, owed: Owed, limits: QueueLimits, journal: &mut Journal) -> (u64, u64) {
         if !self.is_over(&owed, limits) {
-            return (0, self.push(owed, limits));
+            return (0, self.push(owed, limits, journal));
         }
         if owed.qos != QoS::AtMostOnce {
-            return (self.shed_qos0(), self.push(owed, limits));
+            return (self.shed_qos0(), self.push(owed, limits, journal));
         }
         let mut dropped = 0;
         if limits.when_full != WhenFull::DropNew && owed.message.len() <= limits.bytes_max {
@@ -153,7 +168,7 @@ impl Queue {
         if self.is_over(&owed, limits) {
             return (dropped + 1, 0);
         }
-        (dropped, self.push(owed, limits))
+        (dropped, self.push(owed, limits, journal))
     }
 
     /// The QoS of the oldest.
@@ -162,12 +177,45 @@ impl Queue {
         self.owed.front().map(|owed| owed.qos)
     }
 
+    /// Whether the content of the oldest is not in memory.
+    #[must_use]
+    pub fn next_is_elsewhere(&self) -> bool {
+        self.owed.front().is_some_and(|owed| owed.message.body_elsewhere().is_some())
+    }
+
+    /// The oldest, as long as their content is not in memory.
+    pub fn elsewhere(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.owed.iter().map_while(|owed| Some((owed.number, owed.message.body_elsewhere()?)))
+    }
+
+    /// Puts the content in its place, or takes out what has none. Whether there was one of that number.
+    pub fn supply(&mut self, number: u64, message: Option<Message>) -> bool {
+        let Some(at) = self.owed.iter().position(|owed| owed.number == number) else { return false };
+        self.bytes -= self.owed[at].message.len();
+        match message {
+            Some(message) => {
+                self.bytes += message.len();
+                self.owed[at].message = message;
+            }
+            None => drop(self.owed.remove(at)),
+        }
+        true
+    }
+
+    /// Puts back what waited in an earlier life, behind all that waits.
+    pub fn restore(&mut self, owed: Owed) {
+        self.bytes += owed.message.len();
+        self.qos0 += usize::from(owed.qos == QoS::AtMostOnce);
+        self.owed.push_back(owed);
+    }
+
     /// Adds at the end and says how many had to go for it: the oldest, or the new one itself, which goes too when
     /// it alone is over the bounds.
-    pub fn push(&mut self, owed: Owed, limits: QueueLimits) -> u64 {
+    pub fn push(&mut self, owed: Owed, limits: QueueLimits, journal: &mut Journal) -> u64 {
         if limits.when_full == WhenFull::DropNew && self.is_over(&owed, limits) {
             return 1;
         }
+        journal.owed(&owed, None);
         self.bytes += owed.message.len();
         self.qos0 += usize::from(owed.qos == QoS::AtMostOnce);
         if self.owed.len() == self.owed.capacity() {
@@ -177,9 +225,8 @@ impl Queue {
         self.owed.push_back(owed);
         let mut dropped = 0;
         while self.owed.len() > limits.messages_max || self.bytes > limits.bytes_max {
-            if self.pop().is_none() {
-                break;
-            }
+            let Some(oldest) = self.pop() else { break };
+            journal.over(oldest.number);
             dropped += 1;
         }
         dropped
@@ -220,6 +267,11 @@ impl Queue {
         taken
     }
 
+    /// Numbers of what is kept.
+    pub fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.owed.iter().map(|owed| owed.number)
+    }
+
     /// Empties the queue.
     pub fn clear(&mut self) {
         *self = Self::default();
@@ -247,6 +299,7 @@ mod tests {
             retain: false,
             shared: None,
             waits_until: None,
+            number: 0,
         }
     }
 
@@ -260,7 +313,11 @@ mod tests {
         };
         let mut queue = Queue::default();
         assert_eq!(
-            [queue.push(owed(b"1"), limits), queue.push(owed(b"2"), limits), queue.push(owed(b"3"), limits)],
+            [
+                queue.push(owed(b"1"), limits, &mut Journal::default()),
+                queue.push(owed(b"2"), limits, &mut Journal::default()),
+                queue.push(owed(b"3"), limits, &mut Journal::default())
+            ],
             [0, 0, 1]
         );
         assert_eq!(queue.pop().unwrap().message.view().payload, b"2");
@@ -272,16 +329,17 @@ mod tests {
         let limits =
             QueueLimits { messages_max: 2, bytes_max: 4, when_full: WhenFull::DropNew, wait_ms_max: None };
         let mut queue = Queue::default();
-        let dropped = [b"1", b"2", b"3"].map(|payload| queue.push(owed(payload), limits));
+        let dropped =
+            [b"1", b"2", b"3"].map(|payload| queue.push(owed(payload), limits, &mut Journal::default()));
         assert_eq!(dropped, [0, 0, 1]);
         assert_eq!(queue.pop().unwrap().message.view().payload, b"1");
-        assert_eq!(queue.push(owed(b"22"), limits), 1, "bytes count too");
+        assert_eq!(queue.push(owed(b"22"), limits, &mut Journal::default()), 1, "bytes count too");
         assert_eq!((queue.len(), queue.bytes()), (1, 2));
     }
 
     #[test]
     fn what_a_message_costs_while_it_waits() {
-        assert_eq!(size_of::<Owed>(), 40);
+        assert_eq!(size_of::<Owed>(), 48);
         let limits = QueueLimits {
             messages_max: usize::MAX,
             bytes_max: usize::MAX,
@@ -289,7 +347,7 @@ mod tests {
             wait_ms_max: None,
         };
         let mut queue = Queue::default();
-        (0..10_000).for_each(|_| assert_eq!(queue.push(owed(b"1"), limits), 0));
+        (0..10_000).for_each(|_| assert_eq!(queue.push(owed(b"1"), limits, &mut Journal::default()), 0));
         assert!(queue.owed.capacity() <= 12_500, "{}", queue.owed.capacity());
         while queue.pop().is_some() {}
         assert!(queue.owed.capacity() <= CAPACITY_KEPT, "an empty queue gives back what a long one took");
@@ -316,23 +374,35 @@ mod tests {
         let qos0 = |payload| Owed { qos: QoS::AtMostOnce, ..owed(payload) };
         let mut queue = Queue::default();
         for payload in [b"1", b"2", b"3"] {
-            assert_eq!(queue.push_connected(qos0(payload), limits), (0, 0));
+            assert_eq!(queue.push_connected(qos0(payload), limits, &mut Journal::default()), (0, 0));
         }
-        assert_eq!(queue.push_connected(qos0(b"4"), limits), (1, 0), "the oldest of its own kind goes");
-        assert_eq!(queue.push_connected(owed(b"5"), limits), (3, 0), "it makes way");
-        assert_eq!(queue.push_connected(owed(b"6"), limits), (0, 0));
-        assert_eq!(queue.push_connected(qos0(b"7"), limits), (0, 0));
-        assert_eq!(queue.push_connected(qos0(b"8"), limits), (1, 0), "what stands first was promised");
-        assert_eq!(queue.push_connected(owed(b"9"), limits), (1, 0));
-        assert_eq!(queue.push_connected(owed(b"A"), limits), (0, 1), "the oldest of the promised");
+        assert_eq!(
+            queue.push_connected(qos0(b"4"), limits, &mut Journal::default()),
+            (1, 0),
+            "the oldest of its own kind goes"
+        );
+        assert_eq!(queue.push_connected(owed(b"5"), limits, &mut Journal::default()), (3, 0), "it makes way");
+        assert_eq!(queue.push_connected(owed(b"6"), limits, &mut Journal::default()), (0, 0));
+        assert_eq!(queue.push_connected(qos0(b"7"), limits, &mut Journal::default()), (0, 0));
+        assert_eq!(
+            queue.push_connected(qos0(b"8"), limits, &mut Journal::default()),
+            (1, 0),
+            "what stands first was promised"
+        );
+        assert_eq!(queue.push_connected(owed(b"9"), limits, &mut Journal::default()), (1, 0));
+        assert_eq!(
+            queue.push_connected(owed(b"A"), limits, &mut Journal::default()),
+            (0, 1),
+            "the oldest of the promised"
+        );
         let order: Vec<_> =
             std::iter::from_fn(|| queue.pop()).map(|it| it.message.view().payload[0]).collect();
         assert_eq!(order, b"69A");
         for payload in [b"1", b"2", b"3"] {
-            queue.push_connected(qos0(payload), limits);
+            queue.push_connected(qos0(payload), limits, &mut Journal::default());
         }
         let new_goes = QueueLimits { when_full: WhenFull::DropNew, ..limits };
-        assert_eq!(queue.push_connected(qos0(b"4"), new_goes), (1, 0));
+        assert_eq!(queue.push_connected(qos0(b"4"), new_goes, &mut Journal::default()), (1, 0));
         assert_eq!(queue.pop().unwrap().message.view().payload, b"1");
     }
 
@@ -346,7 +416,7 @@ mod tests {
         };
         let mut queue = Queue::default();
         for (payload, qos) in [(b"1", QoS::AtMostOnce), (b"2", QoS::AtLeastOnce), (b"3", QoS::AtMostOnce)] {
-            queue.push(Owed { qos, ..owed(payload) }, limits);
+            queue.push(Owed { qos, ..owed(payload) }, limits, &mut Journal::default());
         }
         assert_eq!(queue.shed_qos0(), 2);
         assert_eq!((queue.len(), queue.bytes(), queue.holds_qos0()), (1, 2, false));
@@ -362,9 +432,13 @@ mod tests {
             wait_ms_max: None,
         };
         let mut queue = Queue::default();
-        queue.push(owed(b"12345"), limits);
-        assert_eq!(queue.push(owed(b"123456"), limits), 1);
-        assert_eq!(queue.push(owed(&[0; 50]), limits), 2, "a message over the bound leaves nothing behind");
+        queue.push(owed(b"12345"), limits, &mut Journal::default());
+        assert_eq!(queue.push(owed(b"123456"), limits, &mut Journal::default()), 1);
+        assert_eq!(
+            queue.push(owed(&[0; 50]), limits, &mut Journal::default()),
+            2,
+            "a message over the bound leaves nothing behind"
+        );
         assert!(queue.is_empty());
         assert!(queue.pop().is_none());
     }

@@ -68,6 +68,22 @@ impl<T> Ring<T> {
         Ok(id)
     }
 
+    /// Takes an identifier that was given out before for `value`, behind all that have one; gives it back when there is no
+    /// room up to there. For a ring that goes on from another.
+    pub fn push_as(&mut self, id: PacketId, value: T) -> Result<(), T> {
+        if self.slots.is_empty() {
+            self.base = id.get() - 1;
+        }
+        let slot = self.index_of(id);
+        if slot < self.slots.len() || slot >= IDS {
+            return Err(value);
+        }
+        self.slots.resize_with(slot, || None);
+        self.slots.push_back(Some(value));
+        self.used += 1;
+        Ok(())
+    }
+
     /// The delivery with this identifier.
     #[must_use]
     pub fn find_mut(&mut self, id: PacketId) -> Option<&mut T> {

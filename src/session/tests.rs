@@ -41,7 +41,7 @@ fn output(version: Version, receive_maximum: u16, max_packet_size: u32) -> Outpu
 }
 
 fn attachment(output: Output) -> Attachment {
-    Attachment { output, session_expiry_seconds: 100, silence_allowed_ms: None, will: None }
+    Attachment { output, session_expiry_seconds: 100, silence_allowed_ms: None, will: None, kept: false }
 }
 
 fn publication(payload: &[u8], qos: QoS) -> Publication<'_> {

@@ -99,11 +99,17 @@ pub struct Filling {
 
 impl Filling {
     /// The number of a body that other entries of this group may refer to as well. `write` gives its parts, once.
-    pub fn body(&mut self, block: &Arc<[u8]>, number: u64, write: impl FnOnce(&mut Group, u64)) -> u64 {
+    pub fn body(
+        &mut self,
+        block: &Arc<[u8]>,
+        numbers: &AtomicU64,
+        write: impl FnOnce(&mut Group, u64),
+    ) -> u64 {
         let at = block.as_ptr() as usize;
         if let Some(known) = self.bodies.get(&at) {
             return *known;
         }
+        let number = numbers.fetch_add(1, Ordering::Relaxed);
         self.bodies.insert(at, number);
         self.held.push(Arc::clone(block));
         write(&mut self.group, number);
@@ -203,6 +209,12 @@ impl Burst<'_> {
         }
     }
 
+    /// Where numbers of keys and bodies come from.
+    #[must_use]
+    pub fn numbers(&self) -> &AtomicU64 {
+        &self.store.next_number
+    }
+
     /// The number of the group that the changes are in.
     #[must_use]
     pub fn number(&self) -> u64 {
@@ -285,6 +297,12 @@ impl Store {
             self.gate.read()
         });
         Burst { store: self, _gate: gate }
+    }
+
+    /// The same under a lock: whoever holds that must have begun a turn before.
+    pub fn begin_inside(&self) -> Burst<'_> {
+        debug_assert!(DEPTH.get() > 0, "a turn begins before anything is locked");
+        self.begin()
     }
 
     /// The number of the last group that is committed.
@@ -508,8 +526,8 @@ mod tests {
             let burst = store.begin();
             for _ in 0..10 {
                 burst.append(true, |filling| {
-                    let number = store.next_number();
-                    let body = filling.body(&block, number, |group, body| group.body(body, &[&block]));
+                    let write = |group: &mut Group, body| group.body(body, &[&block]);
+                    let body = filling.body(&block, store.numbers(), write);
                     let key = Key::Number(store.next_number());
                     filling.group.put(Table::Owed, key, Some(body), |_| ());
                 });

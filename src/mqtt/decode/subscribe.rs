@@ -6,7 +6,6 @@ use crate::mqtt::decode::fields;
 use crate::mqtt::error::DecodeError;
 use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::QoS;
-use crate::mqtt::packet::RetainHandling;
 use crate::mqtt::packet::SubAck;
 use crate::mqtt::packet::Subscribe;
 use crate::mqtt::packet::SubscribeFilter;
@@ -50,20 +49,10 @@ fn options(byte: u8, version: Version) -> Result<SubscriptionOptions, DecodeErro
     if byte & reserved != 0 {
         return Err(DecodeError::malformed("[MQTT-3.8.3-5]", "reserved Subscription Options are set"));
     }
-    let qos = QoS::from_u8(byte & 0b11)
-        .ok_or(DecodeError::protocol("section 3.8.3.1", "the QoS of a Subscription is 3"))?;
-    let retain_handling = match byte >> 4 & 0b11 {
-        0 => RetainHandling::SendAtSubscribe,
-        1 => RetainHandling::SendIfNew,
-        2 => RetainHandling::DoNotSend,
-        _ => return Err(DecodeError::protocol("section 3.8.3.1", "Retain Handling is 3")),
-    };
-    Ok(SubscriptionOptions {
-        qos,
-        no_local: byte & 0b0100 != 0,
-        retain_as_published: byte & 0b1000 != 0,
-        retain_handling,
-    })
+    if QoS::from_u8(byte & 0b11).is_none() {
+        return Err(DecodeError::protocol("section 3.8.3.1", "the QoS of a Subscription is 3"));
+    }
+    SubscriptionOptions::from_u8(byte).ok_or(DecodeError::protocol("section 3.8.3.1", "Retain Handling is 3"))
 }
 
 /// SUBACK, section 3.9.
