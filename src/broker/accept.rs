@@ -477,7 +477,8 @@ async fn admit(
         expires_mono_ms: grant.expires_unix.and_then(|unix| expiry(unix, now)),
         proof: Proof { username: sent, password_verified, mechanism, certificate },
     };
-    broker.check_admission(&identity, granted.overload.max_sessions, now)?;
+    let keeps = negotiated.session_expiry_seconds > 0;
+    broker.check_admission(&identity, granted.overload.max_sessions, keeps, now)?;
     Ok((negotiated, Arc::new(identity)))
 }
 

@@ -38,6 +38,7 @@ impl Broker {
         &self,
         identity: &Identity,
         max_sessions: usize,
+        keeps: bool,
         now: Now,
     ) -> Result<(), Why> {
         if self.banned.find(&Subject::of(identity), now) || self.banned.is_flapping(identity, now) {
@@ -49,7 +50,8 @@ impl Broker {
         if let Some(why) = self.load.refuses_clients() {
             return Err(why);
         }
-        let full = self.clients.len() >= max_sessions;
+        // One that is there may take what it is owed, and make room by that.
+        let full = self.clients.len() >= max_sessions || (keeps && self.trouble().is_some());
         if full && !self.clients.contains_key(&identity.client_id) {
             return Err((ReasonCode::QuotaExceeded, RejectReason::Quota));
         }

@@ -39,6 +39,8 @@ pub struct Client {
     pub id: Arc<str>,
     /// Read without the lock by whoever picks a member of a shared group.
     connected: AtomicBool,
+    /// What it is owed is stored.
+    kept: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -57,9 +59,6 @@ pub struct State {
     pub over: bool,
     /// When the sweeper looks at this client next, on the monotonic clock.
     pub sweep_at: Option<NonZeroU64>,
-    /// The number of the group in which the last QoS 2 message that was put into the output is stored: it must not be sent
-    /// before.
-    pub sent_in: u64,
     /// Retained messages that the connection is to send for subscriptions it did not make itself.
     pub replays: Option<Box<Vec<Replay>>>,
     bell: Option<Bell>,
@@ -99,6 +98,7 @@ impl Client {
     #[must_use]
     pub fn new(key: ClientKey, session: Session, identity: Arc<Identity>) -> Arc<Self> {
         let id = Arc::clone(&identity.client_id);
+        let kept = AtomicBool::new(session.is_kept());
         let state = State {
             session,
             identity,
@@ -106,12 +106,11 @@ impl Client {
             kicked: None,
             over: false,
             sweep_at: None,
-            sent_in: 0,
             replays: None,
             bell: None,
             notified: false,
         };
-        Arc::new(Self { key, id, connected: AtomicBool::new(false), state: Mutex::new(state) })
+        Arc::new(Self { key, id, connected: AtomicBool::new(false), kept, state: Mutex::new(state) })
     }
 
     /// Locks the state. Hold it for one pure call.
@@ -129,6 +128,17 @@ impl Client {
             return Err(Close::Server(state.kicked.unwrap_or(ReasonCode::SessionTakenOver)));
         }
         Ok(state)
+    }
+
+    /// Notes whether what it is owed is stored.
+    pub fn set_kept(&self, kept: bool) {
+        self.kept.store(kept, Ordering::Relaxed);
+    }
+
+    /// Whether what it is owed is stored, as of a moment ago.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.kept.load(Ordering::Relaxed)
     }
 
     /// Notes whether a connection is attached.

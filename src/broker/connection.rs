@@ -325,7 +325,7 @@ impl Connection {
             state.session.take_output(&mut self.unsent, now, tally);
         }
         state.keep(self.client.key, burst.as_ref(), now);
-        let sent_in = state.sent_in;
+        let sent_in = state.session.sent_in();
         drop(state);
         drop(burst);
         if let Some(before) = watched {
@@ -556,7 +556,10 @@ impl Connection {
         self.broker.note_end(&self.publisher.identity, close, clock::now());
         self.unsent.drain(..self.sent);
         self.leave_answers();
-        close.farewell(self.version, self.reason_strings, &mut self.unsent);
+        // [MQTT-3.14.0-1]: not in front of CONNACK.
+        if self.outbox.as_ref().is_none_or(|outbox| !outbox.greets()) {
+            close.farewell(self.version, self.reason_strings, &mut self.unsent);
+        }
         self.ingress = None;
         self.broker.detach(&self.client, self.epoch, close.ending(), clock::now());
     }

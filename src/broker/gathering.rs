@@ -14,7 +14,9 @@ use crate::broker::delivery::Reached;
 use crate::broker::delivery::Source;
 use crate::broker::lent::Scratch;
 use crate::broker::link_ingress::alike::Likes;
+use crate::broker::outbox;
 use crate::broker::packets::Turn;
+use crate::metrics::labels::DropReason;
 use crate::metrics::labels::PacketType as Label;
 use crate::mqtt::encode;
 use crate::mqtt::packet::PacketId;
@@ -26,6 +28,7 @@ use crate::mqtt::reason::ReasonCode;
 use crate::session::frames::Received;
 use crate::session::frames::Run;
 use crate::session::message::Publication;
+use crate::storage::store::Trouble;
 
 /// The messages of a run before it is delivered; no burst of small ones makes it longer.
 const RUN_MAX: usize = 1_024;
@@ -253,6 +256,9 @@ impl<'a> Turn<'_, 'a> {
         targets: &Targets,
         received: Option<Received<'_>>,
     ) {
+        if let Some(trouble) = self.connection.broker.cannot_keep(publications, targets) {
+            return self.hand_over_unkept(publications, answers, targets, trouble);
+        }
         let Connection { broker, lent, publisher, client, .. } = &mut *self.connection;
         let Scratch { counts, frames, .. } = lent.scratch();
         let mut run = Run::new(publications, frames, self.now).as_received(received);
@@ -277,6 +283,26 @@ impl<'a> Turn<'_, 'a> {
                 let refused = stored.get(index).is_some_and(|stored| !stored);
                 self.acknowledge(qos, id, if refused { ReasonCode::QuotaExceeded } else { reason });
             }
+        }
+    }
+
+    /// The same while nothing can be kept: what would have to be is refused, and what nobody promised is delivered.
+    fn hand_over_unkept(
+        &mut self,
+        publications: &[Publication<'_>],
+        answers: &[Answer],
+        targets: &Targets,
+        trouble: Trouble,
+    ) {
+        let unpromised: Vec<Publication<'_>> =
+            publications.iter().filter(|one| one.qos == QoS::AtMostOnce).copied().collect();
+        if !unpromised.is_empty() {
+            self.hand_over(&unpromised, &[], targets, None);
+        }
+        let refused = &self.connection.broker.metrics.broker.messages_dropped[DropReason::Store];
+        refused.add(answers.len() as u64);
+        for &Answer { qos, id, .. } in answers {
+            self.refuse_with(qos, id, outbox::reason_of(trouble));
         }
     }
 

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::broker::Broker;
 use crate::broker::Limits;
+use crate::broker::Targets;
 use crate::broker::client::Client;
 use crate::broker::client::State;
 pub use crate::broker::keep::identity::Kept as KeptIdentity;
@@ -22,12 +23,14 @@ pub use crate::broker::keep::restore::Restored;
 use crate::broker::shared::ClientKey;
 use crate::metrics::labels::DropReason;
 use crate::mqtt::packet::PacketId;
+use crate::mqtt::packet::QoS;
 use crate::session::Bounds;
 use crate::session::Session;
 use crate::session::Subscription;
 use crate::session::image;
 use crate::session::journal::Change;
 use crate::session::message::Message;
+use crate::session::message::Publication;
 use crate::session::queue::Owed;
 use crate::storage::Key;
 use crate::storage::Table;
@@ -35,6 +38,7 @@ use crate::storage::group::Group;
 use crate::storage::store::Burst;
 use crate::storage::store::Filling;
 use crate::storage::store::Store;
+use crate::storage::store::Trouble;
 use crate::time::Now;
 
 /// A session as it is written down: JSON, so that fields may come.
@@ -144,7 +148,7 @@ impl State {
     pub(super) fn keep(&mut self, key: ClientKey, burst: Option<&Burst<'_>>, now: Now) {
         let Some(burst) = burst.filter(|_| self.session.has_changes()) else { return };
         if put_changes(&mut self.session, key, burst, now) {
-            self.sent_in = burst.number();
+            self.session.mark_sent(burst.number());
         }
     }
 
@@ -206,6 +210,27 @@ impl State {
 
 fn delete_subscription(group: &mut Group, key: ClientKey, filter: &str) {
     group.delete(Table::Subscription, Key::Name(&of_session(key, filter.as_bytes())));
+}
+
+impl Broker {
+    /// Why nothing can be kept for now, if that is so.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.store.as_ref()?.trouble()
+    }
+
+    /// Why a run cannot be taken: there is something in it that would have to be kept.
+    pub(super) fn cannot_keep(&self, publications: &[Publication<'_>], targets: &Targets) -> Option<Trouble> {
+        let trouble = self.trouble()?;
+        let promised = || publications.iter().filter(|one| one.qos != QoS::AtMostOnce);
+        let is_kept = || {
+            !targets.links.is_empty()
+                || !targets.shared.is_empty()
+                || targets.clients.iter().any(|target| target.destination.is_kept())
+        };
+        let must = promised().any(|one| one.retain) || (promised().next().is_some() && is_kept());
+        must.then_some(trouble)
+    }
 }
 
 /// So many bodies are fetched for one client at once.

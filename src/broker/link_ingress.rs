@@ -513,7 +513,7 @@ impl<'a> Turn<'_, 'a> {
         let (source, tally) = (Source::Link(&ingress.cluster), &mut counts.tally);
         let mut run = Run::new(publications, frames, self.now);
         let reached = broker.deliver(&mut run, targets, source, self.now, tally, &mut Vec::new());
-        if std::mem::take(&mut tally.pressed) || broker.load.is_critical() {
+        if std::mem::take(&mut tally.pressed) || broker.load.is_critical() || broker.trouble().is_some() {
             ingress.entered.pause(self.now);
         }
         if reached == Reached::Nobody {

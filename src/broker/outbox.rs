@@ -26,12 +26,19 @@ pub(super) struct Outbox {
     bytes: usize,
     /// What the answers that are not in a chunk yet wait for.
     answers_in: u64,
+    /// CONNACK is still in it.
+    greets: bool,
 }
 
 impl Outbox {
     /// One whose first answer waits for this group, if it waits for any.
     pub(super) fn begin(group: u64) -> Option<Box<Self>> {
-        (group != 0).then(|| Box::new(Self { answers_in: group, ..Self::default() }))
+        (group != 0).then(|| Box::new(Self { answers_in: group, greets: true, ..Self::default() }))
+    }
+
+    /// Whether CONNACK is still in it.
+    pub(super) fn greets(&self) -> bool {
+        self.greets
     }
 
     /// Bytes that wait.
@@ -51,6 +58,7 @@ impl Outbox {
     fn release(&mut self, committed: u64, out: &mut Vec<u8>) {
         while let Some((_, mut chunk)) = self.chunks.pop_front_if(|(group, _)| *group <= committed) {
             self.bytes -= chunk.len();
+            self.greets = false;
             if out.is_empty() {
                 *out = chunk;
             } else {
@@ -119,6 +127,9 @@ impl Connection {
             || (sent_in > committed && !output.is_empty())
             || self.sent < self.unsent.len();
         let mut answers = std::mem::take(&mut self.answers);
+        if !waits && let Some(outbox) = &mut self.outbox {
+            outbox.greets = false;
+        }
         if waits {
             let outbox = self.outbox.get_or_insert_default();
             outbox.hold(answers_in, answers);

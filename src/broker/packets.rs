@@ -15,6 +15,7 @@ use crate::broker::gathering::Gathering;
 use crate::broker::identity::Policy;
 use crate::broker::lent;
 use crate::broker::lent::Memory;
+use crate::broker::outbox;
 use crate::broker::reasons;
 use crate::broker::replay::REPLAYS_MAX;
 use crate::broker::replay::Replay;
@@ -366,6 +367,11 @@ impl<'c, 'a> Turn<'c, 'a> {
         }
         if asked.exclusive && !self.limits.exclusive_subscription {
             return Ok(ReasonCode::TopicFilterInvalid); // as EMQX
+        }
+        if self.connection.client.is_kept()
+            && let Some(trouble) = self.connection.broker.trouble()
+        {
+            return Ok(outbox::reason_of(trouble));
         }
         let mut options = entry.options;
         // [MQTT-3.2.2-10]: asked for more than we do, it is granted what we do.

@@ -290,8 +290,13 @@ impl<'a> Turn<'_, 'a> {
     /// What would hold the message had no room: a link that is to refuse, or the broker itself. Before 5.0 an acknowledgement cannot say so: there is none, and the
     /// connection ends, so that the client sends the message again.
     pub(super) fn refuse_full(&mut self, qos: QoS, id: PacketId) {
+        self.refuse_with(qos, id, ReasonCode::QuotaExceeded);
+    }
+
+    /// The same for a reason that the broker has.
+    pub(super) fn refuse_with(&mut self, qos: QoS, id: PacketId, reason: ReasonCode) {
         if self.connection.version == Version::V5 {
-            return self.acknowledge(qos, id, ReasonCode::QuotaExceeded);
+            return self.acknowledge(qos, id, reason);
         }
         if qos == QoS::ExactlyOnce {
             self.forget(id);
@@ -378,6 +383,10 @@ impl Broker {
         }
         if self.load.is_critical() {
             self.metrics.broker.messages_dropped[DropReason::RetainedFull].inc();
+            return false;
+        }
+        if self.trouble().is_some() {
+            self.metrics.broker.messages_dropped[DropReason::Store].inc();
             return false;
         }
         let stored = self.retained.insert(keep(), publisher, Origin::here(unix_ms));

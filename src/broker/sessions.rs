@@ -148,6 +148,7 @@ impl Broker {
             client.set_connected(true);
             // What it has to take is waiting: that is not to wait for a disk which may be full.
             state.keep_session(client.key, burst.as_ref(), false, now);
+            client.set_kept(state.session.is_kept());
             self.schedule(client, &mut state, now);
             // [MQTT-3.2.2-3]
             let client = Arc::clone(client);
@@ -177,6 +178,7 @@ impl Broker {
             state.epoch = 1;
             client.set_connected(true);
             state.keep_session(key, burst.as_ref(), true, now);
+            client.set_kept(state.session.is_kept());
             self.schedule(&client, &mut state, now);
         }
         // Two connections with one new identifier at the same moment: the later one wins.

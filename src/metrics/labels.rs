@@ -189,6 +189,8 @@ label! {
         Overload = "overload",
         /// The Will of a client that is banned.
         Banned = "banned",
+        /// It has to be stored, and cannot be for now.
+        Store = "store",
         /// It was stored, and cannot be read any more.
         Damaged = "damaged",
     }

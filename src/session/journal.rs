@@ -48,6 +48,7 @@ pub enum Change {
 struct Inner {
     numbers: Arc<AtomicU64>,
     changes: Vec<Change>,
+    sent_in: u64,
 }
 
 /// The changes of one session since they were taken last. Boxed, as sessions that end with their connection keep nothing.
@@ -57,7 +58,7 @@ pub struct Journal(Option<Box<Inner>>);
 impl Journal {
     /// From now on the session is kept, with numbers from there: they rise.
     pub fn begin(&mut self, numbers: &Arc<AtomicU64>) {
-        let new = || Box::new(Inner { numbers: Arc::clone(numbers), changes: Vec::new() });
+        let new = || Box::new(Inner { numbers: Arc::clone(numbers), changes: Vec::new(), sent_in: 0 });
         self.0.get_or_insert_with(new);
     }
 
@@ -103,6 +104,19 @@ impl Journal {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.as_ref().is_none_or(|inner| inner.changes.is_empty())
+    }
+
+    /// Remembers in which group is stored what must not be sent before.
+    pub fn mark_sent(&mut self, group: u64) {
+        if let Some(inner) = &mut self.0 {
+            inner.sent_in = group;
+        }
+    }
+
+    /// In which group is stored what was put into the output last; 0 if it need not be.
+    #[must_use]
+    pub fn sent_in(&self) -> u64 {
+        self.0.as_ref().map_or(0, |inner| inner.sent_in)
     }
 
     /// Takes what was noted.

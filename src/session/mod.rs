@@ -210,6 +210,17 @@ impl Session {
         self.outbound.journal.take()
     }
 
+    /// QoS 2 messages that were put into the output are stored in this group: they must not be sent before.
+    pub fn mark_sent(&mut self, group: u64) {
+        self.outbound.journal.mark_sent(group);
+    }
+
+    /// See [`Self::mark_sent`]; 0 if nothing has to wait.
+    #[must_use]
+    pub fn sent_in(&self) -> u64 {
+        self.outbound.journal.sent_in()
+    }
+
     /// The Will that is still to be published, and in how many milliseconds it is due once there is no connection.
     #[must_use]
     pub fn will(&self, now: Now) -> Option<(&Message, u64)> {

@@ -36,7 +36,7 @@ impl Owned {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Tables {
     entries: BTreeMap<(Table, Owned), (Box<[u8]>, Option<u64>)>,
     /// With how many entries refer to each.
@@ -86,6 +86,14 @@ impl Tables {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Memory(Mutex<Tables>);
+
+impl Memory {
+    /// What is in it now, apart from it: as a power cut leaves it.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self(Mutex::new(self.0.lock().clone()))
+    }
+}
 
 impl Storage for Memory {
     fn commit(&self, group: &mut Group, _: bool) -> io::Result<()> {

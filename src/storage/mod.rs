@@ -15,6 +15,7 @@ pub mod store;
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use crate::storage::group::Group;
 
@@ -188,4 +189,30 @@ pub trait Storage: fmt::Debug + Send + Sync {
 
     /// How large it is.
     fn usage(&self) -> Usage;
+}
+
+impl<T: Storage + ?Sized> Storage for Arc<T> {
+    fn commit(&self, group: &mut Group, sync: bool) -> io::Result<()> {
+        (**self).commit(group, sync)
+    }
+
+    fn body(&self, number: u64) -> io::Result<Option<Vec<u8>>> {
+        (**self).body(number)
+    }
+
+    fn for_each(&self, table: Table, each: &mut dyn FnMut(Entry<'_>)) -> io::Result<()> {
+        (**self).for_each(table, each)
+    }
+
+    fn last_number(&self) -> u64 {
+        (**self).last_number()
+    }
+
+    fn maintain(&self) -> io::Result<bool> {
+        (**self).maintain()
+    }
+
+    fn usage(&self) -> Usage {
+        (**self).usage()
+    }
 }

@@ -44,6 +44,7 @@ use tombolo::mqtt::property::Property;
 use tombolo::mqtt::property::PropertyContext;
 use tombolo::mqtt::reason::ReasonCode;
 use tombolo::net::clock;
+use tombolo::storage::Storage;
 
 pub(crate) const Q0: QoS = QoS::AtMostOnce;
 pub(crate) const Q1: QoS = QoS::AtLeastOnce;
@@ -161,6 +162,13 @@ impl Setup {
 
     pub(crate) async fn start(self) -> Running {
         let server = Server::start(self.settings()).await.unwrap();
+        Running { server, setup: Some(self) }
+    }
+
+    /// The same on a storage of the caller's.
+    #[allow(dead_code, reason = "not every user of this file has one")]
+    pub(crate) async fn start_on(self, storage: impl Storage + 'static) -> Running {
+        let server = Server::start_on(self.settings(), Some(Box::new(storage))).await.unwrap();
         Running { server, setup: Some(self) }
     }
 }

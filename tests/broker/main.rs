@@ -12,6 +12,7 @@ mod battery;
 mod captures;
 mod certificates;
 mod connect;
+mod durable;
 mod errors;
 mod extensions;
 mod fields;
