@@ -3,6 +3,7 @@
 //! are committed.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 
@@ -21,13 +22,21 @@ const HELD_BYTES_MAX: usize = 1024 * 1024;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// With the number of the group that each waits for.
-    chunks: VecDeque<(u64, Vec<u8>)>,
+    chunks: VecDeque<Chunk>,
     bytes: usize,
     /// What the answers that are not in a chunk yet wait for.
     answers_in: u64,
     /// CONNACK is still in it.
     greets: bool,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    /// The number of the group that it waits for.
+    group: u64,
+    bytes: Vec<u8>,
+    /// There are answers in it: whoever waits for them is told if they cannot be given. Messages wait for as long as it takes.
+    answers: bool,
 }
 
 impl Outbox {
@@ -46,23 +55,23 @@ impl Outbox {
         self.bytes
     }
 
-    fn hold(&mut self, group: u64, chunk: Vec<u8>) {
-        if chunk.is_empty() {
+    fn hold(&mut self, group: u64, bytes: Vec<u8>, answers: bool) {
+        if bytes.is_empty() {
             return;
         }
-        self.bytes += chunk.len();
-        self.chunks.push_back((group, chunk));
+        self.bytes += bytes.len();
+        self.chunks.push_back(Chunk { group, bytes, answers });
     }
 
     /// Moves what may go behind `out`.
     fn release(&mut self, committed: u64, out: &mut Vec<u8>) {
-        while let Some((_, mut chunk)) = self.chunks.pop_front_if(|(group, _)| *group <= committed) {
-            self.bytes -= chunk.len();
+        while let Some(mut chunk) = self.chunks.pop_front_if(|chunk| chunk.group <= committed) {
+            self.bytes -= chunk.bytes.len();
             self.greets = false;
             if out.is_empty() {
-                *out = chunk;
+                *out = chunk.bytes;
             } else {
-                out.append(&mut chunk);
+                out.append(&mut chunk.bytes);
             }
         }
     }
@@ -84,7 +93,7 @@ impl Connection {
         limits: &DecodeLimits,
         now: Now,
     ) -> Result<usize, Close> {
-        let broker = std::sync::Arc::clone(&self.broker);
+        let broker = Arc::clone(&self.broker);
         let Some(store) = &broker.store else { return Turn::new(self, now).handle(bytes, limits) };
         let burst = store.begin();
         let before = self.answers.len();
@@ -97,7 +106,7 @@ impl Connection {
 
     /// Takes what there is to send and may go, and registers for the next wake-up.
     pub(super) fn collect_stored(&mut self, cx: &Context<'_>, now: Now) -> Result<(), Close> {
-        let broker = std::sync::Arc::clone(&self.broker);
+        let broker = Arc::clone(&self.broker);
         let Some(store) = &broker.store else { return Ok(()) };
         if self.client.lock().session.wants() {
             broker.fetch_wanted(&self.client, now);
@@ -132,8 +141,8 @@ impl Connection {
         }
         if waits {
             let outbox = self.outbox.get_or_insert_default();
-            outbox.hold(answers_in, answers);
-            outbox.hold(sent_in, output);
+            outbox.hold(answers_in, answers, true);
+            outbox.hold(sent_in, output, false);
         } else if answers.is_empty() {
             self.unsent = output;
         } else {
@@ -147,8 +156,8 @@ impl Connection {
         let Some(outbox) = &mut self.outbox else { return Ok(()) };
         loop {
             outbox.release(store.committed(), &mut self.unsent);
-            let Some((group, _)) = outbox.chunks.front() else { return Ok(()) };
-            match store.poll_committed(*group, cx) {
+            let Some(&Chunk { group, answers, .. }) = outbox.chunks.front() else { return Ok(()) };
+            match store.poll_committed(group, answers, cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(trouble)) => return Err(Close::Server(reason_of(trouble))),
                 Poll::Pending => return Ok(()),

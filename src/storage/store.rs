@@ -27,6 +27,7 @@ use parking_lot::Condvar;
 use parking_lot::Mutex;
 use parking_lot::RwLock;
 use parking_lot::RwLockReadGuard;
+use rapidhash::fast::RandomState;
 
 use crate::net::clock;
 use crate::storage::Storage;
@@ -93,7 +94,7 @@ pub struct Filling {
     /// The changes.
     pub group: Group,
     /// Numbers of the bodies that are in it, by where they are in memory; they are held, so that nothing else gets there.
-    bodies: HashMap<usize, u64>,
+    bodies: HashMap<usize, u64, RandomState>,
     held: Vec<Arc<[u8]>>,
 }
 
@@ -311,11 +312,11 @@ impl Store {
         self.committed.load(Ordering::Acquire)
     }
 
-    /// Whether a group is committed; if not, the task is woken when it is, or when there is trouble.
+    /// Whether a group is committed; if not, the task is woken when it is. `gives_up`: also when that does not work.
     ///
     /// # Errors
-    /// It cannot be for now.
-    pub fn poll_committed(&self, number: u64, cx: &Context<'_>) -> Poll<Result<(), Trouble>> {
+    /// It does not work for now.
+    pub fn poll_committed(&self, number: u64, gives_up: bool, cx: &Context<'_>) -> Poll<Result<(), Trouble>> {
         if self.committed() >= number {
             return Poll::Ready(Ok(()));
         }
@@ -323,7 +324,7 @@ impl Store {
         if self.committed() >= number {
             return Poll::Ready(Ok(()));
         }
-        if let Some(trouble) = self.lasting_trouble() {
+        if let Some(trouble) = self.lasting_trouble().filter(|_| gives_up) {
             return Poll::Ready(Err(trouble));
         }
         if !waiting.iter().rev().take(4).any(|(group, waker)| *group == number && waker.will_wake(cx.waker()))
