@@ -13,6 +13,8 @@ pub const HEAD_BYTES: usize = 8;
 pub(super) const BODY: u8 = 1;
 const PUT: u8 = 2;
 const DELETE: u8 = 3;
+/// What closes a group in a log; none of the changes.
+pub(super) const END: u8 = 4;
 /// The forms of a key.
 const NUMBER: u8 = 0;
 const NAME: u8 = 1;
@@ -88,14 +90,40 @@ impl Group {
 
     /// The changes, in order.
     pub fn changes(&self) -> impl Iterator<Item = Change<'_>> {
-        let mut rest = &self.bytes[..];
+        self.placed().map(|(_, _, change)| change)
+    }
+
+    /// The changes with where their records begin, and how long these are.
+    pub(super) fn placed(&self) -> impl Iterator<Item = (usize, usize, Change<'_>)> {
+        let mut at = 0;
         std::iter::from_fn(move || {
-            let (head, tail) = rest.split_first_chunk::<HEAD_BYTES>()?;
+            let (head, tail) = self.bytes[at..].split_first_chunk::<HEAD_BYTES>()?;
             let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
-            let (record, next) = tail.split_at_checked(length)?;
-            rest = next;
-            parse(record)
+            let change = parse(tail.get(..length)?)?;
+            let placed = (at, HEAD_BYTES + length, change);
+            at += HEAD_BYTES + length;
+            Some(placed)
         })
+    }
+
+    /// Adds a change that was read elsewhere.
+    pub(super) fn add(&mut self, change: Change<'_>) {
+        match change {
+            Change::Body { number, bytes } => self.body(number, &[bytes]),
+            Change::Put { table, key, body, value } => {
+                self.put(table, key, body, |bytes| bytes.extend_from_slice(value));
+            }
+            Change::Delete { table, key } => self.delete(table, key),
+        }
+    }
+
+    /// Gives the records and what closes them as one piece.
+    pub(super) fn with_end<T>(&mut self, end: &[u8], give: impl FnOnce(&[u8]) -> T) -> T {
+        let length = self.bytes.len();
+        self.bytes.extend_from_slice(end);
+        let given = give(&self.bytes);
+        self.bytes.truncate(length);
+        given
     }
 
     /// Empties it; a large one gives its memory back.

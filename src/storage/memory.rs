@@ -36,9 +36,12 @@ impl Owned {
     }
 }
 
+/// What an entry is, and the number of the body it refers to.
+type Value = (Box<[u8]>, Option<u64>);
+
 #[derive(Debug, Clone, Default)]
 struct Tables {
-    entries: BTreeMap<(Table, Owned), (Box<[u8]>, Option<u64>)>,
+    entries: BTreeMap<(Table, Owned), Value>,
     /// With how many entries refer to each.
     bodies: HashMap<u64, (Box<[u8]>, usize)>,
     last_number: u64,
@@ -76,9 +79,6 @@ impl Tables {
         let Some(number) = body else { return };
         if let Some((_, refs)) = self.bodies.get_mut(&number) {
             *refs -= 1;
-            if *refs == 0 {
-                self.bodies.remove(&number);
-            }
         }
     }
 }

@@ -9,7 +9,9 @@
 //! [`Storage`] is the seam: [`memory::Memory`] keeps everything in memory, [`log::Log`] in segments of a directory. What
 //! the entries mean is not known here.
 
+pub mod files;
 pub mod group;
+pub mod log;
 pub mod memory;
 pub mod store;
 
@@ -100,7 +102,7 @@ pub enum Key<'a> {
 /// One change, as a group holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change<'a> {
-    /// A body, before the entries that refer to it. One that no entry of its group refers to is not kept.
+    /// A body, before the entries that refer to it. One that no entry refers to at the end of a group is not kept.
     Body {
         /// Its number.
         number: u64,
@@ -216,3 +218,6 @@ impl<T: Storage + ?Sized> Storage for Arc<T> {
         (**self).usage()
     }
 }
+
+#[cfg(test)]
+mod battery;
