@@ -24,6 +24,7 @@ use crate::session::queue::WhenFull;
 use crate::session::tally::DropReason;
 
 mod crowded;
+mod kept;
 mod sole;
 mod waiting;
 
@@ -90,6 +91,8 @@ struct World {
     outstanding: BTreeSet<PacketId>,
     /// Deliveries in flight over connections, by identifier.
     owned: HashMap<PacketId, u32>,
+    /// The session outlives the process.
+    kept: bool,
 }
 
 impl World {
@@ -109,6 +112,7 @@ impl World {
             seen: [Vec::new(), Vec::new(), Vec::new()],
             outstanding: BTreeSet::new(),
             owned: HashMap::new(),
+            kept: false,
         }
     }
 
@@ -116,7 +120,8 @@ impl World {
         self.disconnect();
         (self.version, self.receive_maximum) = (version, receive_maximum);
         self.max_packet_size = max_packet_size;
-        self.session.attach(attachment(output(version, receive_maximum, max_packet_size)), self.now);
+        let output = output(version, receive_maximum, max_packet_size);
+        self.session.attach(Attachment { kept: self.kept, ..attachment(output) }, self.now);
     }
 
     /// Both wires are cut: what is on them is lost.
