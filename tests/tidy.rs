@@ -65,7 +65,7 @@ const MAY_SLEEP: &[(&str, &str)] = &[
     ("tests/acceptance/relay.rs", "delays what it carries"),
     ("tests/acceptance/routes.rs", "changes routes at a rate"),
     ("tests/broker/harness.rs", "a metric announces nothing: looked at until it is as wanted"),
-    ("tests/harm/process.rs", "another process announces nothing: asked until it answers"),
+    ("tests/durable/process.rs", "another process announces nothing: asked until it answers"),
     ("tests/linked/pair.rs", "a metric announces nothing: looked at until it is as wanted"),
     ("tests/linked/processes.rs", "another process announces nothing: asked until it answers"),
 ];

@@ -389,6 +389,8 @@ pub(crate) struct Client {
     input: Vec<u8>,
     stash: VecDeque<Got>,
     next_id: u16,
+    /// How long to wait for a packet.
+    pub(crate) patience: Duration,
     /// The properties of the CONNACK, DISCONNECT, AUTH, SUBACK, PUBACK or PUBREC that came last.
     pub(crate) properties: Vec<u8>,
 }
@@ -401,6 +403,7 @@ impl Client {
             input: Vec::new(),
             stash: VecDeque::new(),
             next_id: 0,
+            patience: LIMIT,
             properties: Vec::new(),
         }
     }
@@ -465,8 +468,8 @@ impl Client {
                 return got;
             }
             let mut bytes = vec![0; 64 * 1024];
-            let read = time::timeout(LIMIT, self.io.read(&mut bytes)).await;
-            match read.unwrap_or_else(|_| panic!("nothing came in {LIMIT:?}")) {
+            let read = time::timeout(self.patience, self.io.read(&mut bytes)).await;
+            match read.unwrap_or_else(|_| panic!("nothing came in {:?}", self.patience)) {
                 Ok(0) | Err(_) => return Got::Closed,
                 Ok(count) => self.input.extend_from_slice(&bytes[..count]),
             }

@@ -20,6 +20,8 @@ mod input;
 mod mutate;
 mod names;
 mod odd;
+#[path = "../durable/process.rs"]
+#[allow(dead_code, reason = "shared with the tests that kill it")]
 mod process;
 mod random;
 mod takeover;
