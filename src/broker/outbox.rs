@@ -3,7 +3,6 @@
 //! are committed.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 
@@ -93,8 +92,9 @@ impl Connection {
         limits: &DecodeLimits,
         now: Now,
     ) -> Result<usize, Close> {
-        let broker = Arc::clone(&self.broker);
-        let Some(store) = &broker.store else { return Turn::new(self, now).handle(bytes, limits) };
+        let Some(store) = self.broker.store.clone() else {
+            return Turn::new(self, now).handle(bytes, limits);
+        };
         let burst = store.begin();
         let before = self.answers.len();
         let result = Turn::new(self, now).handle(bytes, limits);
@@ -106,10 +106,9 @@ impl Connection {
 
     /// Takes what there is to send and may go, and registers for the next wake-up.
     pub(super) fn collect_stored(&mut self, cx: &Context<'_>, now: Now) -> Result<(), Close> {
-        let broker = Arc::clone(&self.broker);
-        let Some(store) = &broker.store else { return Ok(()) };
+        let Some(store) = self.broker.store.clone() else { return Ok(()) };
         if self.client.lock().session.wants() {
-            broker.fetch_wanted(&self.client, now);
+            self.broker.fetch_wanted(&self.client, now);
         }
         let idle = self.sent == self.unsent.len();
         let takes = idle && self.outbox.as_ref().is_none_or(|outbox| outbox.bytes <= HELD_BYTES_MAX);
@@ -120,9 +119,9 @@ impl Connection {
         let rest = std::mem::take(&mut self.unsent);
         let sent_in = self.take_output(cx, takes, now)?;
         let output = std::mem::replace(&mut self.unsent, rest);
-        self.hold(store, output, sent_in);
+        self.hold(&store, output, sent_in);
         if idle {
-            self.release(store, cx)?;
+            self.release(&store, cx)?;
         }
         Ok(())
     }

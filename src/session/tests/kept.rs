@@ -36,7 +36,10 @@ impl Disk {
                 }
                 Change::Over { number, noted } => {
                     assert!(self.owed.remove(&number).is_some(), "{number} was not owed");
-                    assert!(self.progress.remove(&number).is_none() || noted, "{number} leaves something behind");
+                    assert!(
+                        self.progress.remove(&number).is_none() || noted,
+                        "{number} leaves something behind"
+                    );
                 }
                 Change::Taken(id) => assert!(self.unreleased.insert(id)),
                 Change::Freed(id) => assert!(self.unreleased.remove(&id)),
