@@ -167,7 +167,7 @@ fn start() -> Broker {
 fn configuration(folder: &Path, [tcp, tls, http]: [u16; 3]) -> String {
     let dir = folder.display();
     format!(
-        "[data]\ndir = \"{dir}/data\"\n\
+        "[data]\ndir = \"{dir}/data\"\ndurability = \"memory\"\n\
          [[listeners]]\nname = \"default\"\ntype = \"tcp\"\nbind = \"127.0.0.1:{tcp}\"\n\
          [[listeners]]\nname = \"tls\"\ntype = \"ssl\"\nbind = \"127.0.0.1:{tls}\"\n\
          [listeners.ssl]\ncertfile = \"{dir}/cert.pem\"\nkeyfile = \"{dir}/key.pem\"\n\

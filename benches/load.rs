@@ -282,7 +282,7 @@ fn configuration(
 ) -> String {
     let dir = folder.display();
     let mut text = format!(
-        "[cluster]\nname = \"{name}\"\n[data]\ndir = \"{dir}/{name}\"\n\
+        "[cluster]\nname = \"{name}\"\n[data]\ndir = \"{dir}/{name}\"\ndurability = \"memory\"\n\
          [[listeners]]\nname = \"default\"\ntype = \"tcp\"\nbind = \"127.0.0.1:{mqtt}\"\n\
          [[listeners]]\nname = \"links\"\ntype = \"tcp\"\nbind = \"127.0.0.1:{link}\"\nrole = \"link\"\nallow_insecure = true\n\
          [mqtt]\nmax_inflight = 1000\nmax_mqueue_len = 1000000\n[authentication]\nallow_anonymous = true\n\

@@ -87,6 +87,7 @@ const SETTINGS: &str = r#"
 name = "lab"
 [data]
 dir = "unused"
+durability = "memory"
 [mqtt]
 max_inflight = 1000
 [authentication]

@@ -208,6 +208,15 @@ impl State {
     }
 }
 
+/// What is wrong with the store, and what follows from it.
+pub(super) fn trouble_text(trouble: Trouble) -> &'static str {
+    match trouble {
+        Trouble::Full => "the store is full: nothing is taken that has to be kept",
+        Trouble::Failing => "the store cannot be written: nothing is taken that has to be kept",
+        Trouble::Slow => "the store is too slow: nothing is taken that has to be kept",
+    }
+}
+
 fn delete_subscription(group: &mut Group, key: ClientKey, filter: &str) {
     group.delete(Table::Subscription, Key::Name(&of_session(key, filter.as_bytes())));
 }
@@ -217,6 +226,12 @@ impl Broker {
     #[must_use]
     pub fn trouble(&self) -> Option<Trouble> {
         self.store.as_ref()?.trouble()
+    }
+
+    /// The same in words.
+    #[must_use]
+    pub fn store_complaint(&self) -> Option<&'static str> {
+        self.trouble().map(trouble_text)
     }
 
     /// Why a run cannot be taken: there is something in it that would have to be kept.

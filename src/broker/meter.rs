@@ -8,6 +8,8 @@ use tokio::time;
 
 use crate::broker::Broker;
 use crate::broker::Limits;
+use crate::broker::events::event::What;
+use crate::broker::keep::trouble_text;
 use crate::broker::overload::Lag;
 use crate::broker::overload::Memory;
 use crate::config::settings::MemoryCeiling;
@@ -15,13 +17,23 @@ use crate::metrics::labels::DropReason;
 use crate::metrics::labels::LoadLevel;
 use crate::net::clock;
 use crate::net::memory;
+use crate::storage::store::Trouble;
+use crate::time::Now;
 
 /// How often, unless much was received.
 const TICK: Duration = Duration::from_millis(250);
+/// How long the store has to work before that is told.
+const STORE_WORKS_MS: u64 = 5_000;
 
 /// Measures for as long as the broker lives.
 pub async fn run(broker: Arc<Broker>) {
-    let mut watch = Watch { limits: broker.limits(), memory: None, lag: Lag::default(), late: false };
+    let mut watch = Watch {
+        limits: broker.limits(),
+        memory: None,
+        lag: Lag::default(),
+        late: false,
+        store: StoreWatch::default(),
+    };
     watch.take_ceiling(&broker);
     loop {
         let before = clock::now().mono_ms;
@@ -36,6 +48,7 @@ pub async fn run(broker: Arc<Broker>) {
             watch.observe_lag(&broker, waited.saturating_sub(TICK.as_millis() as u64));
         }
         watch.observe_memory(&broker);
+        watch.observe_store(&broker, clock::now());
     }
 }
 
@@ -45,6 +58,31 @@ struct Watch {
     memory: Option<Memory>,
     lag: Lag,
     late: bool,
+    store: StoreWatch,
+}
+
+/// What was told of the store.
+#[derive(Debug, Default)]
+struct StoreWatch {
+    told: Option<Trouble>,
+    /// Since when it works again, on the monotonic clock.
+    works_since_ms: Option<u64>,
+}
+
+impl StoreWatch {
+    /// How it is now, if that is to be told. That it works is told once it has for a while: a disk that is slow every
+    /// other moment would tell little else.
+    fn observe(&mut self, trouble: Option<Trouble>, now_ms: u64) -> Option<Option<Trouble>> {
+        if trouble.is_some() || self.told.is_none() {
+            self.works_since_ms = None;
+        } else if now_ms < *self.works_since_ms.get_or_insert(now_ms) + STORE_WORKS_MS {
+            return None;
+        }
+        (trouble != self.told).then(|| {
+            self.told = trouble;
+            trouble
+        })
+    }
 }
 
 impl Watch {
@@ -90,6 +128,21 @@ impl Watch {
         }
     }
 
+    fn observe_store(&mut self, broker: &Broker, now: Now) {
+        match self.store.observe(broker.trouble(), now.mono_ms) {
+            None => {}
+            Some(None) => {
+                tracing::warn!("the store works again");
+                broker.security_note(What::Store { works: true }, "the store works again", now);
+            }
+            Some(Some(trouble)) => {
+                let text = trouble_text(trouble);
+                tracing::error!(trouble = trouble.name(), "{text}");
+                broker.security_note(What::Store { works: false }, text, now);
+            }
+        }
+    }
+
     fn observe_lag(&mut self, broker: &Broker, lag_ms: u64) {
         broker.metrics.broker.lag.set_ms(lag_ms);
         let max_ms = self.limits.overload.max_lag.map(|max| max.as_millis() as u64);
@@ -126,5 +179,26 @@ impl Broker {
     fn shed_qos0(&self) {
         let shed: u64 = self.clients.iter().map(|entry| entry.value().lock().session.shed_qos0()).sum();
         self.metrics.broker.messages_dropped[DropReason::Overload].add(shed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_with_the_store_is_told_at_once_and_its_end_after_a_while() {
+        let mut watch = StoreWatch::default();
+        assert_eq!(watch.observe(None, 0), None);
+        assert_eq!(watch.observe(Some(Trouble::Slow), 1), Some(Some(Trouble::Slow)));
+        assert_eq!(watch.observe(Some(Trouble::Slow), 2), None);
+        assert_eq!(watch.observe(Some(Trouble::Full), 3), Some(Some(Trouble::Full)));
+        assert_eq!(watch.observe(None, 10), None);
+        assert_eq!(watch.observe(Some(Trouble::Full), 5_000), None, "as it was");
+        assert_eq!(watch.observe(None, 6_000), None);
+        assert_eq!(watch.observe(None, 10_999), None);
+        assert_eq!(watch.observe(None, 11_000), Some(None));
+        assert_eq!(watch.observe(None, 11_001), None);
+        assert_eq!(watch.observe(Some(Trouble::Failing), 11_002), Some(Some(Trouble::Failing)));
     }
 }

@@ -359,6 +359,19 @@ impl Broker {
         self.store.as_ref().map(|store| store.begin())
     }
 
+    /// What an acknowledgement promises, in the words of `data.durability`.
+    #[must_use]
+    pub fn durability(&self) -> &'static str {
+        self.store.as_ref().map_or("memory", |store| store.mode().name())
+    }
+
+    /// Nothing more is stored; nobody waits for what is under way.
+    fn end_store(&self) {
+        if let Some(store) = &self.store {
+            store.end();
+        }
+    }
+
     /// The ACL in force.
     #[must_use]
     pub fn policy(&self) -> Arc<Policy> {
@@ -446,6 +459,9 @@ impl Broker {
             link.measure(now);
             link.metrics.retained.set(i64::try_from(self.retained.copies(link.id)).unwrap_or(i64::MAX));
         }
+        if let Some(store) = &self.store {
+            store.measure();
+        }
         let (mut queued, mut in_flight) = (0, 0);
         for entry in &self.clients {
             let state = entry.value().lock();
@@ -454,7 +470,8 @@ impl Broker {
         }
         self.metrics.render(&ScrapeGauges {
             now,
-            durability: "memory",
+            durability: self.durability(),
+            store: self.store.as_ref().map(|store| store.metrics()),
             sessions: self.clients.len() as u64,
             subscriptions: (counts.subscriptions + counts.shared_subscriptions) as u64,
             shared_subscriptions: counts.shared_subscriptions as u64,

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -65,11 +66,11 @@ use crate::net::listener::Reception;
 use crate::net::listener::Stream;
 use crate::net::tls::ServerTls;
 use crate::storage::Storage;
-use crate::storage::store::Mode;
-use crate::storage::store::Store;
+use crate::storage::log::recovery::OpenError;
 use crate::time::Now;
 
 mod links;
+mod store;
 
 /// WebSocket and plain listeners have no TLS section to say how long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -88,6 +89,17 @@ pub enum StartError {
     /// A port.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The store cannot be opened.
+    #[error("data.dir: {}: {source}", .file.display())]
+    Store {
+        /// Its folder, or a file in it.
+        file: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The store is of a later version.
+    #[error("data.dir: {}: {}", .0.display(), .1)]
+    Newer(PathBuf, OpenError),
     /// What is stored.
     #[error(transparent)]
     Restore(#[from] RestoreError),
@@ -188,13 +200,12 @@ impl Server {
         for warning in &material.warnings {
             tracing::warn!("{warning}");
         }
-        let store = storage.map(|storage| Store::start(storage, Mode::Fsync)).transpose();
-        let store = store.map_err(RestoreError)?;
         let threads = Arc::new(IoThreads::start(&settings.io).map_err(StartError::Threads)?);
+        let store = store::start(&settings.data, storage)?;
         let authentication = Authentication::new(material.credentials, decoy_key);
         let (limits, io_threads) = (Limits::new(&settings), threads.all().into());
         let broker = Broker::new(material.policy, authentication, limits, io_threads, store, now);
-        broker.restore_all(now)?;
+        broker.restore_all(now).inspect_err(|_| broker.end_store())?;
         let keeper = Arc::<Keeper>::default();
         keeper.take(&settings, &material.tls, material.web, now).await;
         keeper.check(&broker, now).await;
@@ -487,6 +498,7 @@ impl Drop for Server {
             running.crowd.evict();
         }
         self.broker.kick_all(ReasonCode::ServerShuttingDown);
+        self.broker.end_store();
     }
 }
 

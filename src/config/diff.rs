@@ -9,11 +9,12 @@ use super::flat::flatten;
 use super::settings::Settings;
 
 /// Keys that are read once, at the start.
-const NEEDS_RESTART: [&str; 12] = [
+const NEEDS_RESTART: [&str; 13] = [
     "cluster.name",
     "cluster.node",
     "data.dir",
     "data.durability",
+    "data.max_bytes",
     "http.bind",
     "http.metrics_auth",
     "http.metrics_emqx",

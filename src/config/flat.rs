@@ -306,9 +306,13 @@ impl Flat {
     }
 
     fn data(&mut self, data: &Data) {
-        let Data { dir, durability } = data;
+        let Data { dir, durability, max_bytes } = data;
         self.path("data.dir", Some(dir));
         self.put("data.durability", durability);
+        self.text(
+            "data.max_bytes",
+            max_bytes.map_or_else(|| "infinity".to_owned(), |bytes| bytes.to_string()),
+        );
     }
 
     fn io(&mut self, io: &Io) {

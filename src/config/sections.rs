@@ -113,12 +113,21 @@ fn sanitised(host_name: &str) -> String {
     if name.is_empty() { "tombolo".to_owned() } else { name }
 }
 
+/// Of the store, unless it is set; and the least that it can be set to, so that what is under way makes no difference.
+const STORE_BYTES: u64 = 16 << 30;
+const STORE_BYTES_MIN: u64 = 512 << 20;
+
 pub(super) fn data(section: Section<'_>) -> Data {
     let durability =
         [("fsync", Durability::Fsync), ("write", Durability::Write), ("memory", Durability::Memory)];
     let data = Data {
         dir: section.or("dir", "data".into(), parse::path),
-        durability: section.or("durability", Durability::Memory, parse::one_of(&durability)),
+        durability: section.or("durability", Durability::Fsync, parse::one_of(&durability)),
+        max_bytes: section.or(
+            "max_bytes",
+            Some(STORE_BYTES),
+            parse::or_word("infinity", parse::size(STORE_BYTES_MIN..=u64::MAX >> 8)),
+        ),
     };
     section.finish();
     data

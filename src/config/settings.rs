@@ -107,6 +107,8 @@ pub struct Data {
     pub dir: PathBuf,
     /// What an acknowledgement promises.
     pub durability: Durability,
+    /// Above it nothing is taken any more that has to be kept; `None` is as long as the disk has room.
+    pub max_bytes: Option<u64>,
 }
 
 /// `[io]`: the threads that do input and output.
@@ -130,11 +132,11 @@ pub enum Placement {
 /// What an acknowledgement promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// Flushed to the disk.
+    /// It is on the disk.
     Fsync,
-    /// Handed to the operating system.
+    /// The operating system has it.
     Write,
-    /// Held in memory.
+    /// It is in memory.
     Memory,
 }
 

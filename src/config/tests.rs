@@ -241,8 +241,8 @@ fn an_error_of_a_variable_names_the_variable() {
             "TOMBOLO__CLUSTER____NAME: cluster..name: the name of this variable is not a path of keys joined by `__`",
         ),
         (
-            ("TOMBOLO__DATA__DURABILITY", "fsync"),
-            "TOMBOLO__DATA__DURABILITY: data.durability: not supported yet: data.durability",
+            ("TOMBOLO__MQTT__UPGRADE_QOS", "true"),
+            "TOMBOLO__MQTT__UPGRADE_QOS: mqtt.upgrade_qos: not supported yet: mqtt.upgrade_qos",
         ),
     ];
     let text = "[cluster]\nname = \"A\"\n[[listeners]]\nname = \"x\"\n";

@@ -17,7 +17,6 @@ enum Only {
 
 /// Key, with `[]` for every item of a list, and what is accepted.
 const NOT_BUILT_YET: &[(&str, Only)] = &[
-    ("data.durability", Only::Word("memory")),
     ("mqtt.retry_interval", Only::Word("infinity")),
     ("mqtt.keepalive_check_interval", Only::Word("30s")),
     ("mqtt.upgrade_qos", Only::False),

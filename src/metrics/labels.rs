@@ -63,6 +63,18 @@ label! {
 }
 
 label! {
+    /// What is wrong with the store.
+    StoreTrouble as "kind" {
+        /// There is no space, on the disk or by the bound that was set.
+        Full = "full",
+        /// Writing or synchronising fails.
+        Failing = "failing",
+        /// It takes too long.
+        Slow = "slow",
+    }
+}
+
+label! {
     /// Why a Network Connection did not become a client's.
     RejectReason as "reason" {
         /// The listener has `max_connections` already.
@@ -543,6 +555,10 @@ label! {
         ConfigReload = "sys_config_reload",
         /// One was refused.
         ConfigReloadFail = "sys_config_reload_fail",
+        /// What has to be kept cannot be stored.
+        StoreFail = "sys_store_fail",
+        /// It can again.
+        StoreRecover = "sys_store_recover",
         /// An ACL file was put in force.
         AclReload = "sys_acl_reload",
         /// One was refused.

@@ -31,6 +31,7 @@ use crate::metrics::labels::RouteKind;
 use crate::metrics::labels::RouteOp;
 use crate::metrics::labels::SecurityEvent;
 use crate::metrics::labels::SlowReason;
+use crate::metrics::labels::StoreTrouble;
 use crate::metrics::labels::ThrottleReason;
 use crate::metrics::series::Counter;
 use crate::metrics::series::CounterSet;
@@ -80,6 +81,8 @@ pub struct ScrapeGauges<'a> {
     pub io_busy_seconds: Vec<f64>,
     /// Bans in force.
     pub banned: u64,
+    /// The store, if there is one.
+    pub store: Option<&'a StoreMetrics>,
 }
 
 /// Fields of atomics, each with the name and help of its family, and the code that shows them.
@@ -234,6 +237,28 @@ families! {
 }
 
 families! {
+    /// The series of the store: counted by it, measured when somebody asks. All at zero where there is none.
+    StoreMetrics {
+        bytes: Gauge = "store_bytes", "Bytes of the store on disk.";
+        live_bytes: Gauge = "store_live_bytes", "Bytes of the store that are still wanted; the rest is given back by and by.";
+        max_bytes: Gauge = "store_max_bytes", "With more bytes the store takes nothing that has to be kept: data.max_bytes; 0 without a bound.";
+        entries: Gauge = "store_entries", "Entries in the store: sessions, subscriptions, what is owed to them, retained messages and so on.";
+        bodies: Gauge = "store_bodies", "Messages in the store, each once however many entries refer to it.";
+        segments: Gauge = "store_segments", "Files of the store.";
+        waiting_bytes: Gauge = "store_waiting_bytes", "Bytes of changes that are not committed yet.";
+        trouble: GaugeSet<StoreTrouble, { StoreTrouble::COUNT }> =
+            "store_trouble", "Whether nothing that has to be kept is taken, by what is wrong with the store.";
+        commits: Counter = "store_commits_total", "Groups of changes committed.";
+        commit_time: SecondsHistogram = "store_commit_seconds", "How long commits took that worked.";
+        records: Counter = "store_records_total", "Changes in them.";
+        written: Counter = "store_written_bytes_total", "Bytes of the changes committed.";
+        failures: Counter = "store_failures_total", "Commits that failed; each is tried again.";
+        damaged: Counter =
+            "store_damaged_records_total", "Records that were found to be damaged since the start, and set aside.";
+    }
+}
+
+families! {
     /// The series of one listener with TLS, labelled with its id.
     ListenerMetrics {
         cert_expiry: SecondsGauge =
@@ -323,6 +348,9 @@ impl Metrics {
         self.collect_process(gauges, &mut families);
         BrokerMetrics::collect(&[Row { labels: &[], series: &self.broker }], &mut families);
         collect_scraped(gauges, &mut families);
+        let none = StoreMetrics::default();
+        let store = gauges.store.unwrap_or(&none);
+        StoreMetrics::collect(&[Row { labels: &[], series: store }], &mut families);
         let links: Vec<_> =
             self.links.read().iter().map(|(peer, link)| (peer.clone(), Arc::clone(link))).collect();
         let labels: Vec<_> = links.iter().map(|(peer, _)| [("peer", peer.as_str())]).collect();

@@ -28,6 +28,11 @@ impl Counter {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// Takes over a count that is kept elsewhere.
+    pub fn catch_up(&self, count: u64) {
+        self.0.fetch_max(count, Ordering::Relaxed);
+    }
+
     /// The count so far.
     #[must_use]
     pub fn value(&self) -> u64 {
@@ -107,24 +112,53 @@ impl Ratio {
     }
 }
 
-/// Upper bounds of the buckets of a [`SecondsHistogram`], in milliseconds.
-const BUCKETS_MS: [u64; 16] =
-    [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 300_000];
+/// Upper bounds of the buckets of a [`SecondsHistogram`], in microseconds.
+const BUCKETS_US: [u64; 18] = [
+    200,
+    500,
+    1_000,
+    2_000,
+    5_000,
+    10_000,
+    20_000,
+    50_000,
+    100_000,
+    200_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    30_000_000,
+    60_000_000,
+    300_000_000,
+];
 
-/// How long things took, counted in milliseconds, shown in seconds.
+/// How long things took, counted in microseconds, shown in seconds.
 #[derive(Debug, Default)]
 pub struct SecondsHistogram {
     /// Not cumulative; the last has what is above all bounds.
-    buckets: [AtomicU64; BUCKETS_MS.len() + 1],
-    sum_ms: AtomicU64,
+    buckets: [AtomicU64; BUCKETS_US.len() + 1],
+    sum_us: AtomicU64,
 }
 
 impl SecondsHistogram {
     /// So many things took so long each.
     pub fn observe_ms(&self, milliseconds: u64, count: u64) {
-        let index = BUCKETS_MS.partition_point(|bound| *bound < milliseconds);
+        self.observe_us(milliseconds.saturating_mul(1000), count);
+    }
+
+    /// The same of what takes less.
+    pub fn observe_us(&self, microseconds: u64, count: u64) {
+        let index = BUCKETS_US.partition_point(|bound| *bound < microseconds);
         self.buckets[index].fetch_add(count, Ordering::Relaxed);
-        self.sum_ms.fetch_add(milliseconds.saturating_mul(count), Ordering::Relaxed);
+        self.sum_us.fetch_add(microseconds.saturating_mul(count), Ordering::Relaxed);
+    }
+
+    /// The sum of all times, in microseconds.
+    #[must_use]
+    pub fn sum_us(&self) -> u64 {
+        self.sum_us.load(Ordering::Relaxed)
     }
 
     /// How many things there were.
@@ -263,19 +297,19 @@ impl Series for SecondsHistogram {
 
     fn samples(&self, base: &[(&str, &str)], out: &mut Vec<proto::Metric>) {
         let mut count = 0;
-        let mut buckets = Vec::with_capacity(BUCKETS_MS.len());
-        for (bound, bucket) in BUCKETS_MS.iter().zip(&self.buckets) {
+        let mut buckets = Vec::with_capacity(BUCKETS_US.len());
+        for (bound, bucket) in BUCKETS_US.iter().zip(&self.buckets) {
             count += bucket.load(Ordering::Relaxed);
             let mut shown = proto::Bucket::default();
             shown.set_cumulative_count(count);
-            shown.set_upper_bound(*bound as f64 / 1000.0);
+            shown.set_upper_bound(*bound as f64 / 1e6);
             buckets.push(shown);
         }
-        count += self.buckets[BUCKETS_MS.len()].load(Ordering::Relaxed);
+        count += self.buckets[BUCKETS_US.len()].load(Ordering::Relaxed);
         let mut histogram = proto::Histogram::default();
         histogram.set_bucket(buckets);
         histogram.set_sample_count(count);
-        histogram.set_sample_sum(self.sum_ms.load(Ordering::Relaxed) as f64 / 1000.0);
+        histogram.set_sample_sum(self.sum_us() as f64 / 1e6);
         let mut metric = proto::Metric::from_label(labels(base));
         metric.set_histogram(histogram);
         out.push(metric);

@@ -170,6 +170,10 @@ impl<F: Files> Storage for Log<F> {
     fn usage(&self) -> Usage {
         self.contents.usage()
     }
+
+    fn close(&self) -> io::Result<()> {
+        self.writer.lock().close(&self.contents)
+    }
 }
 
 impl<F: Files> Drop for Log<F> {

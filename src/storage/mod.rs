@@ -191,6 +191,14 @@ pub trait Storage: fmt::Debug + Send + Sync {
 
     /// How large it is.
     fn usage(&self) -> Usage;
+
+    /// Nothing is committed any more: others may open what it is in.
+    ///
+    /// # Errors
+    /// Those of the system; nothing is lost by them.
+    fn close(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl<T: Storage + ?Sized> Storage for Arc<T> {
@@ -216,6 +224,10 @@ impl<T: Storage + ?Sized> Storage for Arc<T> {
 
     fn usage(&self) -> Usage {
         (**self).usage()
+    }
+
+    fn close(&self) -> io::Result<()> {
+        (**self).close()
     }
 }
 

@@ -7,9 +7,12 @@
 //!
 //! Lock order: a [`Burst`] is begun before anything else is locked; inside of one, another is free.
 
+mod watch;
+
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -29,6 +32,8 @@ use parking_lot::RwLock;
 use parking_lot::RwLockReadGuard;
 use rapidhash::fast::RandomState;
 
+use crate::metrics::StoreMetrics;
+pub use crate::metrics::labels::StoreTrouble as Trouble;
 use crate::net::clock;
 use crate::storage::Storage;
 use crate::storage::group::Group;
@@ -37,12 +42,6 @@ use crate::storage::group::Group;
 const IDLE: Duration = Duration::from_millis(250);
 /// How long to wait before a group that could not be committed is tried again.
 const RETRY: Duration = Duration::from_millis(100);
-/// What is not committed for so long, or is more than this, makes the storage too slow to take more.
-const SLOW_MS: u64 = 2_000;
-const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// How long after a failure whoever waits is told that it does not work: the next try may.
-const GRACE_MS: u64 = 1_000;
-
 /// What a commit promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -52,38 +51,13 @@ pub enum Mode {
     Write,
 }
 
-/// Why nothing more can be kept for now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Trouble {
-    /// There is no space, on the disk or by the bound that was set.
-    Full = 1,
-    /// Writing or synchronising fails.
-    Failing = 2,
-    /// It takes too long.
-    Slow = 3,
-}
-
-impl Trouble {
-    /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Full, Self::Failing, Self::Slow];
-
-    /// Its name in metrics and logs.
+impl Mode {
+    /// Its name in settings, metrics and logs.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Full => "full",
-            Self::Failing => "failing",
-            Self::Slow => "slow",
-        }
-    }
-
-    fn of(error: &io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                Self::Full
-            }
-            _ => Self::Failing,
+            Self::Fsync => "fsync",
+            Self::Write => "write",
         }
     }
 }
@@ -124,30 +98,6 @@ impl Filling {
     }
 }
 
-/// What happened, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
-    /// Groups committed.
-    pub groups: u64,
-    /// Changes in them.
-    pub records: u64,
-    /// Bytes of them.
-    pub bytes: u64,
-    /// Commits that failed.
-    pub failures: u64,
-    /// Time in commits, in microseconds.
-    pub busy_us: u64,
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    groups: AtomicU64,
-    records: AtomicU64,
-    bytes: AtomicU64,
-    failures: AtomicU64,
-    busy_us: AtomicU64,
-}
-
 /// See the module.
 pub struct Store {
     storage: Box<dyn Storage>,
@@ -160,15 +110,22 @@ pub struct Store {
     committed: AtomicU64,
     waiting: Mutex<Vec<(u64, Waker)>>,
     next_number: Arc<AtomicU64>,
+    /// One more than the index of what is wrong; 0 while nothing is.
     trouble: AtomicU8,
     /// Since when, on the monotonic clock.
     trouble_since_ms: AtomicU64,
     /// When the group that is being committed was taken; 0 while there is none.
     taken_ms: AtomicU64,
     filling_bytes: AtomicU64,
+    taken_bytes: AtomicU64,
     stopping: AtomicBool,
     thread: Mutex<Option<JoinHandle<()>>>,
-    counters: Counters,
+    /// With more bytes nothing is taken that has to be kept. What is under way is still committed, and so is what
+    /// makes room.
+    bytes_max: AtomicU64,
+    is_full: AtomicBool,
+    /// What happened.
+    metrics: StoreMetrics,
 }
 
 impl fmt::Debug for Store {
@@ -255,9 +212,12 @@ impl Store {
             trouble_since_ms: AtomicU64::new(0),
             taken_ms: AtomicU64::new(0),
             filling_bytes: AtomicU64::new(0),
+            taken_bytes: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             thread: Mutex::default(),
-            counters: Counters::default(),
+            bytes_max: AtomicU64::new(u64::MAX),
+            is_full: AtomicBool::new(false),
+            metrics: StoreMetrics::default(),
         });
         let committer = Arc::clone(&store);
         let thread = thread::Builder::new().name("store".to_owned()).spawn(move || committer.run())?;
@@ -334,49 +294,30 @@ impl Store {
         Poll::Pending
     }
 
-    /// Why nothing more can be kept, if that is so.
-    #[must_use]
-    pub fn trouble(&self) -> Option<Trouble> {
-        let known = self.trouble.load(Ordering::Relaxed);
-        if let Some(trouble) = Trouble::ALL.into_iter().find(|trouble| *trouble as u8 == known) {
-            return Some(trouble);
-        }
-        let taken_ms = self.taken_ms.load(Ordering::Relaxed);
-        let is_slow = taken_ms != 0 && clock::now().mono_ms.saturating_sub(taken_ms) >= SLOW_MS;
-        let is_long = self.filling_bytes.load(Ordering::Relaxed) > WAITING_BYTES_MAX as u64;
-        (is_slow || is_long).then_some(Trouble::Slow)
-    }
-
-    fn lasting_trouble(&self) -> Option<Trouble> {
-        let trouble = self.trouble().filter(|trouble| *trouble != Trouble::Slow)?;
-        let since_ms = self.trouble_since_ms.load(Ordering::Relaxed);
-        (clock::now().mono_ms.saturating_sub(since_ms) >= GRACE_MS).then_some(trouble)
-    }
-
-    /// What happened so far.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counts {
-            groups: of(&self.counters.groups),
-            records: of(&self.counters.records),
-            bytes: of(&self.counters.bytes),
-            failures: of(&self.counters.failures),
-            busy_us: of(&self.counters.busy_us),
-        }
+    /// Waits until a group is committed.
+    ///
+    /// # Errors
+    /// It cannot be for now; it is tried again nevertheless.
+    pub async fn wait(&self, number: u64) -> Result<(), Trouble> {
+        poll_fn(|cx| self.poll_committed(number, true, cx)).await
     }
 
     /// Commits what there is and ends. What comes afterwards is not kept.
     pub fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        // Under the lock, so that it is not missed between look and wait.
-        drop(self.filling.lock());
-        self.work.notify_one();
+        self.end();
         let thread = self.thread.lock().take();
         if let Some(thread) = thread {
             // A panic there is in the log.
             let _ = thread.join();
         }
+    }
+
+    /// The same without waiting for it.
+    pub fn end(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        // Under the lock, so that it is not missed between look and wait.
+        drop(self.filling.lock());
+        self.work.notify_one();
     }
 
     fn run(&self) {
@@ -385,11 +326,16 @@ impl Store {
             let committed = self.commit_until_it_works(&mut taken.group);
             taken.clear();
             if !committed {
-                return;
+                break;
             }
+            self.taken_bytes.store(0, Ordering::Relaxed);
             self.committed.store(number, Ordering::Release);
             self.wake(|group| group <= number);
             self.tidy_up();
+        }
+        // Whoever waits for this thread may let another broker have the directory.
+        if let Err(error) = self.storage.close() {
+            tracing::warn!(%error, "the store could not be closed as it should; nothing is lost by that");
         }
     }
 
@@ -412,6 +358,7 @@ impl Store {
         let mut filling = self.filling.lock();
         std::mem::swap(taken, &mut filling);
         self.filling_bytes.store(0, Ordering::Relaxed);
+        self.taken_bytes.store(taken.group.as_bytes().len() as u64, Ordering::Relaxed);
         Some(self.number.fetch_add(1, Ordering::Relaxed))
     }
 
@@ -423,12 +370,12 @@ impl Store {
             let started_us = clock::mono_us();
             let result = self.storage.commit(group, self.mode == Mode::Fsync);
             self.taken_ms.store(0, Ordering::Relaxed);
-            self.counters.busy_us.fetch_add(clock::mono_us() - started_us, Ordering::Relaxed);
             let error = match result {
                 Ok(()) => {
-                    self.counters.groups.fetch_add(1, Ordering::Relaxed);
-                    self.counters.records.fetch_add(group.records() as u64, Ordering::Relaxed);
-                    self.counters.bytes.fetch_add(group.as_bytes().len() as u64, Ordering::Relaxed);
+                    self.metrics.commit_time.observe_us(clock::mono_us().saturating_sub(started_us), 1);
+                    self.metrics.commits.inc();
+                    self.metrics.records.add(group.records() as u64);
+                    self.metrics.written.add(group.as_bytes().len() as u64);
                     self.recover();
                     return true;
                 }
@@ -446,21 +393,6 @@ impl Store {
         }
     }
 
-    fn fail(&self, error: &io::Error, now_ms: u64) {
-        self.counters.failures.fetch_add(1, Ordering::Relaxed);
-        let trouble = Trouble::of(error);
-        if self.trouble.swap(trouble as u8, Ordering::Relaxed) == 0 {
-            self.trouble_since_ms.store(now_ms, Ordering::Relaxed);
-            tracing::error!(%error, trouble = trouble.name(), "the store cannot be written; nothing that has to be kept is acknowledged");
-        }
-    }
-
-    fn recover(&self) {
-        if self.trouble.swap(0, Ordering::Relaxed) != 0 {
-            tracing::warn!("the store can be written again");
-        }
-    }
-
     fn wake(&self, which: impl Fn(u64) -> bool) {
         let woken: Vec<(u64, Waker)> = {
             let mut waiting = self.waiting.lock();
@@ -473,6 +405,7 @@ impl Store {
         if let Err(error) = self.storage.maintain() {
             tracing::warn!(%error, "the store could not give space back");
         }
+        self.note_size();
     }
 }
 
@@ -506,7 +439,7 @@ mod tests {
         assert!(store.committed() < number && store.storage().usage().entries == 0);
         drop(burst);
         wait(&store, number);
-        assert_eq!((store.storage().usage().entries, store.counts().groups), (1_000, 1));
+        assert_eq!((store.storage().usage().entries, store.metrics().commits.value()), (1_000, 1));
         assert_eq!(store.begin().promised(), None, "another turn promises nothing of that");
         store.stop();
     }
@@ -517,6 +450,28 @@ mod tests {
         (0..100).for_each(|number| put(&store.begin(), number));
         store.stop();
         assert_eq!(store.storage().usage().entries, 100);
+    }
+
+    #[test]
+    fn above_its_bound_a_store_says_so_and_still_commits_what_makes_room() {
+        let store = Store::start(Box::<Memory>::default(), Mode::Write).unwrap();
+        store.set_bytes_max(10);
+        let put = |bytes: usize| {
+            let burst = store.begin();
+            let key = Key::Number(1);
+            burst.append(true, |filling| {
+                filling.group.put(Table::Ban, key, None, |out| out.resize(out.len() + bytes, 0))
+            });
+            burst.number()
+        };
+        for (bytes, trouble) in [(9, None), (10, Some(Trouble::Full)), (11, Some(Trouble::Full)), (9, None)] {
+            let number = put(bytes);
+            wait(&store, number);
+            while store.trouble() != trouble {
+                thread::yield_now();
+            }
+        }
+        store.stop();
     }
 
     #[test]

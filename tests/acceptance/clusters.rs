@@ -83,7 +83,7 @@ impl Clusters {
     fn text(&self, index: usize) -> String {
         let (name, dir) = (name(index), self.folder.path().display());
         let mut text = format!(
-            "[cluster]\nname = \"{name}\"\nnode = \"{name}@host\"\n[data]\ndir = \"{dir}/{name}\"\n\
+            "[cluster]\nname = \"{name}\"\nnode = \"{name}@host\"\n[data]\ndir = \"{dir}/{name}\"\ndurability = \"memory\"\n\
              [mqtt]\nmax_inflight = 1000\nmax_mqueue_len = 1000000\n[authentication]\nallow_anonymous = true\n\
              [authorization]\nfile = \"{dir}/acl.conf\"\n\
              [[listeners]]\nname = \"default\"\ntype = \"tcp\"\nbind = \"127.0.0.1:0\"\nrole = \"any\"\n\

@@ -56,7 +56,7 @@ impl Process {
         let folder = folder.to_owned();
         let dir = folder.display();
         let text = format!(
-            "[cluster]\nname = \"{name}\"\nnode = \"{name}@host\"\n[data]\ndir = \"{dir}/{name}\"\n\
+            "[cluster]\nname = \"{name}\"\nnode = \"{name}@host\"\n[data]\ndir = \"{dir}/{name}\"\ndurability = \"memory\"\n\
              [mqtt]\nmax_inflight = 1000\nmax_mqueue_len = 10000000\n[authentication]\nallow_anonymous = true\n\
              [authorization]\nfile = \"{dir}/acl.conf\"\n[http]\nbind = \"127.0.0.1:0\"\n\
              [log]\nformat = \"json\"\nlevel = \"info\"\n\

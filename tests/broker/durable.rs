@@ -4,9 +4,6 @@
 use std::io;
 use std::sync::Arc;
 
-use parking_lot::Condvar;
-use parking_lot::Mutex;
-
 use tombolo::mqtt::packet::Connect;
 use tombolo::mqtt::packet::Packet;
 use tombolo::mqtt::packet::PacketType;
@@ -15,13 +12,11 @@ use tombolo::mqtt::packet::Version;
 use tombolo::mqtt::packet::Will;
 use tombolo::mqtt::property::Property;
 use tombolo::mqtt::reason::ReasonCode;
-use tombolo::storage::Entry;
 use tombolo::storage::Storage;
-use tombolo::storage::Table;
-use tombolo::storage::Usage;
-use tombolo::storage::group::Group;
 use tombolo::storage::memory::Memory;
 
+use crate::device::Device;
+use crate::device::Disk;
 use crate::harness::Client;
 use crate::harness::Got;
 use crate::harness::Q0;
@@ -34,66 +29,6 @@ use crate::harness::hello;
 use crate::harness::id;
 use crate::harness::message;
 use crate::harness::properties;
-
-/// What a commit does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Disk {
-    Works,
-    Hangs,
-    Fails(io::ErrorKind),
-}
-
-/// A disk that does as it is told.
-#[derive(Debug)]
-struct Device {
-    memory: Memory,
-    disk: Mutex<Disk>,
-    changed: Condvar,
-}
-
-impl Device {
-    fn new(memory: Memory) -> Arc<Self> {
-        Arc::new(Self { memory, disk: Mutex::new(Disk::Works), changed: Condvar::new() })
-    }
-
-    fn set(&self, disk: Disk) {
-        *self.disk.lock() = disk;
-        self.changed.notify_all();
-    }
-}
-
-impl Storage for Device {
-    fn commit(&self, group: &mut Group, sync: bool) -> io::Result<()> {
-        let mut disk = self.disk.lock();
-        while *disk == Disk::Hangs {
-            self.changed.wait(&mut disk);
-        }
-        match *disk {
-            Disk::Fails(kind) => Err(kind.into()),
-            _ => self.memory.commit(group, sync),
-        }
-    }
-
-    fn body(&self, number: u64) -> io::Result<Option<Vec<u8>>> {
-        self.memory.body(number)
-    }
-
-    fn for_each(&self, table: Table, each: &mut dyn FnMut(Entry<'_>)) -> io::Result<()> {
-        self.memory.for_each(table, each)
-    }
-
-    fn last_number(&self) -> u64 {
-        self.memory.last_number()
-    }
-
-    fn maintain(&self) -> io::Result<bool> {
-        Ok(false)
-    }
-
-    fn usage(&self) -> Usage {
-        self.memory.usage()
-    }
-}
 
 /// A broker on a device.
 async fn on(device: &Arc<Device>) -> Running {
@@ -253,7 +188,7 @@ async fn acknowledgements_wait_for_the_disk_and_qos_0_of_clean_sessions_never_to
     let mut publisher = broker.join(Version::V5, "p").await;
     let mut clean = broker.join(Version::V5, "clean").await;
     clean.subscribe("free", Q0).await;
-    let committed = || broker.server.broker().store.as_ref().unwrap().counts().groups;
+    let committed = || broker.server.broker().store.as_ref().unwrap().metrics().commits.value();
     let before = committed();
     for _ in 0..50 {
         publisher.publish("free", b"0", Q0).await;

@@ -58,6 +58,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 pub(crate) struct Setup {
     folder: TempDir,
     cluster: String,
+    data: String,
     io: String,
     mqtt: String,
     authentication: String,
@@ -72,6 +73,8 @@ impl Setup {
         let setup = Self {
             folder: tempfile::tempdir().unwrap(),
             cluster: "A".to_owned(),
+            // Nothing is stored unless a test is about that.
+            data: "durability = \"memory\"".to_owned(),
             // So that what an answer says is in the metrics when it comes. `threads.rs` has more of them.
             io: "threads = 1".to_owned(),
             mqtt: String::new(),
@@ -86,6 +89,13 @@ impl Setup {
     /// Our cluster's name.
     pub(crate) fn cluster(mut self, name: &str) -> Self {
         self.cluster = name.to_owned();
+        self
+    }
+
+    /// Settings of `[data]`, beside the directory.
+    #[allow(dead_code, reason = "not every user of this file stores anything")]
+    pub(crate) fn data(mut self, text: &str) -> Self {
+        self.data = text.to_owned();
         self
     }
 
@@ -146,9 +156,9 @@ impl Setup {
     /// The settings as a file has them.
     pub(crate) fn text(&self) -> String {
         let dir = self.folder.path().display();
-        let Self { cluster, io, mqtt, authentication, authorization, listeners, links, .. } = self;
+        let Self { cluster, data, io, mqtt, authentication, authorization, listeners, links, .. } = self;
         format!(
-            "[cluster]\nname = \"{cluster}\"\n[data]\ndir = \"{dir}/data\"\n[io]\n{io}\n{listeners}\n[mqtt]\n{mqtt}\n\
+            "[cluster]\nname = \"{cluster}\"\n[data]\ndir = \"{dir}/data\"\n{data}\n[io]\n{io}\n{listeners}\n[mqtt]\n{mqtt}\n\
              [authentication]\n{authentication}\n\
              [authorization]\nfile = \"{dir}/acl.conf\"\n{authorization}\n{links}\n"
         )
@@ -192,6 +202,19 @@ impl Running {
     /// Where a file beside the rules is.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.setup.as_ref().unwrap().path(name)
+    }
+
+    /// Stops, and starts again on the same files.
+    #[allow(dead_code, reason = "not every user of this file does that")]
+    pub(crate) async fn restart(self) -> Self {
+        self.stop().await.start().await
+    }
+
+    /// Stops, and leaves the files.
+    #[allow(dead_code, reason = "not every user of this file does that")]
+    pub(crate) async fn stop(self) -> Setup {
+        self.server.stop().await;
+        self.setup.unwrap()
     }
 
     /// Puts a change of the files or settings in force.

@@ -98,6 +98,7 @@ name = "{name}"
 node = "tombolo@{us}"
 [data]
 dir = "{dir}/data-{us}"
+durability = "memory"
 [[listeners]]
 name = "default"
 type = "tcp"

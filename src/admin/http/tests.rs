@@ -20,7 +20,10 @@ struct Running {
 /// A broker in a folder that is gone when this returns: what it holds open stays.
 async fn state(readiness: Readiness) -> HttpState {
     let data = tempfile::tempdir().unwrap();
-    let text = format!("[cluster]\nname = \"A\"\n[data]\ndir = \"{}\"\n", data.path().display());
+    let text = format!(
+        "[cluster]\nname = \"A\"\n[data]\ndir = \"{}\"\ndurability = \"memory\"\n",
+        data.path().display()
+    );
     let text = text + "[[listeners]]\nname = \"default\"\ntype = \"tcp\"\nbind = \"127.0.0.1:0\"\n";
     let settings = config::parse("tombolo.toml", &text, &Environment::default()).unwrap();
     let server = Server::start(settings).await.unwrap();

@@ -29,15 +29,15 @@ pub(super) fn live(_state: &HttpState, _call: &Call) -> Outcome {
 
 /// `GET /health/ready`
 pub(super) fn ready(state: &HttpState, _call: &Call) -> Outcome {
-    // Overloaded is running, but not ready for more.
-    let overloaded = state.broker.load.complaint().map_or(Ok(()), |text| Err(vec![text.to_owned()]));
-    Ok(match (state.readiness)().and(overloaded) {
-        Ok(()) => Answer::Json(json!({"status": "ready"})),
-        Err(reasons) => Answer::Status(
-            StatusCode::SERVICE_UNAVAILABLE,
-            json!({"status": "not_ready", "reasons": reasons}),
-        ),
-    })
+    let mut reasons = (state.readiness)().err().unwrap_or_default();
+    // Overloaded, or unable to keep anything, is running, but not ready for more.
+    let complaints = [state.broker.load.complaint(), state.broker.store_complaint()];
+    reasons.extend(complaints.into_iter().flatten().map(str::to_owned));
+    if reasons.is_empty() {
+        return Ok(Answer::Json(json!({"status": "ready"})));
+    }
+    let answer = json!({"status": "not_ready", "reasons": reasons});
+    Ok(Answer::Status(StatusCode::SERVICE_UNAVAILABLE, answer))
 }
 
 /// EMQX's shapes: two lines of text, or JSON for `?format=json`.
@@ -55,6 +55,8 @@ pub(super) fn status(state: &HttpState, call: &Call) -> Outcome {
                 "broker_status": "started",
                 "app_status": app,
                 "overload": state.broker.load.complaint(),
+                "durability": state.broker.durability(),
+                "store": state.broker.store_complaint(),
             }),
         )),
         None | Some("text") => {

@@ -44,7 +44,19 @@ const DROPPED: [(&str, DropReason); 7] = [
 
 /// `GET stats`
 pub(super) fn stats(state: &HttpState, call: &Call) -> Outcome {
-    shaped(state, call, gauges(&state.broker))
+    shaped(state, call, gauges(&state.broker).into_iter().chain(stored(&state.broker)))
+}
+
+/// How much is stored; EMQX has no names for it.
+fn stored(broker: &Broker) -> Vec<(String, u64)> {
+    let usage = broker.store.as_ref().map(|store| store.storage().usage()).unwrap_or_default();
+    let values = [
+        ("store.bytes", usage.bytes),
+        ("store.live_bytes", usage.live_bytes),
+        ("store.entries", usage.entries),
+        ("store.messages", usage.bodies),
+    ];
+    values.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
 /// `GET metrics`

@@ -65,6 +65,11 @@ pub enum What<'a> {
         /// Which of the two.
         taken: bool,
     },
+    /// What has to be kept cannot be stored, or can again.
+    Store {
+        /// Which of the two.
+        works: bool,
+    },
     /// A link entered this state.
     LinkState(LinkState),
     /// Somebody proved who they are and came in.
@@ -125,6 +130,8 @@ impl What<'_> {
             Self::ConfigReload { taken: false } => Name::ConfigReloadFail,
             Self::AclReload { taken: true } => Name::AclReload,
             Self::AclReload { taken: false } => Name::AclReloadFail,
+            Self::Store { works: false } => Name::StoreFail,
+            Self::Store { works: true } => Name::StoreRecover,
             Self::LinkState(_) => Name::LinkState,
             Self::LoginSuccess => Name::LoginSuccess,
             Self::LoginFail { .. } => Name::LoginFail,
@@ -153,13 +160,16 @@ impl What<'_> {
             | Self::MonitorEnabled
             | Self::ConfigReload { taken: true }
             | Self::AclReload { taken: true }
+            | Self::Store { works: true }
             | Self::RevocationLists { taken: true }
             | Self::Staple { taken: true }
             | Self::LinkState(LinkState::Active | LinkState::Connecting | LinkState::Disabled)
             | Self::LoginSuccess
             | Self::Unlock
             | Self::Admin { .. } => Level::Info,
-            Self::LinkForgery | Self::MonitorDisabled | Self::Lockout => Level::Critical,
+            Self::LinkForgery | Self::MonitorDisabled | Self::Lockout | Self::Store { works: false } => {
+                Level::Critical
+            }
             _ => Level::Warning,
         }
     }

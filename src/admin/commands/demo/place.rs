@@ -121,6 +121,7 @@ name = "{name}"
 node = "tombolo-{us}@127.0.0.1"
 [data]
 dir = {data}
+durability = "memory"
 [[listeners]]
 name = "default"
 type = "tcp"
