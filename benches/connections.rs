@@ -7,15 +7,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
 
+#[allow(dead_code, reason = "shared with other benches")]
+mod lab;
+
 use std::fs;
 use std::io::Read;
 use std::io::Write;
-use std::net::TcpListener;
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -25,6 +24,11 @@ use rustls::ClientConfig;
 use rustls::ClientConnection;
 use rustls::RootCertStore;
 use rustls::StreamOwned;
+
+use crate::lab::Process;
+use crate::lab::asked;
+use crate::lab::ports;
+use crate::lab::tcp;
 
 /// How the cost of one grows with their number.
 const TCP_COUNTS: [usize; 4] = [1_000, 5_000, 10_000, 15_000];
@@ -40,19 +44,11 @@ type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 /// A broker with an own folder. Ends with its handle.
 struct Broker {
-    child: Child,
+    process: Process,
     tcp: u16,
     tls: u16,
     certificate: rcgen::Certificate,
     _folder: tempfile::TempDir,
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        // It may have ended by itself; there is nothing to do then.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 fn main() {
@@ -81,47 +77,30 @@ fn main() {
     }
 }
 
-fn asked(name: &str) -> Option<usize> {
-    std::env::args().find_map(|argument| argument.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
-}
-
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 fn measure<S: Read + Write>(kind: &str, count: usize, broker: &Broker, mut open: impl FnMut(usize) -> S) {
     // What the first connections bring into being once is not theirs.
     let _first: Vec<S> = (0..20).map(|n| open(n + 1_000_000)).collect();
-    let before = resident_kib(&broker.child);
-    let (started, worked) = (Instant::now(), cpu_ms(&broker.child));
+    let before = broker.process.resident_kib();
+    let (started, worked) = (Instant::now(), broker.process.cpu_s());
     let mut held: Vec<S> = (0..count).map(&mut open).collect();
     let seconds = started.elapsed().as_secs_f64();
-    let cpu_us = (cpu_ms(&broker.child) - worked) * 1000 / count.max(1);
+    let cpu_us = (broker.process.cpu_s() - worked) * 1e6 / count.max(1) as f64;
     thread::sleep(HOLD);
-    let after = resident_kib(&broker.child);
+    let after = broker.process.resident_kib();
     for stream in held.iter_mut().step_by(SAMPLE) {
         stream.write_all(&[0xC0, 0]).unwrap();
         let mut pong = [0; 2];
         stream.read_exact(&mut pong).unwrap();
         assert_eq!(pong, [0xD0, 0], "an idle connection still answers");
     }
-    let each = (after - before) * 1024 / count.max(1);
-    println!("| idle {kind} | {count} | {before} | {after} | {each} | {cpu_us} | {seconds:.1} |");
+    let each = (after - before) * 1024 / count.max(1) as u64;
+    println!("| idle {kind} | {count} | {before} | {after} | {each} | {cpu_us:.0} | {seconds:.1} |");
 }
 
-/// CONNECT with MQTT 3.1.1, Clean Session, Keep Alive of 60 seconds.
-fn connect<S: Read + Write>(mut stream: S, number: usize) -> S {
-    let id = format!("idle-{number:08}");
-    let mut packet = vec![0x10, (12 + id.len()) as u8, 0, 4];
-    packet.extend_from_slice(b"MQTT\x04\x02\x00\x3C");
-    packet.extend_from_slice(&(id.len() as u16).to_be_bytes());
-    packet.extend_from_slice(id.as_bytes());
-    stream.write_all(&packet).unwrap();
-    let mut connack = [0; 4];
-    stream.read_exact(&mut connack).unwrap();
-    assert_eq!(connack, [0x20, 2, 0, 0]);
-    stream
-}
-
-fn tcp(port: u16) -> TcpStream {
-    TcpStream::connect(("127.0.0.1", port)).unwrap()
+/// With Clean Session and a Keep Alive of 60 seconds.
+fn connect<S: Read + Write>(stream: S, number: usize) -> S {
+    lab::connect(stream, &format!("idle-{number:08}"), 60)
 }
 
 fn tls(port: u16, config: &Arc<ClientConfig>) -> Tls {
@@ -149,19 +128,9 @@ fn start() -> Broker {
     write("key.pem", &key.serialize_pem());
     write("acl.conf", "{allow, all}.\n");
     write("broker.toml", &configuration(folder.path(), [tcp, tls, http]));
-    let child = Command::new(env!("CARGO_BIN_EXE_tombolo"))
-        .args(["serve", "--config"])
-        .arg(folder.path().join("broker.toml"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap();
-    let broker = Broker { child, tcp, tls, certificate, _folder: folder };
-    while TcpStream::connect(("127.0.0.1", broker.tls)).is_err() {
-        thread::sleep(Duration::from_millis(10));
-    }
-    broker
+    let config = folder.path().join("broker.toml").display().to_string();
+    let process = Process::start(env!("CARGO_BIN_EXE_tombolo"), &["serve", "--config", &config], tls);
+    Broker { process, tcp, tls, certificate, _folder: folder }
 }
 
 fn configuration(folder: &Path, [tcp, tls, http]: [u16; 3]) -> String {
@@ -174,27 +143,6 @@ fn configuration(folder: &Path, [tcp, tls, http]: [u16; 3]) -> String {
          [authentication]\nallow_anonymous = true\n[authorization]\nfile = \"{dir}/acl.conf\"\n\
          [http]\nbind = \"127.0.0.1:{http}\"\n[log]\nlevel = \"off\"\n"
     )
-}
-
-fn ports<const N: usize>() -> [u16; N] {
-    let held: Vec<TcpListener> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    std::array::from_fn(|index| held[index].local_addr().unwrap().port())
-}
-
-fn resident_kib(child: &Child) -> usize {
-    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
-}
-
-/// Processor time of all threads so far. The kernel counts it in hundredths of a second.
-fn cpu_ms(child: &Child) -> usize {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-    // Behind the name, which is in brackets; user and system time are the 12th and 13th from there.
-    let (_, fields) = stat.rsplit_once(')').unwrap();
-    let ticks: usize =
-        fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<usize>().unwrap()).sum();
-    ticks * 10
 }
 
 /// The descriptors that this process, and so the broker it starts, may open.

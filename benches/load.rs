@@ -6,22 +6,28 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
 
+#[allow(dead_code, reason = "shared with other benches")]
+mod lab;
+
 use std::fmt::Write as _;
-use std::fs;
 use std::io::Read;
 use std::io::Write;
-use std::net::TcpListener;
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Child;
 use std::process::Command;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
+
+use crate::lab::Process;
+use crate::lab::ports;
+use crate::lab::publish;
+use crate::lab::subscribe;
+use crate::lab::take;
+use crate::lab::write;
 
 const PAYLOAD: usize = 64;
 const RUN: Duration = Duration::from_secs(2);
@@ -62,20 +68,10 @@ const CASES: [Case; 6] = [
 
 /// Brokers of one run: messages go in at the first and come out at the last.
 struct Brokers {
-    children: Vec<Child>,
+    processes: Vec<Process>,
     into: u16,
     out_of: u16,
     _folder: tempfile::TempDir,
-}
-
-impl Drop for Brokers {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            // It may have ended by itself; there is nothing to do then.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
 }
 
 fn main() {
@@ -105,7 +101,7 @@ fn drive(case: &Case, brokers: &Brokers) -> (u64, f64, f64) {
     let readers: Vec<_> = (0..case.subscribers)
         .map(|number| {
             let mut stream = connect(brokers.out_of, &format!("s{number}"));
-            subscribe(&mut stream, case.qos);
+            subscribe(&mut stream, TOPIC, case.qos);
             let received = Arc::clone(&received);
             thread::spawn(move || take(stream, &received))
         })
@@ -115,7 +111,9 @@ fn drive(case: &Case, brokers: &Brokers) -> (u64, f64, f64) {
     if case.linked {
         // Until the subscription is known over there, nothing crosses.
         while received.load(Ordering::Relaxed) == 0 {
-            publishers[0].write_all(&publish(0, 0)).unwrap();
+            let mut probe = Vec::new();
+            publish(TOPIC, 0, 0, PAYLOAD, &mut probe);
+            publishers[0].write_all(&probe).unwrap();
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -128,7 +126,7 @@ fn drive(case: &Case, brokers: &Brokers) -> (u64, f64, f64) {
             let mut batch = Vec::new();
             for _ in 0..BATCH {
                 id = if id >= 60_000 { 1 } else { id + 1 };
-                batch.extend_from_slice(&publish(case.qos, id));
+                publish(TOPIC, case.qos, id, PAYLOAD, &mut batch);
             }
             stream.write_all(&batch).unwrap();
             sent += BATCH;
@@ -153,62 +151,7 @@ fn drive(case: &Case, brokers: &Brokers) -> (u64, f64, f64) {
 }
 
 fn connect(port: u16, id: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_nodelay(true).unwrap();
-    let mut packet = vec![0x10, (12 + id.len()) as u8, 0, 4];
-    packet.extend_from_slice(b"MQTT\x04\x02\x00\x00");
-    packet.extend_from_slice(&(id.len() as u16).to_be_bytes());
-    packet.extend_from_slice(id.as_bytes());
-    stream.write_all(&packet).unwrap();
-    let mut connack = [0; 4];
-    stream.read_exact(&mut connack).unwrap();
-    assert_eq!(connack, [0x20, 2, 0, 0]);
-    stream
-}
-
-fn subscribe(stream: &mut TcpStream, qos: u8) {
-    let mut packet = vec![0x82, (5 + TOPIC.len()) as u8, 0, 1, 0, TOPIC.len() as u8];
-    packet.extend_from_slice(TOPIC.as_bytes());
-    packet.push(qos);
-    stream.write_all(&packet).unwrap();
-    let mut suback = [0; 5];
-    stream.read_exact(&mut suback).unwrap();
-    assert_eq!(suback[4], qos);
-}
-
-fn publish(qos: u8, id: u16) -> Vec<u8> {
-    let id = if qos == 0 { Vec::new() } else { id.to_be_bytes().to_vec() };
-    let mut packet =
-        vec![0x30 | qos << 1, (2 + TOPIC.len() + id.len() + PAYLOAD) as u8, 0, TOPIC.len() as u8];
-    packet.extend_from_slice(TOPIC.as_bytes());
-    packet.extend_from_slice(&id);
-    packet.resize(packet.len() + PAYLOAD, b'x');
-    packet
-}
-
-/// Counts messages and acknowledges those of QoS 1, a read at a time. Ends with the broker.
-fn take(mut stream: TcpStream, received: &AtomicU64) {
-    let (mut buffer, mut kept) = (vec![0; 256 * 1024], 0);
-    while let Ok(count) = stream.read(&mut buffer[kept..]) {
-        if count == 0 {
-            return;
-        }
-        let (end, mut at, mut messages, mut acks) = (kept + count, 0, 0, Vec::new());
-        while end - at >= 2 && end - at >= 2 + usize::from(buffer[at + 1]) {
-            let id_at = at + 4 + TOPIC.len();
-            if buffer[at] & 0b110 != 0 {
-                acks.extend_from_slice(&[0x40, 2, buffer[id_at], buffer[id_at + 1]]);
-            }
-            messages += 1;
-            at += 2 + usize::from(buffer[at + 1]);
-        }
-        buffer.copy_within(at..end, 0);
-        kept = end - at;
-        if !acks.is_empty() && stream.write_all(&acks).is_err() {
-            return;
-        }
-        received.fetch_add(messages, Ordering::Relaxed);
-    }
+    lab::connect(lab::tcp(port), id, 0)
 }
 
 /// Reads the acknowledgements of a publisher.
@@ -220,37 +163,7 @@ fn drain(mut stream: TcpStream) -> thread::JoinHandle<()> {
 }
 
 fn cpu_seconds(brokers: &Brokers) -> f64 {
-    let ticks = |child: &Child| -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()
-    };
-    brokers.children.iter().map(ticks).sum::<f64>() / 100.0
-}
-
-fn ports<const N: usize>() -> [u16; N] {
-    let held: Vec<TcpListener> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    std::array::from_fn(|index| held[index].local_addr().unwrap().port())
-}
-
-fn start(program: &str, arguments: &[&str], port: u16) -> Child {
-    let child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        thread::sleep(Duration::from_millis(10));
-    }
-    child
-}
-
-fn write(folder: &Path, name: &str, text: &str) -> String {
-    let path = folder.join(name);
-    fs::write(&path, text).unwrap();
-    path.display().to_string()
+    brokers.processes.iter().map(Process::cpu_s).sum()
 }
 
 fn tombolo(linked: bool) -> Brokers {
@@ -265,13 +178,13 @@ fn tombolo(linked: bool) -> Brokers {
         write(folder.path(), &format!("{name}.conf"), rules);
         let text = configuration(folder.path(), name, linked.then_some(peer), [mqtt, link, http, there]);
         let path = write(folder.path(), &format!("{name}.toml"), &text);
-        start(env!("CARGO_BIN_EXE_tombolo"), &["serve", "--config", &path], mqtt)
+        Process::start(env!("CARGO_BIN_EXE_tombolo"), &["serve", "--config", &path], mqtt)
     };
-    let mut children = vec![run("A", "B", mqtt_a, link_a, http_a, link_b)];
+    let mut processes = vec![run("A", "B", mqtt_a, link_a, http_a, link_b)];
     if linked {
-        children.push(run("B", "A", mqtt_b, link_b, http_b, link_a));
+        processes.push(run("B", "A", mqtt_b, link_b, http_b, link_a));
     }
-    Brokers { children, into: mqtt_a, out_of: if linked { mqtt_b } else { mqtt_a }, _folder: folder }
+    Brokers { processes, into: mqtt_a, out_of: if linked { mqtt_b } else { mqtt_a }, _folder: folder }
 }
 
 fn configuration(
@@ -309,13 +222,13 @@ fn mosquitto(linked: bool) -> Brokers {
     let bridge = format!(
         "connection lab\naddress 127.0.0.1:{b}\ntopic lab/# out 2\ncleansession true\nnotifications false\n"
     );
-    let mut children = Vec::new();
+    let mut processes = Vec::new();
     if linked {
         let far = write(folder.path(), "b.conf", &format!("listener {b} 127.0.0.1\n{common}"));
-        children.push(start("mosquitto", &["-c", &far], b));
+        processes.push(Process::start("mosquitto", &["-c", &far], b));
     }
     let more = if linked { bridge.as_str() } else { "" };
     let near = write(folder.path(), "a.conf", &format!("listener {a} 127.0.0.1\n{common}{more}"));
-    children.push(start("mosquitto", &["-c", &near], a));
-    Brokers { children, into: a, out_of: if linked { b } else { a }, _folder: folder }
+    processes.push(Process::start("mosquitto", &["-c", &near], a));
+    Brokers { processes, into: a, out_of: if linked { b } else { a }, _folder: folder }
 }

@@ -51,11 +51,9 @@ const LINES_MAX: usize = 700;
 
 /// Tests that may sleep, and why.
 const MAY_SLEEP: &[(&str, &str)] = &[
-    (
-        "benches/connections.rs",
-        "idle connections are held for a while, and another process announces nothing",
-    ),
-    ("benches/load.rs", "another process announces nothing: asked until it answers"),
+    ("benches/connections.rs", "idle connections are held for a while"),
+    ("benches/lab/mod.rs", "another process announces nothing: asked until it answers"),
+    ("benches/load.rs", "a link announces nothing: asked until something crosses"),
     ("tests/acceptance/clusters.rs", "a metric announces nothing: looked at until it is as wanted"),
     ("tests/acceptance/cuts.rs", "cuts last for a time"),
     ("tests/acceptance/distance.rs", "measures for a time"),
