@@ -200,3 +200,6 @@ impl Handle for File {
         self.sync_data()
     }
 }
+
+#[cfg(test)]
+pub(crate) mod faulty;

@@ -183,3 +183,6 @@ impl<F: Files> Drop for Log<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,7 @@ impl<H: Handle> Writer<H> {
         options: &Options,
     ) -> io::Result<bool> {
         let Some((segment, live_bytes)) = self.to_be_cleaned(contents, options) else {
+            self.pass_until = None;
             self.cleaning = None;
             self.written = 0;
             return Ok(false);
@@ -50,7 +51,7 @@ impl<H: Handle> Writer<H> {
 
     /// The oldest segment, if it is worth it, and how much of it is wanted.
     fn to_be_cleaned<F: Files<Handle = H>>(
-        &self,
+        &mut self,
         contents: &Contents<F>,
         options: &Options,
     ) -> Option<(u32, u64)> {
@@ -60,9 +61,23 @@ impl<H: Handle> Writer<H> {
             return None;
         }
         let (bytes, live_bytes) = index.bytes();
-        let begun = self.cleaning.as_ref().is_some_and(|cleaning| cleaning.segment == *number);
-        let worth_it = segment.live_bytes == 0 || begun || bytes > allowed(live_bytes, options);
-        worth_it.then_some((*number, segment.live_bytes))
+        let unwanted = bytes - live_bytes;
+        if self.pass_until.is_some_and(|until| *number > until) {
+            // Everything was written again: that is what headers and ends take.
+            self.needed = unwanted;
+        }
+        self.needed = self.needed.min(unwanted);
+        let found = Some((*number, segment.live_bytes));
+        if segment.live_bytes == 0
+            || self.cleaning.as_ref().is_some_and(|cleaning| cleaning.segment == *number)
+        {
+            return found;
+        }
+        if unwanted - self.needed <= allowed(bytes, live_bytes, options) {
+            return None;
+        }
+        self.pass_until.get_or_insert(self.last_segment);
+        found
     }
 
     fn move_some<F: Files<Handle = H>>(
@@ -117,12 +132,9 @@ impl<H: Handle> Writer<H> {
     }
 }
 
-/// How many bytes all files may have.
-fn allowed(live_bytes: u64, options: &Options) -> u64 {
-    let usual = live_bytes + live_bytes.max(options.slack_bytes);
-    // Towards the limit more work is done for less space.
-    let narrow = live_bytes + live_bytes / 8;
-    usual.min(narrow.max(options.bytes_max / 4 * 3))
+/// How many bytes that nobody wants may stay. Towards the limit more work is done for less space.
+fn allowed(bytes: u64, live_bytes: u64, options: &Options) -> u64 {
+    if bytes > options.bytes_max / 4 * 3 { live_bytes / 8 } else { live_bytes.max(options.slack_bytes) }
 }
 
 /// How many of these have so many bytes; at least one.

@@ -90,7 +90,8 @@ impl Header {
     /// # Errors
     /// See [`NoHeader`].
     pub fn decode(bytes: &[u8], segment: u32) -> Result<(Self, bool), NoHeader> {
-        let copies = bytes.chunks(COPY_BYTES).take(2).map(|copy| Self::copy(copy, segment));
+        let Some(both) = bytes.get(..HEADER_BYTES) else { return Err(NoHeader::Damaged) };
+        let copies = both.chunks(COPY_BYTES).map(|copy| Self::copy(copy, segment));
         let (mut found, mut intact) = (None, 0);
         for copy in copies.flatten() {
             if copy.format > FORMAT {
@@ -153,6 +154,17 @@ impl End {
         }
         Some(Self { sequence: u64_at(record, 1)?, records: u32_at(record, 9)?, synced: u64_at(record, 13)? })
     }
+
+    /// Whether this was the end of the group before something happened to one byte of it.
+    #[must_use]
+    pub fn resembles(&self, bytes: &[u8]) -> bool {
+        // Behind these it says what was synchronised, which is not known here.
+        let known = |bytes: &[u8]| [&bytes[..4], &bytes[HEAD_BYTES..HEAD_BYTES + 13]].concat();
+        let different = |bytes: &[u8]| {
+            known(bytes).iter().zip(known(&self.encode(0))).filter(|(found, ours)| *found != ours).count()
+        };
+        bytes.len() == END_BYTES && different(bytes) <= 1
+    }
 }
 
 /// The number at this place.
@@ -186,7 +198,11 @@ mod tests {
     fn what_is_no_header_of_this_segment_is_none() {
         assert_eq!(Header::decode(&HEADER.encode(), 4), Err(NoHeader::Damaged), "another segment's");
         assert_eq!(Header::decode(&[0; HEADER_BYTES], 3), Err(NoHeader::Damaged));
-        assert_eq!(Header::decode(b"", 3), Err(NoHeader::Damaged));
+        assert_eq!(
+            Header::decode(&HEADER.encode()[..HEADER_BYTES - 1], 3),
+            Err(NoHeader::Damaged),
+            "cut off"
+        );
         let newer = Header { format: FORMAT + 1, ..HEADER };
         assert_eq!(Header::decode(&newer.encode(), 3), Err(NoHeader::Newer(FORMAT + 1)));
     }
@@ -209,5 +225,11 @@ mod tests {
         assert_eq!(u32_at(&bytes, 4), Some(sum(1, &bytes[HEAD_BYTES..])));
         assert_ne!(bytes, end.encode(2), "another salt, another sum");
         assert_eq!(End::decode(&bytes[HEAD_BYTES + 1..]), None);
+        for at in 0..END_BYTES {
+            let mut damaged = bytes;
+            damaged[at] ^= 0xFF;
+            assert!(end.resembles(&damaged), "{at}");
+        }
+        assert!(!End { records: 6, sequence: 1, ..end }.resembles(&bytes) && !end.resembles(&bytes[1..]));
     }
 }

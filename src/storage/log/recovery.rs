@@ -314,16 +314,27 @@ impl<H: Handle> Recovery<'_, H> {
         match next {
             _ if group.is_empty() => {}
             None => return self.cut(file, bytes, group.start, Damage::TornTail),
-            // Its end is damaged.
-            Some(_) if self.loaded.sequence < committed => {
-                let sequence = self.loaded.sequence + 1;
-                self.take(file, bytes, &group, sequence, committed);
-            }
-            Some(_) => {
+            Some(_) if self.loaded.sequence >= committed => {
                 self.cut(file, bytes, group.start, Damage::Refused);
             }
+            Some(_) => self.unended(file, bytes, &group),
         }
         group.start
+    }
+
+    /// The last group of a segment that others follow. It was there as a whole; if it is only its end that is damaged, it is
+    /// still. If not, the disk lost the rest of the file.
+    fn unended(&mut self, file: &Opened<H>, bytes: &[u8], group: &Gathered<'_>) {
+        let sequence = self.loaded.sequence + 1;
+        let end = End { sequence, records: group.records.len() as u32, synced: 0 };
+        match group.damaged[..] {
+            [(offset, length)] if end.resembles(&bytes[offset..offset + length]) => {
+                self.take(file, bytes, group, sequence, u64::MAX);
+            }
+            _ => {
+                self.cut(file, bytes, group.start, Damage::DamagedTail);
+            }
+        }
     }
 
     /// Makes a group take effect. One that did not count here, or is here for the second time, does not.

@@ -44,11 +44,15 @@ pub struct Writer<H> {
     /// The last group that is on the disk.
     synced: u64,
     /// The largest number of a segment.
-    last_segment: u32,
+    pub(super) last_segment: u32,
     /// For new segments.
     salt: u32,
     /// What is being given back.
     pub(super) cleaning: Option<Cleaning>,
+    /// With which segment everything that is there will have been written again.
+    pub(super) pass_until: Option<u32>,
+    /// What is not wanted, but could not be given back by writing everything again.
+    pub(super) needed: u64,
     /// Bytes that were written since the last look at what could be given back.
     pub(super) written: u64,
     /// Whether the last group is the mark of a close.
@@ -66,6 +70,8 @@ impl<H: Handle> Writer<H> {
             last_segment,
             salt,
             cleaning: None,
+            pass_until: None,
+            needed: 0,
             written: 0,
             closed: true,
         }
