@@ -23,6 +23,7 @@ use crate::admin::cli::operate::RetainedCommand;
 use crate::admin::cli::operate::Status;
 use crate::admin::cli::operate::SubscriptionCommand;
 use crate::admin::cli::operate::Trace;
+use crate::admin::cli::store::StoreCommand;
 use crate::admin::commands;
 use crate::admin::commands::Exit;
 use crate::admin::commands::Failure;
@@ -32,6 +33,7 @@ use crate::auth::password::import::Made;
 pub mod acl;
 pub mod link;
 pub mod operate;
+pub mod store;
 
 /// An MQTT broker with cluster linking.
 #[derive(Debug, Parser)]
@@ -129,6 +131,13 @@ pub enum Command {
     /// security.jsonl in the data directory.
     #[command(after_help = "Example:\n  tombolo events --since 1h --event authn_login_fail --follow")]
     Events(Events),
+    /// Look at the store of a data directory that no broker uses
+    #[command(after_help = "Example:\n  tombolo store check data")]
+    Store {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: StoreCommand,
+    },
     /// Say who may operate a broker
     #[command(after_help = "Example:\n  tombolo auth key create grafana")]
     Auth {
@@ -289,6 +298,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Link { command } => link::link(command),
         Command::Trace(trace) => operate::trace(trace),
         Command::Events(events) => operate::events(events),
+        Command::Store { command } => store::store(command),
         Command::Auth { command } => operate::auth(command),
         Command::Completions { shell } => commands::completions(Cli::command(), shell),
         Command::Man { out } => commands::man(Cli::command(), out.as_deref()),

@@ -53,6 +53,9 @@ pub use self::passwd::passwd_set_argon2id;
 pub use self::passwd::passwd_set_scram;
 pub use self::passwd_import::passwd_import;
 pub use self::serve::serve;
+pub use self::store::store_check;
+pub use self::store::store_export;
+pub use self::store::store_stats;
 pub use self::trace::trace;
 
 mod acl;
@@ -67,6 +70,7 @@ mod operate;
 mod passwd;
 mod passwd_import;
 mod serve;
+mod store;
 mod trace;
 
 /// How the program ends (`interface.md` section 1).

@@ -11,6 +11,8 @@ use std::path::PathBuf;
 
 use crate::net::random;
 
+const LOCK: &str = "tombolo.lock";
+
 /// Why the directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
@@ -43,10 +45,28 @@ impl DataDir {
         let failed = |source| DataDirError::Io { path: path.to_owned(), source };
         make(path).map_err(failed)?;
         let lock = private(OpenOptions::new().create(true).truncate(false).write(true))
-            .open(path.join("tombolo.lock"))
+            .open(path.join(LOCK))
             .map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(path.to_owned())),
+            Err(TryLockError::Error(source)) => Err(failed(source)),
+        }
+    }
+
+    /// Keeps brokers out of a directory for as long as what is returned is held. Nothing is made; where there is nothing to
+    /// lock, no broker has been.
+    ///
+    /// # Errors
+    /// If a broker has it, or the system refuses.
+    pub fn keep_out(path: &Path) -> Result<Option<File>, DataDirError> {
+        let failed = |source| DataDirError::Io { path: path.to_owned(), source };
+        let lock = match File::open(path.join(LOCK)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(failed)?,
+        };
+        match lock.try_lock_shared() {
+            Ok(()) => Ok(Some(lock)),
             Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(path.to_owned())),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
@@ -115,6 +135,20 @@ mod tests {
         assert!(matches!(DataDir::open(&path), Err(DataDirError::InUse(_))));
         drop(held);
         DataDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn who_only_looks_is_kept_out_by_a_broker_and_keeps_it_out() {
+        let data = tempfile::tempdir().unwrap();
+        assert!(DataDir::keep_out(data.path()).unwrap().is_none());
+        assert_eq!(fs::read_dir(data.path()).unwrap().count(), 0, "nothing is made");
+        let held = DataDir::open(data.path()).unwrap();
+        assert!(matches!(DataDir::keep_out(data.path()), Err(DataDirError::InUse(_))));
+        drop(held);
+        let (one, another) =
+            (DataDir::keep_out(data.path()).unwrap(), DataDir::keep_out(data.path()).unwrap());
+        assert!(one.is_some() && another.is_some());
+        assert!(matches!(DataDir::open(data.path()), Err(DataDirError::InUse(_))));
     }
 
     #[test]

@@ -131,7 +131,11 @@ impl Disk {
     /// # Errors
     /// Those of the system.
     pub fn new(path: &Path) -> io::Result<Self> {
-        make(path)?;
+        if !path.is_dir() {
+            make(path)?;
+            // Its own name, too, has to outlive a power cut.
+            File::open(path.join(".."))?.sync_all()?;
+        }
         Ok(Self { path: path.to_owned(), writes: true })
     }
 
@@ -159,6 +163,9 @@ impl Files for Disk {
     }
 
     fn create(&self, name: &str) -> io::Result<File> {
+        if !self.writes {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         let path = self.path.join(name);
         if let Some(folder) = path.parent().filter(|folder| *folder != self.path) {
             make(folder)?;
@@ -171,6 +178,9 @@ impl Files for Disk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        if !self.writes {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         fs::remove_file(self.path.join(name))
     }
 

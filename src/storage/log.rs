@@ -15,6 +15,7 @@ pub mod clean;
 pub mod contents;
 pub mod format;
 pub mod index;
+pub mod look;
 pub mod recovery;
 pub mod scan;
 pub mod writer;

@@ -35,7 +35,7 @@ impl<H: Handle> Writer<H> {
         contents: &Contents<F>,
         options: &Options,
     ) -> io::Result<bool> {
-        let Some((segment, live_bytes)) = self.to_be_cleaned(contents, options) else {
+        let Some((segment, live_bytes)) = self.choose(contents, options) else {
             self.pass_until = None;
             self.cleaning = None;
             self.written = 0;
@@ -50,7 +50,7 @@ impl<H: Handle> Writer<H> {
     }
 
     /// The oldest segment, if it is worth it, and how much of it is wanted.
-    fn to_be_cleaned<F: Files<Handle = H>>(
+    fn choose<F: Files<Handle = H>>(
         &mut self,
         contents: &Contents<F>,
         options: &Options,

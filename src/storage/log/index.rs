@@ -308,6 +308,15 @@ impl<H> Index<H> {
         })
     }
 
+    /// How much of bodies there is.
+    #[must_use]
+    pub fn bodies_size(&self) -> Size {
+        self.bodies.values().fold(Size::default(), |size, body| Size {
+            entries: size.entries + 1,
+            bytes: size.bytes + u64::from(body.place.length),
+        })
+    }
+
     /// How many entries there are.
     #[must_use]
     pub fn entries_count(&self) -> u64 {

@@ -72,9 +72,9 @@ pub enum Damage {
 }
 
 impl Damage {
-    /// Whether something may be lost.
+    /// Whether something happened to what was written, rather than that it was not.
     #[must_use]
-    pub fn is_loss(self) -> bool {
+    pub fn is_damage(self) -> bool {
         !matches!(self, Self::TornTail | Self::Refused)
     }
 }

@@ -232,7 +232,7 @@ fn written(seed: u64) -> (Faulty, Dump) {
     let log = open(&files);
     for number in 1..=20 {
         log.commit(&mut group(number), true).unwrap();
-        if seed % 2 == 0 {
+        if seed.is_multiple_of(2) {
             log.maintain().unwrap();
         }
     }
@@ -330,6 +330,59 @@ fn a_newer_format_is_refused_and_nothing_is_changed() {
     let error = Log::with(files.clone(), SMALL, SALT).unwrap_err().to_string();
     assert!(error.contains(name) && error.contains("format 2") && error.contains("up to 1"), "{error}");
     assert_eq!((files.list().unwrap(), files.read(name)), (names.clone(), bytes));
+}
+
+/// Everything in it, as text.
+fn text(dump: &Dump) -> String {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let mut text = String::new();
+    for ((table, key), (value, body, bytes)) in dump {
+        let key = match key {
+            Owned::Number(number) => number.to_string(),
+            Owned::Name(name) => format!("x{}", hex(name)),
+        };
+        let bytes = bytes.as_ref().unwrap().as_deref().map_or_else(|| "-".to_owned(), hex);
+        text += &format!("{} {key} x{} {} {bytes}\n", table.name(), hex(value), body.unwrap_or(0));
+    }
+    text
+}
+
+/// An image that was written once: several segments, of which the first was given back, with what a killed broker leaves at
+/// the end. `TOMBOLO_STORE_IMAGE=1` makes it, where there is none.
+#[test]
+fn an_image_of_the_first_format_is_read_for_ever() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store-v1");
+    if !folder.exists() && std::env::var_os("TOMBOLO_STORE_IMAGE").is_some() {
+        std::fs::create_dir(&folder).unwrap();
+        let files = Faulty::new(1);
+        let log = open(&files);
+        for number in 1..=12 {
+            log.commit(&mut group(number), true).unwrap();
+            log.maintain().unwrap();
+        }
+        std::fs::write(folder.join("expected.txt"), text(&dump(&log))).unwrap();
+        let torn = files.kill();
+        let names = torn.list().unwrap();
+        for name in &names {
+            let mut bytes = torn.read(name);
+            if Some(name) == names.last() {
+                bytes.extend(&bytes[format::HEADER_BYTES..format::HEADER_BYTES + 50].to_vec());
+            }
+            std::fs::write(folder.join(name), bytes).unwrap();
+        }
+    }
+    let files = Faulty::new(1);
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        files.write(path.file_name().unwrap().to_str().unwrap(), &std::fs::read(&path).unwrap());
+    }
+    let log = open(&files);
+    assert_eq!(text(&dump(&log)), String::from_utf8(files.read("expected.txt")).unwrap());
+    assert_eq!((log.usage().set_aside, log.last_number()), (0, 122));
+    assert!(
+        log.usage().segments > 1 && log.contents.index.read().segments().first_key_value().unwrap().0 > &1
+    );
+    log.commit(&mut group(13), true).unwrap();
 }
 
 #[test]
