@@ -94,10 +94,11 @@ pub(super) fn put_changes(session: &mut Session, key: ClientKey, burst: &Burst<'
     burst.append(changes.iter().any(is_promise), |filling| {
         changes.iter().for_each(|change| put_change(filling, change, key, burst, now));
     });
-    // A QoS 2 message that was sent and forgotten would be sent again as another.
+    // What was sent and forgotten would be sent again as if it had not been; but what nobody has acknowledged to its
+    // publisher yet is published again, with DUP, unless that was at QoS 2.
     changes.iter().any(|change| match change {
         Change::Owed(owed, sent) => sent.is_some() && owed.is_once(),
-        Change::Sent { once, .. } => *once,
+        Change::Sent { .. } => true,
         _ => false,
     })
 }
@@ -105,7 +106,7 @@ pub(super) fn put_changes(session: &mut Session, key: ClientKey, burst: &Burst<'
 fn put_change(filling: &mut Filling, change: &Change, key: ClientKey, burst: &Burst<'_>, now: Now) {
     match change {
         Change::Owed(owed, sent) => put_owed(filling, owed, *sent, key, burst, now),
-        Change::Sent { number, id, .. } => {
+        Change::Sent { number, id } => {
             let value = id.get().to_le_bytes();
             filling
                 .group

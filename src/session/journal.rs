@@ -21,8 +21,6 @@ pub enum Change {
         number: u64,
         /// Its Packet Identifier.
         id: PacketId,
-        /// Whether its being sent must not be forgotten: at QoS 2.
-        once: bool,
     },
     /// The client has a QoS 2 message: only PUBREL and PUBCOMP are left of it.
     Received {

@@ -282,13 +282,13 @@ impl Outbound {
     }
 
     /// Notes that what waited is sent.
-    fn note_sent(&mut self, id: PacketId, qos: QoS) {
+    fn note_sent(&mut self, id: PacketId) {
         if self.journal.is_on()
             && let Some(found) = self.ring.find_mut(id)
         {
             found.noted = true;
-            let (number, once) = (found.number, qos == QoS::ExactlyOnce);
-            self.journal.note(|| Change::Sent { number, id, once });
+            let number = found.number;
+            self.journal.note(|| Change::Sent { number, id });
         }
     }
 
@@ -441,7 +441,7 @@ impl Outbound {
             if waited == 0 {
                 self.note_begun(id);
             } else {
-                self.note_sent(id, owed.qos);
+                self.note_sent(id);
             }
             let alias = alias_for_owed(&owed, length, output);
             append_owed(&owed, Some(id), false, alias, output, now);

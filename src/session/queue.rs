@@ -64,10 +64,11 @@ impl Owed {
         self.subscription_ids.as_ref().map_or(&[], |ids| ids)
     }
 
-    /// Whether it must be delivered exactly once.
+    /// Whether it was published to come exactly once: sent and then forgotten, it would be published and sent again as
+    /// another message, to a subscriber at QoS 1 even without DUP.
     #[must_use]
     pub fn is_once(&self) -> bool {
-        self.qos == QoS::ExactlyOnce
+        self.message.qos() == QoS::ExactlyOnce
     }
 
     /// Whether it waited too long to be begun.

@@ -28,7 +28,7 @@ impl Disk {
                     let body = image::message_parts(&owed.message.view(), &mut Vec::new(), now).concat();
                     assert!(self.owed.insert(owed.number, (value, Some(body))).is_none());
                 }
-                Change::Sent { number, id, .. } => assert!(self.progress.insert(number, id).is_none()),
+                Change::Sent { number, id } => assert!(self.progress.insert(number, id).is_none()),
                 Change::Received { number, id } => {
                     let mut value = Vec::new();
                     image::put_received(&mut value, SESSION, id);
