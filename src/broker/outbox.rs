@@ -64,7 +64,8 @@ impl Outbox {
 
     /// Moves what may go behind `out`.
     fn release(&mut self, committed: u64, out: &mut Vec<u8>) {
-        while let Some(mut chunk) = self.chunks.pop_front_if(|chunk| chunk.group <= committed) {
+        while self.chunks.front().is_some_and(|chunk| chunk.group <= committed) {
+            let Some(mut chunk) = self.chunks.pop_front() else { return };
             self.bytes -= chunk.bytes.len();
             self.greets = false;
             if out.is_empty() {
