@@ -3,7 +3,9 @@
 //! gets the same lane, so that its messages stay in order.
 
 mod driver;
+pub mod kept;
 mod ledger;
+mod reading;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +29,7 @@ use crate::link::compress::COMPRESS_BYTES_MIN;
 use crate::link::compress::Deflater;
 use crate::link::extension::Sent;
 use crate::link::lane::Hold;
+use crate::link::lane::Keep;
 use crate::link::lane::Lane;
 use crate::link::lane::LaneConfig;
 use crate::link::lane::OnFull;
@@ -51,6 +54,7 @@ use crate::mqtt::property::PropertyContext;
 use crate::mqtt::topic;
 use crate::net::random;
 use crate::session::message::Publication;
+use crate::storage::store::Store;
 use crate::time::Now;
 
 pub use crate::broker::forwarder::driver::run_lane;
@@ -91,15 +95,6 @@ impl LaneState {
         self.ledger.report(&self.lane, metrics);
     }
 
-    /// Everything that is not acknowledged, ready to be sent again. An empty lane stays.
-    fn give_up(&mut self, metrics: &LinkMetrics) -> Lane {
-        self.lane.handle_disconnected();
-        self.ledger.close(&self.lane, metrics);
-        self.ledger = Ledger::default();
-        self.waker = None;
-        std::mem::replace(&mut self.lane, Lane::new(LaneConfig::default(), SpoolBudget::new(0)))
-    }
-
     /// Spools a message like that which the envelope describes.
     fn spool(&mut self, now: Now, publisher: u32, qos: QoS, id: [u8; 16], payload: &[u8]) -> Pushed {
         let mut raw = 0;
@@ -125,6 +120,8 @@ impl LaneState {
 #[derive(Debug)]
 pub struct Forwarder {
     lanes: Box<[Mutex<LaneState>]>,
+    /// Where the lanes keep what they have.
+    store: Option<Arc<Store>>,
     export: Export,
     metrics: Arc<LinkMetrics>,
     /// With `sequence` it makes message ids that no other process makes.
@@ -135,9 +132,15 @@ pub struct Forwarder {
 }
 
 impl Forwarder {
-    /// Empty lanes without connections; a disabled link has no lanes at all.
+    /// Empty lanes without connections; a disabled link has no lanes at all. What they get outlives the process if there is a
+    /// store.
     #[must_use]
-    pub fn new(settings: &settings::Link, cluster: &str, metrics: Arc<LinkMetrics>) -> Self {
+    pub fn new(
+        settings: &settings::Link,
+        cluster: &str,
+        metrics: Arc<LinkMetrics>,
+        store: Option<Arc<Store>>,
+    ) -> Self {
         let topic: Arc<str> = name::message_topic(cluster).into();
         let config = LaneConfig {
             max_inflight: settings.max_inflight,
@@ -151,10 +154,17 @@ impl Forwarder {
                 settings::OnFull::Refuse => OnFull::Refuse,
             },
             qos0: settings.spool.qos0,
+            keep: None,
         };
         let budget = SpoolBudget::new(settings.spool.max_bytes);
-        let lane = || LaneState {
-            lane: Lane::new(config.clone(), Arc::clone(&budget)),
+        let count = if settings.enable { settings.pool_size } else { 0 };
+        let link: Arc<str> = settings.name.as_str().into();
+        let keep = |index: usize| {
+            let numbers = store.as_ref().map(|store| Arc::clone(store.numbers()))?;
+            Some(Keep::new(Arc::clone(&link), index as u16, count as u16, numbers))
+        };
+        let lane = |index| LaneState {
+            lane: Lane::new(LaneConfig { keep: keep(index), ..config.clone() }, Arc::clone(&budget)),
             deflater: None,
             envelope: Envelope::default(),
             ledger: Ledger::default(),
@@ -162,9 +172,9 @@ impl Forwarder {
             waker: None,
             stop_ms: None,
         };
-        let count = if settings.enable { settings.pool_size } else { 0 };
         Self {
-            lanes: (0..count).map(|_| Mutex::new(lane())).collect(),
+            lanes: (0..count).map(|index| Mutex::new(lane(index))).collect(),
+            store,
             export: settings.export.clone(),
             metrics,
             process: random::number(),
@@ -192,19 +202,18 @@ impl Forwarder {
         // What came by a link is never forwarded (`link-protocol.md` 6.1).
         let Source::Client(identity, key) = source else { return Reached::Nobody };
         let publisher = key.0 as u32;
-        let Some(lane) = lane_of(publisher, self.lanes.len()).and_then(|index| self.lanes.get(index)) else {
-            return Reached::Nobody;
-        };
+        let Some(lane) = lane_of(publisher, self.lanes.len()) else { return Reached::Nobody };
         let mut sequence = self.sequence.fetch_add(publications.len() as u64, Ordering::Relaxed);
         let (mut taken, mut run) = (false, Alike::default());
-        let mut state = lane.lock();
+        let mut locked = self.lock(lane, now);
+        let state = &mut *locked.state;
         if state.stop_ms.is_some() {
             return Reached::Nobody;
         }
         let was_empty = state.lane.queued() == 0;
         for (index, publication) in publications.iter().enumerate() {
             sequence += 1;
-            if !run.goes_on(publication) && !self.begin(&mut run, &mut state, publication, identity, now) {
+            if !run.goes_on(publication) && !self.begin(&mut run, state, publication, identity, now) {
                 continue;
             }
             let id = self.message_id(sequence, now);
@@ -216,11 +225,12 @@ impl Forwarder {
         // Without a connection, or while the lane is held, the driver has nothing to do with it but to see that the first
         // of it does not get too old, and does not report it.
         let wakes = state.lane.is_open() || was_empty && state.lane.poll_timeout().is_some();
-        let waker = if wakes { state.waker.take() } else { None };
         if !state.lane.is_open() {
             state.report(&self.metrics);
         }
-        drop(state);
+        locked.settle();
+        let waker = if wakes { self.waker(&mut locked.state) } else { None };
+        drop(locked);
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -257,10 +267,9 @@ impl Forwarder {
     /// Spools a message of another cluster, which came through these. Those of one publisher stay in order.
     pub fn push_passed_on(&self, message: &Outgoing<'_>, path: &[&str], now: Now) -> Reached {
         let publisher = rapidhash_v3(message.from.unwrap_or_default().as_bytes()) as u32;
-        let Some(lane) = lane_of(publisher, self.lanes.len()).and_then(|index| self.lanes.get(index)) else {
-            return Reached::Nobody;
-        };
-        let mut state = lane.lock();
+        let Some(lane) = lane_of(publisher, self.lanes.len()) else { return Reached::Nobody };
+        let mut locked = self.lock(lane, now);
+        let state = &mut *locked.state;
         if state.stop_ms.is_some() {
             return Reached::Nobody;
         }
@@ -269,11 +278,12 @@ impl Forwarder {
             return Reached::Nobody;
         }
         state.lane.push_from(publisher, now, message.qos, |out| relay::put(out, message, path));
-        let waker = state.waker.take();
         if !state.lane.is_open() {
             state.report(&self.metrics);
         }
-        drop(state);
+        locked.settle();
+        let waker = self.waker(&mut locked.state);
+        drop(locked);
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -323,37 +333,6 @@ impl Forwarder {
             if let Some(waker) = waker {
                 waker.wake();
             }
-        }
-    }
-
-    /// Takes what is left in the lanes of the link before a change of its configuration, whose drivers have
-    /// ended; ours do not run yet. Each publisher's messages go to the lane where its next ones go. A disabled
-    /// link takes nothing.
-    pub fn take_over(&self, old: &Self) {
-        if self.lanes.is_empty() {
-            return;
-        }
-        let given = old.lanes.iter().map(|from| from.lock().give_up(&old.metrics));
-        let sorted: Vec<Lane> = if self.lanes.len() == old.lanes.len() {
-            given.collect()
-        } else {
-            let empty = || Lane::new(LaneConfig::default(), SpoolBudget::new(0));
-            let mut sorted: Vec<Lane> = self.lanes.iter().map(|_| empty()).collect();
-            given.for_each(|lane| lane.split(&mut sorted));
-            sorted
-        };
-        for (lane, older) in self.lanes.iter().zip(sorted) {
-            let mut state = lane.lock();
-            state.lane.take_over(older);
-            state.report(&self.metrics);
-        }
-    }
-
-    /// Drops and counts what is left: the link is gone.
-    pub fn drop_rest(&self) {
-        for lane in &self.lanes {
-            let left = lane.lock().give_up(&self.metrics).queued() as u64;
-            self.metrics.messages_dropped[(Direction::Out, LinkDropReason::LinkDeleted)].add(left);
         }
     }
 

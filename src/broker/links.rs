@@ -1,6 +1,7 @@
 //! The set of links: each ties us to one peer cluster. What a link knows of its peer's wishes lives here; its
 //! connections are driven by `link` (route replication) and `forwarder` (messages), as tasks that belong to it.
 
+mod before;
 mod incoming;
 mod passing;
 pub mod unread;
@@ -34,6 +35,7 @@ use crate::broker::link::Replication;
 use crate::broker::link_events::LinkStates;
 use crate::broker::link_inspect::Forwarding;
 use crate::broker::link_retained::Sweep;
+use crate::broker::links::before::Before;
 use crate::broker::links::incoming::Incoming;
 use crate::broker::routes::LinkId;
 use crate::broker::routes::RouteChange;
@@ -60,6 +62,7 @@ use crate::metrics::labels::LinkState;
 use crate::metrics::labels::RouteKind;
 use crate::net::clock;
 use crate::session::message::Publication;
+use crate::storage::store::Store;
 use crate::time::Now;
 
 /// How long a link that stops may go on sending, in milliseconds.
@@ -426,7 +429,7 @@ impl Link {
     /// in the spool may still go, for `STOP_GRACE_MS` at most.
     pub async fn stop(&self) {
         self.end_tasks().await;
-        self.forwarder.drop_rest();
+        self.forwarder.drop_rest(clock::now());
     }
 
     /// The same, but what could not be sent is left in the lanes.
@@ -498,6 +501,10 @@ async fn in_background(work: impl FnOnce() + Send + 'static) {
 #[derive(Debug, Default)]
 pub struct Links {
     links: RwLock<BTreeMap<String, Arc<Link>>>,
+    /// Where they keep what is to outlive the process.
+    store: Option<Arc<Store>>,
+    /// What they had in the life before, until they begin.
+    before: Mutex<Before>,
     next_id: AtomicU32,
     /// How many changes of routes were passed on; locked meanwhile, so that they stay in order.
     passed_on: Mutex<u64>,
@@ -532,6 +539,7 @@ impl Links {
         let old = broker.links.get(&settings.name);
         let link = broker.links.make(settings, cluster, node, broker.metrics.as_ref(), old.as_deref());
         let Some(old) = old else {
+            broker.links.restore(&link);
             broker.links.insert(Arc::clone(&link));
             return link.run(broker, node);
         };
@@ -541,8 +549,9 @@ impl Links {
         old.end_tasks().await;
         let (new, from) = (Arc::clone(&link), Arc::clone(&old));
         in_background(move || {
-            new.forwarder.take_over(&from.forwarder);
-            from.forwarder.drop_rest();
+            let now = clock::now();
+            new.forwarder.take_over(&from.forwarder, now);
+            from.forwarder.drop_rest(now);
         })
         .await;
         if !link.settings.enable || !link.settings.retained {
@@ -579,7 +588,7 @@ impl Links {
     pub async fn stop_all(broker: &Arc<Broker>) {
         let mut stopping = JoinSet::new();
         for link in broker.links.all() {
-            stopping.spawn(async move { link.stop().await });
+            stopping.spawn(async move { link.suspend().await });
         }
         while stopping.join_next().await.is_some() {}
     }
@@ -609,7 +618,7 @@ impl Links {
         let now = clock::now();
         Arc::new(Link {
             id: old.map_or_else(|| LinkId(self.next_id.fetch_add(1, Ordering::Relaxed)), |old| old.id),
-            forwarder: Forwarder::new(&settings, cluster, Arc::clone(&metrics)),
+            forwarder: Forwarder::new(&settings, cluster, Arc::clone(&metrics), self.store.clone()),
             replication: Replication::new(&settings, topics.clone(), cluster, node),
             topics,
             cluster: Arc::from(cluster),

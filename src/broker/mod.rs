@@ -325,10 +325,10 @@ impl Broker {
     ) -> Arc<Self> {
         let limits = keep::numbered(limits, store.as_deref());
         Arc::new(Self {
+            links: Links::new(store.clone()),
             store,
             routes: Routes::new(),
             retained: RetainedStore::new(RETAINED_MAX),
-            links: Links::default(),
             metrics: Arc::new(Metrics::new(now)),
             traces: Traces::default(),
             events: SecurityLog::default(),

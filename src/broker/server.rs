@@ -103,6 +103,9 @@ pub enum StartError {
     /// What is stored.
     #[error(transparent)]
     Restore(#[from] RestoreError),
+    /// What is kept for links.
+    #[error("data.dir: cannot read what is kept for links: {0}")]
+    Links(io::Error),
     /// Threads for input and output.
     #[error("io.threads: cannot start a thread: {0}")]
     Threads(io::Error),
@@ -206,6 +209,7 @@ impl Server {
         let (limits, io_threads) = (Limits::new(&settings), threads.all().into());
         let broker = Broker::new(material.policy, authentication, limits, io_threads, store, now);
         broker.restore_all(now).inspect_err(|_| broker.end_store())?;
+        broker.links.load().map_err(StartError::Links).inspect_err(|_| broker.end_store())?;
         let keeper = Arc::<Keeper>::default();
         keeper.take(&settings, &material.tls, material.web, now).await;
         keeper.check(&broker, now).await;
@@ -235,6 +239,7 @@ impl Server {
         for link in server.settings.cluster.links.clone() {
             server.start_link(link).await;
         }
+        server.broker.links.forget_others();
         for (listener, socket) in bound {
             server.open(&listener, socket, material.tls.get(&listener.id()).cloned());
         }

@@ -11,7 +11,8 @@ const SPARE_BYTES_MAX: usize = 128 * 1024;
 /// Where a message's bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
-    chunk: u64,
+    /// Its number; they run around.
+    chunk: u32,
     start: u32,
     length: u32,
 }
@@ -23,7 +24,7 @@ impl Span {
     }
 
     /// In which chunk it is.
-    pub(crate) fn chunk(self) -> u64 {
+    pub(crate) fn chunk(self) -> u32 {
         self.chunk
     }
 
@@ -43,10 +44,10 @@ struct Chunk {
 #[derive(Debug, Default)]
 pub(crate) struct Arena {
     chunks: VecDeque<Chunk>,
-    first: u64,
+    first: u32,
     spare: Vec<u8>,
     /// The chunk of the last [`Arena::take`], not yet looked at for being empty.
-    taken: Option<u64>,
+    taken: Option<u32>,
 }
 
 impl Arena {
@@ -56,7 +57,7 @@ impl Arena {
         if self.chunks.back().is_none_or(|chunk| chunk.bytes.len() >= CHUNK_BYTES) {
             self.chunks.push_back(Chunk { bytes: std::mem::take(&mut self.spare), live: 0 });
         }
-        let chunk = self.first + self.chunks.len() as u64 - 1;
+        let chunk = self.first.wrapping_add(self.chunks.len() as u32).wrapping_sub(1);
         let Some(last) = self.chunks.back_mut() else { return Span { chunk, start: 0, length: 0 } };
         let start = last.bytes.len();
         write(&mut last.bytes);
@@ -86,7 +87,7 @@ impl Arena {
 
     /// Releases all messages of a chunk and gives its memory for that of `out`, which is empty, if the chunk holds so
     /// many messages, of so many bytes, and nothing else. Whether it does.
-    pub(crate) fn exchange(&mut self, chunk: u64, messages: usize, bytes: usize, out: &mut Vec<u8>) -> bool {
+    pub(crate) fn exchange(&mut self, chunk: u32, messages: usize, bytes: usize, out: &mut Vec<u8>) -> bool {
         self.settle();
         let index = chunk.wrapping_sub(self.first) as usize;
         let Some(found) = self.chunks.get_mut(index) else { return false };
@@ -120,7 +121,7 @@ impl Arena {
         self.spare.capacity() + self.chunks.iter().map(|chunk| chunk.bytes.capacity()).sum::<usize>()
     }
 
-    fn let_go(&mut self, chunk: u64) {
+    fn let_go(&mut self, chunk: u32) {
         let index = chunk.wrapping_sub(self.first) as usize;
         if let Some(chunk) = self.chunks.get_mut(index) {
             chunk.live = chunk.live.saturating_sub(1);
@@ -135,7 +136,7 @@ impl Arena {
 
     /// Empties `chunk` if nothing in it is left, frees it unless it is still written to, and drops every empty
     /// chunk at the front.
-    fn sweep(&mut self, chunk: u64) {
+    fn sweep(&mut self, chunk: u32) {
         let index = chunk.wrapping_sub(self.first) as usize;
         let last = self.chunks.len().saturating_sub(1);
         if let Some(chunk) = self.chunks.get_mut(index).filter(|chunk| chunk.live == 0) {
@@ -146,7 +147,7 @@ impl Arena {
         }
         while self.chunks.front().is_some_and(|chunk| chunk.live == 0) {
             let Some(mut chunk) = self.chunks.pop_front() else { break };
-            self.first += 1;
+            self.first = self.first.wrapping_add(1);
             if chunk.bytes.capacity() <= SPARE_BYTES_MAX && chunk.bytes.capacity() > self.spare.capacity() {
                 chunk.bytes.clear();
                 self.spare = chunk.bytes;

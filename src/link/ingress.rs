@@ -158,11 +158,13 @@ pub enum DropReason {
     Loop,
     /// QoS 0 without a connection.
     Offline,
+    /// What was kept of it cannot be read any more.
+    Damaged,
 }
 
 impl DropReason {
     /// Every reason, in the order of [`DropReason::index`].
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Expired,
         Self::SpoolFull,
         Self::TooLarge,
@@ -172,6 +174,7 @@ impl DropReason {
         Self::PeerRefused,
         Self::Loop,
         Self::Offline,
+        Self::Damaged,
     ];
 
     /// A dense index, for counters.
@@ -193,6 +196,7 @@ impl DropReason {
             Self::PeerRefused => "peer_refused",
             Self::Loop => "loop",
             Self::Offline => "offline",
+            Self::Damaged => "damaged",
         }
     }
 }

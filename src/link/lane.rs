@@ -4,6 +4,9 @@
 //!
 //! A message is encoded straight into the spool, within the packet in which it is sent, and goes from there (`burst`). Where each one went is kept in a ledger:
 //! pushed − acked − fired − failed − dropped − queued − in flight = 0, always.
+//!
+//! Where the lane has a place to keep messages of QoS 1 and 2 ([`Keep`]) they outlive the process (`kept`), and only so many of
+//! them are in memory (`pages`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,6 +15,13 @@ use crate::link::arena::Arena;
 use crate::link::arena::Span;
 use crate::link::ingress::DropReason;
 use crate::link::ingress::NO_MATCHING_SUBSCRIBERS;
+pub use crate::link::lane::kept::Keep;
+pub use crate::link::lane::kept::Keeper;
+use crate::link::lane::kept::Kept;
+use crate::link::lane::kept::NONE;
+pub use crate::link::lane::pages::PAGE_BYTES;
+pub use crate::link::lane::pages::PageRef;
+pub use crate::link::lane::pages::RESIDENT_BYTES_MAX;
 pub use crate::link::lane::spool::LaneConfig;
 pub use crate::link::lane::spool::LaneCounters;
 pub use crate::link::lane::spool::OnFull;
@@ -26,7 +36,11 @@ use crate::mqtt::packet::QoS;
 use crate::time::Now;
 
 mod burst;
+mod kept;
+mod moving;
+mod pages;
 mod spool;
+pub mod stored;
 mod window;
 
 /// The smallest in-flight window that a lane chooses for itself; EMQX's `max_inflight`.
@@ -86,8 +100,8 @@ impl<'a> Transmission<'a> {
 pub enum Acked {
     /// The peer has it; pushed at this time.
     Delivered {
-        /// When it was pushed, in monotonic milliseconds.
-        pushed_ms: u64,
+        /// When it was pushed, in monotonic milliseconds; before they began, if that was in another life.
+        pushed_ms: i64,
     },
     /// The peer refused it for good.
     Failed {
@@ -100,9 +114,11 @@ pub enum Acked {
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
+    pushed_ms: i64,
     span: Span,
-    pushed_ms: u64,
     publisher: u32,
+    /// What it is kept in, or [`NONE`].
+    record: u32,
     acknowledged: bool,
     sent: bool,
 }
@@ -142,6 +158,12 @@ pub struct Lane {
     unacked_max: usize,
     window: Window,
     bytes: u64,
+    /// Those of QoS 0 among them.
+    qos0_bytes: u64,
+    /// Messages that wait and may have been sent before.
+    resend: usize,
+    /// If anything is kept outside of memory.
+    kept: Option<Box<Kept>>,
     /// Bytes of the budget that this lane has and no message takes: so that lanes on different threads do not all
     /// write to the budget for each message.
     credit: u64,
@@ -169,6 +191,7 @@ impl Lane {
     pub fn new(config: LaneConfig, budget: Arc<SpoolBudget>) -> Self {
         Self {
             heads: Heads::new(&config.topic),
+            kept: config.keep.clone().map(|keep| Box::new(Kept::new(keep))),
             config,
             budget,
             arena: Arena::default(),
@@ -179,12 +202,20 @@ impl Lane {
             unacked_max: 0,
             window: Window::default(),
             bytes: 0,
+            qos0_bytes: 0,
+            resend: 0,
             credit: 0,
             connection: None,
             packet_max: PACKET_BYTES_MAX,
             hold: Hold::None,
             counters: LaneCounters::default(),
         }
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn config(&self) -> &LaneConfig {
+        &self.config
     }
 
     /// Spools what `encode` appends. `qos` is the message's own.
@@ -232,15 +263,35 @@ impl Lane {
             self.arena.release(span);
             return self.turned_away(DropReason::TooLarge);
         }
-        let entry = Entry { span, pushed_ms: now.mono_ms, publisher, acknowledged, sent: false };
+        let pushed_ms = now.mono_ms.cast_signed();
+        let mut entry = Entry { pushed_ms, span, publisher, record: NONE, acknowledged, sent: false };
         if !self.make_room(entry.cost()) {
             self.arena.release(span);
             let pushed = self.turned_away(DropReason::SpoolFull);
             return if self.config.on_full == OnFull::Refuse { Pushed::Refused } else { pushed };
         }
-        self.bytes += entry.cost();
-        self.queue.push_back(entry);
+        if let Some(kept) = self.kept.as_mut().filter(|_| acknowledged) {
+            // Whoever publishes a message of QoS 2 again, because we ended before it was kept, must not have it sent twice.
+            entry.record = kept.join_run(None, qos == QoS::ExactlyOnce);
+        }
+        self.place(entry);
         Pushed::Spooled
+    }
+
+    /// Puts a message, for which there is room, behind the others.
+    fn place(&mut self, entry: Entry) {
+        let goes_to_tail = entry.record != NONE && self.goes_to_tail(&entry);
+        let cost = entry.cost();
+        self.bytes += cost;
+        self.qos0_bytes += if entry.acknowledged { 0 } else { cost };
+        match &mut self.kept {
+            Some(kept) if goes_to_tail => kept.gather(entry),
+            Some(kept) => {
+                kept.count_queued();
+                self.queue.push_back(entry);
+            }
+            None => self.queue.push_back(entry),
+        }
     }
 
     fn turned_away(&mut self, reason: DropReason) -> Pushed {
@@ -258,12 +309,21 @@ impl Lane {
             return false;
         }
         loop {
-            let Some(oldest) = self.queue.pop_front() else { return false };
-            self.drop_entry(oldest, DropReason::SpoolFull);
+            if !self.drop_oldest() {
+                return false;
+            }
             if self.reserve(bytes) {
                 return true;
             }
         }
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        if let Some(oldest) = self.queue.pop_front() {
+            self.drop_entry(oldest, DropReason::SpoolFull);
+            return true;
+        }
+        self.drop_page(DropReason::SpoolFull) || self.drop_gathered(DropReason::SpoolFull)
     }
 
     /// Takes bytes of the budget, and some on credit if there are as many.
@@ -294,13 +354,21 @@ impl Lane {
 
     fn drop_entry(&mut self, entry: Entry, reason: DropReason) {
         self.counters.dropped[reason.index()] += 1;
+        self.resend -= usize::from(entry.sent);
         self.free(entry);
     }
 
     fn free(&mut self, entry: Entry) {
-        self.bytes -= entry.cost();
-        self.release(entry.cost());
+        let cost = entry.cost();
+        self.bytes -= cost;
+        self.qos0_bytes -= if entry.acknowledged { 0 } else { cost };
+        self.release(cost);
         self.arena.release(entry.span);
+        if entry.record != NONE
+            && let Some(kept) = &mut self.kept
+        {
+            kept.let_go(entry.record);
+        }
     }
 
     /// A connection is up: CONNACK came with these limits.
@@ -323,18 +391,24 @@ impl Lane {
         self.packet_max = PACKET_BYTES_MAX;
         for in_flight in std::mem::take(&mut self.in_flight).into_iter().rev() {
             if !in_flight.acked {
+                self.resend += 1;
                 self.queue.push_front(Entry { sent: true, ..in_flight.entry });
             }
         }
         self.unacked = 0;
         self.first_id = 1;
         if !self.config.qos0 {
-            for entry in std::mem::take(&mut self.queue) {
-                if entry.acknowledged {
-                    self.queue.push_back(entry);
-                } else {
-                    self.drop_entry(entry, DropReason::Offline);
-                }
+            self.drop_qos0();
+        }
+    }
+
+    /// Drops what is of QoS 0.
+    pub fn drop_qos0(&mut self) {
+        for entry in std::mem::take(&mut self.queue) {
+            if entry.acknowledged {
+                self.queue.push_back(entry);
+            } else {
+                self.drop_entry(entry, DropReason::Offline);
             }
         }
     }
@@ -342,43 +416,7 @@ impl Lane {
     /// Messages that the peer may have and has not acknowledged: what is in flight, and what was when the connection broke.
     #[must_use]
     pub fn uncertain(&self) -> usize {
-        self.unacked + self.queue.iter().take_while(|entry| entry.sent).count()
-    }
-
-    /// Puts what another lane still has before what this one has; what was in flight there counts as sent
-    /// before. The budget may be exceeded by it: what was accepted once is not dropped for a smaller spool.
-    pub fn take_over(&mut self, mut older: Self) {
-        older.handle_disconnected();
-        self.handle_disconnected();
-        self.counters.pushed += older.queue.len() as u64;
-        self.budget.force(older.bytes);
-        self.bytes += older.bytes;
-        // The rest of `older` gives back what it had reserved.
-        let mut arena = std::mem::replace(&mut self.arena, std::mem::take(&mut older.arena));
-        let newer = std::mem::replace(&mut self.queue, std::mem::take(&mut older.queue));
-        self.queue.reserve(newer.len());
-        for entry in newer {
-            let span = self.arena.append(|out| out.extend_from_slice(arena.bytes(entry.span)));
-            arena.release(entry.span);
-            self.queue.push_back(Entry { span, ..entry });
-        }
-    }
-
-    /// Moves everything to other lanes, each message behind what [`lane_of`] its publisher has.
-    pub fn split(mut self, lanes: &mut [Self]) {
-        self.handle_disconnected();
-        let count = lanes.len();
-        while let Some(entry) = self.queue.pop_front() {
-            let Some(lane) = lane_of(entry.publisher, count).and_then(|index| lanes.get_mut(index)) else {
-                return;
-            };
-            let span = lane.arena.append(|out| out.extend_from_slice(self.arena.bytes(entry.span)));
-            lane.budget.force(entry.cost());
-            lane.bytes += entry.cost();
-            lane.counters.pushed += 1;
-            lane.queue.push_back(Entry { span, ..entry });
-            self.free(entry);
-        }
+        self.unacked + self.resend
     }
 
     /// The next message to send, if there is a connection with room in its window. What has become too old or
@@ -401,6 +439,7 @@ impl Lane {
             self.counters.sent += 1;
             self.counters.fired += 1;
             self.bytes -= entry.cost();
+            self.qos0_bytes -= entry.cost();
             self.release(entry.cost());
             let packet = self.arena.take(entry.span);
             let message_at = self.heads.payload_at(packet, false);
@@ -410,7 +449,11 @@ impl Lane {
             self.window.handle_full(now, self.counters.acked + self.counters.failed);
             return None;
         }
+        if self.is_gated(&entry) {
+            return None;
+        }
         self.queue.pop_front();
+        self.resend -= usize::from(entry.sent);
         let packet_id = PacketId::new(id_at(self.first_id, self.in_flight.len()))?;
         self.in_flight.push_back(InFlight { entry, acked: false });
         self.unacked += 1;
@@ -478,19 +521,21 @@ impl Lane {
 
     fn expire(&mut self, now: Now) {
         let Some(max_age_ms) = self.config.max_age_ms else { return };
-        while let Some(entry) = self.queue.front().copied() {
-            if now.mono_ms.saturating_sub(entry.pushed_ms) < max_age_ms {
-                return;
-            }
+        let before_ms = now.mono_ms.cast_signed().saturating_sub_unsigned(max_age_ms);
+        while let Some(entry) = self.queue.front().copied().filter(|entry| entry.pushed_ms <= before_ms) {
             self.queue.pop_front();
             self.drop_entry(entry, DropReason::Expired);
         }
+        self.expire_pages(before_ms);
     }
 
     /// When the oldest queued message becomes too old, in monotonic milliseconds.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
-        Some(self.queue.front()?.pushed_ms.saturating_add(self.config.max_age_ms?))
+        let max_age_ms = self.config.max_age_ms?;
+        let queued = self.queue.front().map(|entry| entry.pushed_ms);
+        let first_ms = queued.into_iter().chain(self.first_page().map(|page| page.newest_ms)).min()?;
+        Some(u64::try_from(first_ms.saturating_add_unsigned(max_age_ms)).unwrap_or(0))
     }
 
     /// Holds back what is spooled, connected or not, or lets it go on. What is in flight stays so.
@@ -519,7 +564,7 @@ impl Lane {
     /// Messages spooled and not in flight.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.kept.as_ref().map_or(0, |kept| kept.paged + kept.tail.len())
     }
 
     /// Messages sent and not acknowledged.
@@ -541,12 +586,19 @@ impl Lane {
         self.bytes
     }
 
+    /// Bytes it keeps in memory.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        self.arena.memory() + self.queue.capacity() * size_of::<Entry>()
+    }
+
     /// How long the oldest message has been waiting or in flight.
     #[must_use]
     pub fn oldest_age_ms(&self, now: Now) -> Option<u64> {
         let in_flight = self.in_flight.iter().find(|in_flight| !in_flight.acked).map(|it| it.entry.pushed_ms);
-        let oldest = in_flight.or_else(|| self.queue.front().map(|entry| entry.pushed_ms))?;
-        Some(now.mono_ms.saturating_sub(oldest))
+        let queued = || self.queue.front().map(|entry| entry.pushed_ms);
+        let oldest_ms = in_flight.or_else(queued).or_else(|| Some(self.first_page()?.oldest_ms))?;
+        Some(u64::try_from(now.mono_ms.cast_signed().saturating_sub(oldest_ms)).unwrap_or(0))
     }
 
     /// Where the messages went.
@@ -563,7 +615,7 @@ impl Lane {
             + counters.fired
             + counters.failed
             + counters.dropped_total()
-            + self.queue.len() as u64
+            + self.queued() as u64
             + self.unacked as u64;
         counters.pushed.cast_signed() - known.cast_signed()
     }

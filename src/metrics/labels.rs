@@ -471,6 +471,8 @@ label! {
         Loop = "loop",
         /// QoS 0 while there is no connection.
         Offline = "offline",
+        /// What was kept of it on the disk cannot be read any more.
+        Damaged = "damaged",
         /// The link was deleted with messages in its spool.
         LinkDeleted = "link_deleted",
     }
@@ -536,6 +538,7 @@ impl From<ingress::DropReason> for LinkDropReason {
             ingress::DropReason::PeerRefused => Self::PeerRefused,
             ingress::DropReason::Loop => Self::Loop,
             ingress::DropReason::Offline => Self::Offline,
+            ingress::DropReason::Damaged => Self::Damaged,
         }
     }
 }

@@ -360,7 +360,10 @@ fn our_sender_of_messages_says_what_emqxs_said() {
                     .iter()
                     .find(|later| later["type"] == "PUBACK" && later["packet_id"] == event["packet_id"]);
                 let reason = answer.map_or(0, |answer| answer["reason"].as_u64().unwrap() as u8);
-                assert_eq!(lane.handle_ack(packet_id, reason), Acked::Delivered { pushed_ms: now.mono_ms });
+                assert_eq!(
+                    lane.handle_ack(packet_id, reason),
+                    Acked::Delivered { pushed_ms: now.mono_ms.cast_signed() }
+                );
             }
             assert_eq!((lane.unaccounted(), lane.in_flight()), (0, 0));
         }

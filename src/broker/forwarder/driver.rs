@@ -9,6 +9,8 @@ use std::task::Poll;
 use parking_lot::MutexGuard;
 
 use crate::broker::forwarder::LaneState;
+use crate::broker::forwarder::kept;
+use crate::broker::forwarder::reading::Reading;
 use crate::broker::link_client::Accepted;
 use crate::broker::link_client::Alarm;
 use crate::broker::link_client::Dial;
@@ -59,6 +61,8 @@ struct Driver {
     patience: Patience,
     /// Acknowledgements of one read.
     acks: Vec<(PacketId, u8)>,
+    /// A page of the spool that is being read.
+    reading: Reading,
     /// What the last problem was: the same one is not logged at every attempt.
     last_problem: String,
     /// When the lane ends, in monotonic milliseconds, once the link was stopped.
@@ -80,6 +84,7 @@ pub async fn run_lane(link: Arc<Link>, index: usize, node: Arc<str>) {
         alarm: Alarm::default(),
         patience: Patience::default(),
         acks: Vec::new(),
+        reading: Reading::default(),
         last_problem: String::new(),
         stop_ms: None,
         drained: true,
@@ -105,7 +110,7 @@ impl Driver {
                 Phase::Stopped => return Poll::Ready(None),
             };
             if self.is_over(now) {
-                return Poll::Ready(self.finish());
+                return Poll::Ready(self.finish(now));
             }
             if !moved {
                 return Poll::Pending;
@@ -130,11 +135,14 @@ impl Driver {
 
     fn wait(&mut self, cx: &mut Context<'_>, until_ms: u64, now: Now) -> bool {
         let (stop_ms, expires_ms) = {
-            let mut state = self.state();
+            let mut locked = self.link.forwarder.lock(self.index, now);
+            let state = &mut *locked.state;
             state.listen(cx);
             state.lane.handle_timeout(now);
             state.report(&self.link.metrics);
-            (state.stop_ms, state.lane.poll_timeout())
+            let found = (state.stop_ms, state.lane.poll_timeout());
+            locked.settle();
+            found
         };
         self.stop_ms = stop_ms;
         let due_ms = expires_ms.map_or(until_ms, |due| due.min(until_ms));
@@ -202,9 +210,14 @@ impl Driver {
             return Err(Lost::Unexpected(packet));
         }
         client.handle_timeout(now)?;
-        let (expires_ms, oldest) = {
-            let mut state = self.link.forwarder.lanes[self.index].lock();
+        let page = self.reading.poll(cx, &self.link);
+        let (expires_ms, oldest, gate, wanted) = {
+            let mut locked = self.link.forwarder.lock(self.index, now);
+            let state = &mut *locked.state;
             state.listen(cx);
+            if let Some((page, bytes)) = page {
+                kept::take_page(&mut state.lane, page, bytes.as_deref(), &self.link);
+            }
             if acknowledge(&mut state.lane, acks, &self.link.metrics.lag, now) {
                 self.backoff.succeeded();
                 self.link.metrics.last_success.set_ms(now.unix_ms);
@@ -217,8 +230,12 @@ impl Driver {
             state.report(&self.link.metrics);
             self.stop_ms = state.stop_ms;
             self.drained = state.lane.queued() == 0 && state.lane.in_flight() == 0;
-            (state.lane.poll_timeout(), state.lane.oldest_in_flight())
+            let (expires_ms, oldest) = (state.lane.poll_timeout(), state.lane.oldest_in_flight());
+            let found = (expires_ms, oldest, state.lane.gate(), state.lane.wants_page());
+            locked.settle();
+            found
         };
+        let read = self.reading.begin(wanted, &self.link) || read;
         let wrote = client.write(cx, now)?;
         let ack_ms = self.patience.watch(oldest, client.is_idle(), now);
         if ack_ms.is_some_and(|due| now.mono_ms >= due) {
@@ -229,8 +246,13 @@ impl Driver {
             return Ok(true);
         }
         client.rest();
-        let due_ms =
-            [self.stop_ms, expires_ms, ack_ms].into_iter().flatten().fold(client.poll_timeout(), u64::min);
+        if gate.is_some_and(|group| self.link.forwarder.is_committed(group, cx)) {
+            return Ok(true);
+        }
+        let due_ms = [self.stop_ms, expires_ms, ack_ms, self.reading.retry_ms()]
+            .into_iter()
+            .flatten()
+            .fold(client.poll_timeout(), u64::min);
         Ok(self.alarm.poll(cx, Some(due_ms), now))
     }
 
@@ -239,11 +261,7 @@ impl Driver {
         self.acks.clear();
         self.patience = Patience::default();
         self.link.metrics.connections[Direction::Out].dec();
-        {
-            let mut state = self.state();
-            state.lane.handle_disconnected();
-            state.report(&self.link.metrics);
-        }
+        self.disconnect(now);
         // One that lived as long as the longest pause was no failed attempt, even without traffic.
         if now.mono_ms.saturating_sub(self.attempt_ms) >= RECONNECT_MS {
             self.backoff.succeeded();
@@ -267,14 +285,17 @@ impl Driver {
         self.phase = Phase::Waiting((self.attempt_ms + pause_ms).max(now.mono_ms));
     }
 
+    fn disconnect(&self, now: Now) {
+        let mut locked = self.link.forwarder.lock(self.index, now);
+        locked.state.lane.handle_disconnected();
+        locked.state.report(&self.link.metrics);
+        locked.settle();
+    }
+
     /// The link is stopped. What the lane still has is its owner's to drop or to hand on.
-    fn finish(&mut self) -> Option<LinkClient> {
-        {
-            let mut state = self.state();
-            state.lane.handle_disconnected();
-            state.report(&self.link.metrics);
-            state.waker = None;
-        }
+    fn finish(&mut self, now: Now) -> Option<LinkClient> {
+        self.disconnect(now);
+        self.state().waker = None;
         match std::mem::replace(&mut self.phase, Phase::Stopped) {
             Phase::Connected(client) => {
                 self.link.metrics.connections[Direction::Out].dec();
@@ -311,18 +332,19 @@ fn acknowledge(lane: &mut Lane, acks: &mut Vec<(PacketId, u8)>, lag: &SecondsHis
     let mut delivered = false;
     // Messages of one burst were taken in one moment: they are counted together.
     let (mut moment_ms, mut count) = (0, 0);
+    let took_ms = |moment_ms: i64| now.mono_ms.cast_signed().saturating_sub(moment_ms).max(0).unsigned_abs();
     for (packet_id, reason) in acks.drain(..) {
         let Acked::Delivered { pushed_ms } = lane.handle_ack(packet_id, reason) else { continue };
         delivered = true;
         if pushed_ms != moment_ms && count > 0 {
-            lag.observe_ms(now.mono_ms.saturating_sub(moment_ms), count);
+            lag.observe_ms(took_ms(moment_ms), count);
             count = 0;
         }
         moment_ms = pushed_ms;
         count += 1;
     }
     if count > 0 {
-        lag.observe_ms(now.mono_ms.saturating_sub(moment_ms), count);
+        lag.observe_ms(took_ms(moment_ms), count);
     }
     delivered
 }

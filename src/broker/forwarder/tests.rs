@@ -132,7 +132,7 @@ async fn the_peers_window_is_kept_and_a_stop_does_not_wait_for_ever() {
     assert_eq!(served.next().await, Seen::Disconnect(0));
     drop(served);
     in_time(driver).await.unwrap();
-    link.forwarder.drop_rest();
+    link.forwarder.drop_rest(clock::now());
     assert_eq!(dropped(&link, LinkDropReason::LinkDeleted), 3);
     assert_eq!((link.metrics.spool_messages.value(), link.metrics.inflight.value()), (0, 0));
 }
@@ -156,8 +156,8 @@ async fn a_changed_link_sends_what_the_one_before_it_could_not() {
 
     let new = link(settings(vec![peer.address()]));
     push(&new, &[publication("t", b"3", QoS::AtLeastOnce)], clock::now());
-    new.forwarder.take_over(&old.forwarder);
-    old.forwarder.drop_rest();
+    new.forwarder.take_over(&old.forwarder, clock::now());
+    old.forwarder.drop_rest(clock::now());
     assert_eq!((spooled(&old), spooled(&new)), ((0, 0), (4, 0)));
     let driver = start(&new);
     let mut served = peer.welcome(ReasonCode::Success, &[]).await;

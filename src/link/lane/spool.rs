@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use crate::link::ingress::DropReason;
 use crate::link::lane::MAX_INFLIGHT;
+use crate::link::lane::kept::Keep;
 
 /// What to do when the spool is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -94,8 +95,10 @@ pub struct LaneConfig {
     pub max_age_ms: Option<u64>,
     /// What to do when the budget is used up.
     pub on_full: OnFull,
-    /// Whether QoS 0 messages are kept while there is no connection.
+    /// Whether QoS 0 messages wait while there is no connection.
     pub qos0: bool,
+    /// Where messages of QoS 1 and 2 are kept, if they are to outlive the process.
+    pub keep: Option<Keep>,
 }
 
 impl Default for LaneConfig {
@@ -107,6 +110,7 @@ impl Default for LaneConfig {
             max_age_ms: None,
             on_full: OnFull::default(),
             qos0: false,
+            keep: None,
         }
     }
 }

@@ -164,7 +164,7 @@ fn a_lane_is_split_by_publishers_in_order() {
     send(&mut old);
     let mut lanes = [lane(10_000, LaneConfig::default()), lane(10_000, LaneConfig::default())];
     let bytes = old.bytes();
-    old.split(&mut lanes);
+    assert_eq!(old.split(&mut lanes, |_| None, |_, _| ()), 0);
     assert_eq!(lanes.iter().map(Lane::bytes).sum::<u64>(), bytes);
     for (lane, expected) in
         lanes.iter_mut().zip([["0", "2", "4", "6", "8", "10"], ["1", "3", "5", "7", "9", "11"]])

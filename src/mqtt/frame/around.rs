@@ -6,6 +6,7 @@ use crate::mqtt::packet::PacketId;
 use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::QoS;
 use crate::mqtt::wire;
+use crate::mqtt::wire::Varint;
 
 /// The longest packet there is (section 1.5.5).
 pub(crate) const PACKET_BYTES_MAX: usize = 5 + wire::VARINT_MAX as usize;
@@ -72,6 +73,19 @@ impl Heads {
         }
     }
 
+    /// Whether this is a whole packet of QoS 1 to this Topic Name, as [`Self::append`] completes it; [`Self::mark`] may have
+    /// readied it.
+    pub(crate) fn fits(&self, packet: &[u8]) -> bool {
+        let Some((first, rest)) = packet.split_first() else { return false };
+        let Ok(Varint::Complete(remaining, length_bytes)) = wire::varint(rest) else { return false };
+        let (body, topic_end) = (&rest[length_bytes..], 2 + self.topic_bytes);
+        let head = &self.at_least_once;
+        first & !DUP == head[0]
+            && body.len() == remaining as usize
+            && body.get(..topic_end) == head.get(1 + LENGTH_BYTES..1 + LENGTH_BYTES + topic_end)
+            && body.get(topic_end + 2) == Some(&0)
+    }
+
     /// Where the payload of a packet begins.
     pub(crate) fn payload_at(&self, packet: &[u8], acknowledged: bool) -> usize {
         self.of(acknowledged).len() - LENGTH_BYTES + length_bytes(packet)
@@ -122,6 +136,8 @@ mod tests {
                     heads.mark(packet, id, dup);
                 }
                 assert_eq!(packet[heads.payload_at(packet, acknowledged)..], payload, "{length}");
+                assert_eq!(heads.fits(packet), acknowledged, "{length}");
+                assert!(!Heads::new("b/topic").fits(packet) && !heads.fits(&packet[..packet.len() - 1]));
                 let publish = Publish {
                     dup,
                     qos: if acknowledged { QoS::AtLeastOnce } else { QoS::AtMostOnce },
