@@ -60,6 +60,7 @@ use crate::net::clock;
 mod lines;
 pub mod query;
 mod socket;
+mod stored;
 
 /// The longest body: a message of the default `mqtt.max_packet_size` in Base64 fits.
 const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
@@ -219,10 +220,18 @@ async fn perform(
     let call = Call { item, second, query, body };
     let state = shared.state.clone();
     match route.action {
-        Action::Now(handler) => handler(&state, &call),
-        Action::Aside(handler) => tokio::task::spawn_blocking(move || handler(&state, &call))
-            .await
-            .unwrap_or_else(|_| Err(internal("the request failed; the log says more"))),
+        Action::Now(handler) => {
+            let (outcome, group) = stored::run(route, handler, &state, &call);
+            stored::wait(&state, outcome, group).await
+        }
+        Action::Aside(handler) => {
+            let aside = state.clone();
+            let (outcome, group) =
+                tokio::task::spawn_blocking(move || stored::run(route, handler, &aside, &call))
+                    .await
+                    .unwrap_or_else(|_| (Err(internal("the request failed; the log says more")), None));
+            stored::wait(&state, outcome, group).await
+        }
         Action::Reload => reload(state.changes.as_ref()).await,
         Action::Link(edit, answer) => {
             change_link(state.changes.as_ref(), edit(&call)?).await?;

@@ -7,7 +7,6 @@ use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
 use std::io::Read;
-use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -19,6 +18,7 @@ use sha2::Digest;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
+use crate::broker::replace::replace;
 use crate::net::random;
 
 /// The file in the data directory.
@@ -217,16 +217,7 @@ impl Keys {
         change(&mut keys)?;
         let text = toml::to_string(&Document { keys })
             .map_err(|error| KeysError::Invalid { path: self.path.clone(), message: error.to_string() })?;
-        let beside = self.path.with_extension("new");
-        let written = (|| {
-            // A leftover of a process that was killed.
-            let _ = fs::remove_file(&beside);
-            let mut file = private(OpenOptions::new().create_new(true)).open(&beside)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&beside, &self.path)
-        })();
-        written.map_err(failed)
+        replace(&self.path, &text).map_err(|(path, source)| KeysError::Io { path, source })
     }
 
     fn failed(&self, source: io::Error) -> KeysError {

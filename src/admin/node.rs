@@ -24,6 +24,7 @@ use crate::config::Diff;
 use crate::config::Settings;
 use crate::config::settings::Http;
 use crate::net::clock;
+use crate::storage::Storage;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -68,13 +69,25 @@ impl Node {
     /// # Errors
     /// If a file, a port or the data directory is not as it should be; nothing is left running then.
     pub async fn start(settings: Settings, changes: Option<Changes>) -> Result<Self, NodeError> {
+        Self::start_on(settings, changes, None).await
+    }
+
+    /// The same on a storage that is open already.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_on(
+        settings: Settings,
+        changes: Option<Changes>,
+        storage: Option<Box<dyn Storage>>,
+    ) -> Result<Self, NodeError> {
         let address = settings.http.bind;
         let failed = |source| NodeError::Http { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let http_address = listener.local_addr().map_err(failed)?;
         let (node, http_settings) = (settings.cluster.node.clone(), settings.http.clone());
         let data = settings.data.dir.clone();
-        let server = Server::start(settings).await?;
+        let server = Server::start_on(settings, storage).await?;
         let socket_path = data.join(ADMIN_SOCKET);
         let (stop_http, stopped) = watch::channel(false);
         let keys = Arc::new(Keys::of(&data));

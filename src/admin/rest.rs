@@ -132,6 +132,8 @@ pub(super) struct Route {
     pub(super) about: &'static str,
     /// How the security event log names it, if it changes anything.
     pub(super) act: Option<&'static str>,
+    /// Whether it changes what outlives the process: all that it changes is stored as a whole, and answered then.
+    pub(super) stores: bool,
     pub(super) query: &'static [&'static [Parameter]],
     /// Name of the body's schema in the OpenAPI document.
     pub(super) body: Option<&'static str>,

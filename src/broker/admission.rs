@@ -75,7 +75,10 @@ impl Broker {
             Noted::Untracked => self.metrics.broker.flapping_untracked.inc(),
             Noted::Flapping => {
                 self.metrics.broker.flapping_bans.inc();
-                self.banned.ban_flapping(identity, now, policy.ban_time);
+                {
+                    let _burst = self.begin();
+                    self.banned.ban_flapping(identity, now, policy.ban_time);
+                }
                 let text = format!("for {:?}: it came and went too often", policy.ban_time);
                 let event = identity.event(What::Ban);
                 self.security_event(&SecurityEvent { description: &text, ..event }, now);

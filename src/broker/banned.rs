@@ -2,14 +2,16 @@
 //!
 //! An operator's bans name a ClientID, a username, an address, a block of addresses, a fingerprint, or a pattern of the
 //! first two. Bans for flapping name one client at one address (`flapping`); they live in a table of their own, so that
-//! however many clients flap, an operator's bans have their room. Bans are in memory and end with the process.
+//! however many clients flap, an operator's bans have their room. A [`Keeper`] stores both.
 //!
 //! A ban is looked at when a client connects and when a Will is published; a new one also ends the connections that it
 //! fits.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -154,6 +156,14 @@ impl Ban {
     }
 }
 
+/// Stores bans, so that they outlive the process. It is told of every change under the lock of its table, so in their order.
+pub trait Keeper: fmt::Debug + Send + Sync {
+    /// A ban, in the place of another of its name.
+    fn kept(&self, ban: &Ban);
+    /// There is none of this name any more.
+    fn gone(&self, kind: Kind, who: &str);
+}
+
 /// Why a ban was not made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BanError {
@@ -211,9 +221,42 @@ pub struct Banned {
     /// How many there are of both, to be seen without a lock.
     entries_len: AtomicUsize,
     flapping_len: AtomicUsize,
+    keeper: OnceLock<Box<dyn Keeper>>,
 }
 
 impl Banned {
+    /// From now on bans are stored by `keeper`. Whoever changes them then begins a turn of its store before.
+    pub fn keep_in(&self, keeper: Box<dyn Keeper>) {
+        // There is one store.
+        let _ = self.keeper.set(keeper);
+    }
+
+    /// Takes over a ban that was stored, unless it is over or cannot be read any more. Whether it is in force.
+    pub fn restore(&self, ban: Ban, now: Now) -> bool {
+        if ban.kind != Kind::Flapping {
+            return self.insert(ban, now).is_ok();
+        }
+        let mut bans = self.flapping.write();
+        let fits = ban.holds(now) && ban.who.len() <= FLAPPING_BYTES_MAX && bans.len() < FLAPPING_MAX;
+        if fits {
+            bans.insert(ban.who.clone(), ban);
+            self.flapping_len.store(bans.len(), Ordering::Relaxed);
+        }
+        fits
+    }
+
+    fn kept(&self, ban: &Ban) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper.kept(ban);
+        }
+    }
+
+    fn gone(&self, kind: Kind, who: &str) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper.gone(kind, who);
+        }
+    }
+
     /// Whether an operator's ban fits this client.
     #[must_use]
     pub fn find(&self, subject: &Subject<'_>, now: Now) -> bool {
@@ -269,6 +312,7 @@ impl Banned {
         } else {
             entries.exact.entry(ban.kind).or_default().insert(ban.who.clone(), ban.clone());
         }
+        self.kept(&ban);
         entries.count += 1;
         self.entries_len.store(entries.count, Ordering::Relaxed);
         let fits = Fits { matcher, who: ban.who.clone() };
@@ -285,7 +329,9 @@ impl Banned {
         let mut bans = self.flapping.write();
         if bans.len() >= FLAPPING_MAX && !bans.contains_key(&who) {
             let first = bans.iter().min_by_key(|(_, ban)| ban.until).map(|(who, _)| who.clone());
-            first.and_then(|who| bans.remove(&who));
+            if let Some(ban) = first.and_then(|who| bans.remove(&who)) {
+                self.gone(ban.kind, &ban.who);
+            }
         }
         let ban = Ban {
             kind: Kind::Flapping,
@@ -295,6 +341,7 @@ impl Banned {
             at,
             until: Some(at + ban_time.as_secs().max(1)),
         };
+        self.kept(&ban);
         bans.insert(who, ban);
         self.flapping_len.store(bans.len(), Ordering::Relaxed);
     }
@@ -304,21 +351,31 @@ impl Banned {
         if kind == Kind::Flapping {
             let mut bans = self.flapping.write();
             let removed = bans.remove(who);
+            if removed.is_some() {
+                self.gone(kind, who);
+            }
             self.flapping_len.store(bans.len(), Ordering::Relaxed);
             return removed.is_some_and(|ban| ban.holds(now));
         }
         let who = Matcher::parse(kind, who).map_or_else(|_| who.to_owned(), |(who, _)| who);
         let mut entries = self.entries.write();
         let removed = entries.remove(kind, &who);
+        if removed.is_some() {
+            self.gone(kind, &who);
+        }
         self.entries_len.store(entries.count, Ordering::Relaxed);
         removed.is_some_and(|ban| ban.holds(now))
     }
 
     /// Lifts every ban.
     pub fn clear(&self) {
-        *self.entries.write() = Entries::default();
-        self.flapping.write().clear();
+        let mut entries = self.entries.write();
+        entries.all().for_each(|ban| self.gone(ban.kind, &ban.who));
+        *entries = Entries::default();
         self.entries_len.store(0, Ordering::Relaxed);
+        drop(entries);
+        let mut bans = self.flapping.write();
+        bans.drain().for_each(|(who, ban)| self.gone(ban.kind, &who));
         self.flapping_len.store(0, Ordering::Relaxed);
     }
 
@@ -353,11 +410,12 @@ impl Banned {
             entries.all().filter(|ban| !ban.holds(now)).map(|ban| (ban.kind, ban.who.clone())).collect();
         for (kind, who) in over {
             entries.remove(kind, &who);
+            self.gone(kind, &who);
         }
         self.entries_len.store(entries.count, Ordering::Relaxed);
         drop(entries);
         let mut bans = self.flapping.write();
-        bans.retain(|_, ban| ban.holds(now));
+        bans.extract_if(|_, ban| !ban.holds(now)).for_each(|(who, ban)| self.gone(ban.kind, &who));
         self.flapping_len.store(bans.len(), Ordering::Relaxed);
     }
 }

@@ -9,13 +9,16 @@ use std::sync::Arc;
 
 use crate::acl::confine::ListenerRole;
 use crate::broker::Broker;
+use crate::broker::Targets;
 use crate::broker::client::Client;
 use crate::broker::counts::Counts;
 use crate::broker::delivery::Reached;
 use crate::broker::delivery::Source;
 use crate::broker::identity::Identity;
+use crate::broker::keep::trouble_text;
 use crate::broker::retained::Cursor;
 use crate::broker::shared::ClientKey;
+use crate::metrics::labels::DropReason;
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::topic;
 use crate::mqtt::topic::TopicError;
@@ -25,6 +28,7 @@ use crate::session::frames::Run;
 use crate::session::frames::RunFrames;
 use crate::session::message::Message;
 use crate::session::message::Publication;
+use crate::storage::store::Trouble;
 use crate::time::Now;
 
 /// The Client Identifier that messages published by an operator seem to come from.
@@ -114,6 +118,9 @@ pub enum PublishError {
     /// The retained store is full.
     #[error("the message was delivered and not retained: the store of retained messages is full")]
     RetainedFull,
+    /// It would have to be stored.
+    #[error("the message was not taken: {}", trouble_text(*.0))]
+    Store(Trouble),
     /// A link's spool is full and its `on_full` is `refuse`.
     #[error("the message was delivered here and not to a linked cluster, whose spool is full")]
     LinkFull,
@@ -256,12 +263,17 @@ impl Broker {
     ) -> Result<Reached, PublishError> {
         self.check_publication(publication)?;
         let identity = operator();
+        let _burst = self.begin();
         let mut frames = RunFrames::default();
         let publications = [*publication];
+        let routed = self.routes.targets(publication.topic);
+        if let Some(trouble) = self.cannot_keep_for_operator(publication, &routed.targets) {
+            self.metrics.broker.messages_dropped[DropReason::Store].inc();
+            return Err(PublishError::Store(trouble));
+        }
         let mut run = Run::new(&publications, &mut frames, now);
         let stored = !publication.retain || self.retain(publication, None, now.unix_ms, || run.keep(0));
         let mut counts = Counts::default();
-        let routed = self.routes.targets(publication.topic);
         let source = Source::Client(&identity, ClientKey(0));
         let mut refused = Vec::new();
         let reached = self.deliver(&mut run, &routed.targets, source, now, &mut counts.tally, &mut refused);
@@ -272,6 +284,12 @@ impl Broker {
             (false, _) => Err(PublishError::RetainedFull),
             (true, false) => Err(PublishError::LinkFull),
         }
+    }
+
+    /// Why it cannot be taken. Unlike a client, an operator is told at QoS 0 too whether what is to be retained is.
+    fn cannot_keep_for_operator(&self, publication: &Publication<'_>, targets: &Targets) -> Option<Trouble> {
+        let retained = self.trouble().filter(|_| publication.retain);
+        retained.or_else(|| self.cannot_keep(&[*publication], targets))
     }
 
     /// Whether an operator may publish this.

@@ -2,6 +2,7 @@
 //! the session, within a [`Burst`]: so the changes of one session stand in their order, and those of one turn are kept
 //! together or not at all.
 
+mod bans;
 mod delayed;
 mod identity;
 mod restore;
@@ -210,7 +211,8 @@ impl State {
 }
 
 /// What is wrong with the store, and what follows from it.
-pub(super) fn trouble_text(trouble: Trouble) -> &'static str {
+#[must_use]
+pub fn trouble_text(trouble: Trouble) -> &'static str {
     match trouble {
         Trouble::Full => "the store is full: nothing is taken that has to be kept",
         Trouble::Failing => "the store cannot be written: nothing is taken that has to be kept",

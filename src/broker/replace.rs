@@ -1,4 +1,4 @@
-//! Replaces a file as a whole, so that whoever reads it sees the old or the new one; and changes one, so that of two who
+//! Replaces a file as a whole, so that whoever reads it sees the old or the new one, after a power cut too; and changes one, so that of two who
 //! do it at a time neither undoes what the other did.
 
 use std::fs::File;
@@ -93,7 +93,8 @@ impl Locked {
 /// file stay; a new one has mode 0600.
 ///
 /// # Errors
-/// The file that cannot be written, and why; nothing is left behind.
+/// The file that cannot be written, and why; nothing is left behind. If it is the folder that cannot be synchronised, the
+/// new file is in place.
 pub fn replace(file: &Path, text: &str) -> Result<(), (PathBuf, io::Error)> {
     write_over(&target_of(file), text)
 }
@@ -108,7 +109,19 @@ fn write_over(target: &Path, text: &str) -> Result<(), (PathBuf, io::Error)> {
     write_new(&beside, target, text).and_then(|()| std::fs::rename(&beside, target)).map_err(|error| {
         let _ = std::fs::remove_file(&beside);
         (beside, error)
-    })
+    })?;
+    sync_folder(target).map_err(|error| (target.to_path_buf(), error))
+}
+
+/// Makes sure that the new file is the one that is found after a power cut.
+fn sync_folder(target: &Path) -> io::Result<()> {
+    match File::open(folder(target)).and_then(|folder| folder.sync_all()) {
+        // Some file systems do not do that for folders.
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            Ok(())
+        }
+        result => result,
+    }
 }
 
 /// Whether what is locked is what is there.

@@ -11,6 +11,7 @@ use crate::acl::eval::Request;
 use crate::broker::Broker;
 use crate::broker::banned::Ban;
 use crate::broker::banned::BanError;
+use crate::broker::banned::Kind;
 use crate::broker::banned::Subject;
 use crate::broker::client::Client;
 use crate::broker::client::State;
@@ -546,12 +547,27 @@ impl Broker {
     /// # Errors
     /// Why there is no such ban.
     pub fn ban(&self, ban: Ban, now: Now) -> Result<Ban, BanError> {
-        let (ban, fits) = self.banned.insert(ban, now)?;
+        let (ban, fits) = {
+            let _burst = self.begin();
+            self.banned.insert(ban, now)?
+        };
         // DISCONNECT has no code for a ban (table 3-10).
         self.kick_where(ReasonCode::AdministrativeAction, |identity| fits.fits(&Subject::of(identity)));
         let text = format!("{} {:?} by {:?}: {:?}", ban.kind.name(), ban.who, ban.by, ban.reason);
         self.security_note(What::Ban, &text, now);
         Ok(ban)
+    }
+
+    /// Lifts a ban. Whether there was one.
+    pub fn lift_ban(&self, kind: Kind, who: &str, now: Now) -> bool {
+        let _burst = self.begin();
+        self.banned.remove(kind, who, now)
+    }
+
+    /// Lifts every ban.
+    pub fn lift_bans(&self) {
+        let _burst = self.begin();
+        self.banned.clear();
     }
 
     /// Closes the connections of some clients, and says whose.

@@ -67,8 +67,8 @@ pub async fn run(broker: Arc<Broker>) {
         {
             let _burst = broker.begin();
             broker.retained.expire(now.mono_ms, RETAINED_PER_TICK);
+            broker.banned.expire(now);
         }
-        broker.banned.expire(now);
         let limits = broker.limits();
         broker.flapping.expire(&limits.flapping, now);
         if now.mono_ms >= attempts_due {

@@ -72,6 +72,7 @@ async fn retained_messages_and_status() {
     let (_, status, _) = ran(&running, &["status", "--format", "json"]).await;
     let status: Value = serde_json::from_str(&status).unwrap();
     assert_eq!((&status["status"], &status["retained"]), (&json!("running"), &json!(1)));
+    assert_eq!((&status["durability"], &status["store_bytes"]), (&json!("memory"), &json!(0)));
     assert_eq!(ran(&running, &["retained", "delete", "plant/1"]).await.0, 0);
     assert_eq!(ran(&running, &["retained", "delete", "plant/1"]).await.0, 4);
     assert_eq!(ran(&running, &["retained", "list", "--topic", "a/#/b"]).await.0, 2);

@@ -275,7 +275,7 @@ async fn a_link_of_the_configuration_file_is_changed_there() {
     for arguments in [&["set", "B", "topics=a"][..], &["delete", "B", "--yes"]] {
         let (code, said) = a.link(arguments).await;
         assert_eq!(code, Some(5), "{said}");
-        assert!(said.contains("tombolo.toml:18:"), "{said}");
+        assert!(said.contains("tombolo.toml:19:"), "{said}");
     }
     // Another link leaves it alone, and a reload leaves both.
     assert_eq!(create(&a, "C", "127.0.0.1:1").await.0, Some(0));

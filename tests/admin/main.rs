@@ -6,6 +6,9 @@
 #[allow(dead_code, reason = "shared with the tests of the broker")]
 mod harness;
 
+#[path = "../broker/device.rs"]
+mod device;
+
 mod acl;
 mod commands;
 mod contract;
@@ -17,5 +20,6 @@ mod link_changes;
 mod links;
 mod node;
 mod rest;
+mod stored;
 mod systemd;
 mod trace;

@@ -16,6 +16,7 @@ use tombolo::admin::rest::Change;
 use tombolo::config::settings::Settings;
 use tombolo::mqtt::packet::Connect;
 use tombolo::mqtt::packet::Version;
+use tombolo::storage::Storage;
 
 use crate::harness::Client;
 use crate::harness::Got;
@@ -49,13 +50,26 @@ pub(crate) async fn start_with(change: impl FnOnce(&mut Settings)) -> Running {
     start_as(Setup::new(), change).await
 }
 
+/// On a storage of the caller's.
+pub(crate) async fn start_on(storage: impl Storage + 'static) -> Running {
+    start_all(Setup::new(), |_| {}, Some(Box::new(storage))).await
+}
+
 pub(crate) async fn start_as(setup: Setup, change: impl FnOnce(&mut Settings)) -> Running {
+    start_all(setup, change, None).await
+}
+
+async fn start_all(
+    setup: Setup,
+    change: impl FnOnce(&mut Settings),
+    storage: Option<Box<dyn Storage>>,
+) -> Running {
     let mut settings = setup.settings();
     settings.http.bind = "127.0.0.1:0".parse().unwrap();
     change(&mut settings);
     let data = settings.data.dir.clone();
     let (sender, changes) = mpsc::channel(1);
-    let node = Node::start(settings, Some(sender)).await.unwrap();
+    let node = Node::start_on(settings, Some(sender), storage).await.unwrap();
     let new = Keys::of(&data).create("test", 1).unwrap();
     Running { node, setup, key: format!("{}:{}", new.key.id, new.secret), changes }
 }

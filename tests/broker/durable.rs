@@ -4,6 +4,8 @@
 use std::io;
 use std::sync::Arc;
 
+use tombolo::broker::banned::Ban;
+use tombolo::broker::banned::Kind;
 use tombolo::mqtt::packet::Connect;
 use tombolo::mqtt::packet::Packet;
 use tombolo::mqtt::packet::PacketType;
@@ -12,6 +14,7 @@ use tombolo::mqtt::packet::Version;
 use tombolo::mqtt::packet::Will;
 use tombolo::mqtt::property::Property;
 use tombolo::mqtt::reason::ReasonCode;
+use tombolo::net::clock;
 use tombolo::storage::Storage;
 use tombolo::storage::memory::Memory;
 
@@ -255,5 +258,66 @@ async fn without_space_nothing_is_acknowledged_falsely_and_everything_goes_on_on
         assert!(broker.metric("tombolo_messages_dropped_total{reason=\"store\"}") >= 3);
         let (_device, broker) = after_a_power_cut(&device).await;
         resume(&broker, Version::V5, "c").await;
+    }
+}
+
+#[tokio::test]
+async fn bans_outlive_a_power_cut_until_they_end_or_are_lifted() {
+    let device = Device::new(Memory::default());
+    let setup = Setup::new().links("[flapping_detect]\nenable = true\nmax_count = 2");
+    let broker = setup.start_on(Arc::clone(&device)).await;
+    let now = clock::now();
+    let at = now.unix_ms / 1000;
+    let ban = |kind, who: &str, until| Ban {
+        kind,
+        who: who.to_owned(),
+        by: "test".to_owned(),
+        reason: "because".to_owned(),
+        at,
+        until,
+    };
+    let core = broker.server.broker();
+    for (kind, who, until) in [
+        (Kind::ClientId, "c", None),
+        (Kind::ClientIdRe, "^re[0-9]$", Some(at + 1_000)),
+        (Kind::Username, "lifted", None),
+        (Kind::PeerHostNet, "10.0.0.0/8", Some(at + 1)),
+    ] {
+        core.ban(ban(kind, who, until), now).unwrap();
+    }
+    assert!(core.lift_ban(Kind::Username, "lifted", now));
+    for _ in 0..2 {
+        broker.join(Version::V5, "flaps").await.leave().await;
+    }
+    broker.until_metric("tombolo_flapping_bans_total", 1).await;
+    // The one of a second is over, and swept.
+    broker.until_metric("tombolo_banned", 3).await;
+    let group = core.store.as_ref().unwrap().begin().number();
+    core.ban(ban(Kind::Username, "last", None), now).unwrap();
+    core.store.as_ref().unwrap().wait(group).await.unwrap();
+    let (device, broker) = after_a_power_cut(&device).await;
+    assert_eq!(device.usage().entries, 4);
+    let bans = broker.server.broker().banned.list(now);
+    let names: Vec<(Kind, &str)> = bans.iter().map(|ban| (ban.kind, &*ban.who)).collect();
+    let flapping = "tcp:default 127.0.0.1 - \"flaps\"";
+    let expected = [
+        (Kind::ClientId, "c"),
+        (Kind::Username, "last"),
+        (Kind::ClientIdRe, "^re[0-9]$"),
+        (Kind::Flapping, flapping),
+    ];
+    assert_eq!(names, expected);
+    assert_eq!((&*bans[0].by, &*bans[0].reason, bans[0].at), ("test", "because", at));
+    for id in ["c", "re7", "flaps"] {
+        assert_eq!(
+            broker.open().await.connect(&hello(Version::V5, id)).await,
+            Got::ConnAck(false, 0x8A),
+            "{id}"
+        );
+    }
+    broker.server.broker().lift_bans();
+    broker.join(Version::V5, "c").await;
+    while device.usage().entries > 0 {
+        tokio::task::yield_now().await;
     }
 }

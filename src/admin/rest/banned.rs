@@ -74,7 +74,7 @@ pub(super) fn create(state: &HttpState, call: &Call) -> Outcome {
 /// `DELETE banned/{as}/{who}`
 pub(super) fn delete(state: &HttpState, call: &Call) -> Outcome {
     let found = Kind::from_name(&call.item)
-        .is_some_and(|kind| state.broker.banned.remove(kind, &call.second, clock::now()));
+        .is_some_and(|kind| state.broker.lift_ban(kind, &call.second, clock::now()));
     if !found {
         return Err(Problem::not_found(format!("{}: {} not found", call.item, call.second)));
     }
@@ -84,7 +84,7 @@ pub(super) fn delete(state: &HttpState, call: &Call) -> Outcome {
 
 /// `DELETE banned`
 pub(super) fn clear(state: &HttpState, _call: &Call) -> Outcome {
-    state.broker.banned.clear();
+    state.broker.lift_bans();
     tracing::info!("all bans lifted by an operator");
     Ok(Answer::Nothing)
 }

@@ -174,7 +174,7 @@ impl Ready {
 
 fn refused(error: PublishError) -> Problem {
     match error {
-        PublishError::RetainedFull | PublishError::LinkFull => {
+        PublishError::RetainedFull | PublishError::LinkFull | PublishError::Store(_) => {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", error.to_string())
         }
         other => Problem::bad_request(other.to_string()),

@@ -1,4 +1,4 @@
-//! Sessions, subscriptions, retained and delayed messages of the broker that was here before, in place before anybody connects.
+//! Sessions, subscriptions, retained and delayed messages and bans of the broker that was here before, in place before anybody connects.
 
 use std::collections::HashMap;
 use std::io;
@@ -46,6 +46,8 @@ pub struct Restored {
     pub retained: usize,
     /// Delayed messages.
     pub delayed: usize,
+    /// Bans.
+    pub bans: usize,
     /// Entries that belong to nothing, or cannot be read by this version: they are removed.
     pub left_over: usize,
 }
@@ -62,13 +64,14 @@ struct Stored {
     left_over: Vec<(Table, OwnedKey)>,
 }
 
-enum OwnedKey {
+/// A key that is kept.
+pub(super) enum OwnedKey {
     Number(u64),
     Name(Box<[u8]>),
 }
 
 impl OwnedKey {
-    fn of(key: Key<'_>) -> Self {
+    pub(super) fn of(key: Key<'_>) -> Self {
         match key {
             Key::Number(number) => Self::Number(number),
             Key::Name(name) => Self::Name(name.into()),
@@ -166,7 +169,8 @@ impl Broker {
         if self.store.is_none() {
             return Ok(());
         }
-        let Restored { sessions, subscriptions, owed, retained, delayed, left_over } = self.restore(now)?;
+        let Restored { sessions, subscriptions, owed, retained, delayed, bans, left_over } =
+            self.restore(now)?;
         let removed = self.recheck_subscriptions();
         tracing::info!(
             sessions,
@@ -174,6 +178,7 @@ impl Broker {
             owed,
             retained,
             delayed,
+            bans,
             left_over,
             removed,
             "what was stored is back"
@@ -188,7 +193,9 @@ impl Broker {
     pub fn restore(&self, now: Now) -> Result<Restored, RestoreError> {
         let Some(store) = &self.store else { return Ok(Restored::default()) };
         let mut stored = Stored::read(store.storage(), now)?;
-        let mut restored = Restored { left_over: stored.left_over.len(), ..Restored::default() };
+        // First: of whom is kept out no Will is published.
+        let bans = self.restore_bans(store.storage(), &mut stored.left_over, now)?;
+        let mut restored = Restored { bans, left_over: stored.left_over.len(), ..Restored::default() };
         let mut clients: Map<Arc<Client>> = Map::default();
         let mut numbers: Vec<u64> = stored.sessions.keys().copied().collect();
         // If there are two of one Client Identifier, the later one counts.
