@@ -5,6 +5,8 @@ mod before;
 mod incoming;
 mod passing;
 pub mod unread;
+mod wanted;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,9 +21,6 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::task::JoinSet;
 use tokio::task::spawn_blocking;
-use tokio::task::yield_now;
-use tokio::time::MissedTickBehavior;
-use tokio::time::interval;
 use tokio::time::timeout;
 
 use crate::broker::Broker;
@@ -77,8 +76,6 @@ const CHANGES_MADE_MAX: usize = 64 * 1024;
 const CHANGES_MAX: usize = 2 * remote_routes::ROUTES_MAX;
 /// How near to `spool.max_age` a message is taken for as old as that.
 const STALE_MARGIN_MS: u128 = 2_000;
-/// How often expired actors of a peer are looked for.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One link as configured. A changed configuration makes a new one.
 #[derive(Debug)]
@@ -125,6 +122,8 @@ pub struct Link {
     behind: Notify,
     /// Its routes are void.
     stopped: AtomicBool,
+    /// What is to outlive the process is kept here.
+    store: Option<Arc<Store>>,
     tasks: Mutex<Tasks>,
 }
 
@@ -279,7 +278,9 @@ impl Link {
         let remove = |filter: &str| {
             table.remove_link_route(self.id, filter);
         };
-        for change in routes.drain_oldest(most).filter(|_| self.settings.enable) {
+        let changes: Vec<remote_routes::RouteChange> = routes.drain_oldest(most).collect();
+        self.keep_wanted(&changes);
+        for change in changes.into_iter().filter(|_| self.settings.enable) {
             match change {
                 remote_routes::RouteChange::Appeared(filter) => exported.appeared(&filter, add),
                 remote_routes::RouteChange::Vanished(filter) => exported.vanished(&filter, remove),
@@ -304,6 +305,7 @@ impl Link {
     /// Makes the routes of the peer's actors stale that have been silent for too long, and removes those that have been
     /// stale for too long or fill the spool. Whether changes are left.
     pub fn collect(&self, table: &Routes, now: Now) -> bool {
+        let _burst = self.store.as_ref().map(|store| store.begin());
         // The lanes are looked at only when it matters.
         let is_settled = self.routes.lock().is_settled();
         let has_had_enough = !is_settled && self.spool_is_used_up(now);
@@ -358,6 +360,7 @@ impl Link {
     /// connection lives, it will not say it again. Both have one [`LinkId`], so that the table mostly stays as it
     /// is. `publish` makes this link the one that everybody finds. `old` has no routes from here on.
     fn inherit(&self, old: &Self, table: &Routes, publish: impl FnOnce()) {
+        let _burst = self.store.as_ref().map(|store| store.begin());
         let mut mine = self.routes.lock();
         publish();
         let mut theirs = old.routes.lock();
@@ -365,6 +368,9 @@ impl Link {
         let mut told = std::mem::take(&mut *theirs);
         drop(theirs);
         let fits = told.limit(limits(&self.settings));
+        if !fits {
+            self.forget_wanted(&told);
+        }
         if fits {
             *mine = told;
             mine.watch_rows(self.settings.relay && self.settings.enable);
@@ -389,7 +395,9 @@ impl Link {
     /// Forgets the peer's routes.
     fn forget(&self, table: &Routes) {
         {
+            let _burst = self.store.as_ref().map(|store| store.begin());
             let mut routes = self.routes.lock();
+            self.forget_wanted(&routes);
             self.stopped.store(true, Ordering::Relaxed);
             *routes = RemoteRoutes::new(limits(&self.settings));
             *self.exported.lock() = Exported::default();
@@ -408,7 +416,7 @@ impl Link {
         });
         self.note_state(clock::now());
         let (link, watched) = (Arc::clone(self), Arc::clone(broker));
-        tasks.watch = Some(tasks.drivers.spawn(watch(link, watched)));
+        tasks.watch = Some(tasks.drivers.spawn(watch::run(link, watched)));
         if !self.settings.enable {
             return;
         }
@@ -472,24 +480,6 @@ fn limits(settings: &settings::Link) -> RouteLimits {
     RouteLimits { actors: quota.actors, routes: quota.routes, ..RouteLimits::default() }
 }
 
-/// Removes expired actors and does what is left to do in the route table, for as long as the link lives.
-async fn watch(link: Arc<Link>, broker: Arc<Broker>) {
-    let mut ticks = interval(WATCH_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = link.behind.notified() => {}
-        }
-        broker.tell_states(&link, clock::now());
-        link.watch_spool();
-        while link.collect(&broker.routes, clock::now()) {
-            yield_now().await;
-        }
-        broker.links.pass_on_routes(&link);
-    }
-}
-
 /// Does what may take long where nobody waits for the thread.
 async fn in_background(work: impl FnOnce() + Send + 'static) {
     if let Err(error) = spawn_blocking(work).await {
@@ -539,7 +529,7 @@ impl Links {
         let old = broker.links.get(&settings.name);
         let link = broker.links.make(settings, cluster, node, broker.metrics.as_ref(), old.as_deref());
         let Some(old) = old else {
-            broker.links.restore(&link);
+            broker.links.restore(&link, &broker.routes);
             broker.links.insert(Arc::clone(&link));
             return link.run(broker, node);
         };
@@ -637,6 +627,7 @@ impl Links {
             filling: AtomicBool::new(old.is_some_and(|old| old.filling.load(Ordering::Relaxed))),
             behind: Notify::new(),
             stopped: AtomicBool::new(false),
+            store: self.store.clone(),
             tasks: Mutex::default(),
             settings,
         })

@@ -34,6 +34,8 @@ pub const ROUTES_MAX: usize = 1_000_000;
 pub const ROUTE_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// The actor that all nodes of a cluster share, for the sessions that outlive them: it says nothing of a node.
 const SHARED_ACTOR: &str = "ps-routes-v1";
+/// Stands for all actors that there were before the process began.
+const FORMER: &str = "";
 /// How long no batch of routes must have come after a heartbeat for a bootstrap to be over. A sender beats once it is
 /// through, but perhaps also in between, and then waits for an acknowledgement.
 pub const SETTLE_MS: u64 = 5_000;
@@ -182,6 +184,22 @@ impl RemoteRoutes {
     pub fn new(limits: RouteLimits) -> Self {
         let limits = RouteLimits { actors: limits.actors.min(ACTORS_MAX), ..limits };
         Self { limits, ..Self::default() }
+    }
+
+    /// What the peer wanted when the process before this one ended: it is stale, until a node of the peer has said what it
+    /// wants now. What is more than the peer is granted is left out.
+    pub fn restore<'a>(&mut self, filters: impl IntoIterator<Item = &'a str>) {
+        let lane = self.free_lane();
+        for filter in filters {
+            let op = RouteOp { delete: false, topic: filter.as_bytes(), id: filter.as_bytes() };
+            let fits = self.rows < self.limits.routes && self.bytes + filter.len() <= self.limits.bytes;
+            if fits && acceptable(op.topic).is_some() {
+                self.add(filter, &op, 1 << lane);
+            }
+        }
+        if !self.filters.is_empty() {
+            self.stale.push_back(Stale { name: FORMER.into(), lane, until_ms: None });
+        }
     }
 
     /// An actor begins or continues its life (the table of `link-protocol.md` 4.4). `Ok(true)` means that we do not

@@ -47,11 +47,13 @@ pub enum Table {
     Incarnation = 10,
     /// How far sessions are: where a delivery stands, by number of the owed entry.
     Progress = 11,
+    /// Filters that linked clusters want, by link and filter.
+    Wanted = 12,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Session,
         Self::Subscription,
         Self::Owed,
@@ -63,6 +65,7 @@ impl Table {
         Self::Seen,
         Self::Incarnation,
         Self::Progress,
+        Self::Wanted,
     ];
 
     /// The table of this number.
@@ -86,6 +89,7 @@ impl Table {
             Self::Seen => "seen",
             Self::Incarnation => "incarnations",
             Self::Progress => "progress",
+            Self::Wanted => "wanted",
         }
     }
 }

@@ -4,10 +4,13 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::broker::Routes;
 use crate::broker::forwarder::kept;
 use crate::broker::forwarder::kept::Spooled;
 use crate::broker::links::Link;
 use crate::broker::links::Links;
+use crate::broker::links::wanted;
+use crate::broker::links::wanted::Wanted;
 use crate::metrics::labels::Direction;
 use crate::metrics::labels::LinkDropReason;
 use crate::net::clock;
@@ -17,6 +20,7 @@ use crate::storage::store::Store;
 #[derive(Debug, Default)]
 pub(super) struct Before {
     spooled: Spooled,
+    wanted: Wanted,
 }
 
 impl Link {
@@ -40,13 +44,21 @@ impl Links {
     /// Those of the storage.
     pub fn load(&self) -> io::Result<()> {
         let Some(store) = &self.store else { return Ok(()) };
-        *self.before.lock() = Before { spooled: kept::read(store.storage())? };
+        let spooled = kept::read(store.storage())?;
+        *self.before.lock() = Before { spooled, wanted: wanted::read(store.storage())? };
         Ok(())
     }
 
     /// Gives a new link what the one of its name had.
-    pub(in crate::broker) fn restore(&self, link: &Link) {
+    pub(in crate::broker) fn restore(&self, link: &Link, table: &Routes) {
         let Some(store) = &self.store else { return };
+        let wanted = self.before.lock().wanted.remove(link.peer()).unwrap_or_default();
+        {
+            let _burst = store.begin();
+            let mut routes = link.routes.lock();
+            routes.restore(wanted.iter().map(AsRef::as_ref));
+            link.apply_changes(&mut routes, wanted.len(), table);
+        }
         let Some(stored) = self.before.lock().spooled.remove(link.peer()) else { return };
         if link.settings.enable {
             return link.forwarder.restore(&stored, clock::now());
@@ -60,6 +72,10 @@ impl Links {
     pub fn forget_others(&self) {
         let Some(store) = &self.store else { return };
         let before = std::mem::take(&mut *self.before.lock());
+        for (link, filters) in &before.wanted {
+            let _burst = store.begin();
+            wanted::forget(store, link, filters.iter().map(AsRef::as_ref));
+        }
         for (peer, stored) in before.spooled {
             let messages = kept::forget(store, &stored);
             tracing::warn!(peer = &*peer, messages, "there is no such link any more: its spool is dropped");

@@ -543,3 +543,27 @@ fn rows_that_are_not_taken_are_left_out_and_counted() {
     routes.update_if(at(0), "n1", 1, update.ops, |op| op.topic != b"a").unwrap();
     assert_eq!((routes.wants("a"), routes.wants("b"), routes.ignored()), (false, true, 1));
 }
+
+/// What a process before this one knew holds messages back until the peer has said what it wants now.
+#[test]
+fn what_was_wanted_before_is_stale_until_the_peer_has_spoken() {
+    let mut routes = RemoteRoutes::new(RouteLimits { routes: 2, ..RouteLimits::default() });
+    routes.restore(["a", "b", "$LINK/x", "c"]);
+    let appeared: Vec<_> = routes.drain_changes().collect();
+    assert_eq!(appeared, ["a", "b"].map(|filter| RouteChange::Appeared(filter.into())));
+    assert!(routes.standing().must_wait && !routes.is_settled());
+    let start = Now { mono_ms: 1_000, unix_ms: 0 };
+    assert_eq!(routes.actor_begin(start, "node", 1, true), Ok(true));
+    assert!(routes.standing().must_wait);
+    routes.bootstrapped(start, "node", 1).unwrap();
+    assert!(!routes.standing().must_wait);
+    let late = start.plus_ms(ACTOR_TTL_MS + 1);
+    routes.heartbeat(start.plus_ms(ACTOR_TTL_MS - 1), "node", 1).unwrap();
+    routes.collect(late);
+    let mut gone: Vec<_> = routes.drain_changes().collect();
+    gone.sort_unstable_by_key(|change| format!("{change:?}"));
+    assert_eq!(gone, ["a", "b"].map(|filter| RouteChange::Vanished(filter.into())));
+    assert!(routes.is_empty() && routes.is_settled());
+    routes.restore([]);
+    assert!(!routes.standing().must_wait, "a peer that wanted nothing is not waited for");
+}

@@ -9,6 +9,7 @@ use tokio::task::yield_now;
 
 use super::*;
 use crate::acl::confine::ListenerRole;
+use crate::broker::Routes;
 use crate::broker::delivery::Reached;
 use crate::broker::delivery::Source;
 use crate::broker::forwarder::run_lane;
@@ -88,7 +89,7 @@ impl Life {
 
     fn link(&self, settings: settings::Link) -> Arc<Link> {
         let link = self.links.build(settings, "A", "a@host", &self.metrics);
-        self.links.restore(&link);
+        self.links.restore(&link, &Routes::new());
         link
     }
 
