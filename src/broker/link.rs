@@ -30,6 +30,9 @@ use crate::link::replicator::ReplicatorConfig;
 use crate::link::route::LinkTopics;
 use crate::link::route::LocalRoute;
 use crate::net::clock;
+use crate::storage::Key;
+use crate::storage::Table;
+use crate::storage::store::Store;
 use crate::time::Now;
 
 pub use crate::broker::link::driver::run;
@@ -66,14 +69,23 @@ pub struct Replication {
     /// Since when the peer lacks a change of our routes, on the monotonic clock; [`u64::MAX`] if it knows all.
     behind_since_ms: AtomicU64,
     capabilities: Capabilities,
+    /// The last incarnation of our routes, and where it outlives the process: the next one is above it, whatever the clock says.
+    incarnation: AtomicU64,
+    store: Option<Arc<Store>>,
     /// Clusters that the peer reaches through us, as it said last.
     reach: Mutex<Arc<[Box<str>]>>,
 }
 
 impl Replication {
-    /// Not started. `cluster` and `node` are our own names.
+    /// Not started. `cluster` and `node` are our own names; the last incarnation is 0 if there was none.
     #[must_use]
-    pub fn new(settings: &settings::Link, topics: LinkTopics, cluster: &str, node: &str) -> Self {
+    pub fn new(
+        settings: &settings::Link,
+        topics: LinkTopics,
+        (cluster, node): (&str, &str),
+        last_incarnation: u64,
+        store: Option<Arc<Store>>,
+    ) -> Self {
         Self {
             shared: Mutex::default(),
             topics,
@@ -84,6 +96,8 @@ impl Replication {
             response_topic: name::response_topic(cluster, node).into(),
             behind_since_ms: AtomicU64::new(u64::MAX),
             capabilities: settings.capabilities(),
+            incarnation: AtomicU64::new(last_incarnation),
+            store,
             reach: Mutex::new(Arc::new([])),
         }
     }
@@ -159,13 +173,37 @@ impl Replication {
         }
     }
 
-    fn config(&self, last_incarnation: u64, answer_bytes_max: usize) -> ReplicatorConfig {
+    /// The last incarnation of our routes.
+    #[must_use]
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation.load(Ordering::Relaxed)
+    }
+
+    /// Goes on where the link did that this one replaces, and which has ended.
+    pub fn follow(&self, old: &Self) {
+        self.incarnation.fetch_max(old.incarnation(), Ordering::Relaxed);
+    }
+
+    /// This is the incarnation now.
+    fn note_incarnation(&self, incarnation: u64) {
+        if self.incarnation.swap(incarnation, Ordering::Relaxed) == incarnation {
+            return;
+        }
+        let Some(store) = &self.store else { return };
+        let key = Key::Name(self.peer.as_bytes());
+        store.begin().append(false, |filling| {
+            let value = incarnation.to_le_bytes();
+            filling.group.put(Table::Incarnation, key, None, |out| out.extend_from_slice(&value));
+        });
+    }
+
+    fn config(&self, answer_bytes_max: usize) -> ReplicatorConfig {
         ReplicatorConfig {
             cluster: self.cluster.to_string(),
             target_cluster: self.peer.to_string(),
             actor: self.node.to_string(),
             topics: self.topics.clone(),
-            last_incarnation,
+            last_incarnation: self.incarnation(),
             capabilities: self.capabilities,
             answer_bytes_max,
         }

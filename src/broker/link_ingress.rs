@@ -17,6 +17,7 @@ use crate::broker::delivery::Source;
 use crate::broker::gathering::Answer;
 use crate::broker::lent::Scratch;
 use crate::broker::links::Link;
+use crate::broker::links::incoming::keep_seen;
 use crate::broker::links::unread::Hold;
 use crate::broker::links::unread::Reading;
 use crate::broker::packets::Turn;
@@ -171,12 +172,17 @@ impl LinkIngress {
     }
 
     /// Whether one message has not come before.
-    fn is_new(&self, id: [u8; 16], repeats: bool, now: Now) -> bool {
+    fn is_new(&self, broker: &Broker, id: [u8; 16], repeats: bool, now: Now) -> bool {
+        let burst = broker.begin();
         let mut seen = self.entered.incoming.seen.lock();
         if repeats {
             seen.watch(now);
         }
-        seen.is_new(self.place, id)
+        let is_new = seen.is_new(self.place, id);
+        if let Some(burst) = &burst {
+            keep_seen(&mut seen, &self.cluster, self.place, usize::from(is_new), burst);
+        }
+        is_new
     }
 
     /// So many bytes of a packet have come that is not complete.
@@ -389,13 +395,15 @@ impl<'a> Turn<'_, 'a> {
 
     /// Takes out of a run what the peer has sent before: it is acknowledged once more, and delivered no more.
     pub(super) fn withhold_repeated(&mut self, run: &mut Vec<Publication<'_>>, answers: &[Answer]) {
-        let Some(ingress) = &mut self.connection.ingress else { return };
+        let Connection { ingress: Some(ingress), broker, .. } = &mut *self.connection else { return };
         if ingress.ids.is_empty() {
             return;
         }
         let mut repeated = Vec::new();
-        ingress.books.received += ingress.ids.len() as u64;
+        let count = ingress.ids.len();
+        ingress.books.received += count as u64;
         {
+            let burst = broker.begin();
             let mut seen = ingress.entered.incoming.seen.lock();
             if std::mem::take(&mut ingress.repeats) {
                 seen.watch(self.now);
@@ -405,6 +413,9 @@ impl<'a> Turn<'_, 'a> {
                 if !seen.is_new(ingress.place, id) {
                     repeated.push(answer.index);
                 }
+            }
+            if let Some(burst) = &burst {
+                keep_seen(&mut seen, &ingress.cluster, ingress.place, count - repeated.len(), burst);
             }
         }
         if repeated.is_empty() {
@@ -452,7 +463,7 @@ impl<'a> Turn<'_, 'a> {
         self.flush();
         let Connection { ingress: Some(ingress), broker, .. } = &mut *self.connection else { return };
         match publish.packet_id {
-            Some(_) if !ingress.is_new(message.id, publish.dup, self.now) => {
+            Some(_) if !ingress.is_new(broker, message.id, publish.dup, self.now) => {
                 ingress.books.repeated += 1;
                 ingress.entered.metrics.duplicates_suppressed.inc();
                 return self.acknowledge_link(publish, ReasonCode::Success.as_u8());
@@ -527,12 +538,13 @@ impl<'a> Turn<'_, 'a> {
         let peer = self.connection.publisher.identity.bound_to.as_deref();
         tracing::debug!(peer, reason = reason.as_str(), ?error, "message from a link dropped");
         self.flush();
-        if let Some(ingress) = &mut self.connection.ingress {
+        let Connection { ingress, broker, .. } = &mut *self.connection;
+        if let Some(ingress) = ingress {
             if let Some(link) = &ingress.link {
                 link.metrics.messages_dropped[(Direction::In, (*reason).into())].inc();
             }
             let repeated = publish.packet_id.is_some()
-                && id.map_or(publish.dup, |id| !ingress.is_new(id, publish.dup, self.now));
+                && id.map_or(publish.dup, |id| !ingress.is_new(broker, id, publish.dup, self.now));
             match publish.packet_id {
                 Some(_) if repeated => ingress.books.repeated += 1,
                 Some(_) => ingress.books.received += 1,

@@ -2,7 +2,7 @@
 //! connections are driven by `link` (route replication) and `forwarder` (messages), as tasks that belong to it.
 
 mod before;
-mod incoming;
+pub mod incoming;
 mod passing;
 pub mod unread;
 mod wanted;
@@ -537,6 +537,7 @@ impl Links {
         in_background(move || new.inherit(&from, &all.routes, || all.links.insert(Arc::clone(&new)))).await;
         // Both have the same Client Identifiers at the peer.
         old.end_tasks().await;
+        link.replication.follow(&old.replication);
         let (new, from) = (Arc::clone(&link), Arc::clone(&old));
         in_background(move || {
             let now = clock::now();
@@ -561,6 +562,7 @@ impl Links {
             })
             .await;
             link.stop().await;
+            broker.links.forget_seen(&link);
             Self::forget_copies(broker, &link).await;
             broker.forget_states(cluster, clock::now());
         }
@@ -609,7 +611,13 @@ impl Links {
         Arc::new(Link {
             id: old.map_or_else(|| LinkId(self.next_id.fetch_add(1, Ordering::Relaxed)), |old| old.id),
             forwarder: Forwarder::new(&settings, cluster, Arc::clone(&metrics), self.store.clone()),
-            replication: Replication::new(&settings, topics.clone(), cluster, node),
+            replication: Replication::new(
+                &settings,
+                topics.clone(),
+                (cluster, node),
+                self.last_incarnation(&settings.name),
+                self.store.clone(),
+            ),
             topics,
             cluster: Arc::from(cluster),
             metrics,

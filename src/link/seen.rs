@@ -12,10 +12,16 @@ use std::collections::VecDeque;
 
 use rapidhash::v3::rapidhash_v3;
 
+use crate::link::seen::kept::Entries;
 use crate::link::seen::table::Table;
 use crate::time::Now;
 
+mod kept;
 mod table;
+
+pub use crate::link::seen::kept::SeenKeeper;
+pub use crate::link::seen::kept::StoredSeen;
+pub use crate::link::seen::kept::put_seen;
 
 /// Messages remembered: with eight connections 16,000 of each. Below a power of two, so that the table is not twice as
 /// large as it needs to be.
@@ -39,6 +45,8 @@ struct Part {
     left_ms: u64,
     /// The oldest first.
     order: VecDeque<u128>,
+    /// What outlives the process of it.
+    entries: Entries,
 }
 
 /// The last [`SEEN_MAX`] ids. It grows with use.
@@ -50,11 +58,13 @@ pub struct Seen {
     /// The same ids to look them up by, while that is worth it.
     known: Option<Table>,
     watched_until_ms: u64,
+    /// Entries to be deleted: their connection was forgotten.
+    over: Vec<u64>,
 }
 
 impl Default for Seen {
     fn default() -> Self {
-        Self { parts: Vec::new(), share: SEEN_MAX, known: None, watched_until_ms: 0 }
+        Self { parts: Vec::new(), share: SEEN_MAX, known: None, watched_until_ms: 0, over: Vec::new() }
     }
 }
 
@@ -73,7 +83,8 @@ impl Seen {
     /// A place for a ClientID that is not known: a new one, that of a connection which has been gone longest, first of
     /// those that brought nothing, or one that it has to share.
     fn free_place(&mut self, client_id: &str) -> usize {
-        let part = Part { client_id: client_id.into(), live: 0, left_ms: 0, order: VecDeque::new() };
+        let (order, entries) = (VecDeque::new(), Entries::default());
+        let part = Part { client_id: client_id.into(), live: 0, left_ms: 0, order, entries };
         if self.parts.len() < CONNECTIONS_MAX {
             self.parts.push(part);
             return self.parts.len() - 1;
@@ -83,6 +94,7 @@ impl Seen {
             return rapidhash_v3(client_id.as_bytes()) as usize % CONNECTIONS_MAX;
         };
         let gone = std::mem::replace(&mut self.parts[place], part);
+        self.over.extend(gone.entries.numbers());
         if let Some(known) = &mut self.known {
             gone.order.into_iter().for_each(|id| known.remove(id));
         }

@@ -34,7 +34,7 @@ use crate::harness::id;
 use crate::harness::options;
 use crate::link_confinement::link_to;
 
-const MESSAGES: &str = "$LINK/cluster/msg/B";
+pub(crate) const MESSAGES: &str = "$LINK/cluster/msg/B";
 const ROUTES: &str = "$LINK/cluster/route/B";
 
 /// A broker linked to B and C, and a connection of B.
@@ -43,22 +43,25 @@ async fn linked() -> (Running, Client) {
 }
 
 async fn linked_by(setup: Setup) -> (Running, Client) {
+    let broker = set_up(setup).start().await;
+    let peer = dial(&broker, "clink-B-1").await;
+    (broker, peer)
+}
+
+/// A broker that is to be linked to B and C.
+pub(crate) fn set_up(setup: Setup) -> Setup {
     passwords(&setup, &[("clink-user:B", "secret-b"), ("clink-user:C", "secret-c")]);
-    let broker = setup
+    setup
         .authentication("allow_anonymous = true\npassword_file = \"{dir}/passwd\"")
         .listeners(
             "[[listeners]]\nname = \"default\"\ntype = \"tcp\"\nbind = \"127.0.0.1:0\"\nrole = \"any\"\n\
              allow_insecure = true\n",
         )
         .links(&format!("{}{}", link_to("B"), link_to("C")))
-        .start()
-        .await;
-    let peer = dial(&broker, "clink-B-1").await;
-    (broker, peer)
 }
 
 /// A connection of B or C with this ClientID.
-async fn dial(broker: &Running, client_id: &str) -> Client {
+pub(crate) async fn dial(broker: &Running, client_id: &str) -> Client {
     let (username, password) = if client_id.starts_with("clink-B-") {
         ("clink-user:B", &b"secret-b"[..])
     } else {
@@ -99,13 +102,13 @@ fn wrapped(message: &Outgoing<'_>) -> Vec<u8> {
     out
 }
 
-fn plain(topic: &str, text: &str) -> Vec<u8> {
+pub(crate) fn plain(topic: &str, text: &str) -> Vec<u8> {
     wrapped(&outgoing(topic, text))
 }
 
 /// Packets that are written at once, and the answers they should have.
 #[derive(Default)]
-struct Burst {
+pub(crate) struct Burst {
     bytes: Vec<u8>,
     answers: Vec<Got>,
 }
@@ -115,7 +118,7 @@ impl Burst {
         self.add_marked(false, topic, qos, payload, reason);
     }
 
-    fn add_marked(&mut self, dup: bool, topic: &str, qos: QoS, payload: &[u8], reason: u8) {
+    pub(crate) fn add_marked(&mut self, dup: bool, topic: &str, qos: QoS, payload: &[u8], reason: u8) {
         let number = self.answers.len() as u16 + 1;
         let packet_id = (qos != Q0).then(|| id(number));
         let publish = Publish { dup, qos, packet_id, ..harness::message(topic, payload) };
@@ -132,7 +135,7 @@ impl Burst {
     }
 
     /// Writes it and sees the answers come in its order.
-    async fn play(self, peer: &mut Client) {
+    pub(crate) async fn play(self, peer: &mut Client) {
         peer.write(&self.bytes).await;
         for expected in self.answers {
             assert_eq!(peer.next().await, expected);

@@ -27,6 +27,7 @@ mod limits;
 mod link_bursts;
 mod link_certificates;
 mod link_confinement;
+mod link_durable;
 mod load;
 mod logins;
 mod metrics;

@@ -102,7 +102,7 @@ pub async fn run(link: Arc<Link>, source: RouteSource, broker: Option<Arc<Broker
     }
     let answer_bytes_max = answer_bytes_max(&dialer, replication);
     let mut driver = Driver {
-        replicator: Replicator::new(replication.config(0, answer_bytes_max), random::number()),
+        replicator: Replicator::new(replication.config(answer_bytes_max), random::number()),
         upkeep: Upkeep::of(broker),
         dialer,
         source,
@@ -144,6 +144,7 @@ impl Driver {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let now = clock::now();
         let polled = self.turns(cx, now);
+        self.link.replication.note_incarnation(self.replicator.incarnation());
         let behind_ms = self.replicator.behind_since_ms().unwrap_or(u64::MAX);
         self.link.replication.behind_since_ms.store(behind_ms, Ordering::Relaxed);
         polled
@@ -226,9 +227,9 @@ impl Driver {
         self.hang_up();
         self.overflowed = true;
         let replication = &self.link.replication;
+        replication.note_incarnation(self.replicator.incarnation());
         let answer_bytes_max = answer_bytes_max(&self.dialer, replication);
-        let config = replication.config(self.replicator.incarnation(), answer_bytes_max);
-        self.replicator = Replicator::new(config, random::number());
+        self.replicator = Replicator::new(replication.config(answer_bytes_max), random::number());
         self.replicator.start(now);
     }
 

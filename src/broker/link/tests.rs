@@ -11,12 +11,14 @@ use crate::broker::link_client::tests::in_time;
 use crate::broker::link_client::tests::link;
 use crate::broker::link_client::tests::settings;
 use crate::broker::links::Link;
+use crate::broker::links::Links;
 use crate::broker::routes::LocalRoute as TableRoute;
 use crate::link::compress::Inflater;
 use crate::link::extension::Capabilities;
 use crate::link::payload;
 use crate::link::payload::ActorInitAck;
 use crate::link::payload::Control;
+use crate::metrics::Metrics;
 use crate::metrics::labels::Direction;
 use crate::metrics::labels::LinkState;
 use crate::metrics::labels::ReconnectReason;
@@ -31,6 +33,10 @@ use crate::mqtt::property::Properties;
 use crate::mqtt::property::PropertiesBuf;
 use crate::mqtt::property::Property;
 use crate::mqtt::reason::ReasonCode;
+use crate::storage::Storage;
+use crate::storage::group::Group;
+use crate::storage::memory::Memory;
+use crate::storage::store::Mode;
 use crate::time::Now;
 
 fn route(filter: &str, share: Option<&str>) -> TableRoute {
@@ -43,6 +49,45 @@ fn change(filter: &str, added: bool, sequence: u64) -> RouteChange {
 
 fn start(link: &Arc<Link>, routes: Vec<TableRoute>) -> JoinHandle<()> {
     tokio::spawn(run(Arc::clone(link), Arc::new(move || routes.clone()), None))
+}
+
+#[tokio::test]
+async fn an_incarnation_is_above_those_of_lives_before_whatever_the_clock_says() {
+    let memory = Arc::new(Memory::default());
+    let incarnation = |init: &SeenPublish| {
+        let mut inflater = Inflater::default();
+        let control = payload::parse_control(inflater.open(&init.payload).unwrap()).unwrap();
+        let Control::ActorInit(init) = control else { panic!("{control:?}") };
+        init.incarnation
+    };
+    // Our clock was a day ahead, and is set back.
+    let mut last = clock::now().plus_ms(86_400_000).unix_ms;
+    let mut group = Group::default();
+    group.put(Table::Incarnation, Key::Name(b"B"), None, |out| out.extend_from_slice(&last.to_le_bytes()));
+    memory.commit(&mut group, true).unwrap();
+    for _ in 0..3 {
+        let peer = Peer::bind().await;
+        let store = Store::start(Box::new(Arc::clone(&memory)), Mode::Fsync).unwrap();
+        let links = Links::new(Some(Arc::clone(&store)));
+        links.load().unwrap();
+        let link = links.build(settings(vec![peer.address()]), "A", "a@host", &Metrics::new(clock::now()));
+        links.forget_others();
+        let driver = start(&link, Vec::new());
+        let mut served = peer.welcome(ReasonCode::Success, &[]).await;
+        let init = actor_init(&mut served).await;
+        assert!(incarnation(&init) > last);
+        last = incarnation(&init);
+        driver.abort();
+        assert!(in_time(driver).await.is_err());
+        store.stop();
+    }
+    // A link that is not configured any more is forgotten.
+    let store = Store::start(Box::new(Arc::clone(&memory)), Mode::Fsync).unwrap();
+    let links = Links::new(Some(Arc::clone(&store)));
+    links.load().unwrap();
+    links.forget_others();
+    store.stop();
+    assert_eq!(memory.usage().entries, 0);
 }
 
 /// The items of a route update, deletions with a `-`.

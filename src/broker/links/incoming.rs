@@ -11,7 +11,14 @@ use parking_lot::Mutex;
 use crate::broker::links::unread::Unread;
 use crate::link::extension::Received;
 use crate::link::retained::copies::Copies;
+use crate::link::seen::Place;
 use crate::link::seen::Seen;
+use crate::link::seen::SeenKeeper;
+use crate::link::seen::put_seen;
+use crate::storage::Key;
+use crate::storage::Table;
+use crate::storage::store::Burst;
+use crate::storage::store::Filling;
 use crate::time::Now;
 
 /// How long a peer is not read when a local client cannot keep up: about what a client needs for a window. It
@@ -118,6 +125,33 @@ impl Incoming {
     /// One is gone.
     pub fn leave(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Puts what came over a link into a group, and deletes it.
+pub(super) struct SeenWriter<'a> {
+    pub(super) link: &'a str,
+    pub(super) filling: &'a mut Filling,
+}
+
+impl SeenKeeper for SeenWriter<'_> {
+    fn put(&mut self, number: u64, client_id: &str, ids: &[[u8; 16]]) {
+        let write = |out: &mut Vec<u8>| put_seen(out, self.link, client_id, ids);
+        self.filling.group.put(Table::Seen, Key::Number(number), None, write);
+    }
+
+    fn delete(&mut self, number: u64) {
+        self.filling.group.delete(Table::Seen, Key::Number(number));
+    }
+}
+
+/// The last so many messages that came over this connection of a peer were new: whoever is told that they are taken is told
+/// so when that is kept, together with what they led to.
+pub fn keep_seen(seen: &mut Seen, link: &str, place: Place, count: usize, burst: &Burst<'_>) {
+    if count > 0 {
+        burst.append(true, |filling| {
+            seen.keep(place, count, burst.numbers(), &mut SeenWriter { link, filling });
+        });
     }
 }
 
