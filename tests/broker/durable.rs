@@ -321,3 +321,27 @@ async fn bans_outlive_a_power_cut_until_they_end_or_are_lifted() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn at_its_bound_a_store_takes_nothing_more_and_whoever_takes_what_waits_makes_room() {
+    let (device, broker) = fresh().await;
+    let (mut client, _) = broker.stay(Version::V5, "c").await;
+    client.subscribe("t", Q1).await;
+    client.leave().await;
+    let mut publisher = broker.join(Version::V5, "p").await;
+    let store = broker.server.broker().store.as_ref().unwrap();
+    store.set_bytes_max(device.usage().bytes + 1_000);
+    let mut taken = 0;
+    while publisher.publish("t", &[b'x'; 100], Q1).await == 0 {
+        taken += 1;
+    }
+    assert!((3..10).contains(&taken), "{taken}");
+    assert_eq!(broker.metric("tombolo_store_trouble{kind=\"full\"}"), 1);
+    assert_eq!(publisher.publish("t", b"no", Q2).await, 0x97);
+    let mut client = resume(&broker, Version::V5, "c").await;
+    texts(&mut client, taken).await;
+    broker.until_metric("tombolo_store_trouble{kind=\"full\"}", 0).await;
+    assert_eq!(publisher.publish("t", b"again", Q1).await, 0);
+    assert_eq!(client.receive().await.text(), "again");
+    assert_eq!(broker.metric("tombolo_store_failures_total"), 0);
+}

@@ -184,3 +184,14 @@ async fn trouble_is_in_metrics_and_events_by_its_kind() {
         broker.until_metric("tombolo_store_waiting_bytes", 0).await;
     }
 }
+
+#[tokio::test]
+async fn what_an_acknowledgement_promises_and_the_bound_of_the_store_need_a_restart() {
+    let mut broker = Setup::new().data(FSYNC).start().await;
+    for (text, key) in [(MEMORY, "data.durability"), ("max_bytes = \"1GB\"", "data.max_bytes")] {
+        let error = broker.reload(|setup| setup.data(text)).await.unwrap_err().to_string();
+        assert_eq!(error, format!("only a restart can change {key}"));
+    }
+    assert_eq!(broker.metric("tombolo_durability_info{mode=\"fsync\"}"), 1);
+    assert!(broker.reload(|setup| setup.data(FSYNC)).await.unwrap().is_empty());
+}

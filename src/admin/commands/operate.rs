@@ -130,7 +130,7 @@ pub fn status(remote: &Remote, format: Format) -> Result<(), Failure> {
         "status": status["app_status"],
         "overload": status["overload"],
         "durability": status["durability"],
-        "store": status["store"],
+        "store_trouble": status["store"],
         "store_bytes": stats["store.bytes"],
         "sessions": stats["sessions.count"],
         "connections": stats["live_connections.count"],
