@@ -6,7 +6,7 @@
 //! - nothing comes that was not sent, or changed, or with another topic or QoS;
 //! - what is sent and received at QoS 2 comes once;
 //! - a message comes without DUP no more often than its publisher sent it, at QoS 2 once: whatever else there is of it
-//!   is marked as sent again;
+//!   is marked as sent again. (What a broker had not kept yet when it was killed it has never seen, and at QoS 1 delivers anew.)
 //! - messages of a stream come for the first time in their order.
 //!
 //! In the end everything that was acknowledged came to everybody who subscribed to it.
@@ -68,8 +68,6 @@ pub(crate) struct Totals {
     pub(crate) resent: u64,
     /// Acknowledged and owed.
     pub(crate) owed: u64,
-    /// Acknowledged with the word that nobody subscribes, which was excused.
-    pub(crate) excused: u64,
     /// Messages that came to anybody.
     pub(crate) received: u64,
     /// Of those at QoS 1, what had come before.
@@ -79,8 +77,6 @@ pub(crate) struct Totals {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    /// Below this prefix a broker may say that nobody subscribes, and then owes nothing.
-    pub(crate) excused: Option<&'static str>,
     streams: Vec<Stream>,
     receivers: Vec<Receiver>,
     violations: Vec<String>,
@@ -144,29 +140,23 @@ impl Ledger {
         if reason >= 0x80 {
             return self.violation(format!("{stream}/{number} was refused with {reason:#04x}"));
         }
-        let entry = &mut self.streams[stream].entries[number];
+        let Stream { topic, entries, .. } = &mut self.streams[stream];
+        let entry = &mut entries[number];
         entry.acknowledged = true;
         if reason == 0x10 {
-            return self.owed_to_nobody(stream, number);
+            if self.receivers.iter().any(|receiver| topic.starts_with(receiver.prefix)) {
+                let what = format!("{stream}/{number} of {topic} is owed to nobody, it was said");
+                self.violation(what);
+            }
+            return;
         }
         if std::mem::replace(&mut entry.owed, true) {
             return;
         }
         self.totals.owed += 1;
-        let topic = &self.streams[stream].topic;
         let unseen =
             |receiver: &&Receiver| topic.starts_with(receiver.prefix) && !receiver.has_seen(stream, number);
         self.outstanding += self.receivers.iter().filter(unseen).count();
-    }
-
-    /// A broker says that nobody subscribes. It knows that of its own clients; what its peer wants it may have to be told.
-    fn owed_to_nobody(&mut self, stream: usize, number: usize) {
-        let topic = &self.streams[stream].topic;
-        if self.excused.is_some_and(|prefix| topic.starts_with(prefix)) {
-            self.totals.excused += 1;
-        } else if self.receivers.iter().any(|receiver| topic.starts_with(receiver.prefix)) {
-            self.violation(format!("{stream}/{number} of {topic} is owed to nobody, it was said"));
-        }
     }
 
     /// A message is not to come to anybody.
@@ -395,16 +385,14 @@ mod tests {
     }
 
     #[test]
-    fn that_nobody_subscribes_is_said_where_it_is_excused_or_true() {
+    fn that_nobody_subscribes_is_said_where_it_is_true() {
         let mut ledger = ledger(Q1, Q1);
         ledger.acknowledged(0, 2, 0x10);
         assert_eq!((ledger.violations().len(), ledger.outstanding()), (1, 2));
         assert_eq!(ledger.progress(0), (3, 3), "but it is acknowledged");
-        ledger.excused = Some("k/");
-        ledger.acknowledged(0, 2, 0x10);
         let other = ledger.stream("r/1", Q1);
         ledger.next(other);
         ledger.acknowledged(other, 0, 0x10);
-        assert_eq!((ledger.violations().len(), ledger.outstanding(), ledger.totals().excused), (1, 2, 1));
+        assert_eq!((ledger.violations().len(), ledger.outstanding()), (1, 2));
     }
 }

@@ -27,6 +27,7 @@ pub(crate) type Address = watch::Receiver<Option<SocketAddr>>;
 
 /// How long a client may hear nothing: a run ends long before.
 const PATIENCE: Duration = Duration::from_secs(3_600);
+const SESSION_TAKEN_OVER: u8 = 0x8E;
 /// How long a session is kept without a connection, in seconds.
 const EXPIRY_S: u32 = 7_200;
 
@@ -109,7 +110,11 @@ impl Line {
         if !self.out.is_empty() {
             self.flush().await;
         }
-        self.client.next().await
+        match self.client.next().await {
+            // An attempt to connect that was given up has overtaken this one.
+            Got::Disconnect(SESSION_TAKEN_OVER) => Got::Closed,
+            got => got,
+        }
     }
 
     /// Until everything that was on its way has come. What came, and whether the connection is still there.
