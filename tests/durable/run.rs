@@ -227,7 +227,7 @@ impl Run {
             1..=4 => &[0],
             _ => &[1],
         };
-        struck.iter().for_each(|site| self.sites[*site].strike());
+        struck.iter().for_each(|site| self.strike_at(*site));
         drop(threats);
         for site in struck {
             let while_it_starts = (self.dice.roll(6) == 0).then(|| self.dice.roll(8));
@@ -237,6 +237,13 @@ impl Run {
             self.odd[0].look().await;
         }
         self.assert_well();
+    }
+
+    fn strike_at(&mut self, site: usize) {
+        if self.plan.harm == Harm::Kill {
+            self.book.with(|ledger| ledger.kills = ledger.kills.saturating_add(1));
+        }
+        self.sites[site].strike();
     }
 
     /// Now and then something is promised that comes later.
@@ -262,9 +269,9 @@ impl Run {
         let book = Arc::clone(&self.book);
         over(&mut self.subscribers, settle(&book)).await;
         self.odd[0].look().await;
-        for site in &mut self.sites {
-            site.strike();
-            self.restarts.extend(site.recover(None).await);
+        for site in [0, 1] {
+            self.strike_at(site);
+            self.restarts.extend(self.sites[site].recover(None).await);
         }
         self.odd[0].look().await;
         self.book.enter(Phase::Ending);
