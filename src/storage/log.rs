@@ -16,6 +16,7 @@ pub mod contents;
 pub mod format;
 pub mod index;
 pub mod look;
+pub mod numbers;
 pub mod recovery;
 pub mod scan;
 pub mod writer;

@@ -9,6 +9,7 @@ use rapidhash::fast::RandomState;
 use crate::storage::Change;
 use crate::storage::Key;
 use crate::storage::Table;
+use crate::storage::log::numbers::Numbers;
 
 /// Where a record is. Segments are numbered from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -30,8 +31,19 @@ impl Place {
 #[derive(Debug, Clone, Copy)]
 struct Held {
     place: Place,
-    /// 0 without one.
-    body: u64,
+    /// The number of its body in two halves, which saves the padding; 0 without one.
+    body: [u32; 2],
+}
+
+impl Held {
+    fn new(place: Place, body: Option<u64>) -> Self {
+        let number = body.unwrap_or(0);
+        Self { place, body: [(number >> 32) as u32, number as u32] }
+    }
+
+    fn body(&self) -> u64 {
+        u64::from(self.body[0]) << 32 | u64::from(self.body[1])
+    }
 }
 
 /// A body.
@@ -58,7 +70,7 @@ pub struct Segment<H> {
 
 #[derive(Debug, Default)]
 struct Entries {
-    numbers: HashMap<u64, Held, RandomState>,
+    numbers: Numbers<Held>,
     names: HashMap<Box<[u8]>, Held, RandomState>,
 }
 
@@ -75,7 +87,7 @@ pub struct Size {
 #[derive(Debug)]
 pub struct Index<H> {
     tables: [Entries; Table::ALL.len()],
-    bodies: HashMap<u64, Body, RandomState>,
+    bodies: Numbers<Body>,
     segments: BTreeMap<u32, Segment<H>>,
     bytes: u64,
     live_bytes: u64,
@@ -92,7 +104,7 @@ impl<H> Index<H> {
     pub fn loading() -> Self {
         Self {
             tables: Default::default(),
-            bodies: HashMap::default(),
+            bodies: Numbers::default(),
             segments: BTreeMap::new(),
             bytes: 0,
             live_bytes: 0,
@@ -105,16 +117,8 @@ impl<H> Index<H> {
     /// Ends the loading.
     pub fn loaded(&mut self) {
         self.loading = false;
-        let mut bodies = std::mem::take(&mut self.bodies);
-        bodies.retain(|_, body| {
-            let wanted = body.refs > 0;
-            if !wanted {
-                self.count(body.place, false);
-            }
-            wanted
-        });
-        bodies.shrink_to(bodies.len() + bodies.len() / 4);
-        self.bodies = bodies;
+        let unwanted = self.bodies.extract_if(|body| body.refs == 0);
+        unwanted.into_iter().for_each(|body| self.count(body.place, false));
     }
 
     /// Adds a file.
@@ -149,7 +153,7 @@ impl<H> Index<H> {
         match change {
             Change::Body { number, .. } => {
                 self.note(number);
-                let body = self.bodies.entry(number).or_insert(Body { place: Place::NOWHERE, refs: 0 });
+                let body = self.bodies.get_or_insert(number, Body { place: Place::NOWHERE, refs: 0 });
                 let before = std::mem::replace(&mut body.place, place);
                 if body.refs == 0 && !self.loading {
                     self.unwanted.push(number);
@@ -162,9 +166,9 @@ impl<H> Index<H> {
                 }
                 // Before the entry of the key goes: it may be the only other one that refers to the body.
                 if let Some(number) = body {
-                    self.bodies.entry(number).or_insert(Body { place: Place::NOWHERE, refs: 0 }).refs += 1;
+                    self.bodies.get_or_insert(number, Body { place: Place::NOWHERE, refs: 0 }).refs += 1;
                 }
-                let held = Held { place, body: body.unwrap_or(0) };
+                let held = Held::new(place, body);
                 let entries = self.entries_mut(table);
                 let before = match key {
                     Key::Number(number) => entries.numbers.insert(number, held),
@@ -178,7 +182,7 @@ impl<H> Index<H> {
             Change::Delete { table, key } => {
                 let entries = self.entries_mut(table);
                 let before = match key {
-                    Key::Number(number) => entries.numbers.remove(&number),
+                    Key::Number(number) => entries.numbers.remove(number),
                     Key::Name(name) => entries.names.remove(name),
                 };
                 self.let_go(before);
@@ -191,17 +195,18 @@ impl<H> Index<H> {
     /// Ends a group: bodies that nothing refers to are gone.
     pub fn settle(&mut self) {
         while let Some(number) = self.unwanted.pop() {
-            if self.bodies.get(&number).is_some_and(|body| body.refs == 0) {
-                let body = self.bodies.remove(&number);
+            if self.bodies.get(number).is_some_and(|body| body.refs == 0) {
+                let body = self.bodies.remove(number);
                 self.count(body.map_or(Place::NOWHERE, |body| body.place), false);
             }
         }
     }
 
     fn let_go(&mut self, entry: Option<Held>) {
-        let Some(Held { place, body: number }) = entry else { return };
-        self.count(place, false);
-        if let Some(body) = self.bodies.get_mut(&number) {
+        let Some(entry) = entry else { return };
+        self.count(entry.place, false);
+        let number = entry.body();
+        if let Some(body) = self.bodies.get_mut(number) {
             body.refs -= 1;
             if body.refs == 0 && !self.loading {
                 self.unwanted.push(number);
@@ -236,18 +241,18 @@ impl<H> Index<H> {
     /// A body.
     #[must_use]
     pub fn body(&self, number: u64) -> Option<Body> {
-        self.bodies.get(&number).copied()
+        self.bodies.get(number).copied()
     }
 
     /// Whether this place is where the thing that is written there has its place.
     #[must_use]
     pub fn is_live(&self, change: Change<'_>, place: Place) -> bool {
         match change {
-            Change::Body { number, .. } => self.bodies.get(&number).is_some_and(|body| body.place == place),
+            Change::Body { number, .. } => self.bodies.get(number).is_some_and(|body| body.place == place),
             Change::Put { table, key, .. } => {
                 let entries = self.entries(table);
                 let held = match key {
-                    Key::Number(number) => entries.numbers.get(&number),
+                    Key::Number(number) => entries.numbers.get(number),
                     Key::Name(name) => entries.names.get(name),
                 };
                 held.is_some_and(|held| held.place == place)
@@ -282,7 +287,7 @@ impl<H> Index<H> {
         let mut gone = Vec::new();
         for entries in &mut self.tables {
             let is_lost = |held: &Held| lost.contains(&held.place);
-            gone.extend(entries.numbers.extract_if(|_, held| is_lost(held)).map(|(_, held)| held));
+            gone.extend(entries.numbers.extract_if(is_lost));
             gone.extend(entries.names.extract_if(|_, held| is_lost(held)).map(|(_, held)| held));
         }
         let mut count = gone.len() as u64;
