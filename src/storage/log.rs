@@ -97,7 +97,7 @@ impl<F: Files> Log<F> {
             Contents { files, index: RwLock::new(Index::loading()), set_aside: AtomicU64::new(0) };
         let loaded =
             recovery::load(&contents.files, &mut |finding, bytes| report(&contents, finding, bytes))?;
-        let Loaded { index, sequence, tail, last_segment, unborn, .. } = loaded;
+        let Loaded { index, sequence, tail, doubtful, last_segment, unborn, .. } = loaded;
         contents.index = RwLock::new(index);
         let mut writer = Writer::new(sequence, last_segment, salt);
         for name in unborn {
@@ -105,8 +105,10 @@ impl<F: Files> Log<F> {
             contents.files.remove(&name).map_err(|source| OpenError::Io { file: name, source })?;
         }
         if let Some((segment, end)) = tail {
-            writer.active = reopen(&contents, segment, end, options)?;
+            writer.active = reopen(&contents, segment, end, doubtful, options)?;
         }
+        let failed = |source| OpenError::Io { file: "the folder of the store".to_owned(), source };
+        contents.files.sync_names().map_err(failed)?;
         Ok(Self { contents, writer: Mutex::new(writer), options })
     }
 }
@@ -116,6 +118,7 @@ fn reopen<F: Files>(
     contents: &Contents<F>,
     segment: u32,
     end: u64,
+    doubtful: Option<u64>,
     options: Options,
 ) -> Result<Option<Active<F::Handle>>, OpenError> {
     let failed = |source| OpenError::Io { file: format::name_of(segment), source };
@@ -125,11 +128,20 @@ fn reopen<F: Files>(
     if known.bytes > end {
         handle.cut(end).map_err(failed)?;
     }
-    // What a process left behind that was killed may not be on the disk yet.
+    // What a process left behind that was killed may not be on the disk, and if it failed to get there the system does not
+    // know that any more: so it is written once more.
+    rewrite(&*handle, 0, format::HEADER_BYTES as u64).map_err(failed)?;
+    rewrite(&*handle, doubtful.unwrap_or(end), end).map_err(failed)?;
     handle.sync().map_err(failed)?;
     index.resize(segment, end);
     let active = Active { segment, handle, salt, length: end, groups: end > format::HEADER_BYTES as u64 };
     Ok((end < u64::from(options.segment_bytes)).then_some(active))
+}
+
+fn rewrite<H: Handle>(handle: &H, from: u64, to: u64) -> io::Result<()> {
+    let mut bytes = vec![0; (to - from) as usize];
+    handle.read_exact_at(&mut bytes, from)?;
+    handle.write_all_at(&bytes, from)
 }
 
 fn report<F: Files>(contents: &Contents<F>, finding: &Finding, bytes: &[u8]) {

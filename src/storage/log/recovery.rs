@@ -118,6 +118,8 @@ pub struct Loaded<H> {
     pub records: u64,
     /// The last file, and where what counts in it ends, if more may be written to it.
     pub tail: Option<(u32, u64)>,
+    /// Where in the last file groups begin that are not known to be on the disk.
+    pub doubtful: Option<u64>,
     /// The last number of a file.
     pub last_segment: u32,
     /// Files that had no header yet when the power went, and nothing else.
@@ -150,6 +152,7 @@ pub fn load<F: Files>(
         sequence: 0,
         records: 0,
         tail: None,
+        doubtful: None,
         last_segment: opened.last().map_or(0, |last| last.number),
         unborn: Vec::new(),
     };
@@ -305,6 +308,9 @@ impl<H: Handle> Recovery<'_, H> {
                 Item::End(end) => {
                     if group.broken(&end) > synced {
                         return self.cut(file, bytes, group.start, Damage::DamagedTail);
+                    }
+                    if end.sequence > synced {
+                        self.loaded.doubtful.get_or_insert(group.start as u64);
                     }
                     self.take(file, bytes, &group, end.sequence, committed);
                     group.restart(offset + length);

@@ -147,6 +147,27 @@ fn no_fault_takes_what_was_acknowledged() {
     assert!(failures > 5_000, "{failures} operations failed");
 }
 
+/// What could not be synchronised looks as if it had been, to the process that comes after.
+#[test]
+fn what_the_process_before_could_not_synchronise_is_written_again() {
+    let mut failures = 0;
+    for seed in 0..3_000 {
+        let files = Faulty::new(seed);
+        let log = open(&files);
+        files.set_faults([Fault::Sync, Fault::Cut, Fault::Create, Fault::Remove]);
+        let refused = log.commit(&mut group(1), true).is_err();
+        failures += usize::from(refused);
+        files.set_faults([]);
+        let files = files.kill();
+        let log = open(&files);
+        let before = check(&log, "killed");
+        log.commit(&mut group(2), true).unwrap();
+        let groups = check(&open(&files.power_cut(true)), "after the power cut");
+        assert!(groups.contains(&2) && before.is_subset(&groups), "seed {seed}: {before:?}, {groups:?}");
+    }
+    assert!(failures > 20, "{failures} commits failed");
+}
+
 /// Without synchronisation a killed process loses nothing, and a power cut loses groups from some one on.
 #[test]
 fn what_was_not_synchronised_is_lost_from_some_group_on() {
