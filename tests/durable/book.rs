@@ -6,6 +6,9 @@ use tokio::sync::watch;
 use crate::harness::Message;
 use crate::ledger::Ledger;
 
+/// With more than so many messages on their way to their receivers, nothing new is published.
+const BACKLOG_MAX: usize = 20_000;
+
 /// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
@@ -66,6 +69,11 @@ impl Book {
     pub(crate) async fn until_acknowledged(&self, count: u64) {
         let mut acknowledged = self.acknowledged.subscribe();
         acknowledged.wait_for(|now| *now >= count).await.expect("the sender is ours");
+    }
+
+    /// Whether subscribers should catch up first.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.with(|ledger| ledger.outstanding()) > BACKLOG_MAX
     }
 
     /// Changes with every message that comes.

@@ -92,17 +92,24 @@ impl Session {
 
     /// Publishes until the connection is lost; or to the end, which is told.
     async fn go_on(&mut self, line: &mut Line) -> bool {
-        let phase = self.task.book.phase();
+        let (mut phase, mut receptions) = (self.task.book.phase(), self.task.book.receptions());
         loop {
-            let is_busy = *phase.borrow() == Phase::Busy;
+            let is_over = *phase.borrow_and_update() != Phase::Busy;
+            receptions.mark_unchanged();
+            let is_busy = !is_over && !self.task.book.is_behind();
             while is_busy && self.flights.len() < self.task.window {
                 let flight = self.begin();
                 self.send(flight, false, line);
             }
-            if self.flights.is_empty() {
+            if is_over && self.flights.is_empty() {
                 return true;
             }
-            match line.next().await {
+            let got = tokio::select! {
+                got = line.next() => got,
+                _ = phase.changed() => continue,
+                _ = receptions.changed(), if self.flights.is_empty() => continue,
+            };
+            match got {
                 Got::Closed => return false,
                 Got::Ack(kind, packet_id, reason) => self.take(kind, packet_id, reason, line),
                 other => panic!("{} does not expect {other:?}", self.task.who.id),
