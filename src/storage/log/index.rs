@@ -325,13 +325,13 @@ impl<H> Index<H> {
     /// How many entries there are.
     #[must_use]
     pub fn entries_count(&self) -> u64 {
-        self.tables.iter().map(|entries| (entries.numbers.len() + entries.names.len()) as u64).sum()
+        self.tables.iter().map(|entries| (entries.numbers.count() + entries.names.len()) as u64).sum()
     }
 
     /// How many bodies there are.
     #[must_use]
     pub fn bodies_count(&self) -> u64 {
-        self.bodies.len() as u64
+        self.bodies.count() as u64
     }
 
     /// Bytes of all files, and how much of them is wanted.

@@ -24,7 +24,7 @@ impl<T> Default for Numbers<T> {
 impl<T> Numbers<T> {
     /// How many there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.count
     }
 
@@ -146,7 +146,7 @@ mod tests {
                 prop_assert_eq!(ours.get_mut(number), theirs.get_mut(&number));
                 prop_assert!(ours.values().eq(theirs.values()));
                 prop_assert!(ours.values_mut().eq(theirs.values_mut()));
-                prop_assert_eq!(ours.len(), theirs.len());
+                prop_assert_eq!(ours.count(), theirs.len());
             }
         }
     }
