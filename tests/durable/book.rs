@@ -71,6 +71,13 @@ impl Book {
         acknowledged.wait_for(|now| *now >= count).await.expect("the sender is ours");
     }
 
+    /// The same, or until nothing more is published before subscribers have caught up.
+    pub(crate) async fn until_acknowledged_or_behind(&self, count: u64) {
+        let mut acknowledged = self.acknowledged.subscribe();
+        let reached = acknowledged.wait_for(|now| *now >= count || self.is_behind());
+        drop(reached.await.expect("the sender is ours"));
+    }
+
     /// Whether subscribers should catch up first.
     pub(crate) fn is_behind(&self) -> bool {
         self.with(|ledger| ledger.outstanding()) > BACKLOG_MAX

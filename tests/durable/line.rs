@@ -31,7 +31,7 @@ const SESSION_TAKEN_OVER: u8 = 0x8E;
 /// How long a session is kept without a connection, in seconds.
 const EXPIRY_S: u32 = 7_200;
 
-/// Who connects, with a session that stays.
+/// Who connects, with a session that stays unless it is begun anew.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
     pub(crate) version: Version,
@@ -74,7 +74,8 @@ impl Identity {
         let _ = stream.set_nodelay(true);
         let mut line = Line { client: Client::over(stream), out: Vec::new() };
         (line.client.version, line.client.patience) = (self.version, PATIENCE);
-        let expiry = properties(&[Property::SessionExpiryInterval(EXPIRY_S)]);
+        let expiry_s = if self.clean_start { 0 } else { EXPIRY_S };
+        let expiry = properties(&[Property::SessionExpiryInterval(expiry_s)]);
         line.put(&Packet::Connect(Box::new(Connect {
             clean_start: self.clean_start,
             properties: if self.version == Version::V5 { expiry.as_properties() } else { Properties::EMPTY },

@@ -220,8 +220,9 @@ impl Run {
         let threats = self.odd_jobs().await;
         let until = self.book.acknowledged() + count as u64;
         let book = Arc::clone(&self.book);
-        let both = over(&mut self.publishers, book.until_acknowledged(until));
-        over(&mut self.subscribers, both).await;
+        let reached = time::timeout(PROGRESS * 5, book.until_acknowledged(until));
+        let reached = over(&mut self.publishers, reached);
+        assert!(over(&mut self.subscribers, reached).await.is_ok(), "too few acknowledgements");
         let struck: &[usize] = match self.dice.roll(8) {
             0 => &[0, 1],
             1..=4 => &[0],

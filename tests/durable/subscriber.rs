@@ -182,7 +182,7 @@ impl Session {
         let until = book.acknowledged() + self.task.dice.roll(self.task.restless * 2) as u64;
         let mut phase = book.phase();
         tokio::select! {
-            () = book.until_acknowledged(until) => {}
+            () = book.until_acknowledged_or_behind(until) => {}
             () = crate::book::until(&mut phase, Phase::Draining) => {}
         }
         None
