@@ -88,8 +88,8 @@ fn of_packet(session: ClientKey, id: PacketId) -> Vec<u8> {
     of_session(session, &id.get().to_be_bytes())
 }
 
-/// Stores what a session has noted. Whether what is sent to its client has to wait for that.
-pub(super) fn put_changes(session: &mut Session, key: ClientKey, burst: &Burst<'_>, now: Now) -> bool {
+/// Stores what a session has noted, and marks in it what has to wait for that.
+fn put_changes(session: &mut Session, key: ClientKey, burst: &Burst<'_>, now: Now) {
     let changes = session.take_changes();
     let is_promise = |change: &Change| !matches!(change, Change::Sent { .. } | Change::Over { .. });
     burst.append(changes.iter().any(is_promise), |filling| {
@@ -97,11 +97,18 @@ pub(super) fn put_changes(session: &mut Session, key: ClientKey, burst: &Burst<'
     });
     // What was sent and forgotten would be sent again as if it had not been; but what nobody has acknowledged to its
     // publisher yet is published again, with DUP, unless that was at QoS 2.
-    changes.iter().any(|change| match change {
+    let is_sent = |change: &Change| match change {
         Change::Owed(owed, sent) => sent.is_some() && owed.is_once(),
-        Change::Sent { .. } => true,
-        _ => false,
-    })
+        change => matches!(change, Change::Sent { .. }),
+    };
+    if changes.iter().any(is_sent) {
+        session.mark_sent(burst.number());
+    }
+    let is_taken =
+        |change: &Change| matches!(change, Change::Received { .. } | Change::Taken(_) | Change::Freed(_));
+    if changes.iter().any(is_taken) {
+        session.mark_taken(burst.number());
+    }
 }
 
 fn put_change(filling: &mut Filling, change: &Change, key: ClientKey, burst: &Burst<'_>, now: Now) {
@@ -149,9 +156,7 @@ impl State {
     /// Stores what the session has noted.
     pub(super) fn keep(&mut self, key: ClientKey, burst: Option<&Burst<'_>>, now: Now) {
         let Some(burst) = burst.filter(|_| self.session.has_changes()) else { return };
-        if put_changes(&mut self.session, key, burst, now) {
-            self.session.mark_sent(burst.number());
-        }
+        put_changes(&mut self.session, key, burst, now);
     }
 
     /// Stores whose session it is, for how long, and its Will.

@@ -56,7 +56,8 @@ pub struct Attached {
     pub epoch: u64,
     /// Session Present.
     pub session_present: bool,
-    /// The number of the group in which the session is stored: CONNACK waits for it. 0 if it need not.
+    /// The number of the group in which the session is stored, or what its client did last in an exchange of QoS 2: CONNACK
+    /// waits for it. 0 if it need not.
     pub kept_in: u64,
 }
 
@@ -151,9 +152,11 @@ impl Broker {
             state.keep_session(client.key, burst.as_ref(), false, now);
             client.set_kept(state.session.is_kept());
             self.schedule(client, &mut state, now);
+            let is_stored = |group| self.store.as_ref().is_none_or(|store| store.committed() >= group);
+            let kept_in = Some(state.session.taken_in()).filter(|group| !is_stored(*group)).unwrap_or(0);
             // [MQTT-3.2.2-3]
             let client = Arc::clone(client);
-            let attached = Attached { client, epoch: state.epoch, session_present: true, kept_in: 0 };
+            let attached = Attached { client, epoch: state.epoch, session_present: true, kept_in };
             (attached, will, bell, other_rights)
         };
         if let Some(bell) = bell {

@@ -47,6 +47,7 @@ struct Inner {
     numbers: Arc<AtomicU64>,
     changes: Vec<Change>,
     sent_in: u64,
+    taken_in: u64,
 }
 
 /// The changes of one session since they were taken last. Boxed, as sessions that end with their connection keep nothing.
@@ -56,7 +57,7 @@ pub struct Journal(Option<Box<Inner>>);
 impl Journal {
     /// From now on the session is kept, with numbers from there: they rise.
     pub fn begin(&mut self, numbers: &Arc<AtomicU64>) {
-        let new = || Box::new(Inner { numbers: Arc::clone(numbers), changes: Vec::new(), sent_in: 0 });
+        let new = || Box::new(Inner { numbers: Arc::clone(numbers), changes: Vec::new(), sent_in: 0, taken_in: 0 });
         self.0.get_or_insert_with(new);
     }
 
@@ -115,6 +116,19 @@ impl Journal {
     #[must_use]
     pub fn sent_in(&self) -> u64 {
         self.0.as_ref().map_or(0, |inner| inner.sent_in)
+    }
+
+    /// Remembers in which group is stored what the client did last in an exchange of QoS 2.
+    pub fn mark_taken(&mut self, group: u64) {
+        if let Some(inner) = &mut self.0 {
+            inner.taken_in = group;
+        }
+    }
+
+    /// In which group that is; 0 if there was nothing.
+    #[must_use]
+    pub fn taken_in(&self) -> u64 {
+        self.0.as_ref().map_or(0, |inner| inner.taken_in)
     }
 
     /// Takes what was noted.

@@ -221,6 +221,18 @@ impl Session {
         self.outbound.journal.sent_in()
     }
 
+    /// What the client did in an exchange of QoS 2 is stored in this group. Until it is, a new connection must not go on from
+    /// there: it would be told that a message is taken or released that may yet be forgotten.
+    pub fn mark_taken(&mut self, group: u64) {
+        self.outbound.journal.mark_taken(group);
+    }
+
+    /// See [`Self::mark_taken`]; 0 if there was nothing.
+    #[must_use]
+    pub fn taken_in(&self) -> u64 {
+        self.outbound.journal.taken_in()
+    }
+
     /// The Will that is still to be published, and in how many milliseconds it is due once there is no connection.
     #[must_use]
     pub fn will(&self, now: Now) -> Option<(&Message, u64)> {

@@ -345,3 +345,43 @@ async fn at_its_bound_a_store_takes_nothing_more_and_whoever_takes_what_waits_ma
     assert_eq!(client.receive().await.text(), "again");
     assert_eq!(broker.metric("tombolo_store_failures_total"), 0);
 }
+
+#[tokio::test]
+async fn a_new_connection_says_nothing_of_its_session_that_is_not_stored() {
+    let (device, broker) = fresh().await;
+    let (mut client, _) = broker.stay(Version::V5, "c").await;
+    client.subscribe("t", Q2).await;
+    let (mut publisher, _) = broker.stay(Version::V5, "p").await;
+    assert_eq!(publisher.publish("t", b"1", Q2).await, 0);
+    let sent = client.take().await.packet_id.unwrap();
+    let again = Publish { qos: Q2, packet_id: Some(id(7)), dup: true, ..message("t", b"2") };
+    device.set(Disk::Hangs);
+    client.ack(PacketType::PubRec, sent, ReasonCode::Success).await;
+    publisher.send(&Packet::Publish(Publish { dup: false, ..again.clone() })).await;
+    broker.until_metric("tombolo_packets_received_total{type=\"pubrec\"}", 1).await;
+    broker.until_metric("tombolo_packets_received_total{type=\"publish\"}", 2).await;
+    // Both go on with what their first connections began.
+    let expiry = properties(&[Property::SessionExpiryInterval(1_000)]);
+    let asked = |id| {
+        let properties = expiry.as_properties();
+        Packet::Connect(Box::new(Connect { clean_start: false, properties, ..hello(Version::V5, id) }))
+    };
+    let (mut client, mut publisher) = (broker.open().await, broker.open().await);
+    (client.version, publisher.version) = (Version::V5, Version::V5);
+    client.send(&asked("c")).await;
+    publisher.send(&asked("p")).await;
+    publisher.send(&Packet::Publish(again)).await;
+    broker.until_metric("tombolo_packets_received_total{type=\"publish\"}", 3).await;
+    let mut other = broker.join(Version::V5, "other").await;
+    tokio::select! {
+        early = client.next() => panic!("{early:?} of a message whose PUBREC is not stored"),
+        early = publisher.next() => panic!("{early:?} of a message that is not stored"),
+        () = other.quiet() => {}
+    }
+    device.set(Disk::Works);
+    assert_eq!(client.next().await, Got::ConnAck(true, 0));
+    assert_eq!(client.next().await, Got::Ack(PacketType::PubRel, sent, 0));
+    assert_eq!(publisher.next().await, Got::ConnAck(true, 0));
+    assert_eq!(publisher.next().await, Got::Ack(PacketType::PubRec, 7, 0));
+    assert_eq!(client.take().await.text(), "2");
+}
