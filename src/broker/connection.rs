@@ -340,6 +340,7 @@ impl Connection {
     }
 
     /// The same for one call, and stores what that changed.
+    #[inline]
     pub(super) fn own_and_keep<T>(&self, now: Now, call: impl FnOnce(&mut Session) -> T) -> Result<T, Close> {
         let burst = self.broker.begin();
         let mut state = self.own()?;

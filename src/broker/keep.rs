@@ -89,6 +89,7 @@ fn of_packet(session: ClientKey, id: PacketId) -> Vec<u8> {
 }
 
 /// Stores what a session has noted, and marks in it what has to wait for that.
+#[inline(never)]
 fn put_changes(session: &mut Session, key: ClientKey, burst: &Burst<'_>, now: Now) {
     let changes = session.take_changes();
     let is_promise = |change: &Change| !matches!(change, Change::Sent { .. } | Change::Over { .. });
@@ -154,9 +155,13 @@ fn put_owed(
 
 impl State {
     /// Stores what the session has noted.
+    #[inline]
     pub(super) fn keep(&mut self, key: ClientKey, burst: Option<&Burst<'_>>, now: Now) {
-        let Some(burst) = burst.filter(|_| self.session.has_changes()) else { return };
-        put_changes(&mut self.session, key, burst, now);
+        if let Some(burst) = burst
+            && self.session.has_changes()
+        {
+            put_changes(&mut self.session, key, burst, now);
+        }
     }
 
     /// Stores whose session it is, for how long, and its Will.
@@ -231,6 +236,7 @@ fn delete_subscription(group: &mut Group, key: ClientKey, filter: &str) {
 
 impl Broker {
     /// Why nothing can be kept for now, if that is so.
+    #[inline]
     #[must_use]
     pub fn trouble(&self) -> Option<Trouble> {
         self.store.as_ref()?.trouble()
@@ -243,6 +249,7 @@ impl Broker {
     }
 
     /// Why a run cannot be taken: there is something in it that would have to be kept.
+    #[inline]
     pub(super) fn cannot_keep(&self, publications: &[Publication<'_>], targets: &Targets) -> Option<Trouble> {
         let trouble = self.trouble()?;
         let promised = || publications.iter().filter(|one| one.qos != QoS::AtMostOnce);

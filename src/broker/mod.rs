@@ -355,6 +355,7 @@ impl Broker {
 
     /// Begins a turn in which something may change that outlives the process: before anything is locked, and not across
     /// an await.
+    #[inline]
     pub fn begin(&self) -> Option<Burst<'_>> {
         self.store.as_ref().map(|store| store.begin())
     }

@@ -57,23 +57,27 @@ pub struct Journal(Option<Box<Inner>>);
 impl Journal {
     /// From now on the session is kept, with numbers from there: they rise.
     pub fn begin(&mut self, numbers: &Arc<AtomicU64>) {
-        let new = || Box::new(Inner { numbers: Arc::clone(numbers), changes: Vec::new(), sent_in: 0, taken_in: 0 });
+        let new =
+            || Box::new(Inner { numbers: Arc::clone(numbers), changes: Vec::new(), sent_in: 0, taken_in: 0 });
         self.0.get_or_insert_with(new);
     }
 
     /// Whether the session is kept.
+    #[inline]
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
     /// The next number; 0 if the session is not kept.
+    #[inline]
     #[must_use]
     pub fn number(&self) -> u64 {
         self.0.as_ref().map_or(0, |inner| inner.numbers.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Notes a change that `make` makes, if the session is kept.
+    #[inline]
     pub fn note(&mut self, make: impl FnOnce() -> Change) {
         if let Some(inner) = &mut self.0 {
             inner.changes.push(make());
@@ -81,6 +85,7 @@ impl Journal {
     }
 
     /// Notes that something is owed, if it has a number.
+    #[inline]
     pub fn owed(&mut self, owed: &Owed, sent: Option<PacketId>) {
         if owed.number != 0 {
             self.note(|| Change::Owed(owed.clone(), sent));
@@ -88,11 +93,13 @@ impl Journal {
     }
 
     /// Notes that what has this number is owed no more, if that is one.
+    #[inline]
     pub fn over(&mut self, number: u64) {
         self.over_and(number, false);
     }
 
     /// The same of something that was sent; `noted`: after it had waited.
+    #[inline]
     pub fn over_and(&mut self, number: u64, noted: bool) {
         if number != 0 {
             self.note(|| Change::Over { number, noted });
@@ -100,6 +107,7 @@ impl Journal {
     }
 
     /// Whether there is anything to take.
+    #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.as_ref().is_none_or(|inner| inner.changes.is_empty())

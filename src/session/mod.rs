@@ -200,6 +200,7 @@ impl Session {
     }
 
     /// Whether there is anything to remember that was not taken.
+    #[inline]
     #[must_use]
     pub fn has_changes(&self) -> bool {
         !self.outbound.journal.is_empty()
@@ -419,6 +420,7 @@ impl Session {
     }
 
     /// A QoS 2 PUBLISH from the client: see [`Inbound::handle_publish`].
+    #[inline]
     pub fn handle_publish(&mut self, id: PacketId, limits: InboundLimits, now: Now) -> Received {
         let received = self.inbound.handle_publish(id, limits, now);
         if received == Received::New {
@@ -428,6 +430,7 @@ impl Session {
     }
 
     /// A QoS 2 message was refused after all: see [`Inbound::forget`].
+    #[inline]
     pub fn forget_publish(&mut self, id: PacketId) {
         if self.inbound.forget(id) {
             self.outbound.journal.note(|| Change::Freed(id));
@@ -441,6 +444,7 @@ impl Session {
     }
 
     /// PUBREL from the client: see [`Inbound::handle_pubrel`].
+    #[inline]
     pub fn handle_pubrel(&mut self, id: PacketId) -> ReasonCode {
         let reason = self.inbound.handle_pubrel(id);
         if reason == ReasonCode::Success {
@@ -450,16 +454,19 @@ impl Session {
     }
 
     /// PUBACK from the client. Whether it was awaited.
+    #[inline]
     pub fn handle_puback(&mut self, id: PacketId) -> bool {
         self.outbound.handle_puback(id)
     }
 
     /// PUBREC from the client: the Reason Code of the PUBREL to answer with, if any.
+    #[inline]
     pub fn handle_pubrec(&mut self, id: PacketId, reason: ReasonCode) -> Option<ReasonCode> {
         self.outbound.handle_pubrec(id, reason)
     }
 
     /// PUBCOMP from the client. Whether it was awaited.
+    #[inline]
     pub fn handle_pubcomp(&mut self, id: PacketId) -> bool {
         self.outbound.handle_pubcomp(id)
     }

@@ -245,7 +245,9 @@ impl Outbound {
         let number = self.journal.number();
         let owed = keep.then(|| owe(run, index, qos, retain, grant, keeping.limits, number));
         if let Some(id) = self.take_id(qos, owed) {
-            self.note_begun(id);
+            if number != 0 {
+                self.note_begun(id);
+            }
             append(run, index, qos, retain, Some(id), length, grant, output, now);
             tally.sent(qos);
         }
