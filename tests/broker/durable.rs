@@ -357,7 +357,7 @@ async fn a_new_connection_says_nothing_of_its_session_that_is_not_stored() {
     let again = Publish { qos: Q2, packet_id: Some(id(7)), dup: true, ..message("t", b"2") };
     device.set(Disk::Hangs);
     client.ack(PacketType::PubRec, sent, ReasonCode::Success).await;
-    publisher.send(&Packet::Publish(Publish { dup: false, ..again.clone() })).await;
+    publisher.send(&Packet::Publish(Publish { dup: false, ..again })).await;
     broker.until_metric("tombolo_packets_received_total{type=\"pubrec\"}", 1).await;
     broker.until_metric("tombolo_packets_received_total{type=\"publish\"}", 2).await;
     // Both go on with what their first connections began.
