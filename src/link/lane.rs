@@ -158,8 +158,6 @@ pub struct Lane {
     unacked_max: usize,
     window: Window,
     bytes: u64,
-    /// Those of QoS 0 among them.
-    qos0_bytes: u64,
     /// Messages that wait and may have been sent before.
     resend: usize,
     /// If anything is kept outside of memory.
@@ -202,7 +200,6 @@ impl Lane {
             unacked_max: 0,
             window: Window::default(),
             bytes: 0,
-            qos0_bytes: 0,
             resend: 0,
             credit: 0,
             connection: None,
@@ -264,34 +261,19 @@ impl Lane {
             return self.turned_away(DropReason::TooLarge);
         }
         let pushed_ms = now.mono_ms.cast_signed();
-        let mut entry = Entry { pushed_ms, span, publisher, record: NONE, acknowledged, sent: false };
+        let entry = Entry { pushed_ms, span, publisher, record: NONE, acknowledged, sent: false };
         if !self.make_room(entry.cost()) {
             self.arena.release(span);
             let pushed = self.turned_away(DropReason::SpoolFull);
             return if self.config.on_full == OnFull::Refuse { Pushed::Refused } else { pushed };
         }
-        if let Some(kept) = self.kept.as_mut().filter(|_| acknowledged) {
-            // Whoever publishes a message of QoS 2 again, because we ended before it was kept, must not have it sent twice.
-            entry.record = kept.join_run(None, qos == QoS::ExactlyOnce);
+        if self.kept.is_some() {
+            self.push_kept(entry, qos == QoS::ExactlyOnce);
+        } else {
+            self.bytes += entry.cost();
+            self.queue.push_back(entry);
         }
-        self.place(entry);
         Pushed::Spooled
-    }
-
-    /// Puts a message, for which there is room, behind the others.
-    fn place(&mut self, entry: Entry) {
-        let goes_to_tail = entry.record != NONE && self.goes_to_tail(&entry);
-        let cost = entry.cost();
-        self.bytes += cost;
-        self.qos0_bytes += if entry.acknowledged { 0 } else { cost };
-        match &mut self.kept {
-            Some(kept) if goes_to_tail => kept.gather(entry),
-            Some(kept) => {
-                kept.count_queued();
-                self.queue.push_back(entry);
-            }
-            None => self.queue.push_back(entry),
-        }
     }
 
     fn turned_away(&mut self, reason: DropReason) -> Pushed {
@@ -361,13 +343,10 @@ impl Lane {
     fn free(&mut self, entry: Entry) {
         let cost = entry.cost();
         self.bytes -= cost;
-        self.qos0_bytes -= if entry.acknowledged { 0 } else { cost };
         self.release(cost);
         self.arena.release(entry.span);
-        if entry.record != NONE
-            && let Some(kept) = &mut self.kept
-        {
-            kept.let_go(entry.record);
+        if let Some(kept) = &mut self.kept {
+            kept.forget(&entry);
         }
     }
 
@@ -439,7 +418,9 @@ impl Lane {
             self.counters.sent += 1;
             self.counters.fired += 1;
             self.bytes -= entry.cost();
-            self.qos0_bytes -= entry.cost();
+            if let Some(kept) = &mut self.kept {
+                kept.forget(&entry);
+            }
             self.release(entry.cost());
             let packet = self.arena.take(entry.span);
             let message_at = self.heads.payload_at(packet, false);
@@ -449,7 +430,7 @@ impl Lane {
             self.window.handle_full(now, self.counters.acked + self.counters.failed);
             return None;
         }
-        if self.is_gated(&entry) {
+        if entry.record != NONE && self.is_gated(&entry) {
             return None;
         }
         self.queue.pop_front();

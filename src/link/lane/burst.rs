@@ -41,7 +41,9 @@ impl Lane {
         self.counters.fired += count as u64;
         let cost = end as u64 + count as u64 * ENTRY_BYTES;
         self.bytes -= cost;
-        self.qos0_bytes -= cost;
+        if let Some(kept) = &mut self.kept {
+            kept.qos0_bytes -= cost;
+        }
         self.release(cost);
         true
     }

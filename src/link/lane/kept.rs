@@ -104,6 +104,8 @@ pub(super) struct Kept {
     pub(super) pages: VecDeque<Page>,
     pub(super) paged: usize,
     pub(super) away_bytes: u64,
+    /// Bytes of QoS 0, all of them in memory.
+    pub(super) qos0_bytes: u64,
     /// The page that is being read.
     pub(super) loading: Option<u64>,
     pub(super) outputs: Vec<Output>,
@@ -127,6 +129,7 @@ impl Kept {
             pages: VecDeque::new(),
             paged: 0,
             away_bytes: 0,
+            qos0_bytes: 0,
             loading: None,
             outputs: Vec::new(),
             group: 0,
@@ -193,6 +196,15 @@ impl Kept {
         self.free.push(at);
         // What comes later in the run is in another record.
         self.run.take_if(|run| run.record == at);
+    }
+
+    /// A message is over, or was sent at QoS 0.
+    pub(super) fn forget(&mut self, entry: &Entry) {
+        if !entry.acknowledged {
+            self.qos0_bytes -= entry.cost();
+        } else if entry.record != NONE {
+            self.let_go(entry.record);
+        }
     }
 
     pub(super) fn order(&self, at: u32) -> u64 {
@@ -285,10 +297,33 @@ impl Lane {
 
     /// Whether this message must not go yet.
     pub(super) fn is_gated(&self, entry: &Entry) -> bool {
-        entry.record != NONE
-            && self.kept.as_ref().is_some_and(|kept| {
-                kept.records.get(entry.record as usize).is_some_and(|record| record.gate > kept.committed)
-            })
+        self.kept.as_ref().is_some_and(|kept| {
+            kept.records.get(entry.record as usize).is_some_and(|record| record.gate > kept.committed)
+        })
+    }
+
+    /// A message for which there is room. Whoever publishes one of QoS 2 again, because we ended before it was kept, must
+    /// not have it sent twice.
+    pub(super) fn push_kept(&mut self, mut entry: Entry, once: bool) {
+        if let Some(kept) = self.kept.as_mut().filter(|_| entry.acknowledged) {
+            entry.record = kept.join_run(None, once);
+        }
+        self.place(entry);
+    }
+
+    /// Puts a message, for which there is room, behind the others.
+    pub(super) fn place(&mut self, entry: Entry) {
+        let goes_to_tail = entry.record != NONE && self.goes_to_tail(&entry);
+        self.bytes += entry.cost();
+        match &mut self.kept {
+            Some(kept) if goes_to_tail => kept.gather(entry),
+            Some(kept) => {
+                kept.qos0_bytes += if entry.acknowledged { 0 } else { entry.cost() };
+                kept.count_queued();
+                self.queue.push_back(entry);
+            }
+            None => self.queue.push_back(entry),
+        }
     }
 }
 

@@ -45,7 +45,6 @@ impl Rest {
         self.arena.release(entry.span);
         // It is in the sum already.
         to.bytes -= entry.cost();
-        to.qos0_bytes -= if entry.acknowledged { 0 } else { entry.cost() };
         to.place(Entry { span, record, ..entry });
     }
 }
@@ -61,7 +60,6 @@ impl Lane {
         self.budget.force(older.bytes);
         // The rest of `older` gives back what it had reserved.
         self.bytes += older.bytes;
-        self.qos0_bytes += older.qos0_bytes;
         let arena = std::mem::replace(&mut self.arena, std::mem::take(&mut older.arena));
         let newer = std::mem::replace(&mut self.queue, std::mem::take(&mut older.queue));
         self.queue.reserve(newer.len());

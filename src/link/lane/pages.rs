@@ -9,6 +9,7 @@ use crate::link::ingress::DropReason;
 use crate::link::lane::ENTRY_BYTES;
 use crate::link::lane::Entry;
 use crate::link::lane::Lane;
+use crate::link::lane::kept::Kept;
 use crate::link::lane::kept::NONE;
 use crate::link::lane::kept::Output;
 use crate::link::lane::kept::Record;
@@ -57,8 +58,8 @@ impl Page {
 impl Lane {
     /// What the lane has in memory, QoS 0 aside.
     fn resident(&self) -> u64 {
-        let elsewhere = self.kept.as_ref().map_or(0, |kept| kept.away_bytes + kept.tail_bytes);
-        self.bytes.saturating_sub(self.qos0_bytes + elsewhere)
+        let others = |kept: &Kept| kept.away_bytes + kept.tail_bytes + kept.qos0_bytes;
+        self.bytes.saturating_sub(self.kept.as_deref().map_or(0, others))
     }
 
     /// Whether a message goes to the tail. All of a record go the same way, so that none is put in two pages, or in a page and
