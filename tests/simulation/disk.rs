@@ -95,7 +95,8 @@ impl Disk {
         self.commit();
     }
 
-    fn commit(&mut self) {
+    /// Everything so far outlives the cluster.
+    pub(crate) fn commit(&mut self) {
         for (number, entry) in self.pending.drain(..) {
             match entry {
                 Some(entry) => drop(self.entries.insert(number, entry)),

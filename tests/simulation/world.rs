@@ -564,6 +564,10 @@ impl World {
                 direction.told = false;
                 direction.mirror_before = direction.mirror.clone();
                 if let Some(disk) = &mut direction.spooled {
+                    if direction.noted.is_none() {
+                        // Else a peer that forgot what it had acknowledged could get it again, behind what came later.
+                        disk.commit();
+                    }
                     disk.restore(direction.lanes.each_mut().map(|lane| &mut lane.lane), now);
                 } else {
                     direction.flows.iter_mut().for_each(|flow| flow.owed.clear());
