@@ -268,6 +268,7 @@ impl RemoteRoutes {
         let actor = self.actors.get_mut(name).filter(|actor| actor.incarnation == incarnation);
         actor.ok_or(RouteError::UnknownActor)?.bootstrap = None;
         self.drop_stale_if(|stale| *stale.name == *name);
+        self.date_stale(now);
         Ok(())
     }
 
@@ -460,8 +461,13 @@ impl RemoteRoutes {
     fn date_stale(&mut self, now: Now) {
         let until_ms = now.mono_ms.saturating_add(ACTOR_TTL_MS);
         let alone = self.actors.is_empty();
+        let tells = |actor: &Actor| actor.bootstrap.is_some();
         for stale in &mut self.stale {
-            let telling = self.actors.get(&stale.name).is_some_and(|actor| actor.bootstrap.is_some());
+            // Any of them may be about to tell what was restored.
+            let telling = match &*stale.name {
+                FORMER => self.actors.values().any(tells),
+                name => self.actors.get(name).is_some_and(tells),
+            };
             stale.until_ms = if alone || telling { None } else { Some(stale.until_ms.unwrap_or(until_ms)) };
         }
     }
@@ -536,6 +542,9 @@ impl RemoteRoutes {
             })
             .collect();
         self.drop_stale_if(|stale| settled.contains(&stale.name));
+        if !settled.is_empty() {
+            self.date_stale(now);
+        }
         let expired: Vec<Box<str>> = self
             .actors
             .iter()

@@ -567,3 +567,25 @@ fn what_was_wanted_before_is_stale_until_the_peer_has_spoken() {
     routes.restore([]);
     assert!(!routes.standing().must_wait, "a peer that wanted nothing is not waited for");
 }
+
+#[test]
+fn what_was_restored_stays_while_somebody_of_the_peer_is_still_telling() {
+    let mut routes = RemoteRoutes::default();
+    routes.restore(["a"]);
+    routes.drain_changes();
+    let start = Now { mono_ms: 1_000, unix_ms: 0 };
+    routes.actor_begin(start, "node", 1, true).unwrap();
+    // Its connection breaks before it has told anything, and it falls silent.
+    routes.collect(start.plus_ms(ACTOR_TTL_MS));
+    routes.collect(start.plus_ms(10 * ACTOR_TTL_MS));
+    assert_eq!((routes.drain_changes().count(), routes.standing().must_wait), (0, true));
+    let again = start.plus_ms(11 * ACTOR_TTL_MS);
+    routes.actor_begin(again, "node", 2, true).unwrap();
+    routes.bootstrapped(again, "node", 2).unwrap();
+    routes.heartbeat(again.plus_ms(ACTOR_TTL_MS - 1), "node", 2).unwrap();
+    routes.collect(again.plus_ms(ACTOR_TTL_MS));
+    assert!(
+        routes.drain_changes().eq([RouteChange::Vanished("a".into())]),
+        "it was given as long as any other"
+    );
+}
