@@ -9,13 +9,15 @@
 //! - every message is accounted for, and none goes further than one hop.
 //!
 //! After silence every cluster knows of its peers exactly the routes that their subscriptions and link topics make, and
-//! every message that a link accepted from a publisher has arrived, unless its own cluster restarted.
+//! every message that a link accepted from a publisher has arrived, unless its own cluster restarted and keeps nothing. Some
+//! of ours keep what waits and what came, and lose nothing and let nothing through twice over restarts either.
 //!
 //! Every run follows from its seed, which a failure prints; `SEED=… cargo test --test simulation` repeats it, and
 //! `SEEDS=100000` runs more of them.
 
 #![allow(clippy::unwrap_used)]
 
+mod disk;
 mod emqx;
 mod network;
 mod peers;

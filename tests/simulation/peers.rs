@@ -21,6 +21,7 @@ use tombolo::mqtt::topic;
 use crate::emqx::Answer;
 use crate::network::Frame;
 use crate::world::Connection;
+use crate::world::Direction;
 use crate::world::LANES;
 use crate::world::Receiver;
 use crate::world::Sender;
@@ -288,7 +289,8 @@ impl World {
         {
             self.serve_data(index, lane, frame);
         }
-        let data = &mut self.directions[index].lanes[lane];
+        let Direction { lanes, spooled, .. } = &mut self.directions[index];
+        let data = &mut lanes[lane];
         while let Some(frame) =
             data.connection.as_mut().and_then(|connection| connection.down.receive(now_ms))
         {
@@ -296,6 +298,7 @@ impl World {
                 Frame::ConnAck => data.lane.handle_connected(RECEIVE_MAXIMUM, Some(MAXIMUM_PACKET_SIZE)),
                 Frame::PubAck { token, reason } => {
                     data.lane.handle_ack(PacketId::new(token as u16).unwrap(), reason);
+                    spooled.iter_mut().for_each(|disk| disk.settle(&mut data.lane));
                 }
                 Frame::Broken => {
                     data.connection = None;
@@ -378,6 +381,9 @@ impl World {
                 return;
             }
             direction.received.received += 1;
+            if let Some(disk) = &mut direction.noted {
+                disk.note_seen(&mut direction.seen, place);
+            }
         }
         self.deliver(index, &message, ours);
     }
@@ -422,15 +428,21 @@ impl World {
         let ours = self.clusters[self.directions[index].from].emqx.is_none();
         let now = self.now_at(self.directions[index].from);
         for lane in 0..LANES {
-            let data = &mut self.directions[index].lanes[lane];
+            let Direction { lanes, spooled, .. } = &mut self.directions[index];
+            let data = &mut lanes[lane];
             data.doubted_ms = data.doubted_ms.filter(|dialled_ms| standing.confirmed_ms < *dialled_ms);
             let hold = if data.doubted_ms.is_some() { Hold::Doubt } else { Hold::None };
             data.lane.hold(if standing.must_wait { Hold::Wait } else { hold });
             let mut frames = Vec::new();
-            while let Some(sent) = data.lane.next_to_send(now) {
-                let packet_id = sent.packet_id.map(PacketId::get);
-                // EMQX does not mark what it sends again over another connection.
-                frames.push((packet_id, sent.dup && ours, sent.message().to_vec()));
+            loop {
+                while let Some(sent) = data.lane.next_to_send(now) {
+                    let packet_id = sent.packet_id.map(PacketId::get);
+                    // EMQX does not mark what it sends again over another connection.
+                    frames.push((packet_id, sent.dup && ours, sent.message().to_vec()));
+                }
+                if !spooled.as_mut().is_some_and(|disk| disk.load(&mut data.lane, now)) {
+                    break;
+                }
             }
             assert!(data.lane.in_flight() <= usize::from(RECEIVE_MAXIMUM));
             for (packet_id, dup, payload) in frames {

@@ -28,6 +28,7 @@ use tombolo::mqtt::packet::QoS;
 use tombolo::mqtt::topic;
 use tombolo::time::Now;
 
+use crate::disk::Disk;
 use crate::emqx;
 use crate::network::Pipe;
 use crate::network::Random;
@@ -66,6 +67,8 @@ pub(crate) struct Cluster {
     /// How often it has begun.
     pub(crate) life: u64,
     published: [u64; PUBLISHERS],
+    /// What waits for peers, and what came of them, outlives it.
+    pub(crate) stores: bool,
 }
 
 /// The dialling end of route replication.
@@ -116,7 +119,7 @@ pub(crate) struct Owed {
 pub(crate) struct Flow {
     pub(crate) owed: Vec<Owed>,
     pub(crate) arrived: BTreeSet<u64>,
-    /// Those that came in the receiver's present life.
+    /// Those that came in the receiver's present life; in all of them if it keeps what came.
     pub(crate) fresh: BTreeSet<u64>,
     /// Those of QoS 0 that came.
     pub(crate) fired: BTreeSet<u64>,
@@ -139,6 +142,9 @@ pub(crate) struct Direction {
     /// `from` was asked to take its routes back.
     withdrawn: bool,
     pub(crate) lanes: [DataLane; LANES],
+    /// What `from` keeps of them, and `to` of what came, if they keep anything.
+    pub(crate) spooled: Option<Disk>,
+    pub(crate) noted: Option<Disk>,
     /// What `to` has got of `from`.
     pub(crate) seen: Seen,
     pub(crate) received: Received,
@@ -166,8 +172,9 @@ pub(crate) fn cluster(index: usize) -> String {
     format!("c{index}")
 }
 
-fn lane(retry_ms: u64) -> DataLane {
-    let config = LaneConfig { max_inflight: Some(8), ..LaneConfig::default() };
+fn lane(index: usize, retry_ms: u64, disk: Option<&Disk>) -> DataLane {
+    let keep = disk.map(|disk| disk.keep_of(index));
+    let config = LaneConfig { max_inflight: Some(8), keep, ..LaneConfig::default() };
     let lane = Lane::new(config, SpoolBudget::new(1 << 20));
     DataLane { lane, connection: None, retry_ms, doubted_ms: None }
 }
@@ -252,7 +259,7 @@ impl World {
             Shape::Mixed => (2 + random.below(3) as usize, true),
             Shape::Mesh(count) | Shape::Star(count) => (count, false),
         };
-        let clusters: Vec<Cluster> = (0..count)
+        let mut clusters: Vec<Cluster> = (0..count)
             .map(|index| Cluster {
                 // The first one is ours, so that there is somebody to talk to.
                 emqx: (has_emqx && index > 0 && random.chance(40)).then(|| random.chance(50)),
@@ -260,8 +267,12 @@ impl World {
                 clock_ms: 0,
                 life: 0,
                 published: [0; PUBLISHERS],
+                stores: false,
             })
             .collect();
+        for cluster in clusters.iter_mut().filter(|cluster| cluster.emqx.is_none()) {
+            cluster.stores = random.chance(50);
+        }
         let stops = random.chance(30);
         let inflater = Inflater::default();
         let mut world =
@@ -289,6 +300,8 @@ impl World {
         let choices: [&[&str]; 5] =
             [&["m/#"], &["m/#", "a/#"], &["#"], &["m/#", "a/+", "+/b"], &["m/#", "a/b/#", "b"]];
         let topics = LinkTopics::parse(self.random.pick::<&[&str]>(&choices)).unwrap();
+        let disk = |cluster: &Cluster| cluster.stores.then(Disk::default);
+        let spooled = disk(&self.clusters[from]);
         Direction {
             from,
             to,
@@ -303,7 +316,9 @@ impl World {
             mirror_before: BTreeSet::new(),
             told: false,
             withdrawn: false,
-            lanes: [(); LANES].map(|()| lane(self.random.below(1_000))),
+            lanes: std::array::from_fn(|index| lane(index, self.random.below(1_000), spooled.as_ref())),
+            spooled,
+            noted: disk(&self.clusters[to]),
             seen: Seen::default(),
             received: Received::default(),
             reported: Sent::default(),
@@ -463,7 +478,11 @@ impl World {
             let life = self.clusters[self.directions[index].to].life;
             let direction = &mut self.directions[index];
             let lane = &mut direction.lanes[publisher % LANES].lane;
+            lane.note_group(now, 0, 0);
             let pushed = lane.push_from(publisher as u32, now, qos, |out| message::put(out, &outgoing));
+            if let Some(disk) = &mut direction.spooled {
+                disk.settle(lane);
+            }
             if qos != QoS::AtMostOnce {
                 assert_eq!(pushed, Pushed::Spooled);
                 direction.flows[publisher].owed.push(Owed { number, life });
@@ -521,7 +540,7 @@ impl World {
         &direction.unwrap().mirror
     }
 
-    /// A cluster loses everything but its configuration, its subscribers and its last incarnations.
+    /// A cluster loses everything but its configuration, its subscribers, its last incarnations, and what it stores.
     fn restart(&mut self, node: usize) {
         let now = self.now_at(node);
         self.clusters[node].life += 1;
@@ -540,21 +559,40 @@ impl World {
                 let direction = &mut self.directions[index];
                 direction.sender = sender;
                 direction.control = None;
-                direction.lanes = [(); LANES].map(|()| lane(now.mono_ms));
+                let disk = direction.spooled.as_ref();
+                direction.lanes = std::array::from_fn(|index| lane(index, now.mono_ms, disk));
                 direction.told = false;
                 direction.mirror_before = direction.mirror.clone();
-                direction.flows.iter_mut().for_each(|flow| flow.owed.clear());
+                if let Some(disk) = &mut direction.spooled {
+                    if direction.noted.is_none() {
+                        // Else a peer that forgot what it had acknowledged could get it again, behind what came later.
+                        disk.commit();
+                    }
+                    disk.restore(direction.lanes.each_mut().map(|lane| &mut lane.lane), now);
+                } else {
+                    direction.flows.iter_mut().for_each(|flow| flow.owed.clear());
+                }
                 self.follow_outputs(index);
             } else if to == node {
                 let direction = &mut self.directions[index];
+                let wanted = std::mem::take(&mut direction.mirror);
                 match &mut direction.receiver {
-                    Receiver::Ours(routes) => **routes = RemoteRoutes::new(RouteLimits::default()),
+                    Receiver::Ours(routes) => {
+                        **routes = RemoteRoutes::new(RouteLimits::default());
+                        if self.clusters[node].stores {
+                            routes.restore(wanted.iter().map(String::as_str));
+                        }
+                    }
                     Receiver::Emqx(store) => store.clear(),
                 }
-                direction.mirror.clear();
-                direction.seen = Seen::default();
+                direction.follow_changes();
                 direction.received = Received { epoch_ms: self.clusters[node].life, ..Received::default() };
-                direction.flows.iter_mut().for_each(|flow| flow.fresh.clear());
+                if let Some(disk) = &mut direction.noted {
+                    direction.seen = disk.restore_seen();
+                } else {
+                    direction.seen = Seen::default();
+                    direction.flows.iter_mut().for_each(|flow| flow.fresh.clear());
+                }
                 self.cut(index);
                 let Direction { control, lanes, .. } = &mut self.directions[index];
                 let data = lanes.iter_mut().filter_map(|lane| lane.connection.as_mut());
@@ -621,8 +659,9 @@ impl World {
     }
 
     /// What must hold once nothing has happened for long enough.
-    pub(crate) fn check(&self) {
-        for direction in &self.directions {
+    pub(crate) fn check(&mut self) {
+        for direction in &mut self.directions {
+            assert!(direction.spooled.as_mut().is_none_or(Disk::is_empty), "what is over is kept");
             let (from, to) = (direction.from, direction.to);
             assert!(direction.is_online(), "{from} to {to}");
             let wanted = direction.wanted(&self.clusters[from].subscriptions);
