@@ -342,6 +342,9 @@ impl Connection {
     /// The same for one call, and stores what that changed.
     #[inline]
     pub(super) fn own_and_keep<T>(&self, now: Now, call: impl FnOnce(&mut Session) -> T) -> Result<T, Close> {
+        if self.broker.store.is_none() {
+            return Ok(call(&mut self.own()?.session));
+        }
         let burst = self.broker.begin();
         let mut state = self.own()?;
         let result = call(&mut state.session);

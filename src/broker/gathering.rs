@@ -287,6 +287,7 @@ impl<'a> Turn<'_, 'a> {
     }
 
     /// The same while nothing can be kept: what would have to be is refused, and what nobody promised is delivered.
+    #[cold]
     fn hand_over_unkept(
         &mut self,
         publications: &[Publication<'_>],

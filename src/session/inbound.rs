@@ -41,8 +41,12 @@ pub struct Inbound {
 impl Inbound {
     /// A QoS 2 PUBLISH arrived: a repetition until its PUBREL (`[MQTT-4.3.3-10]`), afterwards a new message, though it
     /// has the same identifier (`[MQTT-4.3.3-12]`).
+    #[inline]
     pub fn handle_publish(&mut self, id: PacketId, limits: InboundLimits, now: Now) -> Received {
-        let awaiting = self.awaiting.get_or_insert_default();
+        let awaiting = match &mut self.awaiting {
+            Some(awaiting) => awaiting,
+            none => none.insert(Box::default()),
+        };
         if awaiting.contains_key(&id) {
             return Received::Duplicate;
         }
@@ -62,6 +66,7 @@ impl Inbound {
     }
 
     /// Whether it was unreleased.
+    #[inline]
     fn take(&mut self, id: PacketId) -> bool {
         self.awaiting.as_mut().is_some_and(|awaiting| awaiting.remove(&id).is_some())
     }

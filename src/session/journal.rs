@@ -88,8 +88,14 @@ impl Journal {
     #[inline]
     pub fn owed(&mut self, owed: &Owed, sent: Option<PacketId>) {
         if owed.number != 0 {
-            self.note(|| Change::Owed(owed.clone(), sent));
+            self.note_owed(owed, sent);
         }
+    }
+
+    // Not part of the ways of what need not be kept.
+    #[inline(never)]
+    fn note_owed(&mut self, owed: &Owed, sent: Option<PacketId>) {
+        self.note(|| Change::Owed(owed.clone(), sent));
     }
 
     /// Notes that what has this number is owed no more, if that is one.
@@ -102,8 +108,13 @@ impl Journal {
     #[inline]
     pub fn over_and(&mut self, number: u64, noted: bool) {
         if number != 0 {
-            self.note(|| Change::Over { number, noted });
+            self.note_over(number, noted);
         }
+    }
+
+    #[inline(never)]
+    fn note_over(&mut self, number: u64, noted: bool) {
+        self.note(|| Change::Over { number, noted });
     }
 
     /// Whether there is anything to take.

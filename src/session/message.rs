@@ -169,9 +169,12 @@ impl Message {
     /// Bytes of topic, properties and payload.
     #[must_use]
     pub fn len(&self) -> usize {
+        if self.0[0] & (HAS_EXPIRY | ELSEWHERE) == 0 {
+            return self.0.len() - HEAD_BYTES; // most have neither
+        }
         match self.in_its_place() {
             Some((_, len)) => len as usize,
-            None => self.0.len() - self.head().len,
+            None => self.0.len() - HEAD_BYTES - EXPIRY_BYTES,
         }
     }
 

@@ -5,6 +5,7 @@
 //! deliveries hold a slot in the [`Ring`] until the client has acknowledged them. A session that ends with
 //! its connection keeps only the Packet Identifier of what it sent, never the message.
 
+pub(super) mod flight;
 mod writing;
 
 use std::sync::Arc;
@@ -23,6 +24,8 @@ use crate::session::frames::Run;
 use crate::session::journal::Change;
 use crate::session::journal::Journal;
 use crate::session::message::Message;
+use crate::session::outbound::flight::InFlight;
+use crate::session::outbound::flight::Stage;
 use crate::session::outbound::writing::alias_for_owed;
 use crate::session::outbound::writing::append;
 use crate::session::outbound::writing::append_owed;
@@ -89,34 +92,6 @@ pub struct Grant<'a> {
     pub subscription_ids: &'a [u32],
     /// The Shared Subscription that chose this client, as `$share/{ShareName}/{filter}`.
     pub shared: Option<&'a Arc<Box<str>>>,
-}
-
-/// What the client has to say next: PUBACK, PUBREC, PUBCOMP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    Acknowledge,
-    Receive,
-    Complete,
-}
-
-#[derive(Debug)]
-pub(super) struct InFlight {
-    pub(super) stage: Stage,
-    /// Whether its PUBLISH went out on the present connection and so takes one of the client's places.
-    pub(super) takes_place: bool,
-    /// That it was sent is kept beside what is owed.
-    pub(super) noted: bool,
-    /// Under which it is kept; 0 if it ends with the process.
-    pub(super) number: u64,
-    /// The message, for as long as it may have to be sent again: in a session that outlives its connection until
-    /// PUBREC, and at QoS 1 for a Shared Subscription.
-    pub(super) owed: Option<Owed>,
-}
-
-impl InFlight {
-    fn is_elsewhere(&self) -> bool {
-        self.owed.as_ref().is_some_and(|owed| owed.message.body_elsewhere().is_some())
-    }
 }
 
 /// What to keep for a client, fixed by its session.
@@ -242,12 +217,15 @@ impl Outbound {
             return;
         }
         let keep = keeping.persistent || may_pass_on(qos, grant.shared.is_some());
-        let number = self.journal.number();
-        let owed = keep.then(|| owe(run, index, qos, retain, grant, keeping.limits, number));
-        if let Some(id) = self.take_id(qos, owed) {
-            if number != 0 {
-                self.note_begun(id);
-            }
+        let in_flight = if keep {
+            let number = self.journal.number();
+            let owed = owe(run, index, qos, retain, grant, keeping.limits, number);
+            self.journal.owed(&owed, self.ring.next_id());
+            InFlight::kept(owed, false)
+        } else {
+            InFlight::forgotten(qos)
+        };
+        if let Some(id) = self.take_id(in_flight) {
             append(run, index, qos, retain, Some(id), length, grant, output, now);
             tally.sent(qos);
         }
@@ -280,33 +258,11 @@ impl Outbound {
 
     /// A message begins its way to the client: with an identifier of its own (`[MQTT-4.3.2-1]`,
     /// `[MQTT-4.3.3-1]`), unacknowledged until the client says otherwise (`[MQTT-4.3.2-3]`, `[MQTT-4.3.3-3]`).
-    fn take_id(&mut self, qos: QoS, owed: Option<Owed>) -> Option<PacketId> {
-        let stage = if qos == QoS::AtLeastOnce { Stage::Acknowledge } else { Stage::Receive };
-        let number = owed.as_ref().map_or(0, |owed| owed.number);
-        let id = self.ring.push(InFlight { stage, takes_place: true, noted: false, number, owed }).ok()?;
+    fn take_id(&mut self, in_flight: InFlight) -> Option<PacketId> {
+        let id = self.ring.push(in_flight).ok()?;
         self.sent_slots += 1;
         self.on_wire += 1;
         Some(id)
-    }
-
-    /// Notes that what waited is sent.
-    fn note_sent(&mut self, id: PacketId) {
-        if self.journal.is_on()
-            && let Some(found) = self.ring.find_mut(id)
-        {
-            found.noted = true;
-            let number = found.number;
-            self.journal.note(|| Change::Sent { number, id });
-        }
-    }
-
-    /// Notes that something is owed and was sent at once.
-    fn note_begun(&mut self, id: PacketId) {
-        if self.journal.is_on()
-            && let Some(InFlight { owed: Some(owed), .. }) = self.ring.find_mut(id)
-        {
-            self.journal.owed(owed, Some(id));
-        }
     }
 
     fn keep_for_later(
@@ -388,7 +344,7 @@ impl Outbound {
             self.sent_slots += 1;
             let Some((id, in_flight)) = self.ring.at_mut(slot) else { continue };
             // Without a message it is past its PUBREC: no PUBLISH again (`[MQTT-4.3.3-6]`).
-            let Some(owed) = &in_flight.owed else { continue };
+            let Some(owed) = in_flight.owed() else { continue };
             if owed_len(owed, output.version, now) > output.max_packet_size as usize {
                 // [MQTT-3.1.2-25]: the new connection takes less; as if it had been sent.
                 self.finish(id, |_| true);
@@ -440,20 +396,18 @@ impl Outbound {
             return;
         }
         let keep = keeping.persistent || may_pass_on(owed.qos, owed.shared.is_some());
-        let waited = owed.number;
-        if waited == 0 {
+        let Some(id) = self.ring.next_id() else { return };
+        let waited = owed.number != 0;
+        if waited {
+            let number = owed.number;
+            self.journal.note(|| Change::Sent { number, id });
+        } else if self.journal.is_on() {
             owed.number = self.journal.number();
+            self.journal.owed(&owed, Some(id));
         }
-        let kept = keep.then(|| owed.clone());
-        if let Some(id) = self.take_id(owed.qos, kept) {
-            if waited == 0 {
-                self.note_begun(id);
-            } else {
-                self.note_sent(id);
-            }
-            let alias = alias_for_owed(&owed, length, output);
-            append_owed(&owed, Some(id), false, alias, output, now);
-        }
+        let alias = alias_for_owed(&owed, length, output);
+        append_owed(&owed, Some(id), false, alias, output, now);
+        self.take_id(if keep { InFlight::kept(owed, waited) } else { InFlight::forgotten(owed.qos) });
     }
 
     /// PUBACK: ends a QoS 1 delivery (`[MQTT-4.3.2-3]`). Whether there was one. Its Reason Code changes nothing: a
@@ -473,8 +427,8 @@ impl Outbound {
         let known = self.ring.find_mut(id).filter(|found| found.stage != Stage::Acknowledge);
         let Some(found) = known else { return Some(ReasonCode::PacketIdentifierNotFound) };
         found.stage = Stage::Complete;
-        found.owed = None;
-        let number = found.number;
+        found.take_owed();
+        let number = found.number();
         if number != 0 {
             self.journal.note(|| Change::Received { number, id });
         }
@@ -489,7 +443,7 @@ impl Outbound {
     /// Ends a delivery that is at such a stage. Whether there was one.
     pub(super) fn finish(&mut self, id: PacketId, at: impl FnOnce(Stage) -> bool) -> bool {
         let Some(ended) = self.ring.remove_if(id, |found| at(found.stage)) else { return false };
-        self.journal.over_and(ended.value.number, ended.value.noted);
+        self.journal.over_and(ended.value.number(), ended.value.noted);
         if ended.slot < self.sent_slots && ended.value.takes_place {
             self.on_wire -= 1;
         }
@@ -518,9 +472,9 @@ impl Outbound {
         for slot in 0..self.ring.slots() {
             let Some((_, in_flight)) = self.ring.at_mut(slot) else { continue };
             if in_flight.stage == Stage::Acknowledge
-                && in_flight.owed.as_ref().is_some_and(|owed| owed.shared.is_some())
+                && in_flight.owed().is_some_and(|owed| owed.shared.is_some())
             {
-                shared.extend(in_flight.owed.take());
+                shared.extend(in_flight.take_owed());
             }
         }
         let waiting = self.queue.take(|owed| owed.shared.is_some());
@@ -535,8 +489,8 @@ impl Outbound {
         let mut ended = Vec::new();
         for slot in self.sent_slots..self.ring.slots() {
             let Some((id, in_flight)) = self.ring.at_mut(slot) else { continue };
-            if in_flight.owed.as_ref().is_some_and(&denied) {
-                ended.extend(in_flight.owed.take().map(|owed| (id, owed)));
+            if in_flight.owed().is_some_and(&denied) {
+                ended.extend(in_flight.take_owed().map(|owed| (id, owed)));
             }
         }
         let mut withheld = Vec::with_capacity(ended.len());
@@ -553,7 +507,7 @@ impl Outbound {
     /// Forgets everything owed: the session ended.
     pub fn clear(&mut self) {
         for in_flight in self.ring.drain() {
-            self.journal.over_and(in_flight.number, in_flight.noted);
+            self.journal.over_and(in_flight.number(), in_flight.noted);
         }
         self.queue.numbers().for_each(|number| self.journal.over(number));
         self.queue.clear();

@@ -111,6 +111,8 @@ pub struct Queue {
     owed: VecDeque<Owed>,
     bytes: usize,
     qos0: usize,
+    /// Something in it may have its content elsewhere: it waited in an earlier life.
+    restored: bool,
 }
 
 impl Queue {
@@ -181,7 +183,7 @@ impl Queue {
     /// Whether the content of the oldest is not in memory.
     #[must_use]
     pub fn next_is_elsewhere(&self) -> bool {
-        self.owed.front().is_some_and(|owed| owed.message.body_elsewhere().is_some())
+        self.restored && self.owed.front().is_some_and(|owed| owed.message.body_elsewhere().is_some())
     }
 
     /// The oldest, as long as their content is not in memory.
@@ -205,6 +207,7 @@ impl Queue {
 
     /// Puts back what waited in an earlier life, behind all that waits.
     pub fn restore(&mut self, owed: Owed) {
+        self.restored = true;
         self.bytes += owed.message.len();
         self.qos0 += usize::from(owed.qos == QoS::AtMostOnce);
         self.owed.push_back(owed);
@@ -238,8 +241,11 @@ impl Queue {
         let owed = self.owed.pop_front()?;
         self.bytes -= owed.message.len();
         self.qos0 -= usize::from(owed.qos == QoS::AtMostOnce);
-        if self.owed.is_empty() && self.owed.capacity() > CAPACITY_KEPT {
-            self.owed = VecDeque::new();
+        if self.owed.is_empty() {
+            self.restored = false;
+            if self.owed.capacity() > CAPACITY_KEPT {
+                self.owed = VecDeque::new();
+            }
         }
         Some(owed)
     }

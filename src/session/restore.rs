@@ -11,9 +11,9 @@ use crate::session::PendingWill;
 use crate::session::Session;
 use crate::session::connect::NEVER_EXPIRES;
 use crate::session::message::Message;
-use crate::session::outbound::InFlight;
 use crate::session::outbound::Outbound;
-use crate::session::outbound::Stage;
+use crate::session::outbound::flight::InFlight;
+use crate::session::outbound::flight::Stage;
 use crate::session::queue::Owed;
 use crate::time::Now;
 
@@ -97,10 +97,9 @@ impl Outbound {
             Progress::Sent(id) if owed.qos == QoS::ExactlyOnce => (id, Stage::Receive),
             Progress::Sent(id) => (id, Stage::Acknowledge),
         };
-        let number = owed.number;
-        let owed = (stage != Stage::Complete).then_some(owed);
-        let in_flight = InFlight { stage, takes_place: false, noted: true, number, owed };
-        if let Err(InFlight { owed: Some(owed), .. }) = self.ring.push_as(id, in_flight) {
+        if let Err(in_flight) = self.ring.push_as(id, InFlight::restored(stage, owed))
+            && let Some(owed) = in_flight.into_owed()
+        {
             // As if it had never been sent.
             self.queue.restore(owed);
         }
@@ -110,7 +109,7 @@ impl Outbound {
         let mut wanted = Vec::new();
         for slot in self.sent_slots..self.ring.slots() {
             let Some((_, in_flight)) = self.ring.at_mut(slot) else { continue };
-            let Some(owed) = &in_flight.owed else { continue };
+            let Some(owed) = in_flight.owed() else { continue };
             match owed.message.body_elsewhere() {
                 Some(body) if wanted.len() < max => wanted.push((owed.number, body)),
                 _ => return wanted,
@@ -123,9 +122,9 @@ impl Outbound {
 
     fn supply(&mut self, number: u64, message: Option<Message>) -> bool {
         let mut slots = self.sent_slots..self.ring.slots();
-        let found = slots.find(|slot| self.ring.at_mut(*slot).is_some_and(|(_, it)| it.number == number));
+        let found = slots.find(|slot| self.ring.at_mut(*slot).is_some_and(|(_, it)| it.number() == number));
         if let Some((id, in_flight)) = found.and_then(|slot| self.ring.at_mut(slot)) {
-            match (&mut in_flight.owed, message) {
+            match (in_flight.owed_mut(), message) {
                 (Some(owed), Some(message)) => owed.message = message,
                 _ => drop(self.finish(id, |_| true)),
             }

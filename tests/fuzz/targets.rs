@@ -1,6 +1,9 @@
 //! What is tried with any bytes, one function for each parser. The fuzzer (`src/main.rs`) and the replay of seeds and
 //! mutations in `cargo test` (`main.rs`) call the same ones. A target that finds fault panics.
 
+#[path = "targets/store.rs"]
+mod store;
+
 use std::future;
 use std::hint::black_box;
 use std::net::Ipv4Addr;
@@ -84,15 +87,17 @@ use tombolo::net::websocket;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub(crate) const TARGETS: [Target; 15] = [
+pub(crate) const TARGETS: [Target; 17] = [
     ("acl", acl),
     ("base64", base64),
     ("callouts", callouts),
     ("certificate", certificate),
     ("config", config),
     ("http", http),
+    ("image", store::image),
     ("imports", imports),
     ("link", link),
+    ("log", store::log),
     ("packet", packet),
     ("passwords", passwords),
     ("proxy", proxy),

@@ -84,6 +84,7 @@ fn append_whole(run: &mut Run<'_, '_>, output: &mut Output) -> bool {
     true
 }
 
+#[inline]
 pub(super) fn delivery_len(
     run: &mut Run<'_, '_>,
     index: usize,
@@ -101,6 +102,7 @@ pub(super) fn delivery_len(
     frames::single_len(&run.publications()[index], version, qos, grant.subscription_ids, now)
 }
 
+#[inline]
 #[expect(clippy::too_many_arguments, reason = "one delivery is the meeting point of all of these")]
 pub(super) fn append(
     run: &mut Run<'_, '_>,
@@ -133,16 +135,19 @@ pub(super) fn append(
     frames::append_single(&run.publications()[index], &single, now, &mut output.bytes);
 }
 
+#[inline]
 pub(super) fn owed_len(owed: &Owed, version: Version, now: Now) -> usize {
     frames::single_len(&owed.message.view(), version, owed.qos, owed.subscription_ids(), now)
 }
 
+#[inline]
 pub(super) fn alias_for_owed(owed: &Owed, length: usize, output: &mut Output) -> Option<Alias> {
     // Most clients allow none, and then the topic need not be looked at.
     output.aliases.as_ref()?;
     output.alias_for(owed.message.view().topic, length)
 }
 
+#[inline]
 pub(super) fn append_owed(
     owed: &Owed,
     packet_id: Option<PacketId>,
