@@ -13,6 +13,9 @@ pub mod session;
 // Shell: everything that touches the world.
 pub mod config;
 
+// A core that shares the names of configured clusters.
+pub mod trust;
+
 pub mod metrics;
 
 pub mod net;

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+pub mod moment;
+
 /// One reading of both clocks, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Now {

@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["mqtt"],
     &["session", "acl", "auth", "link"],
     &["config"],
+    &["trust"],
     &["metrics"],
     &["net"],
     &["storage"],
@@ -23,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
     &["admin"],
 ];
 
-const CORES: &[&str] = &["mqtt", "session", "acl", "auth", "link"];
+const CORES: &[&str] = &["mqtt", "session", "acl", "auth", "link", "trust"];
 
 /// What reaches the world, the clock or the dice. `time` is a plain value, no core, but obeys. A hash map's seed is
 /// random too and allowed: it decides nothing that can be seen.

@@ -1,5 +1,7 @@
 //! What an operator touches: the command line, HTTP with its REST API, the demo.
 
+pub use crate::time::moment as rfc3339;
+
 pub mod base64;
 pub mod cli;
 pub mod commands;
@@ -11,6 +13,5 @@ pub mod node;
 pub mod output;
 pub mod remote;
 pub mod rest;
-pub mod rfc3339;
 pub mod rules;
 pub mod systemd;
