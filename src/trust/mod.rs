@@ -8,10 +8,14 @@
 //! talks to the peer.
 
 pub mod address;
+pub mod book;
 pub mod enroll;
 pub mod fingerprint;
+pub mod group;
 pub mod identity;
+pub mod leaf;
 pub mod name;
+pub mod rights;
 pub mod secret;
 pub mod token;
 pub mod uuid;

@@ -75,6 +75,9 @@ impl fmt::Debug for Secret {
 pub struct SecretHash([u8; 32]);
 
 impl SecretHash {
+    /// Of no secret that anybody could find.
+    pub(crate) const NONE: Self = Self([0; 32]);
+
     /// Of its 64 hexadecimal digits.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

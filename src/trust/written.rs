@@ -8,6 +8,7 @@ use serde::de::Error;
 use crate::config::settings::ServerAddr;
 use crate::time::moment as rfc3339;
 use crate::trust::address;
+use crate::trust::secret::SecretHash;
 
 /// A moment in seconds since the Unix epoch, as `2026-01-02T03:04:05Z` and in no other form.
 pub(crate) fn moment_of(text: &str) -> Option<u64> {
@@ -60,5 +61,19 @@ pub(crate) mod addresses {
         let texts = Vec::<String>::deserialize(deserializer)?;
         address::parse_all(&texts, true)
             .ok_or_else(|| D::Error::custom("addresses are host:port or [v6]:port, at most 16"))
+    }
+}
+
+/// The hash of a secret.
+pub(crate) mod hash {
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(hash: &SecretHash, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hash.text())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretHash, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        SecretHash::parse(&text).ok_or_else(|| D::Error::custom("a hash is 64 hexadecimal digits"))
     }
 }
