@@ -85,6 +85,7 @@ impl Files {
 
     fn server(&self, version: TlsVersion, verify: Verify) -> ServerTlsOptions {
         ServerTlsOptions {
+            own: None,
             certfile: self.path("server.pem"),
             keyfile: self.path("server.key"),
             password: None,
@@ -109,6 +110,7 @@ impl Files {
     fn client(&self, version: TlsVersion) -> ClientTlsOptions {
         ClientTlsOptions {
             cacertfile: Some(self.path("ca.pem")),
+            own: None,
             certfile: Some(self.path("client.pem")),
             keyfile: Some(self.path("client.key")),
             password: None,

@@ -223,6 +223,7 @@ fn web(settings: &Settings, now: Now, findings: &mut Findings) -> Option<tls::Cl
 /// What the TLS of a listener is built from; `pins` are the fingerprints of all peers.
 fn server_options(ssl: &ListenerTls, pins: Vec<[u8; 32]>, strict: bool) -> ServerTlsOptions {
     ServerTlsOptions {
+        own: None,
         certfile: ssl.certfile.clone(),
         keyfile: ssl.keyfile.clone(),
         password: ssl.password.clone(),
@@ -249,6 +250,7 @@ fn server_options(ssl: &ListenerTls, pins: Vec<[u8; 32]>, strict: bool) -> Serve
 pub fn client_options(link: &Link, ssl: &ClientTls) -> ClientTlsOptions {
     ClientTlsOptions {
         cacertfile: ssl.cacertfile.clone(),
+        own: None,
         certfile: ssl.certfile.clone(),
         keyfile: ssl.keyfile.clone(),
         password: ssl.password.clone(),

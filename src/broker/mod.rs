@@ -37,6 +37,7 @@ pub mod link_client;
 pub mod link_events;
 pub mod link_ingress;
 pub mod link_inspect;
+pub mod link_keys;
 mod link_retained;
 pub mod links;
 mod login;

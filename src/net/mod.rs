@@ -13,6 +13,7 @@ pub mod http_client;
 pub mod listener;
 pub mod memory;
 mod ocsp;
+pub mod own_certificate;
 pub mod pem;
 pub mod pin;
 pub mod proxy;

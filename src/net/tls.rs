@@ -32,6 +32,7 @@ use crate::config::settings::Secret;
 use crate::net::crypto::Signatures;
 use crate::net::crypto::provider;
 use crate::net::crypto::provider_with;
+use crate::net::own_certificate::OwnCertificate;
 use crate::net::pem::PemFile;
 pub use crate::net::pem::TlsError;
 use crate::net::pin::LinkServers;
@@ -62,6 +63,8 @@ pub enum Verify {
 /// TLS options of a listener, under EMQX's names.
 #[derive(Debug, Clone)]
 pub struct ServerTlsOptions {
+    /// The link certificate, where that is to be shown: then the next three do not count.
+    pub own: Option<Arc<OwnCertificate>>,
     /// Our certificate, leaf first, then intermediates.
     pub certfile: PathBuf,
     /// Its private key.
@@ -121,6 +124,8 @@ pub struct ServerTls {
 pub struct ClientTlsOptions {
     /// Authorities whose server certificates are trusted.
     pub cacertfile: Option<PathBuf>,
+    /// The link certificate, where that is to be shown: then the next three do not count.
+    pub own: Option<Arc<OwnCertificate>>,
     /// Our own certificate, if the server asks.
     pub certfile: Option<PathBuf>,
     /// Its private key.
@@ -145,6 +150,7 @@ impl ClientTlsOptions {
     pub fn for_web(cacertfile: PathBuf) -> Self {
         Self {
             cacertfile: Some(cacertfile),
+            own: None,
             certfile: None,
             keyfile: None,
             password: None,
@@ -193,6 +199,12 @@ struct Identity {
 }
 
 impl Identity {
+    /// The link certificate, which was judged already.
+    fn of_link(own: &OwnCertificate, now: Now) -> Self {
+        let warnings = own.expiry_warning(now).into_iter().collect();
+        Self { certified: own.certified(), not_after_unix: own.not_after_unix(), warnings }
+    }
+
     fn load(
         certfile: &Path,
         keyfile: &Path,
@@ -243,9 +255,7 @@ impl ServerTls {
     /// With the setting, the file and the reason.
     pub fn load(options: &ServerTlsOptions, now: Now) -> Result<Self, TlsError> {
         check_options(options)?;
-        let (certfile, keyfile) = (&options.certfile, &options.keyfile);
-        let own = demands(options.strict, &[]);
-        let identity = Identity::load(certfile, keyfile, options.password.as_ref(), &own, now)?;
+        let identity = server_identity(options, now)?;
         let mut warnings = identity.warnings;
         let versions = supported(&options.versions)?;
         let provider = provider_with(&options.ciphers);
@@ -281,6 +291,14 @@ impl ServerTls {
         let not_after_unix = identity.not_after_unix;
         Ok(Self { config: Arc::new(config), trust, stapler, not_after_unix, warnings })
     }
+}
+
+fn server_identity(options: &ServerTlsOptions, now: Now) -> Result<Identity, TlsError> {
+    if let Some(own) = &options.own {
+        return Ok(Identity::of_link(own, now));
+    }
+    let (certfile, keyfile) = (&options.certfile, &options.keyfile);
+    Identity::load(certfile, keyfile, options.password.as_ref(), &demands(options.strict, &[]), now)
 }
 
 fn stapler(own: &Arc<Own>, leaf: &[u8], issuer_pem: &Path) -> Result<Stapler, TlsError> {
@@ -365,17 +383,13 @@ impl ClientTls {
         let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&versions)?;
         let (servers, mut warnings) = link_servers(options, now)?;
         let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(servers));
-        let (mut config, not_after_unix) = match (&options.certfile, &options.keyfile) {
-            (Some(certfile), Some(keyfile)) => {
-                let own = demands(options.strict, &[]);
-                let identity = Identity::load(certfile, keyfile, options.password.as_ref(), &own, now)?;
+        let (mut config, not_after_unix) = match client_identity(options, now)? {
+            Some(identity) => {
                 warnings.extend(identity.warnings);
                 let own = Arc::new(SingleCertAndKey::from(identity.certified));
                 (builder.with_client_cert_resolver(own), Some(identity.not_after_unix))
             }
-            (None, None) => (builder.with_no_client_auth(), None),
-            (Some(_), None) => return Err(TlsError::Options("certfile needs keyfile")),
-            (None, Some(_)) => return Err(TlsError::Options("keyfile needs certfile")),
+            None => (builder.with_no_client_auth(), None),
         };
         // Links are few and long-lived: verify every time.
         config.resumption = Resumption::disabled();
@@ -385,6 +399,21 @@ impl ClientTls {
             not_after_unix,
             warnings,
         })
+    }
+}
+
+fn client_identity(options: &ClientTlsOptions, now: Now) -> Result<Option<Identity>, TlsError> {
+    if let Some(own) = &options.own {
+        return Ok(Some(Identity::of_link(own, now)));
+    }
+    match (&options.certfile, &options.keyfile) {
+        (Some(certfile), Some(keyfile)) => {
+            let own = demands(options.strict, &[]);
+            Identity::load(certfile, keyfile, options.password.as_ref(), &own, now).map(Some)
+        }
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(TlsError::Options("certfile needs keyfile")),
+        (None, Some(_)) => Err(TlsError::Options("keyfile needs certfile")),
     }
 }
 

@@ -184,6 +184,7 @@ pub(crate) async fn tls_client(
 ) -> Result<Client, DialError> {
     let options = ClientTlsOptions {
         cacertfile: Some(authority.file()),
+        own: None,
         certfile: own.map(|own| own.certfile.clone()),
         keyfile: own.map(|own| own.keyfile.clone()),
         password: None,
@@ -201,6 +202,7 @@ pub(crate) async fn tls_client(
 pub(crate) async fn tls_over(stream: TcpStream, authority: &Authority) -> impl Io + use<> {
     let options = ClientTlsOptions {
         cacertfile: Some(authority.file()),
+        own: None,
         certfile: None,
         keyfile: None,
         password: None,

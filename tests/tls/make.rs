@@ -180,6 +180,7 @@ impl Authority {
 /// A listener that asks for no certificate.
 pub(crate) fn open(server: &Issued) -> ServerTlsOptions {
     ServerTlsOptions {
+        own: None,
         certfile: server.certfile.clone(),
         keyfile: server.keyfile.clone(),
         password: None,
@@ -215,6 +216,7 @@ pub(crate) fn strict(server: &Issued, authority: &Authority) -> ServerTlsOptions
 pub(crate) fn client(authority: &Authority, own: Option<&Issued>) -> ClientTlsOptions {
     ClientTlsOptions {
         cacertfile: Some(authority.file()),
+        own: None,
         certfile: own.map(|own| own.certfile.clone()),
         keyfile: own.map(|own| own.keyfile.clone()),
         password: None,

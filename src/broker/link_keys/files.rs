@@ -1,0 +1,169 @@
+//! The three files: read within bounds and with their modes, written so that each is whole.
+
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::io::Read;
+use std::path::Path;
+use std::path::PathBuf;
+
+use zeroize::Zeroizing;
+
+use super::LinkKeysError;
+use super::stand::Senseless;
+use super::stand::Stand;
+use crate::broker::replace::replace;
+use crate::net::own_certificate::Key;
+use crate::net::own_certificate::OwnCertificate;
+use crate::net::own_certificate::OwnCertificateError;
+use crate::net::own_certificate::Pair;
+use crate::net::own_certificate::chain_from_pem;
+use crate::net::own_certificate::chain_pem;
+
+const FOLDER: &str = "link";
+const CERTIFICATE: &str = "cert.pem";
+const KEY: &str = "key.pem";
+const NEXT: &str = "next.pem";
+/// Longest of these files, in bytes: a chain of eight and an RSA key of 16384 bits have less.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Where they are.
+#[derive(Debug)]
+pub(super) struct Files {
+    data: PathBuf,
+    folder: PathBuf,
+}
+
+impl Files {
+    pub(super) fn new(data: &Path) -> Self {
+        Self { data: data.to_owned(), folder: data.join(FOLDER) }
+    }
+
+    /// What there is, and what to warn of.
+    pub(super) fn read(&self) -> Result<(Stand, Vec<String>), LinkKeysError> {
+        let mut warnings = Vec::new();
+        let content = |name| move |source| LinkKeysError::Content { path: self.folder.join(name), source };
+        let chain = self.text(CERTIFICATE)?.map(|text| chain_from_pem(&text));
+        let key = self.secret(KEY, &mut warnings)?.map(|text| Key::from_pem(&text));
+        let next = self.secret(NEXT, &mut warnings)?.map(|text| Pair::from_pem(&text, &text));
+        let stand = Stand::of(
+            chain.transpose().map_err(content(CERTIFICATE))?,
+            key.transpose().map_err(content(KEY))?,
+            next.transpose().map_err(content(NEXT))?,
+        );
+        let stand = stand.map_err(|senseless| match senseless {
+            Senseless::NoKey => LinkKeysError::Half { path: self.folder.join(CERTIFICATE), missing: KEY },
+            Senseless::NoCertificate => {
+                LinkKeysError::Half { path: self.folder.join(KEY), missing: CERTIFICATE }
+            }
+            Senseless::Mismatch => content(KEY)(OwnCertificateError::Mismatch),
+        })?;
+        Ok((stand, warnings))
+    }
+
+    /// The pair in force, for use.
+    pub(super) fn judge(&self, pair: &Pair) -> Result<OwnCertificate, LinkKeysError> {
+        self.judged(CERTIFICATE, pair)
+    }
+
+    /// The same of the next one.
+    pub(super) fn judge_next(&self, pair: &Pair) -> Result<OwnCertificate, LinkKeysError> {
+        self.judged(NEXT, pair)
+    }
+
+    fn judged(&self, name: &str, pair: &Pair) -> Result<OwnCertificate, LinkKeysError> {
+        OwnCertificate::new(pair)
+            .map_err(|source| LinkKeysError::Content { path: self.folder.join(name), source })
+    }
+
+    /// Writes down what is to become the pair.
+    pub(super) fn write_next(&self, pair: &Pair) -> Result<(), LinkKeysError> {
+        self.make_folder().map_err(|source| LinkKeysError::Io { path: self.folder.clone(), source })?;
+        self.write(NEXT, &pair.pem())
+    }
+
+    /// Makes what was written down the pair.
+    pub(super) fn put_in_place(&self, pair: &Pair) -> Result<(), LinkKeysError> {
+        self.write(KEY, &pair.key.pem())?;
+        self.write(CERTIFICATE, &chain_pem(&pair.chain))?;
+        self.remove_next()
+    }
+
+    /// Removes what was written down.
+    pub(super) fn remove_next(&self) -> Result<(), LinkKeysError> {
+        let path = self.folder.join(NEXT);
+        let removed = fs::remove_file(&path).and_then(|()| sync(&self.folder));
+        removed.map_err(|source| LinkKeysError::Io { path, source })
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<(), LinkKeysError> {
+        replace(&self.folder.join(name), text).map_err(|(path, source)| LinkKeysError::Io { path, source })
+    }
+
+    fn make_folder(&self) -> io::Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        match builder.create(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made.and_then(|()| sync(&self.data)),
+        }
+    }
+
+    fn text(&self, name: &str) -> Result<Option<Zeroizing<String>>, LinkKeysError> {
+        let opened = File::open(self.folder.join(name)).map(Some);
+        let opened = opened.or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(None),
+            _ => Err(error),
+        });
+        let read = opened.and_then(|file| file.map(read_whole).transpose());
+        read.map_err(|source| LinkKeysError::Io { path: self.folder.join(name), source })
+    }
+
+    /// The text of a file that holds a key, which is for its owner, or for a group that runs the broker.
+    fn secret(
+        &self,
+        name: &str,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Zeroizing<String>>, LinkKeysError> {
+        let text = self.text(name)?;
+        #[cfg(unix)]
+        if text.is_some() {
+            use std::os::unix::fs::PermissionsExt;
+            let path = self.folder.join(name);
+            let mode = fs::metadata(&path).map(|metadata| metadata.permissions().mode());
+            match mode.map_err(|source| LinkKeysError::Io { path: path.clone(), source })? {
+                mode if mode & 0o007 != 0 => return Err(LinkKeysError::Exposed(path)),
+                mode if mode & 0o070 != 0 => {
+                    warnings.push(format!("{}: it is open to its group: chmod 600 it", path.display()));
+                }
+                _ => {}
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = warnings;
+        Ok(text)
+    }
+}
+
+/// One that grows would leave parts of it behind in memory.
+fn read_whole(file: File) -> io::Result<Zeroizing<String>> {
+    let length = file.metadata()?.len().min(FILE_BYTES_MAX);
+    let mut text = Zeroizing::new(String::with_capacity(length as usize + 1));
+    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("longer than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+/// Makes sure that what was made or removed in a folder stays so after a power cut.
+fn sync(folder: &Path) -> io::Result<()> {
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        // Some file systems do not do that for folders.
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            Ok(())
+        }
+        result => result,
+    }
+}

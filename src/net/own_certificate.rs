@@ -1,0 +1,282 @@
+//! The cluster's link certificate: one certificate with its key, shown to peers that dial us and to peers that we dial
+//! (trust.md 2.1, authn-tls.md section 1). Here it is made, judged and signed with; where it lies on disk is the business
+//! of `broker::link_keys`. Time is an argument.
+
+mod pair;
+
+use std::fmt;
+use std::time::Duration;
+
+use rcgen::CertificateParams;
+use rcgen::DistinguishedName;
+use rcgen::DnType;
+use rcgen::ExtendedKeyUsagePurpose;
+use rcgen::IsCa;
+use rcgen::KeyPair;
+use rcgen::KeyUsagePurpose;
+use rcgen::PKCS_ECDSA_P384_SHA384;
+use rcgen::SanType;
+use rcgen::SerialNumber;
+use rcgen::date_time_ymd;
+use ring::signature::ECDSA_P256_SHA256_ASN1;
+use ring::signature::ECDSA_P384_SHA384_ASN1;
+use ring::signature::ED25519;
+use ring::signature::RSA_PSS_2048_8192_SHA384;
+use ring::signature::UnparsedPublicKey;
+use ring::signature::VerificationAlgorithm;
+use rustls::SignatureScheme;
+use rustls::sign::CertifiedKey;
+use sha2::Digest;
+use sha2::Sha256;
+use x509_parser::oid_registry::OID_SIG_ED25519;
+use x509_parser::public_key::PublicKey;
+
+pub use self::pair::Key;
+pub use self::pair::Pair;
+pub use self::pair::chain_from_pem;
+pub use self::pair::chain_pem;
+use crate::auth::certificate::CertificateError;
+use crate::auth::certificate::fingerprint_hex;
+use crate::auth::certificate::first_expiry_unix;
+use crate::auth::fitness;
+use crate::auth::fitness::Demands;
+use crate::auth::fitness::KeyUsage;
+use crate::auth::fitness::LINK_RSA_BITS_MIN;
+use crate::net::random;
+use crate::time::Now;
+
+/// How long a certificate that we make is valid (trust.md 2.6).
+const LIFETIME: Duration = Duration::from_secs(365 * 86_400);
+/// How far another clock may be behind ours when it sees a new certificate.
+const BACKDATED: Duration = Duration::from_secs(3600);
+/// From when on an expiry is worth a warning.
+const WARN_DAYS: i64 = 30;
+const DAY_SECONDS: i64 = 86_400;
+/// Random bytes of a serial number; RFC 5280 section 4.1.2.2 allows 20.
+const SERIAL_BYTES: usize = 16;
+
+/// What every signature is over, before purpose and message. TLS signs what begins with 64 spaces (RFC 8446 section 4.4.3):
+/// no statement of ours can pass for a handshake, nor the other way round.
+const SIGNED: &[u8] = b"tombolo link certificate\0";
+
+/// One scheme for each kind of key, which the certificate tells: nothing is negotiated.
+const SCHEMES: [SignatureScheme; 4] = [
+    SignatureScheme::ECDSA_NISTP384_SHA384,
+    SignatureScheme::ECDSA_NISTP256_SHA256,
+    SignatureScheme::ED25519,
+    SignatureScheme::RSA_PSS_SHA384,
+];
+
+/// Why a certificate cannot be the cluster's.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnCertificateError {
+    /// The text is no PEM, or lacks what should be in it.
+    #[error("{0}")]
+    Pem(String),
+    /// The certificate is not good enough for a link, in either direction.
+    #[error("unusable certificate: {0}")]
+    Unfit(#[from] CertificateError),
+    /// The key is of a kind that is not used here.
+    #[error("unusable key: {0}")]
+    Key(rustls::Error),
+    /// The key is that of another certificate.
+    #[error("the key does not belong to the certificate")]
+    Mismatch,
+    /// It is not valid any more.
+    #[error("the certificate has expired")]
+    Expired,
+    /// It is not valid yet.
+    #[error("the certificate is not valid yet")]
+    NotYetValid,
+    /// It could not be made.
+    #[error("cannot make a certificate: {0}")]
+    Make(#[from] rcgen::Error),
+    /// Nothing could be signed with the key.
+    #[error("cannot sign: {0}")]
+    Sign(rustls::Error),
+    /// The signature is not over this, or not by that key.
+    #[error("the signature does not hold")]
+    Signature,
+}
+
+/// A pair that is good enough for links: strong, for both directions, and the key is the certificate's. Whether it is
+/// within its dates is asked separately, because that changes.
+pub struct OwnCertificate {
+    certified: CertifiedKey,
+    fingerprint: [u8; 32],
+    not_before_unix: i64,
+    not_after_unix: i64,
+}
+
+impl fmt::Debug for OwnCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("OwnCertificate");
+        shown.field("fingerprint", &fingerprint_hex(&self.fingerprint));
+        shown.field("not_after_unix", &self.not_after_unix).finish_non_exhaustive()
+    }
+}
+
+impl Pair {
+    /// A new one for this cluster: ECDSA P-384, for both directions, valid for a year from `now`.
+    ///
+    /// # Errors
+    /// If the name cannot be in a certificate.
+    pub fn make(cluster: &str, now: Now) -> Result<Self, OwnCertificateError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, cluster);
+        // For a peer that verifies by authority and name: to it we are our own authority.
+        params.subject_alt_names = cluster.try_into().map(SanType::DnsName).into_iter().collect();
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.serial_number = Some(serial());
+        let since_1970 = Duration::from_secs(now.unix_ms / 1000);
+        params.not_before = date_time_ymd(1970, 1, 1) + since_1970.saturating_sub(BACKDATED);
+        params.not_after = date_time_ymd(1970, 1, 1) + since_1970 + LIFETIME;
+        let certificate = params.self_signed(&key)?;
+        Ok(Self { chain: vec![certificate.der().clone()], key: Key::pkcs8(key.serialize_der()) })
+    }
+}
+
+/// A positive number that nobody can foresee.
+fn serial() -> SerialNumber {
+    let mut bytes = [0; SERIAL_BYTES];
+    random::fill(&mut bytes);
+    bytes[0] = bytes[0] & 0x7f | 0x40;
+    SerialNumber::from_slice(&bytes)
+}
+
+impl OwnCertificate {
+    /// Judges a pair.
+    ///
+    /// # Errors
+    /// Why it cannot be the cluster's.
+    pub fn new(pair: &Pair) -> Result<Self, OwnCertificateError> {
+        let (leaf, issuers) = pair.chain.split_first().ok_or(CertificateError::Unreadable)?;
+        let demands = Demands {
+            usages: vec![KeyUsage::ServerAuth, KeyUsage::ClientAuth],
+            rsa_bits_min: LINK_RSA_BITS_MIN,
+        };
+        demands.check_leaf(leaf)?;
+        issuers.iter().try_for_each(|der| demands.check_issuer(der))?;
+        let not_before_unix = fitness::read(leaf)?.validity().not_before.timestamp();
+        Ok(Self {
+            certified: pair.certified()?,
+            fingerprint: Sha256::digest(leaf).into(),
+            not_before_unix,
+            not_after_unix: first_expiry_unix(&pair.chain).ok_or(CertificateError::Unreadable)?,
+        })
+    }
+
+    /// SHA-256 of the certificate: what peers pin.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.fingerprint
+    }
+
+    /// The certificate, and what vouches for it, as PEM.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        chain_pem(&self.certified.cert)
+    }
+
+    /// The certificate alone, DER.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        // It was judged: there is one.
+        self.certified.cert.first().map_or(&[], |leaf| leaf)
+    }
+
+    /// From when on it is valid, in seconds since the Unix epoch.
+    #[must_use]
+    pub fn not_before_unix(&self) -> i64 {
+        self.not_before_unix
+    }
+
+    /// When it, or what vouches for it, has expired, in seconds since the Unix epoch.
+    #[must_use]
+    pub fn not_after_unix(&self) -> i64 {
+        self.not_after_unix
+    }
+
+    /// Whether it is within its dates.
+    ///
+    /// # Errors
+    /// Which of the two it is not.
+    pub fn check_dates(&self, now: Now) -> Result<(), OwnCertificateError> {
+        let now = now.unix_seconds();
+        if now < self.not_before_unix {
+            Err(OwnCertificateError::NotYetValid)
+        } else if now >= self.not_after_unix {
+            Err(OwnCertificateError::Expired)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// What to say of one that has expired or soon will, or that this clock is too early for.
+    #[must_use]
+    pub fn expiry_warning(&self, now: Now) -> Option<String> {
+        let left = self.not_after_unix.saturating_sub(now.unix_seconds());
+        match self.check_dates(now) {
+            Ok(()) if left >= WARN_DAYS * DAY_SECONDS => None,
+            Ok(()) => Some(format!("the link certificate expires within {} days", left / DAY_SECONDS + 1)),
+            Err(OwnCertificateError::NotYetValid) => {
+                Some("the link certificate is not valid yet: is this clock right?".to_owned())
+            }
+            Err(_) => Some("the link certificate has expired: peers refuse it".to_owned()),
+        }
+    }
+
+    /// For the TLS library.
+    pub(super) fn certified(&self) -> CertifiedKey {
+        self.certified.clone()
+    }
+
+    /// Signs `message` as said for this `purpose` and no other (trust.md 2.6): ECDSA with SHA-384 by a P-384 key, as
+    /// [`verify`] has it for the others.
+    ///
+    /// # Errors
+    /// If the library cannot.
+    pub fn sign(&self, purpose: &str, message: &[u8]) -> Result<Vec<u8>, OwnCertificateError> {
+        let signer = self.certified.key.choose_scheme(&SCHEMES);
+        let signer = signer.ok_or(OwnCertificateError::Signature)?;
+        signer.sign(&statement(purpose, message)).map_err(OwnCertificateError::Sign)
+    }
+}
+
+/// Whether whoever has the key of this certificate (DER) signed `message` for `purpose`. The key tells the algorithm: ECDSA
+/// P-384 with SHA-384, P-256 with SHA-256, Ed25519, RSA-PSS with SHA-384. Dates and trust are the caller's business.
+///
+/// # Errors
+/// If that is not so.
+pub fn verify(
+    certificate: &[u8],
+    purpose: &str,
+    message: &[u8],
+    signature: &[u8],
+) -> Result<(), OwnCertificateError> {
+    let certificate = fitness::read(certificate)?;
+    let key = certificate.public_key();
+    let algorithm: &dyn VerificationAlgorithm = match key.parsed() {
+        Ok(PublicKey::EC(point)) if point.key_size() == 384 => &ECDSA_P384_SHA384_ASN1,
+        Ok(PublicKey::EC(point)) if point.key_size() == 256 => &ECDSA_P256_SHA256_ASN1,
+        Ok(PublicKey::RSA(_)) => &RSA_PSS_2048_8192_SHA384,
+        Ok(PublicKey::Unknown(_)) if key.algorithm.algorithm == OID_SIG_ED25519 => &ED25519,
+        _ => return Err(OwnCertificateError::Signature),
+    };
+    UnparsedPublicKey::new(algorithm, &*key.subject_public_key.data)
+        .verify(&statement(purpose, message), signature)
+        .map_err(|_| OwnCertificateError::Signature)
+}
+
+/// The bytes that are signed. A purpose holds no NUL, so that it cannot run over into the message.
+fn statement(purpose: &str, message: &[u8]) -> Vec<u8> {
+    [SIGNED, purpose.as_bytes(), &[0], message].concat()
+}
+
+#[cfg(test)]
+mod tests;
