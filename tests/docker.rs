@@ -77,7 +77,7 @@ fn the_configurations_are_valid_and_name_what_is_mounted() {
         );
         let tls = settings.listeners.iter().filter_map(|listener| listener.ssl.as_ref());
         let mut files: Vec<PathBuf> = tls
-            .flat_map(|tls| [Some(tls.certfile.clone()), Some(tls.keyfile.clone()), tls.cacertfile.clone()])
+            .flat_map(|tls| [tls.certfile.clone(), tls.keyfile.clone(), tls.cacertfile.clone()])
             .flatten()
             .collect();
         for link in &settings.cluster.links {

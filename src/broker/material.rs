@@ -16,6 +16,7 @@ use crate::broker::acl_file::AclFile;
 use crate::broker::acl_file::LoadedRules;
 use crate::broker::authenticate::Credentials;
 use crate::broker::identity::Policy;
+use crate::broker::link_keys::LinkKeys;
 use crate::config::settings::ClientTls;
 use crate::config::settings::Link;
 use crate::config::settings::Listener;
@@ -23,6 +24,8 @@ use crate::config::settings::ListenerTls;
 use crate::config::settings::Settings;
 use crate::config::settings::TlsVersions;
 use crate::config::settings::Verify;
+use crate::net::own_certificate::OwnCertificate;
+use crate::net::own_certificate::Pair;
 use crate::net::tls;
 use crate::net::tls::ClientTlsOptions;
 use crate::net::tls::ServerTls;
@@ -64,14 +67,25 @@ impl Material {
     /// # Errors
     /// Every one of them, each naming the setting and the file, and what is wrong where.
     pub fn load(settings: &Settings, now: Now) -> Result<Self, Vec<String>> {
+        Self::load_with(settings, None, now)
+    }
+
+    /// The same for a broker that has the lock of the data directory: a link certificate that is needed and not there is
+    /// made now, not only tried.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_with(settings: &Settings, keys: Option<&LinkKeys>, now: Now) -> Result<Self, Vec<String>> {
         let mut findings = Findings::default();
+        let own = link_certificate(settings, keys, now, &mut findings);
         let policy = policy(settings, &mut findings);
         let chain = chain::load(settings, now, &mut findings);
         let scram = settings.authentication.scram_file();
         let scram = scram.and_then(|path| users("authentication.chain.password_file", path, &mut findings));
         let mut tls = BTreeMap::new();
         for listener in settings.listeners.iter().filter(|listener| listener.enable) {
-            if let Some(loaded) = listener_tls(listener, &settings.cluster.links, now, &mut findings) {
+            let links = &settings.cluster.links;
+            if let Some(loaded) = listener_tls(listener, links, own.as_ref(), now, &mut findings) {
                 tls.insert(listener.id(), Arc::new(loaded));
             }
         }
@@ -110,7 +124,13 @@ impl LinkMaterial {
     ///
     /// # Errors
     /// As [`Material::load`].
-    pub fn load(settings: &Settings, names: &[String], repin: bool, now: Now) -> Result<Self, Vec<String>> {
+    pub fn load(
+        settings: &Settings,
+        names: &[String],
+        repin: bool,
+        keys: &LinkKeys,
+        now: Now,
+    ) -> Result<Self, Vec<String>> {
         let mut findings = Findings::default();
         let links = &settings.cluster.links;
         for link in links.iter().filter(|link| names.contains(&link.name)) {
@@ -118,9 +138,10 @@ impl LinkMaterial {
         }
         let (mut tls, mut authorities) = (BTreeMap::new(), None);
         if repin {
+            let own = link_certificate(settings, Some(keys), now, &mut findings);
             let enabled = settings.listeners.iter().filter(|listener| listener.enable);
             for listener in enabled.filter(|listener| listener.role.accepts_links()) {
-                if let Some(loaded) = listener_tls(listener, links, now, &mut findings) {
+                if let Some(loaded) = listener_tls(listener, links, own.as_ref(), now, &mut findings) {
                     tls.insert(listener.id(), Arc::new(loaded));
                 }
             }
@@ -167,7 +188,39 @@ fn users<S: Stored>(key: &str, path: &Path, findings: &mut Findings) -> Option<U
     }
 }
 
-fn listener_tls(listener: &Listener, links: &[Link], now: Now, findings: &mut Findings) -> Option<ServerTls> {
+/// The link certificate, if a listener shows it. Without `keys` one that is not there is only tried, and thrown away.
+fn link_certificate(
+    settings: &Settings,
+    keys: Option<&LinkKeys>,
+    now: Now,
+    findings: &mut Findings,
+) -> Option<Arc<OwnCertificate>> {
+    let enabled = settings.listeners.iter().filter(|listener| listener.enable);
+    let shows_it = |ssl: &ListenerTls| ssl.certfile.is_none();
+    enabled.filter_map(|listener| listener.ssl.as_ref()).find(|ssl| shows_it(ssl))?;
+    let own = match keys {
+        Some(keys) => {
+            findings.warnings.extend(keys.warnings());
+            keys.ensure(now)
+        }
+        None => LinkKeys::look(&settings.data.dir).and_then(|there| match there {
+            Some(own) => Ok(Arc::new(own)),
+            None => {
+                findings.notes.push("the link certificate is made at the first start".to_owned());
+                Ok(Arc::new(OwnCertificate::new(&Pair::make(&settings.cluster.name, now)?)?))
+            }
+        }),
+    };
+    own.map_err(|error| findings.errors.push(format!("link certificate: {error}"))).ok()
+}
+
+fn listener_tls(
+    listener: &Listener,
+    links: &[Link],
+    own: Option<&Arc<OwnCertificate>>,
+    now: Now,
+    findings: &mut Findings,
+) -> Option<ServerTls> {
     let ssl = listener.ssl.as_ref()?;
     let pins = if listener.role.accepts_links() {
         links.iter().flat_map(|link| link.peer.cert_sha256.iter().copied()).collect()
@@ -176,11 +229,17 @@ fn listener_tls(listener: &Listener, links: &[Link], now: Now, findings: &mut Fi
     };
     let strict = listener.role.accepts_links() && !listener.allow_insecure;
     let key = format!("listeners[{}].ssl", listener.id());
-    exposed(&format!("{key}.keyfile"), &ssl.keyfile, findings);
+    match &ssl.keyfile {
+        Some(keyfile) => exposed(&format!("{key}.keyfile"), keyfile, findings),
+        // What is wrong with it was said.
+        None if own.is_none() => return None,
+        None => {}
+    }
     if ssl.added_13 {
         findings.notes.push(format!("{key}.ciphers: no suite of TLS 1.3 is listed, all of them were added"));
     }
-    match ServerTls::load(&server_options(ssl, pins, strict), now) {
+    let own = own.filter(|_| ssl.certfile.is_none()).cloned();
+    match ServerTls::load(&ServerTlsOptions { own, ..server_options(ssl, pins, strict) }, now) {
         Ok(loaded) => {
             findings.warnings.extend(loaded.warnings.iter().map(|line| format!("{key}: {line}")));
             Some(loaded)
@@ -224,8 +283,8 @@ fn web(settings: &Settings, now: Now, findings: &mut Findings) -> Option<tls::Cl
 fn server_options(ssl: &ListenerTls, pins: Vec<[u8; 32]>, strict: bool) -> ServerTlsOptions {
     ServerTlsOptions {
         own: None,
-        certfile: ssl.certfile.clone(),
-        keyfile: ssl.keyfile.clone(),
+        certfile: ssl.certfile.clone().unwrap_or_default(),
+        keyfile: ssl.keyfile.clone().unwrap_or_default(),
         password: ssl.password.clone(),
         ocsp_issuer: ssl.ocsp.as_ref().map(|ocsp| ocsp.issuer_pem.clone()),
         cacertfile: ssl.cacertfile.clone(),

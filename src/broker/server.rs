@@ -35,6 +35,8 @@ use crate::broker::data_dir::DataDirError;
 use crate::broker::events::event::What;
 use crate::broker::events::file;
 use crate::broker::keep::RestoreError;
+use crate::broker::link_keys::LinkKeys;
+use crate::broker::link_keys::LinkKeysError;
 use crate::broker::links::Links;
 use crate::broker::material;
 use crate::broker::material::Material;
@@ -86,6 +88,9 @@ pub enum StartError {
     /// The data directory.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// The link certificate.
+    #[error("link certificate: {0}")]
+    LinkKeys(#[from] LinkKeysError),
     /// A port.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -174,6 +179,7 @@ pub struct Server {
     /// The sweeper, the meter and the keeper.
     timers: [JoinHandle<()>; 3],
     keeper: Arc<Keeper>,
+    link_keys: Arc<LinkKeys>,
     /// What writes the security events to their file.
     security_file: Option<JoinHandle<()>>,
     _data: DataDir,
@@ -194,8 +200,9 @@ impl Server {
     /// As [`Self::start`].
     pub async fn start_on(settings: Settings, storage: Option<Box<dyn Storage>>) -> Result<Self, StartError> {
         let now = clock::now();
-        let material = Material::load(&settings, now).map_err(StartError::Material)?;
         let data = DataDir::open(&settings.data.dir)?;
+        let link_keys = Arc::new(LinkKeys::open(&settings.data.dir, &settings.cluster.name)?);
+        let material = Material::load_with(&settings, Some(&link_keys), now).map_err(StartError::Material)?;
         let decoy_key = DecoyKey::new(data.secret("decoy.key")?);
         let descriptors = ForClients::new(descriptors_of(&settings, &settings.cluster.links));
         let enabled = settings.listeners.iter().filter(|listener| listener.enable);
@@ -233,6 +240,7 @@ impl Server {
             threads,
             timers,
             keeper,
+            link_keys,
             security_file,
             _data: data,
         };
@@ -252,6 +260,18 @@ impl Server {
     #[must_use]
     pub fn broker(&self) -> &Arc<Broker> {
         &self.broker
+    }
+
+    /// The cluster's link certificate.
+    #[must_use]
+    pub fn link_keys(&self) -> &Arc<LinkKeys> {
+        &self.link_keys
+    }
+
+    /// Who keeps up to date what client certificates are judged by.
+    #[must_use]
+    pub fn keeper(&self) -> &Arc<Keeper> {
+        &self.keeper
     }
 
     /// The settings in force.
@@ -305,7 +325,8 @@ impl Server {
         }
         // Off this thread, which serves clients: ten thousand rules take their time.
         let (asked, now) = (settings.clone(), clock::now());
-        let material = task::spawn_blocking(move || Material::load(&asked, now))
+        let keys = Arc::clone(&self.link_keys);
+        let material = task::spawn_blocking(move || Material::load_with(&asked, Some(&keys), now))
             .await
             .unwrap_or_else(|_| Err(vec!["reading the files failed; the log says more".to_owned()]))
             .map_err(ReloadError::Material)?;

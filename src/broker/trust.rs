@@ -10,6 +10,7 @@ mod staples;
 mod tasks;
 
 use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +66,16 @@ struct State {
     listeners: BTreeMap<String, i64>,
     /// Who judges client certificates, by listener.
     trusts: Arc<BTreeMap<String, Arc<ClientTrust>>>,
+    /// Those of them that judge linked clusters.
+    of_links: Vec<Arc<ClientTrust>>,
+    /// The fingerprints of clusters that enrolled.
+    enrolled: Arc<HashSet<[u8; 32]>>,
+}
+
+impl State {
+    fn pin_enrolled(&self) {
+        self.of_links.iter().for_each(|trust| trust.set_enrolled(Arc::clone(&self.enrolled)));
+    }
 }
 
 impl Keeper {
@@ -101,6 +112,10 @@ impl Keeper {
         let judged = tls.iter().filter_map(|(id, tls)| Some((id.clone(), Arc::clone(tls.trust.as_ref()?))));
         state.trusts = Arc::new(judged.collect());
         tell_older(&before, &state.trusts);
+        let for_links = settings.listeners.iter().filter(|listener| listener.role.accepts_links());
+        let of_links = for_links.filter_map(|listener| state.trusts.get(&listener.id()).cloned()).collect();
+        state.of_links = of_links;
+        state.pin_enrolled();
         state.listeners = tls.iter().map(|(id, tls)| (id.clone(), tls.not_after_unix)).collect();
         let sources = settings.listeners.iter().filter_map(|listener| {
             let source = listener.ssl.as_ref()?.crl.clone()?;
@@ -117,6 +132,15 @@ impl Keeper {
         });
         state.staples.take(stapled.collect(), now);
         state.lists.take(sources, settings.crl_cache.clone(), web, now);
+    }
+
+    /// The fingerprints of clusters that enrolled, instead of those before (trust.md 2.4, 2.6): all listeners for links take
+    /// them from the next handshake on, those of later reloads too. Who is connected and has none of them any more is
+    /// disconnected at the next [`check`](Self::check), unless it was before.
+    pub fn set_enrolled(&self, pins: HashSet<[u8; 32]>) {
+        let mut state = self.state.lock();
+        state.enrolled = Arc::new(pins);
+        state.pin_enrolled();
     }
 
     /// Works for as long as the broker lives.

@@ -122,10 +122,25 @@ fn listener_tls(
         }
     }
     listener_options(reading, path, listener, ssl);
+    without_files(reading, path, ssl);
     let pinned = settings.cluster.links.iter().any(|link| !link.peer.cert_sha256.is_empty());
-    if ssl.verify == Verify::Peer && ssl.cacertfile.is_none() && !(links && pinned) {
+    // With the link certificate peers enrol, and are pinned by that.
+    let pinned = links && (pinned || ssl.certfile.is_none());
+    if ssl.verify == Verify::Peer && ssl.cacertfile.is_none() && !pinned {
         let what = if links { "cacertfile, or cert_sha256 in [cluster.links.peer]" } else { "cacertfile" };
         error("cacertfile", &format!("verify_peer needs {what}"));
+    }
+}
+
+/// What belongs to files that are not there.
+fn without_files(reading: &Reading<'_>, path: &str, ssl: &ListenerTls) {
+    if ssl.certfile.is_some() {
+        return;
+    }
+    for (key, written) in [("password", ssl.password.is_some()), ("ocsp", ssl.ocsp.is_some())] {
+        if written {
+            reading.error(&format!("{path}.{key}"), "this needs certfile and keyfile");
+        }
     }
 }
 

@@ -263,8 +263,8 @@ impl Flat {
             peer_cert_as_username,
             handshake_timeout,
         } = ssl;
-        self.path("ssl.certfile", Some(certfile));
-        self.path("ssl.keyfile", Some(keyfile));
+        self.path("ssl.certfile", certfile.as_deref());
+        self.path("ssl.keyfile", keyfile.as_deref());
         self.secret("ssl.password", password.as_ref());
         self.path("ssl.cacertfile", cacertfile.as_deref());
         self.put("ssl.partial_chain", partial_chain);

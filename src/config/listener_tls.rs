@@ -68,9 +68,12 @@ pub(super) fn ssl(listener: &Section<'_>, kind: ListenerKind, role: Role) -> Opt
         ("sha256", PeerCertAs::Sha256),
     ];
     let timeouts = Duration::from_millis(100)..=300 * SECOND;
+    // Linked clusters know us by the link certificate; everybody else needs one that an authority vouches for.
+    let shows_own = role == Role::Link && !section.has("certfile") && !section.has("keyfile");
+    let file = |key| (!shows_own).then(|| section.required(key, parse::path).unwrap_or_default());
     let tls = ListenerTls {
-        certfile: section.required("certfile", parse::path).unwrap_or_default(),
-        keyfile: section.required("keyfile", parse::path).unwrap_or_default(),
+        certfile: file("certfile"),
+        keyfile: file("keyfile"),
         password: section.optional("password", secrets::secret(listener.reading().variables)),
         cacertfile: section.optional("cacertfile", parse::path),
         partial_chain: section.or("partial_chain", PartialChain::Off, partial_chain),

@@ -328,7 +328,8 @@ fn client_trust(options: &ServerTlsOptions, now: Now) -> Result<(ClientTrust, Ve
     let demands = demands(options.strict, &options.key_usages);
     let mandatory = options.fail_if_no_peer_cert;
     let Some(cacertfile) = &options.cacertfile else {
-        if options.client_pins.is_empty() {
+        // With the link certificate pins may come at any time, by enrolment; until then nobody is let in.
+        if options.client_pins.is_empty() && options.own.is_none() {
             return Err(TlsError::Options(
                 "verify = \"verify_peer\" needs cacertfile, or peers with cert_sha256",
             ));

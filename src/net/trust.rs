@@ -1,7 +1,7 @@
 //! Which client certificates a listener takes (authn-tls.md section 1): those that lead to an authority of `cacertfile`
 //! and that no revocation list names, or those that are pinned; and of these, the ones fit for their purpose.
 //!
-//! The revocation lists are swapped while connections are accepted. A listener that is to check them and has none yet
+//! The pins of clusters that enrolled, and the revocation lists, are swapped while connections are accepted. A listener that is to check them and has none yet
 //! takes nobody.
 
 use std::cell::RefCell;
@@ -100,6 +100,7 @@ pub struct ClientTrust {
     hints: Vec<DistinguishedName>,
     signatures: Signatures,
     lists: RwLock<Arc<Lists>>,
+    enrolled: RwLock<Arc<HashSet<[u8; 32]>>>,
 }
 
 /// The revocation lists in force.
@@ -138,6 +139,8 @@ pub enum Distrust {
     AuthorityExpired,
     /// The way to it has more intermediates than `depth` allows.
     ChainTooLong,
+    /// No pin names it any more.
+    Unpinned,
     /// There is none, and the listener lets nobody in without.
     Missing,
 }
@@ -152,6 +155,7 @@ impl Distrust {
             Self::Authority => "authority_not_trusted",
             Self::AuthorityExpired => "authority_expired",
             Self::ChainTooLong => "chain_too_long",
+            Self::Unpinned => "certificate_not_pinned",
             Self::Missing => "certificate_required",
         }
     }
@@ -164,12 +168,22 @@ impl ClientTrust {
             Proof::Pins(_) => Vec::new(),
             Proof::Chain { anchors, .. } => anchors.store.subjects(),
         };
-        let (signatures, lists) = (Signatures::new(), RwLock::default());
-        let trust = Self { proof, demands, mandatory, hints, signatures, lists };
+        let (signatures, lists, enrolled) = (Signatures::new(), RwLock::default(), RwLock::default());
+        let trust = Self { proof, demands, mandatory, hints, signatures, lists, enrolled };
         if matches!(trust.proof, Proof::Chain { revocation: false, .. }) {
             trust.put(Vec::new(), Lists::default())?;
         }
         Ok(trust)
+    }
+
+    /// The fingerprints of clusters that enrolled, instead of those before. They are taken from the next handshake on,
+    /// beside whatever else is trusted, `cacertfile` included.
+    pub fn set_enrolled(&self, pins: Arc<HashSet<[u8; 32]>>) {
+        *self.enrolled.write() = pins;
+    }
+
+    fn is_enrolled(&self, fingerprint: &[u8; 32]) -> bool {
+        self.enrolled.read().contains(fingerprint)
     }
 
     /// Puts these lists in force; on an error the ones before stay. Lists that were fetched come over an open network:
@@ -274,15 +288,23 @@ impl ClientTrust {
         matches!(self.proof, Proof::Chain { revocation: true, .. })
     }
 
-    /// Whether somebody who was let in with this certificate, or without one, would not be let in any more. Pins are
-    /// looked at elsewhere: they belong to links.
+    /// Whether somebody who was let in with this certificate, or without one, would not be let in any more.
     #[must_use]
     pub fn distrusts(&self, facts: Option<&CertificateFacts>, now_unix: i64) -> Option<Distrust> {
         let Some(facts) = facts else { return self.mandatory.then_some(Distrust::Missing) };
         if facts.not_after_unix <= now_unix {
             return Some(Distrust::Expired);
         }
-        let Proof::Chain { anchors, depth, .. } = &self.proof else { return None };
+        let (anchors, depth) = match &self.proof {
+            Proof::Pins(pins) => {
+                let pinned = pins.contains(&facts.der_sha256) || self.is_enrolled(&facts.der_sha256);
+                return (!pinned).then_some(Distrust::Unpinned);
+            }
+            Proof::Chain { .. } if facts.anchor.is_none() && self.is_enrolled(&facts.der_sha256) => {
+                return None;
+            }
+            Proof::Chain { anchors, depth, .. } => (anchors, depth),
+        };
         if facts.chain.len() > depth.saturating_add(1) {
             return Some(Distrust::ChainTooLong);
         }
@@ -306,14 +328,22 @@ impl ClientTrust {
     ) -> Result<Verified<'a>, Error> {
         let verified = match &self.proof {
             Proof::Pins(pins) => {
-                check_pinned(leaf, pins, fitness::KeyUsage::ClientAuth, now)
-                    .map_err(Error::InvalidCertificate)?;
+                self.check_pin(leaf, pins, now)?;
+                Verified::ByPin
+            }
+            Proof::Chain { .. } if self.is_enrolled(&Sha256::digest(leaf).into()) => {
+                self.check_pin(leaf, &[], now)?;
                 Verified::ByPin
             }
             Proof::Chain { anchors, depth, .. } => self.check_chain(leaf, others, now, anchors, *depth)?,
         };
         self.demands.check_leaf(leaf).map_err(unfit)?;
         Ok(verified)
+    }
+
+    fn check_pin(&self, leaf: &CertificateDer<'_>, pins: &[[u8; 32]], now: UnixTime) -> Result<(), Error> {
+        let is_pinned = |it: &[u8; 32]| pins.contains(it) || self.is_enrolled(it);
+        check_pinned(leaf, is_pinned, fitness::KeyUsage::ClientAuth, now).map_err(Error::InvalidCertificate)
     }
 
     /// Chooses the path first. The library is given no other certificate, and so cannot find a longer one.

@@ -40,11 +40,23 @@ impl Server {
         let repin = pins(&self.settings.cluster.links) != pins(&settings.cluster.links);
         let named = [&diff.links.added[..], &diff.links.changed[..]].concat();
         let (asked, now) = (settings.clone(), clock::now());
-        let material = task::spawn_blocking(move || LinkMaterial::load(&asked, &named, repin, now))
-            .await
-            .unwrap_or_else(|_| Err(vec!["reading the files failed; the log says more".to_owned()]))
-            .map_err(ReloadError::Material)?;
+        let keys = Arc::clone(&self.link_keys);
+        let loading = move || LinkMaterial::load(&asked, &named, repin, &keys, now);
+        let material = read(loading).await?;
         Ok(PreparedLinks { settings, diff, repin, material })
+    }
+
+    /// Shows the link certificate that is in force now, where another was shown: after a rotation or an import.
+    /// Connections that there are go on.
+    ///
+    /// # Errors
+    /// A file that a listener for links names; nothing is changed then.
+    pub async fn show_link_certificate(&self) -> Result<(), ReloadError> {
+        let (asked, keys, now) = (self.settings.clone(), Arc::clone(&self.link_keys), clock::now());
+        let material = read(move || LinkMaterial::load(&asked, &[], true, &keys, now)).await?;
+        material.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        self.repin(material, now).await;
+        Ok(())
     }
 
     /// Puts links in force. Nothing of it fails.
@@ -81,4 +93,14 @@ impl Server {
             }
         }
     }
+}
+
+/// Reads files where that may take its time.
+async fn read(
+    loading: impl FnOnce() -> Result<LinkMaterial, Vec<String>> + Send + 'static,
+) -> Result<LinkMaterial, ReloadError> {
+    task::spawn_blocking(loading)
+        .await
+        .unwrap_or_else(|_| Err(vec!["reading the files failed; the log says more".to_owned()]))
+        .map_err(ReloadError::Material)
 }

@@ -8,6 +8,8 @@ use crate::config::settings::KeyUsage;
 use crate::config::settings::ListenerTls;
 use crate::config::settings::PartialChain;
 use crate::config::settings::Settings;
+use crate::config::settings::TlsVersions;
+use crate::config::settings::Verify;
 use crate::config::warnings;
 
 fn read(listener: &str, ssl: &str) -> Result<Settings, String> {
@@ -167,4 +169,39 @@ fn an_authority_of_links_without_a_list_is_a_warning() {
     let weak = |ssl| warnings(&read(LINK, ssl).unwrap()).iter().any(|line| line.contains("ssl.crlfile"));
     assert!(weak("cacertfile = \"ca\""));
     assert!(!weak("cacertfile = \"ca\"\ncrlfile = \"x\""));
+}
+
+/// A listener for links, and for nobody else, may be without files: it shows the link certificate.
+#[test]
+fn files_are_left_out_where_the_link_certificate_is_shown_and_nowhere_else() {
+    let read = |role: &str, ssl: &str| {
+        let text = format!(
+            "[[listeners]]\nname = \"x\"\ntype = \"ssl\"\nrole = \"{role}\"\n[listeners.ssl]\n{ssl}\n"
+        );
+        let parsed = parse("x.toml", &text, &Environment::default());
+        parsed
+            .map(|settings| settings.listeners[0].ssl.clone().unwrap())
+            .map_err(|errors| format!("{}: {}", errors[0].key, errors[0].message))
+    };
+    let link = read("link", "").unwrap();
+    assert_eq!((link.certfile, link.keyfile, link.cacertfile), (None, None, None));
+    assert_eq!((link.verify, link.versions), (Verify::Peer, TlsVersions::ONLY_13));
+    assert!(link.fail_if_no_peer_cert && !link.session_tickets && !link.reuse_sessions);
+    assert!(read("link", "cacertfile = \"ca\"").is_ok());
+    for (role, ssl, error) in [
+        ("link", "certfile = \"c\"", "ssl.keyfile: "),
+        ("link", "keyfile = \"k\"", "ssl.certfile: "),
+        ("link", "password = \"p\"", "ssl.password: this needs certfile and keyfile"),
+        (
+            "link",
+            "ocsp = {enable_ocsp_stapling = true, responder_url = \"http://x\", issuer_pem = \"i\"}",
+            "ssl.ocsp: this needs certfile and keyfile",
+        ),
+        ("link", "verify = \"verify_none\"", "ssl.verify: "),
+        ("any", "", "ssl.certfile: "),
+        ("client", "", "ssl.certfile: "),
+    ] {
+        let got = read(role, ssl).unwrap_err();
+        assert!(got.contains(error), "{role} {ssl}: {got}");
+    }
 }

@@ -12,10 +12,10 @@ use super::Secret;
 /// `[listeners.ssl]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerTls {
-    /// Our certificate and its chain, PEM.
-    pub certfile: PathBuf,
+    /// Our certificate and its chain, PEM. Absent, with its key, on a listener of role link: the link certificate.
+    pub certfile: Option<PathBuf>,
     /// Its private key, PEM.
-    pub keyfile: PathBuf,
+    pub keyfile: Option<PathBuf>,
     /// Pass phrase of the private key.
     pub password: Option<Secret>,
     /// Authorities whose client certificates are accepted, PEM. Absent with `verify_peer` on a listener for
