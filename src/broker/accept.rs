@@ -172,7 +172,7 @@ async fn open(
     let (handshaken, peer) = match plain(endpoint, stream) {
         Ok(handshaken) => (handshaken, peer),
         // What it needs is large, and most connections do not need it.
-        Err(stream) => Box::pin(prepare(broker, endpoint, stream, peer)).await.map_err(Refused::Handshake)?,
+        Err(stream) => Box::pin(prepare(broker, endpoint, stream, peer)).await?,
     };
     let Handshaken { mut transport, certificate } = handshaken;
     let (until, limits) = connect_bounds(broker, endpoint);
@@ -303,13 +303,21 @@ fn plain(endpoint: &Endpoint, stream: Stream) -> Result<Handshaken, TcpStream> {
 
 /// PROXY header and handshakes, which share one time: a byte stream, and whose it is.
 async fn prepare(
-    broker: &Broker,
+    broker: &Arc<Broker>,
     endpoint: &Endpoint,
     mut stream: TcpStream,
     peer: PeerAddr,
-) -> Result<(Handshaken, PeerAddr), HandshakeError> {
+) -> Result<(Handshaken, PeerAddr), Refused> {
     let until = time::Instant::now() + endpoint.handshake_timeout;
     let peer = told_address(endpoint, &mut stream, peer).await?;
+    if let Some(open) = broker.enrolment.open_at(endpoint) {
+        // While a cluster is awaited, the ClientHello tells whether this is it.
+        let Some(greeted) = Box::pin(open.greet(broker, endpoint, stream, peer, until)).await? else {
+            return Err(Refused::Enrolment);
+        };
+        let handshaken = Box::pin(open.go_on(greeted, until)).await?;
+        return Ok((handshaken, peer));
+    }
     let shaking = shake_hands(broker, endpoint, stream, until.duration_since(time::Instant::now()));
     Ok((shaking.await?, peer))
 }

@@ -19,6 +19,7 @@ pub mod data_dir;
 pub mod delayed;
 pub mod delivery;
 pub mod enhanced;
+pub mod enrolment;
 pub mod events;
 pub mod explain;
 pub mod feeds;
@@ -88,6 +89,7 @@ use crate::broker::authenticate::Authentication;
 use crate::broker::banned::Banned;
 use crate::broker::client::Client;
 use crate::broker::delayed::DelayedMessages;
+use crate::broker::enrolment::Enrolment;
 use crate::broker::events::SecurityLog;
 use crate::broker::events::event::SecurityEvent;
 use crate::broker::events::event::What;
@@ -287,6 +289,8 @@ pub struct Broker {
     pub events: SecurityLog,
     /// How clients prove who they are.
     pub authentication: Authentication,
+    /// Clusters that come with a token.
+    pub enrolment: Enrolment,
     /// Who is kept out.
     pub banned: Banned,
     /// How near the broker is to what it can take.
@@ -334,6 +338,7 @@ impl Broker {
             traces: Traces::default(),
             events: SecurityLog::default(),
             authentication,
+            enrolment: Enrolment::default(),
             banned: Banned::default(),
             load: Load::default(),
             flapping: Flapping::default(),

@@ -28,6 +28,8 @@ use crate::net::transport::Transport;
 
 /// Why a connection did not become a client's.
 pub(super) enum Refused {
+    /// It was an enrolment, and is over: all that is to be said was.
+    Enrolment,
     /// Not a word of MQTT yet.
     Handshake(HandshakeError),
     /// The transport ended, or CONNECT did not come in time.
@@ -43,6 +45,12 @@ pub(super) enum Refused {
         client_id: Box<str>,
         username: Option<Box<str>>,
     },
+}
+
+impl From<HandshakeError> for Refused {
+    fn from(error: HandshakeError) -> Self {
+        Self::Handshake(error)
+    }
 }
 
 /// Somebody else's session: to take it over would be to get that client's messages.
@@ -130,6 +138,7 @@ pub(super) async fn answer(broker: &Broker, endpoint: &Endpoint, peer: PeerAddr,
         broker.security_event(&SecurityEvent { identity, source, client_id, listener, ..event }, clock::now())
     };
     match refused {
+        Refused::Enrolment => rejected[RejectReason::Enrolment].inc(),
         Refused::Handshake(error) => {
             rejected[error.reject_reason()].inc();
             told("", None, error.reject_reason(), None);

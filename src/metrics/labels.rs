@@ -115,6 +115,32 @@ label! {
         Shutdown = "shutdown",
         /// The connection ended before its CONNECT was answered.
         Lost = "lost",
+        /// It was no client's: a cluster enrolled, or tried to.
+        Enrolment = "enrolment",
+    }
+}
+
+label! {
+    /// What became of an enrolment on the wire; what the answer said is not looked at.
+    EnrolmentOutcome as "result" {
+        /// The request was answered.
+        Answered = "answered",
+        /// There were as many as there may be at a time.
+        Busy = "busy",
+        /// The last one of its source was a moment ago.
+        TooSoon = "too_soon",
+        /// TLS failed: no certificate, an old version.
+        Tls = "tls",
+        /// The address or the certificate is banned.
+        Banned = "banned",
+        /// A request that is empty or too long.
+        Malformed = "malformed",
+        /// It took too long.
+        Timeout = "timeout",
+        /// The connection ended before its request was there.
+        Lost = "lost",
+        /// No answer could be made.
+        Failed = "failed",
     }
 }
 

@@ -19,6 +19,7 @@ use crate::metrics::labels::ConsumerKind;
 use crate::metrics::labels::Direction;
 use crate::metrics::labels::DisconnectReason;
 use crate::metrics::labels::DropReason;
+use crate::metrics::labels::EnrolmentOutcome;
 use crate::metrics::labels::LinkDropReason;
 use crate::metrics::labels::LinkState;
 use crate::metrics::labels::ListenerType;
@@ -116,6 +117,8 @@ families! {
             "connections_total", "Network Connections accepted, by listener type.";
         connections_rejected: CounterSet<RejectReason, { RejectReason::COUNT }> =
             "connections_rejected_total", "Network Connections that did not become a client's, by reason.";
+        enrolments: CounterSet<EnrolmentOutcome, { EnrolmentOutcome::COUNT }> =
+            "link_enrolments_total", "Enrolments of other clusters, by what became of them on the wire.";
         disconnects: CounterSet<DisconnectReason, { DisconnectReason::COUNT }> =
             "disconnects_total", "Clients disconnected, by reason.";
         slow_consumers: CounterSet<(ConsumerKind, SlowReason), { ConsumerKind::COUNT * SlowReason::COUNT }> =

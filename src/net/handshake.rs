@@ -16,6 +16,7 @@ use crate::auth::certificate::CertificateError;
 use crate::auth::certificate::CertificateFacts;
 use crate::auth::certificate::fingerprint_hex;
 use crate::metrics::labels::RejectReason;
+use crate::net::enroll::server::Greeted;
 use crate::net::proxy;
 use crate::net::proxy::ProxyError;
 use crate::net::tls::ServerTls;
@@ -113,6 +114,22 @@ pub async fn accept_tls(
     .await
 }
 
+/// Goes on with TLS where the ClientHello was read already.
+///
+/// # Errors
+/// As [`accept_tls`].
+pub async fn accept_greeted(
+    greeted: Greeted,
+    tls: &ServerTls,
+    limit: Duration,
+) -> Result<Handshaken, HandshakeError> {
+    within(limit, async {
+        let (stream, certificate) = judged(tls, greeted.into_stream(tls.config.clone())).await?;
+        Ok(Handshaken { transport: Transport::Tls(Box::new(stream)), certificate })
+    })
+    .await
+}
+
 /// Accepts WebSocket; `max_message_bytes` as in [`websocket::accept`].
 ///
 /// # Errors
@@ -158,8 +175,16 @@ async fn tls_handshake(
     stream: TcpStream,
     tls: &ServerTls,
 ) -> Result<(ServerTlsStream, Option<Box<CertificateFacts>>), HandshakeError> {
+    judged(tls, TlsAcceptor::from(tls.config.clone()).accept(stream)).await
+}
+
+/// Ends a handshake, and tells whose certificate was shown in it.
+async fn judged(
+    tls: &ServerTls,
+    handshake: impl Future<Output = io::Result<ServerTlsStream>>,
+) -> Result<(ServerTlsStream, Option<Box<CertificateFacts>>), HandshakeError> {
     let accepting = async {
-        let accepted = TlsAcceptor::from(tls.config.clone()).accept(stream).await;
+        let accepted = handshake.await;
         let shown = SHOWN.with(RefCell::take);
         let stream = accepted.map_err(|error| match (tls_error(error), shown.fingerprint) {
             (Ok(error), Some(fingerprint)) => HandshakeError::Untrusted { error, fingerprint },

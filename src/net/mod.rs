@@ -8,6 +8,7 @@ pub mod clock;
 mod crypto;
 pub mod descriptors;
 pub mod dial;
+pub mod enroll;
 pub mod handshake;
 pub mod http_client;
 pub mod listener;

@@ -14,6 +14,7 @@ mod certificates;
 mod connect;
 mod device;
 mod durable;
+mod enrolment;
 mod errors;
 mod extensions;
 mod fields;
