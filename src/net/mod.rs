@@ -15,6 +15,7 @@ pub mod listener;
 pub mod memory;
 mod ocsp;
 pub mod own_certificate;
+pub mod peer_networks;
 pub mod pem;
 pub mod pin;
 pub mod proxy;
