@@ -175,7 +175,7 @@ impl Forwarder {
         Self {
             lanes: (0..count).map(|index| Mutex::new(lane(index))).collect(),
             store,
-            export: settings.export.clone(),
+            export: settings.exports(),
             metrics,
             process: random::number(),
             sequence: AtomicU64::new(0),

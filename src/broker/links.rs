@@ -600,10 +600,10 @@ impl Links {
         metrics: &Metrics,
         old: Option<&Link>,
     ) -> Arc<Link> {
-        let topics = LinkTopics::parse(&settings.topics).unwrap_or_default(); // the configuration has checked them
-        let exports = match &settings.export {
+        let topics = LinkTopics::parse(&settings.imports()).unwrap_or_default(); // the configuration has checked them
+        let exports = match settings.exports() {
             Export::Entitled => None,
-            Export::Only(filters) => Some(LinkTopics::parse(filters).unwrap_or_default()),
+            Export::Only(filters) => Some(LinkTopics::parse(&filters).unwrap_or_default()),
         };
         let metrics = metrics.link(&settings.name);
         metrics.spool_capacity.set(i64::try_from(settings.spool.max_bytes).unwrap_or(i64::MAX));

@@ -19,6 +19,7 @@ use super::settings::CrlCache;
 use super::settings::CrlSource;
 use super::settings::Data;
 use super::settings::Export;
+use super::settings::Granted;
 use super::settings::FlappingDetect;
 use super::settings::Http;
 use super::settings::HttpCallout;
@@ -155,6 +156,8 @@ impl Flat {
             retained,
             pool_size,
             max_inflight,
+            trust,
+            granted,
             peer,
             quota,
             spool,
@@ -179,6 +182,11 @@ impl Flat {
         self.put("retained", retained);
         self.put("pool_size", pool_size);
         self.text("max_inflight", max_inflight.map_or_else(|| "auto".to_owned(), |most| most.to_string()));
+        self.put("trust", trust);
+        if let Some(Granted { import, export }) = granted {
+            self.put("granted.import", import);
+            self.put("granted.export", export);
+        }
         self.put("ssl.allow_insecure", allow_insecure);
         self.put("ssl.enable", ssl.is_some());
         if let Some(tls) = ssl {

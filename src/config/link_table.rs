@@ -11,7 +11,7 @@ use super::settings::MASK;
 /// What stands above the links.
 const HEADER: &str = "# Links made while the broker ran: `tombolo link`, the REST API. They are written here, not by hand.\n\n";
 /// What a link is shown with and nobody sets.
-const SHOWN_ONLY: [&str; 13] = [
+const SHOWN_ONLY: [&str; 14] = [
     "status",
     "node_status",
     "state",
@@ -23,6 +23,7 @@ const SHOWN_ONLY: [&str; 13] = [
     "spool_messages",
     "retained_messages",
     "last_success",
+    "granted",
     "written",
     "unused",
 ];

@@ -19,6 +19,7 @@ use super::settings::Peer;
 use super::settings::Quota;
 use super::settings::ServerAddr;
 use super::settings::Spool;
+use super::settings::Trust;
 use super::settings::Verify;
 use super::settings::Written;
 use super::units;
@@ -28,6 +29,9 @@ const SERVERS_MAX: usize = 16;
 
 /// Certificates one peer may show: two during a rotation, and room.
 const PINS_MAX: usize = 16;
+
+/// Who may say what a peer's certificate is.
+const TRUSTS: [(&str, Trust); 2] = [("pin", Trust::Pinned), ("ca", Trust::Ca)];
 
 /// Reads the links of the cluster that calls itself `own`.
 pub(super) fn links(cluster: &Section<'_>, own: &str) -> Vec<Link> {
@@ -55,6 +59,8 @@ fn link(section: Section<'_>, own: &str) -> Link {
         retained: section.or("retained", false, parse::boolean),
         pool_size: section.or("pool_size", 8, |node| narrow(parse::integer(1..=1024)(node)?)),
         max_inflight: max_inflight(&section),
+        trust: section.or("trust", Trust::Configured, parse::one_of(&TRUSTS)),
+        granted: None,
         peer: peer(section.section("peer"), &name),
         quota: quota(section.section("quota")),
         spool: spool(section.section("spool")),

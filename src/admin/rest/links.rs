@@ -34,6 +34,7 @@ use crate::config::settings::Export;
 use crate::config::settings::MASK;
 use crate::config::settings::OnFull;
 use crate::config::settings::Rate;
+use crate::config::settings::Trust;
 use crate::config::settings::Verify;
 use crate::link::extension::Received;
 use crate::link::ingress::DropReason;
@@ -369,6 +370,7 @@ fn configured(link: &settings::Link) -> Value {
         Export::Only(filters) => json!(filters),
     };
     let spool = link.spool;
+    let granted = link.granted.as_ref().map(|granted| json!({"import": granted.import, "export": granted.export}));
     let mut shown = json!({
         "name": link.name,
         "enable": link.enable,
@@ -391,6 +393,8 @@ fn configured(link: &settings::Link) -> Value {
             "messages_rate": rate(link.quota.rates.messages),
             "bytes_rate": rate(link.quota.rates.bytes),
         },
+        "trust": trust(link.trust),
+        "granted": granted,
         "peer": {
             "clientid": link.peer.clientid,
             "username": link.peer.username,
@@ -415,6 +419,14 @@ fn configured(link: &settings::Link) -> Value {
         shown["unused"] = json!(unused);
     }
     shown
+}
+
+fn trust(trust: Trust) -> Option<&'static str> {
+    match trust {
+        Trust::Configured => None,
+        Trust::Pinned => Some("pin"),
+        Trust::Ca => Some("ca"),
+    }
 }
 
 fn rate(rate: Option<Rate>) -> String {

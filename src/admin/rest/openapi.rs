@@ -200,6 +200,7 @@ fn link() -> Value {
             "retained": flag,
             "pool_size": count,
             "max_inflight": {"oneOf": [text, count]},
+            "trust": {"enum": ["pin", "ca"]},
             "peer": object(json!({
                 "clientid": text,
                 "username": text,

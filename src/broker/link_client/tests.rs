@@ -190,6 +190,8 @@ pub(crate) fn settings(servers: Vec<ServerAddr>) -> settings::Link {
         retained: false,
         pool_size: 1,
         max_inflight: Some(32),
+        trust: settings::Trust::Configured,
+        granted: None,
         peer: settings::Peer {
             clientid: "clink-B-".to_owned(),
             username: None,

@@ -11,6 +11,7 @@ use super::RateLimits;
 use super::Secret;
 use super::Verify;
 use crate::link::extension::Capabilities;
+use crate::mqtt::topic;
 
 /// One `[[cluster.links]]` entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,11 @@ pub struct Link {
     pub pool_size: usize,
     /// Messages of QoS 1 in flight on each of them; `None` is `"auto"`: as many as it takes.
     pub max_inflight: Option<u16>,
+    /// Who says what the peer's certificate is.
+    pub trust: Trust,
+    /// With a `trust` other than [`Trust::Configured`]: what the groups of the peer's identity grant it, if it has one that is
+    /// active. Without it nothing moves.
+    pub granted: Option<Granted>,
     /// How the peer proves itself when it dials us.
     pub peer: Peer,
     /// What we grant the peer.
@@ -87,6 +93,27 @@ impl PartialEq for Written {
 
 impl Eq for Written {}
 
+/// Who says what the peer's certificate is: `trust`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Trust {
+    /// It is not written: the link's own `peer` and `ssl`.
+    #[default]
+    Configured,
+    /// `"pin"`: the fingerprints of the peer's identity, both ways; ours is the link certificate of this cluster.
+    Pinned,
+    /// `"ca"`: `cacertfile`, and the peer's cluster name as common name. It must have an identity all the same.
+    Ca,
+}
+
+/// What the groups of the peer's identity grant it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Granted {
+    /// Topic Filters of what it may send us: `can_import`.
+    pub import: Vec<String>,
+    /// Topic Filters of what it may have from us: `can_export`.
+    pub export: Vec<String>,
+}
+
 /// What the peer may have from us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Export {
@@ -106,6 +133,27 @@ pub struct ServerAddr {
 }
 
 impl Link {
+    /// What we want from the peer and may take from it: each filter once, and none that another covers.
+    #[must_use]
+    pub fn imports(&self) -> Vec<String> {
+        match (&self.granted, self.trust) {
+            (Some(granted), _) => common(&self.topics, &granted.import),
+            (None, Trust::Configured) => self.topics.clone(),
+            (None, _) => Vec::new(),
+        }
+    }
+
+    /// What the peer may have from us.
+    #[must_use]
+    pub fn exports(&self) -> Export {
+        match (&self.granted, self.trust, &self.export) {
+            (None, Trust::Configured, export) => export.clone(),
+            (None, _, _) => Export::Only(Vec::new()),
+            (Some(granted), _, Export::Entitled) => Export::Only(granted.export.clone()),
+            (Some(granted), _, Export::Only(filters)) => Export::Only(common(filters, &granted.export)),
+        }
+    }
+
     /// What we can do with the peer beyond EMQX's protocol.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
@@ -114,6 +162,19 @@ impl Link {
         let retained = if self.retained { Capabilities::RETAINED } else { Capabilities::NONE };
         Capabilities::OURS.with(relay).with(retained)
     }
+}
+
+/// What filters of both match: their intersections, without those that another covers.
+fn common(one: &[String], other: &[String]) -> Vec<String> {
+    let mut kept: Vec<String> = Vec::new();
+    for (left, right) in one.iter().flat_map(|left| other.iter().map(move |right| (left, right))) {
+        let Some(both) = topic::intersection(left, right) else { continue };
+        if !kept.iter().any(|other| topic::is_subset(&both, other)) {
+            kept.retain(|other| !topic::is_subset(other, &both));
+            kept.push(both);
+        }
+    }
+    kept
 }
 
 impl ServerAddr {
