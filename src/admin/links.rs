@@ -7,6 +7,7 @@ use tokio::task::spawn_blocking;
 use crate::admin::node::Node;
 use crate::admin::rest::Problem;
 use crate::broker::replace::replace;
+use crate::broker::server::PreparedLinks;
 use crate::config::Environment;
 use crate::config::FILE_BYTES_MAX;
 use crate::config::LINKS_FILE;
@@ -14,6 +15,7 @@ use crate::config::Settings;
 use crate::config::Sources;
 use crate::config::link_table;
 use crate::config::settings::Link;
+use crate::config::settings::Trust;
 
 /// What is asked for, of the link to the cluster `name`.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub enum LinkChange {
     Create(Value),
     /// Make this of it.
     Replace(Value),
+    /// Make it of this object, unless there is one.
+    Ensure(Value),
     /// Delete it.
     Delete,
 }
@@ -42,6 +46,7 @@ impl LinkChange {
         match self {
             Self::Create(_) => "create",
             Self::Replace(_) => "replace",
+            Self::Ensure(_) => "ensure",
             Self::Delete => "delete",
         }
     }
@@ -51,7 +56,16 @@ impl LinkChange {
 pub async fn edit(node: &mut Node, sources: &mut Sources, edit: LinkEdit) -> Result<(), Problem> {
     let in_force = &node.server().settings().cluster.links;
     let new_sources = edited(sources, in_force, edit)?;
-    let asked = new_sources.clone();
+    let prepared = prepare(node, &new_sources).await?;
+    write(&new_sources).await?;
+    node.server_mut().set_links(prepared).await;
+    *sources = new_sources;
+    Ok(())
+}
+
+/// Checks the links of these sources together with everything in force.
+pub(super) async fn prepare(node: &Node, sources: &Sources) -> Result<PreparedLinks, Problem> {
+    let asked = sources.clone();
     let settings = spawn_blocking(move || asked.settings(&Environment::of_process()))
         .await
         .map_err(|_| failed("reading the configuration failed; the log says more"))?
@@ -59,19 +73,17 @@ pub async fn edit(node: &mut Node, sources: &mut Sources, edit: LinkEdit) -> Res
             let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
             Problem::bad_request(lines.join("\n"))
         })?;
-    let links = links(node.server().settings(), settings, &new_sources);
+    let links = links(node.server().settings(), settings, sources);
     let prepared = node.server().prepare_links(links).await;
-    let prepared = prepared.map_err(|error| Problem::bad_request(error.to_string()))?;
-    write(&new_sources).await?;
-    node.server_mut().set_links(prepared).await;
-    *sources = new_sources;
-    Ok(())
+    prepared.map_err(|error| Problem::bad_request(error.to_string()))
 }
 
 /// The links of the configuration file as they are in force, and those that are made here as they are now.
 fn links(in_force: &Settings, new: Settings, sources: &Sources) -> Vec<Link> {
-    let theirs = in_force.cluster.links.iter().filter(|link| !is_ours(sources, link)).cloned();
-    let ours = new.cluster.links.into_iter().filter(|link| is_ours(sources, link));
+    // Of the configuration file's links, what identities make of them is read anew.
+    let follows = |link: &Link| is_ours(sources, link) || link.trust != Trust::Configured;
+    let theirs = in_force.cluster.links.iter().filter(|link| !follows(link)).cloned();
+    let ours = new.cluster.links.into_iter().filter(follows);
     theirs.chain(ours).collect()
 }
 
@@ -80,7 +92,7 @@ fn is_ours(sources: &Sources, link: &Link) -> bool {
     sources.links().is_some_and(|(file, _)| link.written.is_in(file))
 }
 
-fn edited(sources: &Sources, in_force: &[Link], edit: LinkEdit) -> Result<Sources, Problem> {
+pub(super) fn edited(sources: &Sources, in_force: &[Link], edit: LinkEdit) -> Result<Sources, Problem> {
     let LinkEdit { name, change } = edit;
     let Some((_, text)) = sources.links() else {
         return Err(Problem::conflict("this broker has no file for links"));
@@ -94,6 +106,7 @@ fn edited(sources: &Sources, in_force: &[Link], edit: LinkEdit) -> Result<Source
         (LinkChange::Replace(_) | LinkChange::Delete, None) => {
             return Err(Problem::not_found(format!("{name}: no such link")));
         }
+        (LinkChange::Ensure(_), Some(_)) => return Ok(sources.clone()),
         (_, Some(link)) if !is_ours(sources, link) => {
             let message = format!("{name}: this link is written at {}, and changed there", link.written.0);
             return Err(Problem::conflict(message));
@@ -102,9 +115,11 @@ fn edited(sources: &Sources, in_force: &[Link], edit: LinkEdit) -> Result<Source
     }
     let new_text = match change {
         LinkChange::Delete => link_table::remove(text, &name),
-        LinkChange::Create(body) | LinkChange::Replace(body) => link_table::find(text, &name)
-            .and_then(|before| link_table::kept(&name, &body, before.as_ref()))
-            .and_then(|link| link_table::put(text, link)),
+        LinkChange::Create(body) | LinkChange::Replace(body) | LinkChange::Ensure(body) => {
+            link_table::find(text, &name)
+                .and_then(|before| link_table::kept(&name, &body, before.as_ref()))
+                .and_then(|link| link_table::put(text, link))
+        }
     };
     let new_text = new_text.map_err(Problem::bad_request)?;
     // A file that cannot be read again must not be written.
@@ -116,7 +131,7 @@ fn edited(sources: &Sources, in_force: &[Link], edit: LinkEdit) -> Result<Source
     Ok(sources.with_links(&new_text))
 }
 
-async fn write(sources: &Sources) -> Result<(), Problem> {
+pub(super) async fn write(sources: &Sources) -> Result<(), Problem> {
     let Some((file, text)) = sources.links() else { return Ok(()) };
     let (file, text) = (file.to_owned(), text.to_owned());
     let written = spawn_blocking(move || replace(&file, &text)).await;

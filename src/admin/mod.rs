@@ -15,3 +15,4 @@ pub mod remote;
 pub mod rest;
 pub mod rules;
 pub mod systemd;
+pub mod trust;

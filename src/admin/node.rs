@@ -17,6 +17,9 @@ use crate::admin::http;
 use crate::admin::keys::Keys;
 use crate::admin::rest::Changes;
 use crate::admin::rest::HttpState;
+use crate::admin::trust::Book;
+use crate::admin::trust::Shelf;
+use crate::admin::trust::desk::Desk;
 use crate::broker::server::ReloadError;
 use crate::broker::server::Server;
 use crate::broker::server::StartError;
@@ -60,6 +63,9 @@ pub struct Node {
     socket_path: PathBuf,
     stop_http: watch::Sender<bool>,
     http: Vec<JoinHandle<()>>,
+    shelf: Arc<Shelf>,
+    /// Up to when what is over was put out of force, in seconds since the Unix epoch.
+    trusted_unix: u64,
 }
 
 impl Node {
@@ -91,7 +97,8 @@ impl Node {
         let socket_path = data.join(ADMIN_SOCKET);
         let (stop_http, stopped) = watch::channel(false);
         let keys = Arc::new(Keys::of(&data));
-        let state = state(&server, node, http_settings, keys, changes);
+        let shelf = Arc::new(Shelf::default());
+        let state = state(&server, node, http_settings, keys, changes, Arc::clone(&shelf));
         let mut http = Vec::new();
         #[cfg(unix)]
         match admin_socket(&data, &socket_path) {
@@ -106,7 +113,8 @@ impl Node {
         }
         http.push(tokio::spawn(logged(http::run(listener, state, end_of(stopped)))));
         tracing::info!(address = %http_address, "HTTP listening");
-        Ok(Self { server, http_address, socket_path, stop_http, http })
+        let trusted_unix = clock::now().unix_ms / 1000;
+        Ok(Self { server, http_address, socket_path, stop_http, http, shelf, trusted_unix })
     }
 
     /// The broker.
@@ -118,6 +126,31 @@ impl Node {
     /// The broker, to be changed.
     pub fn server_mut(&mut self) -> &mut Server {
         &mut self.server
+    }
+
+    /// The book of who is trusted.
+    #[must_use]
+    pub fn shelf(&self) -> &Arc<Shelf> {
+        &self.shelf
+    }
+
+    /// From now on clusters may come with a token. The book is that of the settings in force.
+    pub fn trust(&mut self, book: Arc<Book>, changes: &Changes) {
+        self.shelf.set(book);
+        let keys = Arc::clone(self.server.link_keys());
+        let desk = Desk::new(changes.clone(), Arc::clone(&self.shelf), keys);
+        self.server.broker().enrolment.set_desk(Arc::new(desk));
+    }
+
+    /// Up to when what is over was put out of force, in seconds since the Unix epoch.
+    #[must_use]
+    pub fn trusted_unix(&self) -> u64 {
+        self.trusted_unix
+    }
+
+    /// Notes that it was.
+    pub fn set_trusted_unix(&mut self, at: u64) {
+        self.trusted_unix = at;
     }
 
     /// Where HTTP answers.
@@ -187,6 +220,7 @@ fn state(
     settings: Http,
     keys: Arc<Keys>,
     changes: Option<Changes>,
+    shelf: Arc<Shelf>,
 ) -> HttpState {
     let broker = Arc::clone(server.broker());
     let (metrics, readiness) = (Arc::clone(&broker), Arc::clone(&broker));
@@ -201,6 +235,7 @@ fn state(
         metrics_emqx: settings.metrics_emqx,
         allowed_hosts: Vec::new(),
         keys,
+        shelf,
         changes,
     }
 }

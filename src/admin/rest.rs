@@ -16,6 +16,8 @@ use tokio::sync::oneshot;
 use crate::admin::http::query::Query;
 use crate::admin::keys::Keys;
 use crate::admin::links::LinkEdit;
+use crate::admin::trust::Shelf;
+use crate::admin::trust::TrustChange;
 use crate::broker::Broker;
 use crate::broker::feeds::LineReader;
 use crate::broker::inspect::Page;
@@ -51,6 +53,8 @@ pub enum Change {
     Reload(oneshot::Sender<Reloaded>),
     /// Change one link.
     Link(LinkEdit, oneshot::Sender<Result<(), Problem>>),
+    /// Change who is trusted, or what they may do.
+    Trust(TrustChange, oneshot::Sender<Result<Value, Problem>>),
 }
 
 /// Asks whoever runs the broker for a change of its configuration.
@@ -75,6 +79,8 @@ pub struct HttpState {
     pub allowed_hosts: Vec<String>,
     /// Who may use the API.
     pub keys: Arc<Keys>,
+    /// Who is trusted.
+    pub shelf: Arc<Shelf>,
     /// Who changes the configuration; `None` if there is none to read again.
     pub changes: Option<Changes>,
 }

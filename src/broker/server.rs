@@ -72,6 +72,8 @@ use crate::storage::log::recovery::OpenError;
 use crate::time::Now;
 
 mod links;
+
+pub use self::links::PreparedLinks;
 mod store;
 
 /// WebSocket and plain listeners have no TLS section to say how long a handshake may take.

@@ -49,6 +49,7 @@ mod secrets;
 mod sections;
 pub mod settings;
 mod sources;
+mod trusted;
 mod units;
 mod unsupported;
 mod warnings;

@@ -1,11 +1,13 @@
-//! The texts that settings are made of: the configuration file, and the links that were made while the broker ran
-//! (`<data>/links.toml`, `interface.md` section 2).
+//! What settings are made of: the configuration file, and in the data directory the links that were made while the broker ran
+//! (`links.toml`, `interface.md` section 2) and the identities of peers (`trust.json`, `trust.md` 2.4).
 
 use std::fs::File;
 use std::io;
 use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::LazyLock;
 
 use super::Environment;
 use super::check;
@@ -15,12 +17,18 @@ use super::error::Place;
 use super::reader::Reading;
 use super::sections;
 use super::settings::Settings;
+use super::trusted;
 use super::unsupported;
+use crate::net::clock;
+use crate::trust::book;
+use crate::trust::book::Book;
 
 /// The longest file that is read.
 pub const FILE_BYTES_MAX: u64 = 8 << 20;
 /// In the data directory: links that no configuration file has.
 pub const LINKS_FILE: &str = "links.toml";
+/// In the data directory: who is trusted, and what they may do.
+pub const TRUST_FILE: &str = "trust.json";
 
 #[derive(Debug, Clone)]
 struct Text {
@@ -35,6 +43,8 @@ pub struct Sources {
     embedded: bool,
     /// The links made while the broker ran, and the file that keeps them; a text alone has none.
     links: Option<(PathBuf, String)>,
+    /// Who is trusted, and the file that keeps it.
+    trust: Option<(PathBuf, Arc<Book>)>,
 }
 
 impl Sources {
@@ -48,25 +58,34 @@ impl Sources {
             None => Text { name: "embedded".to_owned(), text: String::new() },
             Some(path) => {
                 let name = path.display().to_string();
-                let text = read_file(path).map_err(|error| unreadable(&name, &error))?;
+                let text = read_file(path, FILE_BYTES_MAX).map_err(|error| unreadable(&name, &error))?;
                 Text { name, text }
             }
         };
-        let mut sources = Self { main, embedded: path.is_none(), links: None };
-        let file = sources.data_dir(environment)?.join(LINKS_FILE);
-        let text = match read_file(&file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(unreadable(&file.display().to_string(), &error)),
-        };
+        let mut sources = Self { main, embedded: path.is_none(), links: None, trust: None };
+        let data = sources.data_dir(environment)?;
+        let file = data.join(LINKS_FILE);
+        let text = read_if_there(&file, FILE_BYTES_MAX)?.unwrap_or_default();
         sources.links = Some((file, text));
+        let file = data.join(TRUST_FILE);
+        let book = match read_if_there(&file, book::BYTES_MAX as u64)? {
+            None => Book::default(),
+            Some(text) => Book::from_json(&text)
+                .map_err(|error| invalid(&file.display().to_string(), &error.to_string()))?,
+        };
+        sources.trust = Some((file, Arc::new(book)));
         Ok(sources)
     }
 
     /// A configuration file that is called `name` in errors.
     #[must_use]
     pub fn of_text(name: &str, text: &str) -> Self {
-        Self { main: Text { name: name.to_owned(), text: text.to_owned() }, embedded: false, links: None }
+        Self {
+            main: Text { name: name.to_owned(), text: text.to_owned() },
+            embedded: false,
+            links: None,
+            trust: None,
+        }
     }
 
     /// The settings, with everything that is wrong with them.
@@ -81,7 +100,8 @@ impl Sources {
         }
         let reading = Reading::new(&document, &environment.variables);
         let defaults = sections::Defaults { host_name: &environment.host_name, embedded: self.embedded };
-        let settings = sections::settings(&reading, &defaults);
+        let mut settings = sections::settings(&reading, &defaults);
+        trusted::complete(&mut settings, self.book(), clock::now().unix_ms / 1000);
         check::check(&reading, &settings);
         unsupported::refuse(&reading);
         errors.extend(reading.into_errors());
@@ -104,6 +124,27 @@ impl Sources {
         sources
     }
 
+    /// The file of who is trusted, and what it says.
+    #[must_use]
+    pub fn trust(&self) -> Option<(&Path, &Arc<Book>)> {
+        self.trust.as_ref().map(|(file, book)| (file.as_path(), book))
+    }
+
+    /// The same sources with another book.
+    #[must_use]
+    pub fn with_trust(&self, book: Book) -> Self {
+        let mut sources = self.clone();
+        if let Some((_, trust)) = &mut sources.trust {
+            *trust = Arc::new(book);
+        }
+        sources
+    }
+
+    fn book(&self) -> &Book {
+        static NOBODY: LazyLock<Book> = LazyLock::new(Book::default);
+        self.trust.as_ref().map_or(&NOBODY, |(_, book)| book)
+    }
+
     fn data_dir(&self, environment: &Environment) -> Result<PathBuf, Vec<ConfigError>> {
         let mut document = Document::parse(&self.main.name, &self.main.text)?;
         // What is wrong with them is told when the settings are read.
@@ -114,18 +155,27 @@ impl Sources {
 }
 
 fn unreadable(name: &str, error: &io::Error) -> Vec<ConfigError> {
-    let message = match error.kind() {
-        io::ErrorKind::FileTooLarge => format!("this file is longer than {FILE_BYTES_MAX} bytes"),
-        _ => format!("cannot read this file: {error}"),
-    };
-    vec![ConfigError { place: Place::File(name.to_owned()), key: String::new(), message, hint: None }]
+    invalid(name, &format!("cannot read this file: {error}"))
 }
 
-fn read_file(path: &Path) -> io::Result<String> {
+fn invalid(name: &str, message: &str) -> Vec<ConfigError> {
+    let place = Place::File(name.to_owned());
+    vec![ConfigError { place, key: String::new(), message: message.to_owned(), hint: None }]
+}
+
+fn read_if_there(path: &Path, bytes_max: u64) -> Result<Option<String>, Vec<ConfigError>> {
+    match read_file(path, bytes_max) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unreadable(&path.display().to_string(), &error)),
+    }
+}
+
+fn read_file(path: &Path, bytes_max: u64) -> io::Result<String> {
     let mut text = String::new();
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    File::open(path)?.take(bytes_max + 1).read_to_string(&mut text)?;
     match u64::try_from(text.len()) {
-        Ok(length) if length <= FILE_BYTES_MAX => Ok(text),
-        _ => Err(io::ErrorKind::FileTooLarge.into()),
+        Ok(length) if length <= bytes_max => Ok(text),
+        _ => Err(io::Error::other(format!("it is longer than {bytes_max} bytes"))),
     }
 }

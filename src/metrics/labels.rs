@@ -620,6 +620,8 @@ label! {
         SessionOfAnother = "authn_session_of_another",
         /// The ACL said no.
         AuthzFail = "authz_fail",
+        /// A token, an identity or a certificate of a peer became something else.
+        Trust = "authn_trust",
         /// Somebody acts as a link, or a link leaves its ground.
         LinkForgery = "link_forgery_attempt",
         /// An administrator changed something.

@@ -16,6 +16,14 @@ pub fn fill(bytes: &mut [u8]) {
     source.fill(bytes).expect("the operating system provides randomness");
 }
 
+/// So many of them.
+#[must_use]
+pub fn bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    fill(&mut bytes);
+    bytes
+}
+
 /// A random number.
 #[must_use]
 pub fn number() -> u64 {

@@ -2,8 +2,10 @@
 
 use std::future;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::runtime;
 use tokio::signal::unix;
 use tokio::signal::unix::SignalKind;
@@ -22,6 +24,8 @@ use crate::admin::rest::Change;
 use crate::admin::rest::Problem;
 use crate::admin::rest::Reloaded;
 use crate::admin::systemd::ServiceManager;
+use crate::admin::trust;
+use crate::admin::trust::TrustChange;
 use crate::broker::events::event::What;
 use crate::broker::threads::BLOCKING_THREADS;
 use crate::config;
@@ -37,6 +41,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Changes that wait; more of them wait in their connections.
 const CHANGES_WAITING_MAX: usize = 4;
+/// How often it is looked for tokens and certificates whose time is over.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Runs a broker with this configuration, or with the embedded default.
 pub fn serve(path: Option<&Path>) -> Result<(), Failure> {
@@ -71,6 +77,9 @@ async fn run(
     let mut node = Node::start(settings, Some(changes.clone()))
         .await
         .map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
+    if let Some((_, book)) = sources.trust() {
+        node.trust(Arc::clone(book), &changes);
+    }
     tracing::info!(cluster, version = env!("CARGO_PKG_VERSION"), "ready");
     manager.notify("READY=1");
     loop {
@@ -91,6 +100,13 @@ async fn run(
                 // As above; the security log has the outcome.
                 let _ = answer.send(outcome);
             }
+            Event::Trust(change, answer) => {
+                tracing::debug!(change = change.name, "a change of who is trusted");
+                let outcome = trust::change(&mut node, &mut sources, change).await;
+                // As above.
+                let _ = answer.send(outcome);
+            }
+            Event::Tick => trust::tick(&mut node, &mut sources).await,
             Event::Stop => break,
         }
     }
@@ -146,6 +162,9 @@ async fn try_reload(
         .await
         .map_err(|error| error.to_string().lines().map(str::to_owned).collect::<Vec<_>>())?;
     *sources = new_sources;
+    if let Some((_, book)) = sources.trust() {
+        node.shelf().set(Arc::clone(book));
+    }
     if diff.log
         && let Err(error) = logging.set_level(&log.level)
     {
@@ -159,6 +178,9 @@ enum Event {
     Alive,
     Reload(Option<oneshot::Sender<Reloaded>>),
     Link(LinkEdit, oneshot::Sender<Result<(), Problem>>),
+    Trust(TrustChange, oneshot::Sender<Result<Value, Problem>>),
+    /// Time has passed.
+    Tick,
     Stop,
 }
 
@@ -191,8 +213,10 @@ impl Signals {
             Some(change) = changes.recv() => match change {
                 Change::Reload(answer) => Event::Reload(Some(answer)),
                 Change::Link(edit, answer) => Event::Link(edit, answer),
+                Change::Trust(change, answer) => Event::Trust(change, answer),
             },
             () = alive => Event::Alive,
+            () = time::sleep(TICK) => Event::Tick,
         }
     }
 }

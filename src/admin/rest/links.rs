@@ -370,7 +370,8 @@ fn configured(link: &settings::Link) -> Value {
         Export::Only(filters) => json!(filters),
     };
     let spool = link.spool;
-    let granted = link.granted.as_ref().map(|granted| json!({"import": granted.import, "export": granted.export}));
+    let granted =
+        link.granted.as_ref().map(|granted| json!({"import": granted.import, "export": granted.export}));
     let mut shown = json!({
         "name": link.name,
         "enable": link.enable,

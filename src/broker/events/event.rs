@@ -108,6 +108,13 @@ pub enum What<'a> {
         /// What it was about.
         topic: &'a str,
     },
+    /// A token, an identity or a certificate of a peer became something else.
+    Trust {
+        /// As the event is called.
+        name: &'static str,
+        /// Whether somebody should look at it at once.
+        critical: bool,
+    },
     /// Somebody acts as a linked cluster that they are not, or a linked cluster leaves its own ground.
     LinkForgery,
     /// An administrator changed something, or tried to.
@@ -146,6 +153,7 @@ impl What<'_> {
             Self::Ban => Name::Ban,
             Self::SessionOfAnother => Name::SessionOfAnother,
             Self::AuthzFail { .. } => Name::AuthzFail,
+            Self::Trust { .. } => Name::Trust,
             Self::LinkForgery => Name::LinkForgery,
             Self::Admin { .. } => Name::Admin,
         }
@@ -166,10 +174,13 @@ impl What<'_> {
             | Self::LinkState(LinkState::Active | LinkState::Connecting | LinkState::Disabled)
             | Self::LoginSuccess
             | Self::Unlock
+            | Self::Trust { critical: false, .. }
             | Self::Admin { .. } => Level::Info,
-            Self::LinkForgery | Self::MonitorDisabled | Self::Lockout | Self::Store { works: false } => {
-                Level::Critical
-            }
+            Self::LinkForgery
+            | Self::MonitorDisabled
+            | Self::Lockout
+            | Self::Trust { critical: true, .. }
+            | Self::Store { works: false } => Level::Critical,
             _ => Level::Warning,
         }
     }
@@ -190,6 +201,7 @@ impl What<'_> {
             Self::AuthzFail { action, topic } => format!("{name}:{action}:{}", clipped(topic)).into(),
             Self::Admin { act } => format!("{name}:{act}").into(),
             Self::LinkState(state) => format!("{name}:{}", state.name()).into(),
+            Self::Trust { name, .. } => (*name).into(),
             _ => name.into(),
         }
     }

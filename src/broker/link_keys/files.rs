@@ -20,9 +20,9 @@ use crate::net::own_certificate::Pair;
 use crate::net::own_certificate::chain_from_pem;
 use crate::net::own_certificate::chain_pem;
 
-const FOLDER: &str = "link";
-const CERTIFICATE: &str = "cert.pem";
-const KEY: &str = "key.pem";
+pub const FOLDER: &str = "link";
+pub const CERTIFICATE: &str = "cert.pem";
+pub const KEY: &str = "key.pem";
 const NEXT: &str = "next.pem";
 /// Longest of these files, in bytes: a chain of eight and an RSA key of 16384 bits have less.
 const FILE_BYTES_MAX: u64 = 64 * 1024;

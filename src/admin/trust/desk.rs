@@ -1,0 +1,99 @@
+//! Where clusters come with a token: each request is a change of the book, made by whoever runs the broker, and is answered once
+//! that is stored.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustls::ServerConfig;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::admin::links::LinkChange;
+use crate::admin::links::LinkEdit;
+use crate::admin::rest::Changes;
+use crate::admin::trust;
+use crate::admin::trust::Applied;
+use crate::admin::trust::Shelf;
+use crate::admin::trust::TrustChange;
+use crate::broker::enrolment::Asked;
+use crate::broker::enrolment::EnrollDesk;
+use crate::broker::link_keys::LinkKeys;
+use crate::net::clock;
+use crate::net::enroll::server;
+use crate::trust::book::Redeemed;
+use crate::trust::enroll::Answer;
+use crate::trust::enroll::Code;
+use crate::trust::identity::Identity;
+
+/// TLS with the certificate of this fingerprint.
+type Shown = ([u8; 32], Arc<ServerConfig>);
+
+/// See the module.
+pub struct Desk {
+    changes: Changes,
+    shelf: Arc<Shelf>,
+    keys: Arc<LinkKeys>,
+    tls: Mutex<Option<Shown>>,
+}
+
+impl Desk {
+    /// A desk of the broker that `changes` leads to.
+    #[must_use]
+    pub fn new(changes: Changes, shelf: Arc<Shelf>, keys: Arc<LinkKeys>) -> Self {
+        Self { changes, shelf, keys, tls: Mutex::new(None) }
+    }
+
+    async fn answer(&self, asked: Asked) -> Vec<u8> {
+        let source = asked.source.to_string();
+        let apply = move |book: &mut trust::Book, own: &trust::Own<'_>, now| {
+            let redeemed: Redeemed = book.redeem_bytes(own, &asked.request, &asked.certificate, &source, now);
+            let links = redeemed.peer.as_deref().and_then(link_to).into_iter().collect();
+            let answer = Value::from(String::from_utf8_lossy(&redeemed.answer.encode()).into_owned());
+            Ok(Applied { answer, events: redeemed.events, links })
+        };
+        let change = TrustChange { name: "enrol", apply: Box::new(apply) };
+        match trust::ask(&self.changes, change).await {
+            Ok(Value::String(answer)) => answer.into_bytes(),
+            outcome => {
+                // The token is as it was: the peer may try again.
+                tracing::error!(?outcome, "an enrolment could not be stored");
+                Answer::error(Code::Busy, "this cluster could not store it: try again").encode()
+            }
+        }
+    }
+}
+
+impl EnrollDesk for Desk {
+    fn is_open(&self) -> bool {
+        self.shelf.book().pending(clock::now().unix_ms / 1000)
+    }
+
+    fn tls(&self) -> Option<Arc<ServerConfig>> {
+        let own = self.keys.current()?;
+        let mut shown = self.tls.lock();
+        if let Some((fingerprint, tls)) = &*shown
+            && *fingerprint == own.fingerprint()
+        {
+            return Some(Arc::clone(tls));
+        }
+        let tls = server::tls(&own).inspect_err(|error| tracing::error!(%error, "TLS of enrolments")).ok()?;
+        *shown = Some((own.fingerprint(), Arc::clone(&tls)));
+        Some(tls)
+    }
+
+    fn redeem(self: Arc<Self>, asked: Asked) -> Pin<Box<dyn Future<Output = Vec<u8>> + Send>> {
+        Box::pin(async move { self.answer(asked).await })
+    }
+}
+
+/// The link to a peer that has come: it wants nothing yet, and an operator says what.
+pub(super) fn link_to(peer: &Identity) -> Option<LinkEdit> {
+    if !peer.is_active() || peer.addrs.is_empty() {
+        return None;
+    }
+    let servers: Vec<String> = peer.addrs.iter().map(ToString::to_string).collect();
+    let link = json!({"server": servers.join(","), "topics": [], "trust": "pin"});
+    Some(LinkEdit { name: peer.name.clone(), change: LinkChange::Ensure(link) })
+}

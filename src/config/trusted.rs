@@ -1,0 +1,76 @@
+//! What the identities of peers make of links that say `trust`: by which certificates they are known, ours, and what their
+//! groups grant (`trust.md` 2.4, 2.5).
+//!
+//! It is done while settings are read, so that everything behind them, from the TLS of listeners to `config show`, works with
+//! links as they are.
+
+use std::path::Path;
+
+use super::settings::ClientTls;
+use super::settings::Granted;
+use super::settings::Link;
+use super::settings::Settings;
+use super::settings::Trust;
+use super::settings::Verify;
+use crate::broker::link_keys::files;
+use crate::trust::book::Book;
+use crate::trust::rights::Rights;
+
+/// Does it, as of `now` in seconds since the Unix epoch.
+pub(super) fn complete(settings: &mut Settings, book: &Book, now: u64) {
+    let folder = settings.data.dir.join(files::FOLDER);
+    for link in settings.cluster.links.iter_mut().filter(|link| link.trust != Trust::Configured) {
+        complete_link(link, book, &folder, now);
+    }
+}
+
+fn complete_link(link: &mut Link, book: &Book, folder: &Path, now: u64) {
+    let identity = book.link(&link.name).filter(|identity| identity.is_active());
+    let (pins, shown) = (book.pins(&link.name, now), book.peers_pins(&link.name, now));
+    link.granted = identity.map(|_| granted(&book.rights_of_link(&link.name)));
+    if let Some(identity) = identity {
+        link.peer.clientid.clone_from(&identity.prefix);
+    }
+    link.peer.username = None;
+    link.peer.allow_unauthenticated = false;
+    link.allow_insecure = false;
+    let tls = link.ssl.get_or_insert_with(|| ClientTls {
+        cacertfile: None,
+        certfile: None,
+        keyfile: None,
+        password: None,
+        cert_sha256: Vec::new(),
+        verify: Verify::Peer,
+        server_name: None,
+    });
+    tls.verify = Verify::Peer;
+    if link.trust == Trust::Pinned || tls.certfile.is_none() {
+        tls.certfile = Some(folder.join(files::CERTIFICATE));
+        tls.keyfile = Some(folder.join(files::KEY));
+        tls.password = None;
+    }
+    match link.trust {
+        Trust::Configured => {}
+        Trust::Pinned => {
+            tls.cacertfile = None;
+            tls.cert_sha256 = pins;
+            link.peer.cert_sha256 = shown;
+            link.peer.cert_cn = None;
+        }
+        // Signed is not enough: without an identity nobody is this peer.
+        Trust::Ca => {
+            link.peer.cert_sha256.clear();
+            link.peer.cert_cn = identity.map(|identity| identity.name.clone());
+        }
+    }
+}
+
+fn granted(rights: &Rights) -> Granted {
+    let filters = |given: bool, filters: &mut dyn Iterator<Item = &str>| {
+        if given { filters.map(str::to_owned).collect() } else { Vec::new() }
+    };
+    Granted {
+        import: filters(rights.can_forward, &mut rights.import_filters()),
+        export: filters(rights.can_sync_routes, &mut rights.export_filters()),
+    }
+}
