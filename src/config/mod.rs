@@ -26,6 +26,7 @@ pub use self::settings::Settings;
 pub use self::sources::FILE_BYTES_MAX;
 pub use self::sources::LINKS_FILE;
 pub use self::sources::Sources;
+pub use self::sources::TRUST_FILE;
 pub use self::units::duration;
 pub use self::units::network;
 pub use self::warnings::warnings;

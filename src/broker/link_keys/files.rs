@@ -20,8 +20,11 @@ use crate::net::own_certificate::Pair;
 use crate::net::own_certificate::chain_from_pem;
 use crate::net::own_certificate::chain_pem;
 
+/// In the data directory.
 pub const FOLDER: &str = "link";
+/// The certificate in force, in that folder.
 pub const CERTIFICATE: &str = "cert.pem";
+/// Its key.
 pub const KEY: &str = "key.pem";
 const NEXT: &str = "next.pem";
 /// Longest of these files, in bytes: a chain of eight and an RSA key of 16384 bits have less.
