@@ -52,6 +52,13 @@ impl LinkChange {
     }
 }
 
+impl LinkEdit {
+    /// Whether there is nothing to do.
+    pub(super) fn is_done(&self, in_force: &[Link]) -> bool {
+        matches!(self.change, LinkChange::Ensure(_)) && in_force.iter().any(|link| link.name == self.name)
+    }
+}
+
 /// Does it: first checked together with everything in force, then written, then put in force.
 pub async fn edit(node: &mut Node, sources: &mut Sources, edit: LinkEdit) -> Result<(), Problem> {
     let in_force = &node.server().settings().cluster.links;

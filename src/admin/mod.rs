@@ -14,5 +14,6 @@ pub mod output;
 pub mod remote;
 pub mod rest;
 pub mod rules;
+pub mod steward;
 pub mod systemd;
 pub mod trust;

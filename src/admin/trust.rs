@@ -8,6 +8,7 @@ pub mod desk;
 pub mod join;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use parking_lot::RwLock;
@@ -35,11 +36,14 @@ pub use crate::trust::book::Book;
 use crate::trust::book::Event;
 use crate::trust::book::Happened;
 pub use crate::trust::book::Own;
-use crate::trust::book::TrustError;
+pub use crate::trust::book::TrustError;
 use crate::trust::name;
 
 /// What this program can do in the enrolment: what it could do when it enrolled is asked of it later.
 pub const CAPABILITIES: [&str; 1] = ["link-1"];
+
+/// How long a new peer has to store us before it is dialled.
+const AFTER_ANSWER: Duration = Duration::from_millis(250);
 
 /// What a change makes of the book, as of a moment in seconds since the Unix epoch.
 type Apply = Box<dyn FnOnce(&mut Book, &Own<'_>, u64) -> Result<Applied, TrustError> + Send>;
@@ -217,6 +221,10 @@ async fn put(
 ) -> Result<(), Problem> {
     let text = book.to_json();
     let unchanged = sources.trust().is_some_and(|(_, before)| **before == book);
+    let in_force = &node.server().settings().cluster.links;
+    let mut edits = edits;
+    edits.retain(|edit| !edit.is_done(in_force));
+    let has_edits = !edits.is_empty();
     if unchanged && edits.is_empty() {
         return Ok(());
     }
@@ -224,7 +232,9 @@ async fn put(
     for edit in edits {
         new = links::edited(&new, &node.server().settings().cluster.links, edit)?;
     }
-    let prepared = links::prepare(node, &new).await?;
+    // A peer stores us once it has our answer, and would refuse us before.
+    let hold = if has_edits { AFTER_ANSWER } else { Duration::ZERO };
+    let prepared = links::prepare(node, &new).await?.hold(hold);
     if let Some((file, _)) = new.trust().filter(|_| !unchanged) {
         let file = file.to_owned();
         // First: a link without an identity moves nothing, an identity without a link is not let in.

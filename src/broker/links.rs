@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::task::JoinSet;
 use tokio::task::spawn_blocking;
+use tokio::time;
 use tokio::time::timeout;
 
 use crate::broker::Broker;
@@ -407,7 +408,8 @@ impl Link {
     }
 
     /// Starts the tasks of this link, once it is in [`Links`]. A disabled link only watches its peer's actors.
-    fn run(self: &Arc<Self>, broker: &Arc<Broker>, node: &str) {
+    /// `hold`: how long the peer has before it is dialled.
+    fn run(self: &Arc<Self>, broker: &Arc<Broker>, node: &str, hold: Duration) {
         let mut tasks = self.tasks.lock();
         self.metrics.set_state(if self.settings.enable {
             LinkState::Connecting
@@ -422,7 +424,7 @@ impl Link {
         }
         let node: Arc<str> = node.into();
         for index in 0..self.forwarder.lanes() {
-            tasks.drivers.spawn(run_lane(Arc::clone(self), index, Arc::clone(&node)));
+            tasks.drivers.spawn(after(hold, run_lane(Arc::clone(self), index, Arc::clone(&node))));
         }
         let (all, link) = (Arc::clone(broker), Arc::clone(self));
         let source = move || {
@@ -430,7 +432,8 @@ impl Link {
             all.links.add_passed_on(&link, &mut routes);
             routes
         };
-        tasks.drivers.spawn(link::run(Arc::clone(self), Arc::new(source), Some(Arc::clone(broker))));
+        let telling = link::run(Arc::clone(self), Arc::new(source), Some(Arc::clone(broker)));
+        tasks.drivers.spawn(after(hold, telling));
     }
 
     /// Stops the tasks of this link and waits for them: our routes are taken back from the peer and messages
@@ -480,6 +483,13 @@ fn limits(settings: &settings::Link) -> RouteLimits {
     RouteLimits { actors: quota.actors, routes: quota.routes, ..RouteLimits::default() }
 }
 
+async fn after(hold: Duration, driver: impl Future<Output = ()>) {
+    if !hold.is_zero() {
+        time::sleep(hold).await;
+    }
+    driver.await;
+}
+
 /// Does what may take long where nobody waits for the thread.
 async fn in_background(work: impl FnOnce() + Send + 'static) {
     if let Err(error) = spawn_blocking(work).await {
@@ -525,13 +535,18 @@ impl Links {
     /// Starts a link. If there is one to the same cluster already it is stopped first, which may take a moment;
     /// what its peer has told us stays unless a new quota is too small for it, and what is spooled stays unless
     /// the link gets disabled.
-    pub async fn start(broker: &Arc<Broker>, settings: settings::Link, cluster: &str, node: &str) {
+    pub async fn start(
+        broker: &Arc<Broker>,
+        settings: settings::Link,
+        (cluster, node): (&str, &str),
+        hold: Duration,
+    ) {
         let old = broker.links.get(&settings.name);
         let link = broker.links.make(settings, cluster, node, broker.metrics.as_ref(), old.as_deref());
         let Some(old) = old else {
             broker.links.restore(&link, &broker.routes);
             broker.links.insert(Arc::clone(&link));
-            return link.run(broker, node);
+            return link.run(broker, node, hold);
         };
         let (new, from, all) = (Arc::clone(&link), Arc::clone(&old), Arc::clone(broker));
         in_background(move || new.inherit(&from, &all.routes, || all.links.insert(Arc::clone(&new)))).await;
@@ -548,7 +563,7 @@ impl Links {
         if !link.settings.enable || !link.settings.retained {
             Self::forget_copies(broker, &link).await;
         }
-        link.run(broker, node);
+        link.run(broker, node, hold);
     }
 
     /// Stops the link to this cluster and forgets it.

@@ -247,7 +247,7 @@ impl Server {
             _data: data,
         };
         for link in server.settings.cluster.links.clone() {
-            server.start_link(link).await;
+            server.start_link(link, Duration::ZERO).await;
         }
         server.broker.links.forget_others();
         for (listener, socket) in bound {
@@ -355,7 +355,7 @@ impl Server {
         for (listener, socket) in bound {
             self.open(&listener, socket, material.tls.get(&listener.id()).cloned());
         }
-        self.replace_links(&settings.cluster.links, &diff.links).await;
+        self.replace_links(&settings.cluster.links, &diff.links, Duration::ZERO).await;
         self.settings = settings;
         self.keeper.check(&self.broker, clock::now()).await;
         let broker = Arc::clone(&self.broker);
@@ -463,7 +463,7 @@ impl Server {
     }
 
     /// Runs these links instead of those that run, of which `members` tells the difference.
-    async fn replace_links(&mut self, links: &[Link], members: &Members) {
+    async fn replace_links(&mut self, links: &[Link], members: &Members, hold: Duration) {
         self.reserve_descriptors(links);
         for name in &members.removed {
             self.stop_link(name).await;
@@ -471,14 +471,14 @@ impl Server {
         // A changed link is replaced at once, so that what its peer wants of us is kept.
         for link in links {
             if members.added.contains(&link.name) || members.changed.contains(&link.name) {
-                self.start_link(link.clone()).await;
+                self.start_link(link.clone(), hold).await;
             }
         }
     }
 
-    async fn start_link(&self, link: Link) {
+    async fn start_link(&self, link: Link, hold: Duration) {
         let cluster = &self.settings.cluster;
-        Links::start(&self.broker, link, &cluster.name, &cluster.node).await;
+        Links::start(&self.broker, link, (&cluster.name, &cluster.node), hold).await;
     }
 
     async fn stop_link(&self, name: &str) {

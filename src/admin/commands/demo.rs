@@ -1,7 +1,8 @@
-//! `tombolo demo`: two clusters on this machine, linked over mutual TLS, with everything made on the spot.
+//! `tombolo demo`: two clusters on this machine that come to trust each other by a token, and are linked over mutual TLS.
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime;
@@ -9,12 +10,16 @@ use tokio::signal::unix;
 use tokio::signal::unix::SignalKind;
 use tokio::time;
 
+use self::bond::Side;
 use self::place::Place;
 use super::Exit;
 use super::Failure;
 use crate::admin::logging;
 use crate::admin::logging::Logging;
-use crate::admin::node::Node;
+use crate::admin::rest::Changes;
+use crate::admin::steward::Steward;
+use crate::broker::Broker;
+use crate::broker::link_keys::LinkKeys;
 use crate::config::settings::Log;
 use crate::config::settings::LogFormat;
 use crate::metrics::LinkMetrics;
@@ -23,6 +28,7 @@ use crate::metrics::labels::LinkState;
 use crate::metrics::labels::RouteKind;
 use crate::mqtt::packet::QoS;
 
+mod bond;
 mod place;
 
 /// How often the status is looked at; a line is printed only when it changed.
@@ -51,8 +57,11 @@ fn failed(error: impl ToString) -> Failure {
 struct Cluster {
     name: &'static str,
     peer: &'static str,
-    node: Node,
+    broker: Arc<Broker>,
+    changes: Changes,
+    keys: Arc<LinkKeys>,
     mqtt: SocketAddr,
+    http: SocketAddr,
 }
 
 async fn run(logging: &Logging) -> Result<(), Failure> {
@@ -60,31 +69,35 @@ async fn run(logging: &Logging) -> Result<(), Failure> {
     let mut interrupt = unix::signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = unix::signal(SignalKind::terminate()).map_err(failed)?;
     let place = Place::make().map_err(failed)?;
-    let a = start(&place, "A", "B").await?;
-    let b = start(&place, "B", "A").await?;
-    let clusters = [a, b];
-    tokio::select! {
-        () = show(&clusters, &place) => {}
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    let mut a = start(&place, "A").await?;
+    let mut b = start(&place, "B").await?;
+    let clusters = [Cluster::of(&a, "A", "B")?, Cluster::of(&b, "B", "A")?];
+    let ended = tokio::select! {
+        error = show(&clusters, &place) => Err(error),
+        () = a.run() => Ok(()),
+        () = b.run() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    };
     say("\nstopping …");
     // That each loses the other now is no news.
     logging.set_level("off").map_err(failed)?;
+    tokio::join!(a.stop(), b.stop());
+    ended
+}
+
+async fn start(place: &Place, name: &'static str) -> Result<Steward, Failure> {
+    let (sources, settings) = place.sources(name).map_err(failed)?;
+    Steward::start(sources, settings).await.map_err(failed)
+}
+
+/// Ends only if the clusters cannot be tied; else it is ended from outside.
+async fn show(clusters: &[Cluster; 2], place: &Place) -> Failure {
     let [a, b] = clusters;
-    tokio::join!(a.node.stop(), b.node.stop());
-    Ok(())
-}
-
-async fn start(place: &Place, name: &'static str, peer: &'static str) -> Result<Cluster, Failure> {
-    let settings = place.settings(name, peer).map_err(failed)?;
-    let node = Node::start(settings, None).await.map_err(failed)?;
-    let mqtt = node.server().address("tcp:default").ok_or_else(|| failed("the listener did not open"))?;
-    Ok(Cluster { name, peer, node, mqtt })
-}
-
-/// Never ends: it is ended from outside.
-async fn show(clusters: &[Cluster; 2], place: &Place) {
+    match bond::tie(&a.side(), &b.side()).await {
+        Ok(fingerprint) => say(&format!("A issued a token, B used it: A is {fingerprint} from now on")),
+        Err(problem) => return failed(format!("the clusters cannot be tied: {}", problem.message)),
+    }
     let linked = async {
         while !clusters.iter().all(|cluster| cluster.link().state.is(LinkState::Active)) {
             time::sleep(Duration::from_millis(20)).await;
@@ -106,8 +119,26 @@ async fn show(clusters: &[Cluster; 2], place: &Place) {
 }
 
 impl Cluster {
-    fn link(&self) -> std::sync::Arc<LinkMetrics> {
-        self.node.server().broker().metrics.link(self.peer)
+    fn of(steward: &Steward, name: &'static str, peer: &'static str) -> Result<Self, Failure> {
+        let node = &steward.node;
+        let mqtt = node.server().address("tcp:default").ok_or_else(|| failed("the listener did not open"))?;
+        Ok(Self {
+            name,
+            peer,
+            broker: Arc::clone(node.server().broker()),
+            changes: steward.changes().clone(),
+            keys: Arc::clone(node.server().link_keys()),
+            mqtt,
+            http: node.http_address(),
+        })
+    }
+
+    fn side(&self) -> Side<'_> {
+        Side { name: self.name, changes: &self.changes, keys: &self.keys }
+    }
+
+    fn link(&self) -> Arc<LinkMetrics> {
+        self.broker.metrics.link(self.peer)
     }
 
     fn status(&self) -> String {
@@ -134,7 +165,7 @@ impl Cluster {
 fn introduction(clusters: &[Cluster; 2], place: &Place, linked: bool) -> String {
     let [a, b] = clusters;
     let (port_a, port_b) = (a.mqtt.port(), b.mqtt.port());
-    let (http_a, http_b) = (a.node.http_address(), b.node.http_address());
+    let (http_a, http_b) = (a.http, b.http);
     let state = if linked { "linked over mutual TLS" } else { "not linked yet" };
     format!(
         "\ntombolo demo: two clusters, {state}\n\

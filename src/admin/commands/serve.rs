@@ -5,27 +5,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::runtime;
 use tokio::signal::unix;
 use tokio::signal::unix::SignalKind;
-use tokio::sync::mpsc;
-use tokio::sync::oneshot;
 use tokio::time;
 
 use super::Exit;
 use super::Failure;
-use crate::admin::links;
-use crate::admin::links::LinkEdit;
 use crate::admin::logging;
 use crate::admin::logging::Logging;
 use crate::admin::node::Node;
 use crate::admin::rest::Change;
-use crate::admin::rest::Problem;
 use crate::admin::rest::Reloaded;
+use crate::admin::steward::Steward;
+use crate::admin::steward::TICK;
 use crate::admin::systemd::ServiceManager;
-use crate::admin::trust;
-use crate::admin::trust::TrustChange;
 use crate::broker::events::event::What;
 use crate::broker::threads::BLOCKING_THREADS;
 use crate::config;
@@ -38,11 +32,6 @@ use crate::net::descriptors;
 
 /// A stop that takes longer is ended (`interface.md` section 5).
 const STOP_LIMIT: Duration = Duration::from_secs(10);
-
-/// Changes that wait; more of them wait in their connections.
-const CHANGES_WAITING_MAX: usize = 4;
-/// How often it is looked for tokens and certificates whose time is over.
-const TICK: Duration = Duration::from_secs(1);
 
 /// Runs a broker with this configuration, or with the embedded default.
 pub fn serve(path: Option<&Path>) -> Result<(), Failure> {
@@ -65,7 +54,7 @@ pub fn serve(path: Option<&Path>) -> Result<(), Failure> {
 
 async fn run(
     path: Option<&Path>,
-    mut sources: Sources,
+    sources: Sources,
     settings: Settings,
     logging: &Logging,
 ) -> Result<(), Failure> {
@@ -73,49 +62,32 @@ async fn run(
     let mut signals =
         Signals::new().map_err(|error| Failure::new(Exit::Other, format!("signals: {error}")))?;
     let cluster = settings.cluster.name.clone();
-    let (changes, mut requests) = mpsc::channel(CHANGES_WAITING_MAX);
-    let mut node = Node::start(settings, Some(changes.clone()))
+    let mut steward = Steward::start(sources, settings)
         .await
         .map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
-    if let Some((_, book)) = sources.trust() {
-        node.trust(Arc::clone(book), &changes);
-    }
     tracing::info!(cluster, version = env!("CARGO_PKG_VERSION"), "ready");
     manager.notify("READY=1");
     loop {
-        match signals.next(manager.heartbeat(), &mut requests).await {
+        match signals.next(manager.heartbeat(), &mut steward).await {
             Event::Alive => manager.notify("WATCHDOG=1"),
-            Event::Reload(request) => {
-                manager.notify("RELOADING=1");
-                let outcome = reload(&mut node, path, &mut sources, logging).await;
-                if let Some(request) = request {
+            Event::Reload => {
+                let _ = reload(&mut steward, path, logging, &manager).await; // the log has it
+            }
+            Event::Change(change) => {
+                if let Some(Change::Reload(answer)) = steward.make(change).await {
+                    let outcome = reload(&mut steward, path, logging, &manager).await;
                     // Whoever asked may be gone by now; the log has it too.
-                    let _ = request.send(outcome);
+                    let _ = answer.send(outcome);
                 }
-                manager.notify("READY=1");
             }
-            Event::Link(edit, answer) => {
-                tracing::info!(link = edit.name, change = edit.change.name(), "an operator changes a link");
-                let outcome = links::edit(&mut node, &mut sources, edit).await;
-                // As above; the security log has the outcome.
-                let _ = answer.send(outcome);
-            }
-            Event::Trust(change, answer) => {
-                tracing::debug!(change = change.name, "a change of who is trusted");
-                let outcome = trust::change(&mut node, &mut sources, change).await;
-                // As above.
-                let _ = answer.send(outcome);
-            }
-            Event::Tick => trust::tick(&mut node, &mut sources).await,
+            Event::Tick => steward.tick().await,
             Event::Stop => break,
         }
     }
-    // Who asks for a change from now on hears that it is too late.
-    drop((changes, requests));
     manager.notify("STOPPING=1");
     tracing::info!("stopping");
     tokio::select! {
-        stopped = time::timeout(STOP_LIMIT, node.stop()) => {
+        stopped = time::timeout(STOP_LIMIT, steward.stop()) => {
             if stopped.is_err() {
                 tracing::warn!("not everything ended in time");
             }
@@ -127,8 +99,15 @@ async fn run(
 }
 
 /// All or nothing: a bad file leaves the old configuration in force, and says so.
-async fn reload(node: &mut Node, path: Option<&Path>, sources: &mut Sources, logging: &Logging) -> Reloaded {
-    let outcome = try_reload(node, path, sources, logging).await;
+async fn reload(
+    steward: &mut Steward,
+    path: Option<&Path>,
+    logging: &Logging,
+    manager: &ServiceManager,
+) -> Reloaded {
+    manager.notify("RELOADING=1");
+    let outcome = try_reload(&mut steward.node, path, &mut steward.sources, logging).await;
+    manager.notify("READY=1");
     match &outcome {
         Ok(changes) => {
             changes.iter().for_each(|change| tracing::info!("reload: {change}"));
@@ -176,9 +155,8 @@ async fn try_reload(
 
 enum Event {
     Alive,
-    Reload(Option<oneshot::Sender<Reloaded>>),
-    Link(LinkEdit, oneshot::Sender<Result<(), Problem>>),
-    Trust(TrustChange, oneshot::Sender<Result<Value, Problem>>),
+    Reload,
+    Change(Change),
     /// Time has passed.
     Tick,
     Stop,
@@ -199,7 +177,7 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self, heartbeat: Option<Duration>, changes: &mut mpsc::Receiver<Change>) -> Event {
+    async fn next(&mut self, heartbeat: Option<Duration>, steward: &mut Steward) -> Event {
         let alive = async {
             match heartbeat {
                 Some(interval) => time::sleep(interval).await,
@@ -209,12 +187,8 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => Event::Stop,
             _ = self.terminate.recv() => Event::Stop,
-            _ = self.hang_up.recv() => Event::Reload(None),
-            Some(change) = changes.recv() => match change {
-                Change::Reload(answer) => Event::Reload(Some(answer)),
-                Change::Link(edit, answer) => Event::Link(edit, answer),
-                Change::Trust(change, answer) => Event::Trust(change, answer),
-            },
+            _ = self.hang_up.recv() => Event::Reload,
+            Some(change) = steward.next() => Event::Change(change),
             () = alive => Event::Alive,
             () = time::sleep(TICK) => Event::Tick,
         }

@@ -26,6 +26,7 @@ use crate::trust::book::Redeemed;
 use crate::trust::enroll::Answer;
 use crate::trust::enroll::Code;
 use crate::trust::identity::Identity;
+use crate::trust::identity::Kind;
 
 /// TLS with the certificate of this fingerprint.
 type Shown = ([u8; 32], Arc<ServerConfig>);
@@ -86,6 +87,15 @@ impl EnrollDesk for Desk {
     fn redeem(self: Arc<Self>, asked: Asked) -> Pin<Box<dyn Future<Output = Vec<u8>> + Send>> {
         Box::pin(async move { self.answer(asked).await })
     }
+}
+
+/// Makes the links that identities with an address lack, after an enrolment that was cut short.
+pub(in crate::admin) fn missing_links() -> TrustChange {
+    let apply = |book: &mut trust::Book, _: &trust::Own<'_>, _| {
+        let links = book.identities().filter(|one| one.kind == Kind::Link).filter_map(link_to).collect();
+        Ok(Applied { links, ..Applied::default() })
+    };
+    TrustChange { name: "links", apply: Box::new(apply) }
 }
 
 /// The link to a peer that has come: it wants nothing yet, and an operator says what.

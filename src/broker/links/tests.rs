@@ -120,7 +120,7 @@ fn enabled(server: &Server, peer: &Server) -> settings::Link {
 
 async fn restart(server: &Server, settings: settings::Link) {
     let cluster = &server.settings().cluster;
-    Links::start(server.broker(), settings, &cluster.name, &cluster.node).await;
+    Links::start(server.broker(), settings, (&cluster.name, &cluster.node), Duration::ZERO).await;
 }
 
 fn link_of(server: &Server) -> Arc<Link> {

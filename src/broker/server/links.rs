@@ -1,6 +1,7 @@
 //! Links that come, go or change while everything else stays as it is: rules, passwords and listeners are not read again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task;
 
@@ -23,6 +24,15 @@ pub struct PreparedLinks {
     /// Whether peers are known by other fingerprints.
     repin: bool,
     material: LinkMaterial,
+    hold: Duration,
+}
+
+impl PreparedLinks {
+    /// Gives peers so long before they are dialled.
+    #[must_use]
+    pub fn hold(self, hold: Duration) -> Self {
+        Self { hold, ..self }
+    }
 }
 
 impl Server {
@@ -43,7 +53,7 @@ impl Server {
         let keys = Arc::clone(&self.link_keys);
         let loading = move || LinkMaterial::load(&asked, &named, repin, &keys, now);
         let material = read(loading).await?;
-        Ok(PreparedLinks { settings, diff, repin, material })
+        Ok(PreparedLinks { settings, diff, repin, material, hold: Duration::ZERO })
     }
 
     /// Shows the link certificate that is in force now, where another was shown: after a rotation or an import.
@@ -61,7 +71,7 @@ impl Server {
 
     /// Puts links in force. Nothing of it fails.
     pub async fn set_links(&mut self, prepared: PreparedLinks) {
-        let PreparedLinks { settings, diff, repin, material } = prepared;
+        let PreparedLinks { settings, diff, repin, material, hold } = prepared;
         material.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         self.broker
             .authentication
@@ -71,7 +81,7 @@ impl Server {
         }
         // Last: whoever comes back meets what is in force now.
         self.broker.kick_unproven();
-        self.replace_links(&settings.cluster.links, &diff.links).await;
+        self.replace_links(&settings.cluster.links, &diff.links, hold).await;
         let keys: Vec<&str> = diff.changes.iter().map(|change| change.key.as_str()).collect();
         self.broker.security_note(What::ConfigReload { taken: true }, &keys.join(", "), clock::now());
         self.settings = settings;
