@@ -29,6 +29,7 @@ use crate::config::settings::ListenerKind;
 use crate::metrics::labels::EnrolmentOutcome;
 use crate::net::address::PeerAddr;
 use crate::net::clock;
+use crate::net::enroll::Purpose;
 use crate::net::enroll::ReadError;
 use crate::net::enroll::framed;
 use crate::net::enroll::gate::Gate;
@@ -54,15 +55,18 @@ pub struct Asked {
     pub source: PeerAddr,
     /// The listener.
     pub listener: Arc<str>,
+    /// What it is for.
+    pub purpose: Purpose,
 }
 
 /// Decides about enrolments.
 pub trait EnrollDesk: Send + Sync {
-    /// Whether a token is pending, so that somebody is awaited. Asked for every TLS connection of a listener for links.
-    fn is_open(&self) -> bool;
+    /// Whether anybody is awaited for this: with a token while one is pending, with a statement while peers are known. Asked for
+    /// every TLS connection of a listener for links.
+    fn is_open(&self, purpose: Purpose) -> bool;
 
     /// TLS with the link certificate, as [`server::tls`] makes it; `None` while there is none.
-    fn tls(&self) -> Option<Arc<ServerConfig>>;
+    fn tls(&self, purpose: Purpose) -> Option<Arc<ServerConfig>>;
 
     /// The answer, of at most [`MESSAGE_BYTES_MAX`](crate::net::enroll::MESSAGE_BYTES_MAX) bytes. It is run to its end even
     /// if nobody waits for it any more.
@@ -93,16 +97,18 @@ impl Enrolment {
             return None;
         }
         let ordinary = endpoint.tls.as_ref()?;
-        let desk = self.desk.read().clone().filter(|desk| desk.is_open())?;
-        let (gate, tls) = (Arc::clone(&self.gate), desk.tls()?);
-        Some(Open { desk, tls, gate, ordinary: Arc::clone(ordinary), since: Instant::now() })
+        let is_open = |desk: &Arc<dyn EnrollDesk>| {
+            desk.is_open(Purpose::Enroll) || desk.is_open(Purpose::Statement)
+        };
+        let desk = self.desk.read().clone().filter(is_open)?;
+        let gate = Arc::clone(&self.gate);
+        Some(Open { desk, gate, ordinary: Arc::clone(ordinary), since: Instant::now() })
     }
 }
 
 /// A connection while somebody is awaited.
 pub(super) struct Open {
     desk: Arc<dyn EnrollDesk>,
-    tls: Arc<ServerConfig>,
     gate: Arc<Mutex<Gate>>,
     ordinary: Arc<ServerTls>,
     since: Instant,
@@ -116,6 +122,9 @@ impl Drop for Pass {
         self.0.lock().leave();
     }
 }
+
+/// A connection of ours, what it is for, and its TLS.
+type Welcomed = (Greeted, Purpose, Arc<ServerConfig>);
 
 /// Why there was no answer, and what to say of it.
 type Failure = (EnrolmentOutcome, String);
@@ -131,12 +140,13 @@ impl Open {
         until: Instant,
     ) -> Result<Option<Greeted>, Refused> {
         let greeted = server::read_hello(stream, left(until)).await?;
-        if !server::asks_to_enroll(&greeted.client_hello()) {
+        let asked = server::purpose(&greeted.client_hello()).filter(|one| self.desk.is_open(*one));
+        let Some((purpose, tls)) = asked.and_then(|one| Some((one, self.desk.tls(one)?))) else {
             return Ok(Some(greeted));
-        }
+        };
         let limits = self.desk.limits();
         let until = self.since + limits.time;
-        let outcome = self.serve(broker, &limits, endpoint, greeted, peer, until).await;
+        let outcome = self.serve(broker, &limits, endpoint, (greeted, purpose, tls), peer, until).await;
         let (outcome, reason) = outcome.err().unwrap_or((EnrolmentOutcome::Answered, String::new()));
         broker.metrics.broker.enrolments[outcome].inc();
         if outcome != EnrolmentOutcome::Answered {
@@ -155,7 +165,7 @@ impl Open {
         broker: &Broker,
         limits: &Limits,
         endpoint: &Endpoint,
-        greeted: Greeted,
+        greeted: Welcomed,
         peer: PeerAddr,
         until: Instant,
     ) -> Result<(), Failure> {
@@ -185,11 +195,11 @@ impl Open {
         &self,
         broker: &Broker,
         endpoint: &Endpoint,
-        greeted: Greeted,
+        (greeted, purpose, tls): Welcomed,
         peer: PeerAddr,
         pass: &Arc<Pass>,
     ) -> Result<(Transport, Vec<u8>), Failure> {
-        let accepted = server::accept(greeted, Arc::clone(&self.tls)).await;
+        let accepted = server::accept(greeted, tls).await;
         let (mut transport, certificate) =
             accepted.map_err(|error| (EnrolmentOutcome::Tls, error.to_string()))?;
         let (host, fingerprint) = (peer.ip(), Some(Sha256::digest(&certificate).into()));
@@ -202,7 +212,8 @@ impl Open {
             ReadError::Io(_) => (EnrolmentOutcome::Lost, error.to_string()),
         })?;
         let (request, listener) = (Zeroizing::new(request), Arc::clone(&endpoint.id));
-        let redeeming = Arc::clone(&self.desk).redeem(Asked { request, certificate, source: peer, listener });
+        let asked = Asked { request, certificate, source: peer, listener, purpose };
+        let redeeming = Arc::clone(&self.desk).redeem(asked);
         let pass = Arc::clone(pass);
         // A task of its own: what was begun is finished, and counts as long as that takes.
         let redeeming = tokio::spawn(async move {

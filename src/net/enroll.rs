@@ -1,6 +1,6 @@
-//! Enrolment on the wire (trust.md 2.4): on the port of links, told apart by ALPN, over TLS 1.3 with the link certificates of
-//! both clusters. One request and one answer, each four bytes of length, big-endian, and so many bytes of JSON. What they
-//! say is no business of this module.
+//! What clusters say to each other about trust, on the wire (trust.md 2.4, 2.6): on the port of links, told apart by ALPN, over
+//! TLS 1.3 with the link certificates of both clusters. One request and one answer, each four bytes of length, big-endian, and
+//! so many bytes of JSON. What they say is no business of this module.
 
 pub mod client;
 pub mod gate;
@@ -11,8 +11,34 @@ use std::io;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
 
-/// The protocol's name in TLS (RFC 7301). Ordinary connections never negotiate it.
-pub const ALPN: &[u8] = b"tombolo-enroll/1";
+/// What a connection is for. Ordinary ones never negotiate the names of these in TLS (RFC 7301).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A token is redeemed by a cluster that is not known yet.
+    Enroll,
+    /// A cluster that is known says something about its certificate, or about ours.
+    Statement,
+}
+
+impl Purpose {
+    /// The protocol's name.
+    #[must_use]
+    pub fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Enroll => b"tombolo-enroll/1",
+            Self::Statement => b"tombolo-trust/1",
+        }
+    }
+
+    /// What a client asks for that names this one protocol and no other.
+    #[must_use]
+    pub fn of<'a>(mut asked: impl Iterator<Item = &'a [u8]>) -> Option<Self> {
+        let first = asked.next()?;
+        let purpose = [Self::Enroll, Self::Statement].into_iter().find(|one| one.alpn() == first)?;
+        asked.next().is_none().then_some(purpose)
+    }
+}
+
 /// Longest request, and longest answer, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of the length before a message.

@@ -35,7 +35,7 @@ use tombolo::config::settings::ServerAddr;
 use tombolo::mqtt::packet::Version;
 use tombolo::net::address::PeerAddr;
 use tombolo::net::clock;
-use tombolo::net::enroll::ALPN;
+use tombolo::net::enroll::Purpose;
 use tombolo::net::enroll::MESSAGE_BYTES_MAX;
 use tombolo::net::enroll::client;
 use tombolo::net::enroll::client::Found;
@@ -63,6 +63,7 @@ use crate::harness::hello;
 use crate::transports::Authority;
 
 const MQTT: &[u8] = b"mqtt";
+const ALPN: &[u8] = b"tombolo-enroll/1";
 /// As long as a test: whoever has to wait for it waits in vain.
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -78,11 +79,11 @@ struct TestDesk {
 }
 
 impl EnrollDesk for TestDesk {
-    fn is_open(&self) -> bool {
-        self.is_open.load(Ordering::Relaxed)
+    fn is_open(&self, purpose: Purpose) -> bool {
+        purpose == Purpose::Enroll && self.is_open.load(Ordering::Relaxed)
     }
 
-    fn tls(&self) -> Option<Arc<ServerConfig>> {
+    fn tls(&self, _: Purpose) -> Option<Arc<ServerConfig>> {
         Some(Arc::clone(&self.tls))
     }
 
@@ -131,7 +132,7 @@ async fn broker_with(setup: Setup, limits: Limits) -> (Running, Arc<TestDesk>) {
     let broker = setup.start().await;
     let own = broker.server.link_keys().current().expect("the listener shows it");
     let desk = Arc::new(TestDesk {
-        tls: server::tls(&own).unwrap(),
+        tls: server::tls(&own, Purpose::Enroll).unwrap(),
         is_open: AtomicBool::new(true),
         limits,
         answers: Arc::new(Semaphore::new(1000)),
@@ -155,7 +156,7 @@ fn at(address: SocketAddr) -> ServerAddr {
 }
 
 async fn find(broker: &Running, own: &Arc<OwnCertificate>) -> Result<Found, NotFound> {
-    client::find(&[at(broker.address("ssl:x"))], fingerprint(broker), own, LIMIT).await
+    client::find(&[at(broker.address("ssl:x"))], &[fingerprint(broker)], own, Purpose::Enroll, LIMIT).await
 }
 
 async fn outcome(broker: &Running, named: &str, count: u64) {
@@ -463,13 +464,13 @@ async fn a_server_with_another_certificate_gets_nothing_and_both_fingerprints_ar
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let between = at(listener.local_addr().unwrap());
     let (theirs, expected, b) = (own("A"), own("A"), own("B"));
-    let config = server::tls(&theirs).unwrap();
+    let config = server::tls(&theirs, Purpose::Enroll).unwrap();
     let taking = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         TlsAcceptor::from(config).accept(stream).await.map(|_| ()).map_err(|error| error.to_string())
     });
     let error =
-        client::find(std::slice::from_ref(&between), expected.fingerprint(), &b, LIMIT).await.unwrap_err();
+        client::find(std::slice::from_ref(&between), &[expected.fingerprint()], &b, Purpose::Enroll, LIMIT).await.unwrap_err();
     assert!(error.is_mismatch());
     let wanted = format!(
         "certificate of {between} is sha256:{}, token says sha256:{}",
@@ -490,14 +491,14 @@ async fn dead_addresses_and_wrong_servers_do_not_keep_from_the_right_one() {
     let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let right = at(broker.address("ssl:x"));
     let servers = [at(dead), at(other.address("ssl:x")), right.clone()];
-    let found = client::find(&servers, fingerprint(&broker), &b, LIMIT).await.unwrap();
+    let found = client::find(&servers, &[fingerprint(&broker)], &b, Purpose::Enroll, LIMIT).await.unwrap();
     assert_eq!(found.server, right);
     assert!(found.passed.iter().all(|passed| passed.server != right));
     assert_eq!(found.ask(b"x", LIMIT).await.unwrap(), b"answer to x");
-    let error = client::find(&servers[..2], fingerprint(&broker), &b, LIMIT).await.unwrap_err();
+    let error = client::find(&servers[..2], &[fingerprint(&broker)], &b, Purpose::Enroll, LIMIT).await.unwrap_err();
     assert_eq!((error.0.len(), error.is_mismatch()), (2, true), "{error}");
     assert!(error.to_string().starts_with("tried 2 address(es) of the token: "), "{error}");
-    let none = client::find(&[], fingerprint(&broker), &b, LIMIT).await.unwrap_err();
+    let none = client::find(&[], &[fingerprint(&broker)], &b, Purpose::Enroll, LIMIT).await.unwrap_err();
     assert!(none.0.is_empty());
 }
 
@@ -506,7 +507,7 @@ async fn a_server_that_says_nothing_is_given_up_in_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = at(listener.local_addr().unwrap());
     let time = Duration::from_millis(100);
-    let error = client::find(&[silent], [0; 32], &own("B"), time).await.unwrap_err();
+    let error = client::find(&[silent], &[[0; 32]], &own("B"), Purpose::Enroll, time).await.unwrap_err();
     assert!(matches!(error.0[0].why, Why::Timeout), "{error}");
 }
 

@@ -18,6 +18,7 @@ use crate::admin::trust::TrustChange;
 use crate::broker::link_keys::LinkKeys;
 use crate::config::settings::ServerAddr;
 use crate::net::clock;
+use crate::net::enroll::Purpose;
 use crate::net::enroll::client;
 use crate::net::enroll::client::NotFound;
 use crate::net::random;
@@ -82,7 +83,8 @@ pub async fn join(changes: &Changes, keys: &Arc<LinkKeys>, order: Order) -> Resu
     let order = Arc::new(order);
     let request = prepare(changes, &order).await?;
     let own = keys.current().ok_or_else(|| trust::failed("there is no link certificate"))?;
-    let found = client::find(order.servers(), order.token.fingerprint.0, &own, client::FIND_TIME)
+    let pins = [order.token.fingerprint.0];
+    let found = client::find(order.servers(), &pins, &own, Purpose::Enroll, client::FIND_TIME)
         .await
         .map_err(|not_found| unreachable_issuer(&order, &not_found))?;
     let server = found.server.clone();

@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::ALPN;
+use super::Purpose;
 use super::ReadError;
 use super::framed;
 use super::read_message;
@@ -153,21 +153,23 @@ pub struct Found {
     stream: ClientTlsStream,
 }
 
-/// Looks for the server with this certificate (its SHA-256), and shows it ours. Each name is resolved once.
+/// Looks for the server with one of these certificates (their SHA-256), and shows it ours. Each name is resolved once.
 ///
 /// # Errors
 /// Why it is none of them, after `limit` at most.
 pub async fn find(
     servers: &[ServerAddr],
-    expected: [u8; 32],
+    expected: &[[u8; 32]],
     own: &Arc<OwnCertificate>,
+    purpose: Purpose,
     limit: Duration,
 ) -> Result<Found, NotFound> {
     let mut trying = JoinSet::new();
+    let expected: Arc<[[u8; 32]]> = expected.into();
     for server in servers.iter().take(SERVERS_MAX).cloned() {
-        let own = Arc::clone(own);
+        let (own, expected) = (Arc::clone(own), Arc::clone(&expected));
         trying.spawn(async move {
-            let tried = timeout(limit, try_server(&server, expected, &own)).await;
+            let tried = timeout(limit, try_server(&server, &expected, &own, purpose)).await;
             (server, tried.unwrap_or(Err(Why::Timeout)))
         });
     }
@@ -205,14 +207,15 @@ impl Found {
 /// All addresses of one name at a time; of what went wrong, another certificate is told before anything else.
 async fn try_server(
     server: &ServerAddr,
-    expected: [u8; 32],
+    expected: &Arc<[[u8; 32]]>,
     own: &Arc<OwnCertificate>,
+    purpose: Purpose,
 ) -> Result<ClientTlsStream, Why> {
     let addresses = lookup_host((&*server.host, server.port)).await.map_err(Why::Name)?;
     let mut trying = JoinSet::new();
     for address in addresses.take(ADDRESSES_MAX) {
-        let (own, host) = (Arc::clone(own), server.host.clone());
-        trying.spawn(async move { try_address(address, &host, expected, &own).await });
+        let (own, host, expected) = (Arc::clone(own), server.host.clone(), Arc::clone(expected));
+        trying.spawn(async move { try_address(address, &host, expected, &own, purpose).await });
     }
     let mut worst = None;
     while let Some(tried) = trying.join_next().await {
@@ -229,21 +232,25 @@ async fn try_server(
 async fn try_address(
     address: SocketAddr,
     host: &str,
-    expected: [u8; 32],
+    expected: Arc<[[u8; 32]]>,
     own: &OwnCertificate,
+    purpose: Purpose,
 ) -> Result<ClientTlsStream, Why> {
     let stream = TcpStream::connect(address).await.map_err(Why::Io)?;
     stream.set_nodelay(true).map_err(Why::Io)?;
-    let server = Arc::new(TheServer { expected, shown: Mutex::default(), signatures: Signatures::new() });
-    let config = tls(Arc::clone(&server), own).map_err(Why::Tls)?;
+    let server = TheServer { expected, shown: Mutex::default(), signatures: Signatures::new() };
+    let server = Arc::new(server);
+    let config = tls(Arc::clone(&server), own, purpose).map_err(Why::Tls)?;
     let connected = TlsConnector::from(config).connect(name(host, address.ip()), stream).await;
     let stream = connected.map_err(|error| match (*server.shown.lock(), tls_error(error)) {
-        (Some(shown), _) if shown != expected => Why::Mismatch { shown, expected },
+        (Some(shown), _) if !server.expected.contains(&shown) => {
+            Why::Mismatch { shown, expected: server.expected.first().copied().unwrap_or_default() }
+        }
         (_, Ok(error)) => Why::Tls(error),
         (_, Err(error)) if is_an_end(&error) => Why::Closed,
         (_, Err(error)) => Why::Io(error),
     })?;
-    if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
+    if stream.get_ref().1.alpn_protocol() != Some(purpose.alpn()) {
         return Err(Why::NotOpen);
     }
     Ok(stream)
@@ -258,21 +265,21 @@ fn name(host: &str, address: IpAddr) -> ServerName<'static> {
     ServerName::try_from(host.to_owned()).unwrap_or_else(|_| ServerName::IpAddress(address.into()))
 }
 
-fn tls(server: Arc<TheServer>, own: &OwnCertificate) -> Result<Arc<ClientConfig>, Error> {
+fn tls(server: Arc<TheServer>, own: &OwnCertificate, purpose: Purpose) -> Result<Arc<ClientConfig>, Error> {
     let builder =
         ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13])?;
     let own = Arc::new(SingleCertAndKey::from(own.certified()));
     let builder = builder.dangerous().with_custom_certificate_verifier(server);
     let mut config = builder.with_client_cert_resolver(own);
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![purpose.alpn().to_vec()];
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
 
-/// Takes one certificate, and tells which one it was shown.
+/// Takes one of these certificates, and tells which one it was shown.
 #[derive(Debug)]
 struct TheServer {
-    expected: [u8; 32],
+    expected: Arc<[[u8; 32]]>,
     shown: Mutex<Option<[u8; 32]>>,
     signatures: Signatures,
 }
@@ -288,10 +295,10 @@ impl ServerCertVerifier for TheServer {
     ) -> Result<ServerCertVerified, Error> {
         let shown: [u8; 32] = Sha256::digest(end_entity).into();
         *self.shown.lock() = Some(shown);
-        if shown != self.expected {
+        if !self.expected.contains(&shown) {
             return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
         }
-        check_pinned(end_entity, |it| *it == self.expected, KeyUsage::ServerAuth, now)
+        check_pinned(end_entity, |it| self.expected.contains(it), KeyUsage::ServerAuth, now)
             .map_err(Error::InvalidCertificate)?;
         let demands = Demands { usages: Vec::new(), rsa_bits_min: LINK_RSA_BITS_MIN };
         demands.check_key(end_entity).map_err(unfit)?;

@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::StartHandshake;
 
-use super::ALPN;
+use super::Purpose;
 use crate::auth::fitness;
 use crate::net::crypto::Signatures;
 use crate::net::crypto::provider;
@@ -34,17 +34,17 @@ use crate::net::handshake::tls_error;
 use crate::net::own_certificate::OwnCertificate;
 use crate::net::transport::Transport;
 
-/// TLS for enrolments: 1.3 only, this certificate, a certificate of the client's, nothing to resume with.
+/// TLS for connections of this purpose: 1.3 only, this certificate, a certificate of the client's, nothing to resume with.
 ///
 /// # Errors
 /// If the library refuses it.
-pub fn tls(own: &OwnCertificate) -> Result<Arc<ServerConfig>, Error> {
+pub fn tls(own: &OwnCertificate, purpose: Purpose) -> Result<Arc<ServerConfig>, Error> {
     let builder =
         ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13])?;
     let clients = Arc::new(ProvenClients(Signatures::new()));
     let own = Arc::new(SingleCertAndKey::from(own.certified()));
     let mut config = builder.with_client_cert_verifier(clients).with_cert_resolver(own);
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![purpose.alpn().to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
@@ -118,11 +118,10 @@ fn failed(error: io::Error) -> HandshakeError {
     }
 }
 
-/// Whether this asks for enrolment and for nothing else.
+/// What this asks for, if it is one purpose of ours and nothing else.
 #[must_use]
-pub fn asks_to_enroll(hello: &ClientHello<'_>) -> bool {
-    let mut asked = hello.alpn().into_iter().flatten();
-    asked.next() == Some(ALPN) && asked.next().is_none()
+pub fn purpose(hello: &ClientHello<'_>) -> Option<Purpose> {
+    Purpose::of(hello.alpn().into_iter().flatten())
 }
 
 /// Ends the handshake of an enrolment: the byte stream, and the certificate (DER) whose key the client has.
