@@ -9,12 +9,10 @@ pub mod acl;
 pub mod auth;
 pub mod link;
 pub mod session;
+pub mod trust;
 
 // Shell: everything that touches the world.
 pub mod config;
-
-// A core that shares the names of configured clusters.
-pub mod trust;
 
 pub mod metrics;
 

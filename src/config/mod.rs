@@ -21,7 +21,6 @@ pub use self::error::Place;
 pub use self::flat::hex;
 pub use self::hardened::Point;
 pub use self::hardened::hardened;
-pub use self::sections::is_cluster_name;
 pub use self::settings::Settings;
 pub use self::sources::FILE_BYTES_MAX;
 pub use self::sources::LINKS_FILE;
@@ -30,6 +29,7 @@ pub use self::sources::TRUST_FILE;
 pub use self::units::duration;
 pub use self::units::network;
 pub use self::warnings::warnings;
+pub use crate::trust::name::is_cluster_name;
 
 mod authentication;
 mod check;

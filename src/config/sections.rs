@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use crate::mqtt::packet::QoS;
 use crate::session::queue::WhenFull;
+use crate::trust::name::is_cluster_name;
+use crate::trust::name::is_cluster_name_byte;
 
 use super::authentication;
 use super::document::Node;
@@ -89,19 +91,6 @@ pub(super) fn cluster_name(node: &Node) -> Result<String, Wrong> {
     }
     Err(format!("{name:?} is not a cluster name: 1 to 63 of A-Z a-z 0-9 _ . -, a letter or digit first")
         .into())
-}
-
-/// Whether this may name a cluster.
-#[must_use]
-pub fn is_cluster_name(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    name.len() <= 63
-        && bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
-        && bytes.all(is_cluster_name_byte)
-}
-
-fn is_cluster_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
 }
 
 /// A cluster name out of a host name: what may not be in it is left out.

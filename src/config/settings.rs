@@ -26,7 +26,6 @@ pub use self::link::Link;
 pub use self::link::OnFull;
 pub use self::link::Peer;
 pub use self::link::Quota;
-pub use self::link::ServerAddr;
 pub use self::link::Spool;
 pub use self::link::Trust;
 pub use self::link::Written;
@@ -49,6 +48,7 @@ pub use self::tls::TlsVersions;
 pub use self::tls::Verify;
 pub use self::url::HttpUrl;
 pub use self::url::without_query;
+pub use crate::trust::address::ServerAddr;
 
 mod authentication;
 mod cipher;

@@ -1,11 +1,42 @@
-//! Addresses as tokens and requests name them: `host:port` or `[v6]:port`, with nothing left to guess.
+//! Addresses of servers; as tokens and requests name them they are `host:port` or `[v6]:port`, with nothing left to guess.
 
-use crate::config::settings::ServerAddr;
+use std::fmt;
+use std::net::IpAddr;
 
 /// Addresses of one cluster.
 pub const ADDRESSES_MAX: usize = 16;
 /// The longest host name (RFC 1035 section 2.3.4).
 const HOST_BYTES_MAX: usize = 253;
+
+/// A host name or address, and a port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServerAddr {
+    /// Host name, IPv4 address, or IPv6 address without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+impl ServerAddr {
+    /// Whether it can only be this machine: a loopback address or `localhost`.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        match self.host.parse::<IpAddr>() {
+            Ok(ip) => ip.to_canonical().is_loopback(),
+            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
+        }
+    }
+}
+
+impl fmt::Display for ServerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
 
 /// Reads an address with its port. The port has no leading zero, so that one address has one form.
 #[must_use]

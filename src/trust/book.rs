@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 
 use crate::auth::peer::PeerRule;
-use crate::config::settings::ServerAddr;
 use crate::trust::Fingerprint;
 use crate::trust::Uuid;
+use crate::trust::address::ServerAddr;
 use crate::trust::group::Group;
 use crate::trust::group::LINK_PEER;
 use crate::trust::identity::Identity;

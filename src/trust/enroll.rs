@@ -14,12 +14,12 @@ use serde::Serialize;
 use zeroize::Zeroize;
 use zeroize::Zeroizing;
 
-use crate::config::settings::ServerAddr;
 use crate::time::moment as rfc3339;
 use crate::trust::Secret;
 use crate::trust::Token;
 use crate::trust::Uuid;
 use crate::trust::address;
+use crate::trust::address::ServerAddr;
 use crate::trust::name;
 use crate::trust::written;
 

@@ -6,9 +6,9 @@ use std::fmt;
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::config::is_cluster_name;
 use crate::mqtt::topic;
 use crate::trust::name::clipped;
+use crate::trust::name::is_cluster_name;
 
 pub use self::entitlement::ENTITLEMENTS;
 pub use self::entitlement::Entitlement;

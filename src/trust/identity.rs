@@ -5,9 +5,9 @@ use std::fmt;
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::config::settings::ServerAddr;
 use crate::trust::Fingerprint;
 use crate::trust::Uuid;
+use crate::trust::address::ServerAddr;
 use crate::trust::written;
 
 /// Fingerprints of one identity: current, next and previous.

@@ -3,8 +3,6 @@
 //! A prefix reserves every Client Identifier that begins with it. Of several reservations the longest decides, so that `clink-A-`
 //! and `clink-A-b-` live side by side; two that are equal cannot be told apart.
 
-use crate::config::is_cluster_name;
-
 /// The longest prefix in bytes, as in the configuration: the default one of the longest name fits.
 pub const PREFIX_BYTES_MAX: usize = 128;
 
@@ -17,6 +15,22 @@ pub enum NameError {
     /// No prefix.
     #[error("{0:?} is not a ClientID prefix: 1 to 128 of A-Z a-z 0-9 _ . -, a letter or digit first")]
     Prefix(String),
+}
+
+/// Whether this may name a cluster: `[A-Za-z0-9][A-Za-z0-9_.-]{0,62}`, since it is a level of `$LINK` topics.
+#[must_use]
+pub fn is_cluster_name(name: &str) -> bool {
+    name.len() <= 63 && is_plain(name)
+}
+
+/// Whether this may stand in one.
+pub(crate) fn is_cluster_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
+}
+
+fn is_plain(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_alphanumeric()) && bytes.all(is_cluster_name_byte)
 }
 
 /// Checks the name of a cluster.
@@ -32,10 +46,7 @@ pub fn check_cluster(name: &str) -> Result<(), NameError> {
 /// # Errors
 /// If it is none.
 pub fn check_prefix(prefix: &str) -> Result<(), NameError> {
-    let mut bytes = prefix.bytes();
-    let is_prefix = prefix.len() <= PREFIX_BYTES_MAX
-        && bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
-        && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
+    let is_prefix = prefix.len() <= PREFIX_BYTES_MAX && is_plain(prefix);
     if is_prefix { Ok(()) } else { Err(NameError::Prefix(clipped(prefix))) }
 }
 

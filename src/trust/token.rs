@@ -10,12 +10,12 @@ use serde::Serialize;
 use zeroize::Zeroize;
 use zeroize::Zeroizing;
 
-use crate::config::settings::ServerAddr;
 use crate::time::moment as rfc3339;
 use crate::trust::Fingerprint;
 use crate::trust::Secret;
 use crate::trust::Uuid;
 use crate::trust::address;
+use crate::trust::address::ServerAddr;
 use crate::trust::enroll;
 use crate::trust::name;
 use crate::trust::written;

@@ -5,9 +5,9 @@ use serde::Deserializer;
 use serde::Serializer;
 use serde::de::Error;
 
-use crate::config::settings::ServerAddr;
 use crate::time::moment as rfc3339;
 use crate::trust::address;
+use crate::trust::address::ServerAddr;
 use crate::trust::secret::SecretHash;
 
 /// A moment in seconds since the Unix epoch, as `2026-01-02T03:04:05Z` and in no other form.

@@ -1,14 +1,13 @@
 //! One link: what we ask of a peer cluster, what it may have and how it proves itself
 //! (`interface.md` section 2, `link-protocol.md` 7.1).
 
-use std::fmt;
-use std::net::IpAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::RateLimits;
 use super::Secret;
+use super::ServerAddr;
 use super::Verify;
 use crate::link::extension::Capabilities;
 use crate::mqtt::topic;
@@ -123,15 +122,6 @@ pub enum Export {
     Only(Vec<String>),
 }
 
-/// A host name or address, and a port.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ServerAddr {
-    /// Host name, IPv4 address, or IPv6 address without brackets.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-}
-
 impl Link {
     /// What we want from the peer and may take from it: each filter once, and none that another covers.
     #[must_use]
@@ -175,27 +165,6 @@ fn common(one: &[String], other: &[String]) -> Vec<String> {
         }
     }
     kept
-}
-
-impl ServerAddr {
-    /// Whether it can only be this machine: a loopback address or `localhost`.
-    #[must_use]
-    pub fn is_loopback(&self) -> bool {
-        match self.host.parse::<IpAddr>() {
-            Ok(ip) => ip.to_canonical().is_loopback(),
-            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
-        }
-    }
-}
-
-impl fmt::Display for ServerAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
 }
 
 /// `[cluster.links.peer]`: every field given must hold on every connection of the peer.

@@ -1,11 +1,11 @@
 //! Groups and their permissions. The group that is built in cannot be changed.
 
-use crate::config::is_cluster_name;
 use crate::trust::group;
 use crate::trust::group::Group;
 use crate::trust::group::LINK_PEER;
 use crate::trust::group::Permission;
 use crate::trust::name::clipped;
+use crate::trust::name::is_cluster_name;
 
 use super::Book;
 use super::Event;

@@ -1,7 +1,7 @@
 //! What operators do with identities: make one of a certificate that they bring, approve, revoke, delete, put into groups.
 
-use crate::config::settings::ServerAddr;
 use crate::trust::Uuid;
+use crate::trust::address::ServerAddr;
 use crate::trust::enroll;
 use crate::trust::group::LINK_PEER;
 use crate::trust::identity::Identity;

@@ -4,9 +4,9 @@
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::config::settings::ServerAddr;
 use crate::trust::Fingerprint;
 use crate::trust::address;
+use crate::trust::address::ServerAddr;
 use crate::trust::written;
 
 use super::Book;

@@ -7,7 +7,6 @@ use std::collections::HashSet;
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::config::is_cluster_name;
 use crate::trust::Fingerprint;
 use crate::trust::group;
 use crate::trust::group::Group;
@@ -19,6 +18,7 @@ use crate::trust::identity::PINS_MAX;
 use crate::trust::identity::Role;
 use crate::trust::identity::State;
 use crate::trust::name;
+use crate::trust::name::is_cluster_name;
 
 use super::Book;
 use super::GROUPS_MAX;

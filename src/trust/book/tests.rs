@@ -2,10 +2,10 @@
 
 use crate::auth::certificate::CertificateError;
 use crate::auth::peer::PeerRule;
-use crate::config::settings::ServerAddr;
 use crate::trust::Fingerprint;
 use crate::trust::Token;
 use crate::trust::address;
+use crate::trust::address::ServerAddr;
 use crate::trust::enroll::Accepted;
 use crate::trust::enroll::Answer;
 use crate::trust::enroll::Code;

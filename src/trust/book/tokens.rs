@@ -8,13 +8,13 @@ use serde::Deserialize;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::config::settings::ServerAddr;
 use crate::time::moment as rfc3339;
 use crate::trust::Fingerprint;
 use crate::trust::Secret;
 use crate::trust::Token;
 use crate::trust::Uuid;
 use crate::trust::address;
+use crate::trust::address::ServerAddr;
 use crate::trust::group::LINK_PEER;
 use crate::trust::identity;
 use crate::trust::identity::Identity;
