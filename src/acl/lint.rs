@@ -286,7 +286,10 @@ impl<'a> Linter<'a> {
         if !grants_link(rule) {
             return;
         }
-        let loose = rule.action.qos.holds(QoS::ExactlyOnce) || rule.action.retain != Some(false);
+        // EMQX may forward messages at QoS 2 as they are; routes are told at less.
+        let is_forwarding = !link_filters(rule).any(|filter| !filter.starts_with("$LINK/cluster/msg/"));
+        let open_qos = rule.action.qos.holds(QoS::ExactlyOnce) && !is_forwarding;
+        let loose = open_qos || rule.action.retain != Some(false);
         if rule.action.publish && loose {
             let message =
                 "no limit on what a peer publishes: links use `{publish, [{qos, [0, 1]}, {retain, false}]}`";

@@ -11,10 +11,13 @@
 //! | no rule | no rule | – | link | refused: `unbound_on_link_listener` |
 //! | no rule | some rule | – | any | refused: `client_id_outside_prefix` (A4, A6) |
 //! | rule R | a rule other than R | – | any | refused: `identity_of_another_peer` (A5) |
-//! | rules R and S | – | – | any | refused: `ambiguous_client_id` |
+//! | two rules of one prefix | – | – | any | refused: `ambiguous_client_id` |
 //! | rule R | – | no | any | refused: what is missing (A6, A8) |
 //! | rule R | R or nothing | yes | client | refused: `peer_on_client_listener` (A6) |
 //! | rule R | R or nothing | yes | link, any | bound to R |
+//!
+//! Of rules that name it by prefixes of different length the longest is meant: `clink-A-` and `clink-A-b-` live side by side
+//! (`trust.md` 2.1).
 //!
 //! A username counts as shown as soon as it is claimed, so that a link's username is of no use anywhere else. A
 //! certificate counts as shown by its fingerprint, or by its common name if its chain was verified: an unverified
@@ -91,7 +94,7 @@ pub enum Refusal {
     ClientIdOutsidePrefix,
     /// A ClientID of one peer with the username or certificate of another.
     IdentityOfAnotherPeer,
-    /// A ClientID under the prefixes of several rules.
+    /// A ClientID under the prefix of several rules.
     AmbiguousClientId,
     /// The rule's username is missing or another.
     UsernameMismatch,
@@ -224,11 +227,11 @@ impl PeerRule {
 /// Decides by the table above.
 #[must_use]
 pub fn bind<'r>(rules: &'r [PeerRule], facts: &ConnectFacts<'_>) -> Binding<'r> {
-    let mut named = rules.iter().filter(|rule| rule.names(facts.client_id));
-    let Some(rule) = named.next() else {
+    let named = || rules.iter().filter(|rule| rule.names(facts.client_id));
+    let Some(rule) = named().max_by_key(|rule| rule.clientid_prefix.len()) else {
         return bind_unnamed(rules, facts);
     };
-    if named.next().is_some() {
+    if named().any(|other| !std::ptr::eq(other, rule) && other.clientid_prefix == rule.clientid_prefix) {
         return Binding::Refused(Refusal::AmbiguousClientId);
     }
     if rules.iter().any(|other| !std::ptr::eq(other, rule) && other.is_shown_by(facts)) {
@@ -262,8 +265,8 @@ pub enum RuleConflict {
         "link `{0}`: the peer has no proof: give `username`, `cert_sha256` or `cert_cn`, or say `allow_unauthenticated`"
     )]
     NoProof(String),
-    /// One prefix begins with the other.
-    #[error("links `{0}` and `{1}`: one peer's `clientid` prefix begins with the other's")]
+    /// One prefix for two peers.
+    #[error("links `{0}` and `{1}`: the same peer `clientid` prefix")]
     Prefix(String, String),
     /// One username for two peers (A7).
     #[error("links `{0}` and `{1}`: the same peer `username`")]
@@ -300,7 +303,7 @@ fn pair_conflicts(one: &PeerRule, two: &PeerRule, found: &mut Vec<RuleConflict>)
         let (first, second) = names();
         found.push(variant(first, second));
     };
-    if one.names(&two.clientid_prefix) || two.names(&one.clientid_prefix) {
+    if !one.clientid_prefix.is_empty() && one.clientid_prefix == two.clientid_prefix {
         report(RuleConflict::Prefix);
     }
     if one.username.is_some() && one.username == two.username {

@@ -417,10 +417,9 @@ fn proofs(reading: &Reading<'_>, settings: &Settings, unread: &[bool]) {
                 reading.error(&format!("cluster.links[{index}].peer.{key}"), message);
             };
             let (mine, theirs) = (&link.peer, &earlier.peer);
-            if mine.clientid.starts_with(&theirs.clientid) || theirs.clientid.starts_with(&mine.clientid) {
-                let message =
-                    format!("{both} have overlapping prefixes `{}` and `{}`", theirs.clientid, mine.clientid);
-                error("clientid", message);
+            // Of two that overlap the longer one decides (`trust.md` 2.1).
+            if mine.clientid == theirs.clientid {
+                error("clientid", format!("{both} share the prefix `{}`", mine.clientid));
             }
             if let Some(name) = mine.username.as_ref().filter(|name| theirs.username.as_ref() == Some(name)) {
                 error("username", format!("{both} share the username `{name}`"));

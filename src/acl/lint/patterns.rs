@@ -8,6 +8,7 @@ use crate::acl::lint::links;
 use crate::acl::lint::matchers;
 use crate::acl::lint::touches_namespace;
 use crate::acl::pattern::Pattern;
+use crate::acl::rule::Condition;
 use crate::acl::rule::Permission;
 use crate::acl::rule::TextMatch;
 
@@ -20,6 +21,25 @@ struct PeerPattern<'a> {
     line: u32,
     /// The clusters named in the topics of its rule.
     clusters: Vec<&'a str>,
+    /// The attribute that only the binding of links sets, where its rule asks for it.
+    link_id: Option<&'a str>,
+}
+
+impl PeerPattern<'_> {
+    /// Whether no connection can satisfy both, whatever its Client Identifier.
+    fn is_told_from(&self, other: &Self) -> bool {
+        let by_attribute = self.link_id.is_some() && other.link_id.is_some() && self.link_id != other.link_id;
+        by_attribute || (!self.clusters.is_empty() && self.clusters == other.clusters)
+    }
+}
+
+/// What a condition asks of `link_id`, alone or as one of several that all have to hold.
+fn link_id(condition: &Condition) -> Option<&str> {
+    match condition {
+        Condition::ClientAttr(name, TextMatch::Exact(id)) if &**name == "link_id" => Some(id),
+        Condition::And(parts) => parts.iter().find_map(link_id),
+        _ => None,
+    }
 }
 
 impl Linter<'_> {
@@ -38,7 +58,12 @@ impl Linter<'_> {
                 self.pattern(rule.line, pattern, risky && matches!(field, Field::ClientId | Field::Username));
                 if field == Field::ClientId && grants_link(rule) {
                     let clusters = links::clusters_named(rule);
-                    peers.push(PeerPattern { pattern, line: rule.line, clusters });
+                    peers.push(PeerPattern {
+                        pattern,
+                        line: rule.line,
+                        clusters,
+                        link_id: link_id(&rule.condition),
+                    });
                 }
             }
         }
@@ -84,8 +109,8 @@ impl Linter<'_> {
         }
         for (index, one) in distinct.iter().enumerate() {
             for other in distinct.iter().skip(index + 1) {
-                let same_peer = !one.clusters.is_empty() && one.clusters == other.clusters;
-                if let (false, Some(witness)) = (same_peer, witness(one.pattern, other.pattern)) {
+                if let (false, Some(witness)) = (one.is_told_from(other), witness(one.pattern, other.pattern))
+                {
                     let message = format!(
                         "`{}` and `{}` (line {}) both match `{witness}`: two peers cannot be told apart",
                         other.pattern.source(),
@@ -101,11 +126,16 @@ impl Linter<'_> {
             for other in links.iter().skip(index + 1) {
                 let (a, b) = (&one.clientid_prefix, &other.clientid_prefix);
                 if a.starts_with(b.as_str()) || b.starts_with(a.as_str()) {
+                    let (severity, meaning) = if a == b {
+                        (Severity::Error, "")
+                    } else {
+                        (Severity::Info, ": the longer one decides")
+                    };
                     let message = format!(
-                        "the ClientID prefixes of links `{}` (`{a}`) and `{}` (`{b}`) overlap",
+                        "the ClientID prefixes of links `{}` (`{a}`) and `{}` (`{b}`) overlap{meaning}",
                         one.name, other.name
                     );
-                    self.note("L03", Severity::Error, 0, message);
+                    self.note("L03", severity, 0, message);
                 }
             }
         }

@@ -76,13 +76,27 @@ fn peers_that_cannot_be_told_apart_are_found() {
     let text = format!("{}{}{{deny, all}}.", rule("link-", "A"), rule("link-b-", "B"));
     let ids: Vec<_> = found(&text, &Inventory::default());
     assert!(ids.contains(&"2 L03".to_owned()), "{ids:?}");
+    let by_identity = |prefix: &str, name: &str| {
+        let who = format!(
+            "{{'and', [{{client_attr, \"link_id\", \"{name}\"}}, {{clientid, {{re, \"^{prefix}\"}}}}]}}"
+        );
+        rule(prefix, name).replace(&format!("{{clientid, {{re, \"^{prefix}\"}}}}"), &who)
+    };
+    let text = format!("{}{}{{deny, all}}.", by_identity("link-", "A"), by_identity("link-b-", "B"));
+    assert!(!found(&text, &Inventory::default()).contains(&"2 L03".to_owned()));
     let apart = format!("{}{}{{deny, all}}.", rule("a-", "A"), rule("b-", "B"));
     assert_eq!(found(&apart, &Inventory::default()), Vec::<String>::new());
     let same = format!("{}{}{{deny, all}}.", rule("a-", "A"), rule("a-x-", "A"));
     assert_eq!(found(&same, &Inventory::default()), Vec::<String>::new());
     let mut inventory = linked(&["A"]);
     inventory.links.push(LinkInfo { clientid_prefix: "clink-A-B-".to_owned(), ..link("C") });
-    assert!(found("{deny, all}.", &inventory).contains(&"0 L03".to_owned()));
+    let overlap = |inventory: &Inventory| {
+        let findings = run("{deny, all}.", Mode::Strict, inventory);
+        findings.iter().find(|finding| finding.id == "L03").map(|finding| finding.severity)
+    };
+    assert_eq!(overlap(&inventory), Some(Severity::Info), "the longer one decides");
+    inventory.links[1].clientid_prefix = "clink-A-".to_owned();
+    assert_eq!(overlap(&inventory), Some(Severity::Error));
     let mut inventory = linked(&["A"]);
     inventory.applications.push(("clink-A-tool".to_owned(), None));
     let text = peer("{clientid, {re, \"^clink-A-\"}}");

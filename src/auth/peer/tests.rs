@@ -202,11 +202,18 @@ fn without_rules_everyone_is_ordinary() {
 }
 
 #[test]
-fn overlapping_prefixes_bind_nobody_and_an_empty_one_names_nobody() {
-    let user = || Some("u".to_owned());
-    let wide = PeerRule { clientid_prefix: "clink-".into(), username: user(), ..rule("W") };
+fn of_overlapping_prefixes_the_longest_decides_and_an_empty_one_names_nobody() {
+    let wide = PeerRule { clientid_prefix: "clink-".into(), username: Some("u".into()), ..rule("W") };
     let narrow = PeerRule { username: Some("v".into()), ..rule("A") };
-    case("both", "clink-A-1", Err(Refusal::AmbiguousClientId)).user("v").check(&[wide, narrow]);
+    for rules in [[wide.clone(), narrow.clone()], [narrow.clone(), wide]] {
+        case("the longer", "clink-A-1", Ok(Some("A"))).user("v").check(&rules);
+        case("the shorter", "clink-C-1", Ok(Some("W"))).user("u").check(&rules);
+        case("under the longer", "clink-A-1", Err(Refusal::IdentityOfAnotherPeer)).user("u").check(&rules);
+        case("under the shorter", "clink-C-1", Err(Refusal::IdentityOfAnotherPeer)).user("v").check(&rules);
+        case("with nothing", "clink-A-1", Err(Refusal::UsernameMismatch)).check(&rules);
+    }
+    let same = PeerRule { username: Some("u".into()), clientid_prefix: "clink-A-".into(), ..rule("S") };
+    case("one prefix for two", "clink-A-1", Err(Refusal::AmbiguousClientId)).user("v").check(&[narrow, same]);
     let empty = PeerRule { clientid_prefix: String::new(), allow_unauthenticated: true, ..rule("E") };
     case("empty", "x", Ok(None)).loopback().check(&[empty]);
 }
@@ -230,9 +237,10 @@ fn rules_that_cannot_be_told_apart_are_reported_with_both_names() {
 
     let proof = |cluster: &str| Some(format!("user-{cluster}"));
     let wide = PeerRule { clientid_prefix: "clink-".into(), username: proof("W"), ..rule("W") };
+    let same = PeerRule { clientid_prefix: "clink-A-".into(), username: proof("S"), ..rule("S") };
     let narrow = PeerRule { username: proof("A"), ..rule("A") };
-    let (a, w) = names("A", "W");
-    assert_eq!(conflicts(&[narrow, wide]), [RuleConflict::Prefix(a, w)]);
+    let (a, s) = names("A", "S");
+    assert_eq!(conflicts(&[narrow, wide, same]), [RuleConflict::Prefix(a, s)]);
 
     let empty = PeerRule { clientid_prefix: String::new(), username: proof("E"), ..rule("E") };
     assert_eq!(conflicts(&[empty]), [RuleConflict::EmptyPrefix("E".into())]);
