@@ -55,6 +55,13 @@ pub enum Change {
     Link(LinkEdit, oneshot::Sender<Result<(), Problem>>),
     /// Change who is trusted, or what they may do.
     Trust(TrustChange, oneshot::Sender<Result<Value, Problem>>),
+    /// Show the link certificate that is there now.
+    Renew {
+        /// The next one first takes its place.
+        promote: bool,
+        /// Where it is said when that is done.
+        answer: oneshot::Sender<Result<(), Problem>>,
+    },
 }
 
 /// Asks whoever runs the broker for a change of its configuration.

@@ -8,12 +8,17 @@ use tokio::sync::mpsc;
 use tokio::time;
 
 use crate::admin::links;
+use crate::admin::links::LinkChange;
+use crate::admin::links::LinkEdit;
 use crate::admin::node::Node;
 use crate::admin::node::NodeError;
 use crate::admin::rest::Change;
 use crate::admin::rest::Changes;
+use crate::admin::rest::Problem;
 use crate::admin::trust;
 use crate::admin::trust::desk;
+use crate::admin::trust::rotate;
+use crate::admin::trust::rotate::Scene;
 use crate::config::Settings;
 use crate::config::Sources;
 
@@ -48,7 +53,19 @@ impl Steward {
         if let Err(problem) = made {
             tracing::error!(error = problem.message, "links to peers that had come could not be made");
         }
+        rotate::resume(steward.scene());
         Ok(steward)
+    }
+
+    /// What rotations need of the broker.
+    #[must_use]
+    pub fn scene(&self) -> Scene {
+        Scene {
+            changes: self.changes.clone(),
+            shelf: Arc::clone(self.node.shelf()),
+            keys: Arc::clone(self.node.server().link_keys()),
+            cluster: self.node.server().settings().cluster.name.clone(),
+        }
     }
 
     /// Where changes are asked for.
@@ -68,7 +85,7 @@ impl Steward {
             Change::Reload(_) => return Some(change),
             Change::Link(edit, answer) => {
                 tracing::info!(link = edit.name, change = edit.change.name(), "an operator changes a link");
-                let outcome = links::edit(&mut self.node, &mut self.sources, edit).await;
+                let outcome = self.change_link(edit).await;
                 // Whoever asked may be gone by now; the security log has the outcome.
                 let _ = answer.send(outcome);
             }
@@ -77,8 +94,21 @@ impl Steward {
                 let outcome = trust::change(&mut self.node, &mut self.sources, change).await;
                 let _ = answer.send(outcome);
             }
+            Change::Renew { promote, answer } => {
+                let outcome = rotate::put_in_force(&mut self.node, promote).await;
+                let _ = answer.send(outcome);
+            }
         }
         None
+    }
+
+    async fn change_link(&mut self, edit: LinkEdit) -> Result<(), Problem> {
+        if matches!(edit.change, LinkChange::Delete)
+            && let Some(outcome) = trust::delete(&mut self.node, &mut self.sources, &edit.name).await
+        {
+            return outcome;
+        }
+        links::edit(&mut self.node, &mut self.sources, edit).await
     }
 
     /// Sees to what is over by now.

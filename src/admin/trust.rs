@@ -6,6 +6,8 @@
 
 pub mod desk;
 pub mod join;
+pub mod rotate;
+pub mod statements;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +19,7 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 use crate::admin::links;
+use crate::admin::links::LinkChange;
 use crate::admin::links::LinkEdit;
 use crate::admin::node::Node;
 use crate::admin::rest::Change;
@@ -36,7 +39,9 @@ pub use crate::trust::book::Book;
 use crate::trust::book::Event;
 use crate::trust::book::Happened;
 pub use crate::trust::book::Own;
+use crate::trust::book::Seen;
 pub use crate::trust::book::TrustError;
+use crate::trust::identity::Kind;
 use crate::trust::name;
 
 /// What this program can do in the enrolment: what it could do when it enrolled is asked of it later.
@@ -196,11 +201,32 @@ pub async fn change(node: &mut Node, sources: &mut Sources, change: TrustChange)
 pub async fn tick(node: &mut Node, sources: &mut Sources) {
     let Some((_, before)) = sources.trust() else { return };
     let now = clock::now().unix_ms / 1000;
-    if before.next_change(node.trusted_unix()).is_none_or(|at| at > now) {
+    let shown = node.server().broker().links.take_shown();
+    let is_over = before.next_change(node.trusted_unix()).is_some_and(|at| at <= now);
+    if !is_over && shown.is_empty() {
         return;
     }
     let mut book = Book::clone(before);
-    let events = book.expire(now);
+    let mut events = if is_over { book.expire(now) } else { Vec::new() };
+    let mut store = is_over;
+    for (fingerprint, source) in shown {
+        match book.seen(Fingerprint(fingerprint), &source.to_string(), now) {
+            Seen::Unknown => {}
+            Seen::Known { store: stale } => store |= stale,
+            Seen::Rotated(event) => {
+                store = true;
+                events.push(event);
+            }
+        }
+    }
+    if !store {
+        // What is only a little newer is shown, and stored with the next change.
+        *sources = sources.with_trust(book);
+        if let Some((_, book)) = sources.trust() {
+            node.shelf().set(Arc::clone(book));
+        }
+        return;
+    }
     match put(node, sources, book, Vec::new()).await {
         Ok(()) => {
             node.set_trusted_unix(now);
@@ -303,4 +329,39 @@ impl From<TrustError> for Problem {
 
 pub(in crate::admin) fn failed(message: &str) -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", message)
+}
+
+/// Deletes a link that trusts by identity, and the identity with it; its tokens are good no more. The peer is told, if it can
+/// be reached. `None` if there is no such identity.
+pub async fn delete(node: &mut Node, sources: &mut Sources, name: &str) -> Option<Result<(), Problem>> {
+    let book = Arc::clone(sources.trust()?.1);
+    let identity = book.link(name)?;
+    let in_force = &node.server().settings().cluster.links;
+    if in_force.iter().any(|link| link.name == name && link.trust == Trust::Configured) {
+        return None;
+    }
+    let listener = statements::Listener::of(&book, identity, clock::now().unix_ms / 1000);
+    let has_link = in_force.iter().any(|link| link.name == name);
+    let peer = name.to_owned();
+    let apply = move |book: &mut Book, _: &Own<'_>, _| {
+        let event = book.delete_identity(Kind::Link, &peer, "an operator")?;
+        let edit = LinkEdit { name: peer, change: LinkChange::Delete };
+        let links = if has_link { vec![edit] } else { Vec::new() };
+        Ok(Applied { answer: Value::Null, events: vec![event], links })
+    };
+    let made = change(node, sources, TrustChange { name: "link_delete", apply: Box::new(apply) }).await;
+    if let (Ok(_), Some(listener), Some(own)) = (&made, listener, node.server().link_keys().current()) {
+        let cluster = node.server().settings().cluster.name.clone();
+        tokio::spawn(async move {
+            match statements::tell_removal(&own, &cluster, &listener).await {
+                Ok(()) => tracing::info!(peer = listener.name, "the peer knows that the link is removed"),
+                Err(error) => tracing::warn!(
+                    peer = listener.name,
+                    error,
+                    "the peer was not told that the link is removed"
+                ),
+            }
+        });
+    }
+    Some(made.map(drop))
 }

@@ -263,6 +263,9 @@ async fn open(
         session_present = attached.session_present,
         "client connected"
     );
+    if let (Some(_), Some(shown)) = (&identity.bound_to, &identity.proof.certificate) {
+        broker.links.note_shown(shown.der_sha256, peer);
+    }
     broker.trace_connect(&identity, now);
     broker.security_event(&identity.event(What::LoginSuccess), now);
     let greeting = greets(&negotiated, attached.session_present);

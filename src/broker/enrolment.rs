@@ -97,9 +97,8 @@ impl Enrolment {
             return None;
         }
         let ordinary = endpoint.tls.as_ref()?;
-        let is_open = |desk: &Arc<dyn EnrollDesk>| {
-            desk.is_open(Purpose::Enroll) || desk.is_open(Purpose::Statement)
-        };
+        let is_open =
+            |desk: &Arc<dyn EnrollDesk>| desk.is_open(Purpose::Enroll) || desk.is_open(Purpose::Statement);
         let desk = self.desk.read().clone().filter(is_open)?;
         let gate = Arc::clone(&self.gate);
         Some(Open { desk, gate, ordinary: Arc::clone(ordinary), since: Instant::now() })

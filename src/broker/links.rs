@@ -60,6 +60,7 @@ use crate::metrics::labels::Direction;
 use crate::metrics::labels::LinkDropReason;
 use crate::metrics::labels::LinkState;
 use crate::metrics::labels::RouteKind;
+use crate::net::address::PeerAddr;
 use crate::net::clock;
 use crate::session::message::Publication;
 use crate::storage::store::Store;
@@ -506,11 +507,24 @@ pub struct Links {
     /// What they had in the life before, until they begin.
     before: Mutex<Before>,
     next_id: AtomicU32,
+    /// Certificates that peers have shown since somebody asked, and from where: three for each link at most.
+    shown: Mutex<BTreeMap<[u8; 32], PeerAddr>>,
     /// How many changes of routes were passed on; locked meanwhile, so that they stay in order.
     passed_on: Mutex<u64>,
 }
 
 impl Links {
+    /// A connection that is bound to a peer has shown this certificate.
+    pub fn note_shown(&self, fingerprint: [u8; 32], source: PeerAddr) {
+        self.shown.lock().insert(fingerprint, source);
+    }
+
+    /// What was shown since the last time.
+    #[must_use]
+    pub fn take_shown(&self) -> BTreeMap<[u8; 32], PeerAddr> {
+        std::mem::take(&mut self.shown.lock())
+    }
+
     /// The link to this cluster.
     #[must_use]
     pub fn get(&self, cluster: &str) -> Option<Arc<Link>> {

@@ -18,18 +18,10 @@ use rcgen::PKCS_ECDSA_P384_SHA384;
 use rcgen::SanType;
 use rcgen::SerialNumber;
 use rcgen::date_time_ymd;
-use ring::signature::ECDSA_P256_SHA256_ASN1;
-use ring::signature::ECDSA_P384_SHA384_ASN1;
-use ring::signature::ED25519;
-use ring::signature::RSA_PSS_2048_8192_SHA384;
-use ring::signature::UnparsedPublicKey;
-use ring::signature::VerificationAlgorithm;
 use rustls::SignatureScheme;
 use rustls::sign::CertifiedKey;
 use sha2::Digest;
 use sha2::Sha256;
-use x509_parser::oid_registry::OID_SIG_ED25519;
-use x509_parser::public_key::PublicKey;
 
 pub use self::pair::Key;
 pub use self::pair::Pair;
@@ -54,10 +46,6 @@ const WARN_DAYS: i64 = 30;
 const DAY_SECONDS: i64 = 86_400;
 /// Random bytes of a serial number; RFC 5280 section 4.1.2.2 allows 20.
 const SERIAL_BYTES: usize = 16;
-
-/// What every signature is over, before purpose and message. TLS signs what begins with 64 spaces (RFC 8446 section 4.4.3):
-/// no statement of ours can pass for a handshake, nor the other way round.
-const SIGNED: &[u8] = b"tombolo link certificate\0";
 
 /// One scheme for each kind of key, which the certificate tells: nothing is negotiated.
 const SCHEMES: [SignatureScheme; 4] = [
@@ -94,8 +82,8 @@ pub enum OwnCertificateError {
     /// Nothing could be signed with the key.
     #[error("cannot sign: {0}")]
     Sign(rustls::Error),
-    /// The signature is not over this, or not by that key.
-    #[error("the signature does not hold")]
+    /// The key is of a kind that signs nothing here.
+    #[error("the key is of a kind that signs nothing here")]
     Signature,
 }
 
@@ -236,46 +224,17 @@ impl OwnCertificate {
         self.certified.clone()
     }
 
-    /// Signs `message` as said for this `purpose` and no other (trust.md 2.6): ECDSA with SHA-384 by a P-384 key, as
-    /// [`verify`] has it for the others.
+    /// Signs `message`, which begins with a label that says what it is (`crate::trust::rotation`): ECDSA with SHA-384 by a P-384
+    /// key, as `crate::trust::rotation::verify` has it for the others. TLS signs what begins with 64 spaces (RFC 8446 section
+    /// 4.4.3): no statement of ours can pass for a handshake, nor the other way round.
     ///
     /// # Errors
     /// If the library cannot.
-    pub fn sign(&self, purpose: &str, message: &[u8]) -> Result<Vec<u8>, OwnCertificateError> {
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, OwnCertificateError> {
         let signer = self.certified.key.choose_scheme(&SCHEMES);
         let signer = signer.ok_or(OwnCertificateError::Signature)?;
-        signer.sign(&statement(purpose, message)).map_err(OwnCertificateError::Sign)
+        signer.sign(message).map_err(OwnCertificateError::Sign)
     }
-}
-
-/// Whether whoever has the key of this certificate (DER) signed `message` for `purpose`. The key tells the algorithm: ECDSA
-/// P-384 with SHA-384, P-256 with SHA-256, Ed25519, RSA-PSS with SHA-384. Dates and trust are the caller's business.
-///
-/// # Errors
-/// If that is not so.
-pub fn verify(
-    certificate: &[u8],
-    purpose: &str,
-    message: &[u8],
-    signature: &[u8],
-) -> Result<(), OwnCertificateError> {
-    let certificate = fitness::read(certificate)?;
-    let key = certificate.public_key();
-    let algorithm: &dyn VerificationAlgorithm = match key.parsed() {
-        Ok(PublicKey::EC(point)) if point.key_size() == 384 => &ECDSA_P384_SHA384_ASN1,
-        Ok(PublicKey::EC(point)) if point.key_size() == 256 => &ECDSA_P256_SHA256_ASN1,
-        Ok(PublicKey::RSA(_)) => &RSA_PSS_2048_8192_SHA384,
-        Ok(PublicKey::Unknown(_)) if key.algorithm.algorithm == OID_SIG_ED25519 => &ED25519,
-        _ => return Err(OwnCertificateError::Signature),
-    };
-    UnparsedPublicKey::new(algorithm, &*key.subject_public_key.data)
-        .verify(&statement(purpose, message), signature)
-        .map_err(|_| OwnCertificateError::Signature)
-}
-
-/// The bytes that are signed. A purpose holds no NUL, so that it cannot run over into the message.
-fn statement(purpose: &str, message: &[u8]) -> Vec<u8> {
-    [SIGNED, purpose.as_bytes(), &[0], message].concat()
 }
 
 #[cfg(test)]

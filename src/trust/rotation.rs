@@ -25,6 +25,8 @@ use crate::trust::written;
 
 mod signature;
 
+pub use self::signature::verify;
+
 /// The version that this program writes and reads.
 pub const VERSION: u64 = 1;
 /// The longest statement in bytes.
@@ -223,8 +225,8 @@ impl Rotation {
     pub fn verify(&self, ends: Ends<'_>, old_cert: &[u8]) -> Result<Leaf, StatementError> {
         let (old, next) = (Fingerprint::of(old_cert), Fingerprint::of(&self.next_cert));
         let bytes = rotation_to_sign(ends, old, next, self.until);
-        signature::verify(old_cert, &bytes, &self.sig_by_old, "old")?;
-        signature::verify(&self.next_cert, &bytes, &self.sig_by_new, "next")?;
+        verify(old_cert, &bytes, &self.sig_by_old, "old")?;
+        verify(&self.next_cert, &bytes, &self.sig_by_new, "next")?;
         Ok(Leaf::read(&self.next_cert, Purpose::Link)?)
     }
 }
@@ -241,7 +243,7 @@ impl Removal {
             return Err(StatementError::Time);
         }
         let bytes = removal_to_sign(ends, Fingerprint::of(current), self.at);
-        signature::verify(current, &bytes, &self.sig, "current")
+        verify(current, &bytes, &self.sig, "current")
     }
 }
 

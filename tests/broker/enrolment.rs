@@ -35,8 +35,8 @@ use tombolo::config::settings::ServerAddr;
 use tombolo::mqtt::packet::Version;
 use tombolo::net::address::PeerAddr;
 use tombolo::net::clock;
-use tombolo::net::enroll::Purpose;
 use tombolo::net::enroll::MESSAGE_BYTES_MAX;
+use tombolo::net::enroll::Purpose;
 use tombolo::net::enroll::client;
 use tombolo::net::enroll::client::Found;
 use tombolo::net::enroll::client::NoAnswer;
@@ -470,7 +470,9 @@ async fn a_server_with_another_certificate_gets_nothing_and_both_fingerprints_ar
         TlsAcceptor::from(config).accept(stream).await.map(|_| ()).map_err(|error| error.to_string())
     });
     let error =
-        client::find(std::slice::from_ref(&between), &[expected.fingerprint()], &b, Purpose::Enroll, LIMIT).await.unwrap_err();
+        client::find(std::slice::from_ref(&between), &[expected.fingerprint()], &b, Purpose::Enroll, LIMIT)
+            .await
+            .unwrap_err();
     assert!(error.is_mismatch());
     let wanted = format!(
         "certificate of {between} is sha256:{}, token says sha256:{}",
@@ -495,7 +497,8 @@ async fn dead_addresses_and_wrong_servers_do_not_keep_from_the_right_one() {
     assert_eq!(found.server, right);
     assert!(found.passed.iter().all(|passed| passed.server != right));
     assert_eq!(found.ask(b"x", LIMIT).await.unwrap(), b"answer to x");
-    let error = client::find(&servers[..2], &[fingerprint(&broker)], &b, Purpose::Enroll, LIMIT).await.unwrap_err();
+    let error =
+        client::find(&servers[..2], &[fingerprint(&broker)], &b, Purpose::Enroll, LIMIT).await.unwrap_err();
     assert_eq!((error.0.len(), error.is_mismatch()), (2, true), "{error}");
     assert!(error.to_string().starts_with("tried 2 address(es) of the token: "), "{error}");
     let none = client::find(&[], &[fingerprint(&broker)], &b, Purpose::Enroll, LIMIT).await.unwrap_err();

@@ -17,10 +17,12 @@ use crate::admin::trust;
 use crate::admin::trust::Applied;
 use crate::admin::trust::Shelf;
 use crate::admin::trust::TrustChange;
+use crate::admin::trust::statements;
 use crate::broker::enrolment::Asked;
 use crate::broker::enrolment::EnrollDesk;
 use crate::broker::link_keys::LinkKeys;
 use crate::net::clock;
+use crate::net::enroll::Purpose;
 use crate::net::enroll::server;
 use crate::trust::book::Redeemed;
 use crate::trust::enroll::Answer;
@@ -28,22 +30,22 @@ use crate::trust::enroll::Code;
 use crate::trust::identity::Identity;
 use crate::trust::identity::Kind;
 
-/// TLS with the certificate of this fingerprint.
-type Shown = ([u8; 32], Arc<ServerConfig>);
+/// TLS for this purpose with the certificate of this fingerprint.
+type Shown = (Purpose, [u8; 32], Arc<ServerConfig>);
 
 /// See the module.
 pub struct Desk {
     changes: Changes,
     shelf: Arc<Shelf>,
     keys: Arc<LinkKeys>,
-    tls: Mutex<Option<Shown>>,
+    tls: Mutex<Vec<Shown>>,
 }
 
 impl Desk {
     /// A desk of the broker that `changes` leads to.
     #[must_use]
     pub fn new(changes: Changes, shelf: Arc<Shelf>, keys: Arc<LinkKeys>) -> Self {
-        Self { changes, shelf, keys, tls: Mutex::new(None) }
+        Self { changes, shelf, keys, tls: Mutex::default() }
     }
 
     async fn answer(&self, asked: Asked) -> Vec<u8> {
@@ -67,25 +69,36 @@ impl Desk {
 }
 
 impl EnrollDesk for Desk {
-    fn is_open(&self) -> bool {
-        self.shelf.book().pending(clock::now().unix_ms / 1000)
+    fn is_open(&self, purpose: Purpose) -> bool {
+        let book = self.shelf.book();
+        match purpose {
+            Purpose::Enroll => book.pending(clock::now().unix_ms / 1000),
+            Purpose::Statement => book.identities().any(|one| one.kind == Kind::Link && one.is_active()),
+        }
     }
 
-    fn tls(&self) -> Option<Arc<ServerConfig>> {
+    fn tls(&self, purpose: Purpose) -> Option<Arc<ServerConfig>> {
         let own = self.keys.current()?;
         let mut shown = self.tls.lock();
-        if let Some((fingerprint, tls)) = &*shown
-            && *fingerprint == own.fingerprint()
-        {
+        shown.retain(|(_, fingerprint, _)| *fingerprint == own.fingerprint());
+        if let Some((_, _, tls)) = shown.iter().find(|(of, _, _)| *of == purpose) {
             return Some(Arc::clone(tls));
         }
-        let tls = server::tls(&own).inspect_err(|error| tracing::error!(%error, "TLS of enrolments")).ok()?;
-        *shown = Some((own.fingerprint(), Arc::clone(&tls)));
+        let made = server::tls(&own, purpose);
+        let tls = made.inspect_err(|error| tracing::error!(%error, "TLS of enrolments")).ok()?;
+        shown.push((purpose, own.fingerprint(), Arc::clone(&tls)));
         Some(tls)
     }
 
     fn redeem(self: Arc<Self>, asked: Asked) -> Pin<Box<dyn Future<Output = Vec<u8>> + Send>> {
-        Box::pin(async move { self.answer(asked).await })
+        Box::pin(async move {
+            match asked.purpose {
+                Purpose::Enroll => self.answer(asked).await,
+                Purpose::Statement => {
+                    statements::answer(trust::ask(&self.changes, statements::hear(asked)).await)
+                }
+            }
+        })
     }
 }
 

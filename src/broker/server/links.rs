@@ -14,6 +14,7 @@ use crate::config;
 use crate::config::Diff;
 use crate::config::Settings;
 use crate::config::settings::Link;
+use crate::config::settings::Trust;
 use crate::net::clock;
 use crate::time::Now;
 
@@ -67,6 +68,16 @@ impl Server {
         material.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         self.repin(material, now).await;
         Ok(())
+    }
+
+    /// Has links that show the link certificate connect anew, with the one that is in force now. What their peers want of us is
+    /// kept, and what waits for them.
+    pub async fn renew_links(&mut self) {
+        let shows_it = |link: &&Link| link.enable && link.trust != Trust::Configured;
+        let links: Vec<Link> = self.settings.cluster.links.iter().filter(shows_it).cloned().collect();
+        for link in links {
+            self.start_link(link, Duration::ZERO).await;
+        }
     }
 
     /// Puts links in force. Nothing of it fails.

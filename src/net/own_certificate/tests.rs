@@ -2,6 +2,7 @@ use rcgen::PKCS_ECDSA_P256_SHA256;
 use rcgen::PKCS_ED25519;
 
 use super::*;
+use crate::trust::rotation;
 
 /// 2026-01-01T00:00:00Z.
 const NOW: Now = Now { mono_ms: 0, unix_ms: 1_767_225_600_000 };
@@ -87,19 +88,19 @@ fn keys_of_every_kind_that_links_take_sign_and_others_are_refused() {
     let stranger = OwnCertificate::new(&other(&PKCS_ECDSA_P384_SHA384, |_| {})).unwrap();
     for pair in &pairs {
         let own = OwnCertificate::new(pair).unwrap();
-        let signature = own.sign("rotate", b"next").unwrap();
-        verify(own.der(), "rotate", b"next", &signature).unwrap();
+        let signature = own.sign(b"rotate\0next").unwrap();
+        rotation::verify(own.der(), b"rotate\0next", &signature, "own").unwrap();
         let mut bent = signature.clone();
         *bent.last_mut().unwrap() ^= 1;
-        for (der, purpose, message, signature) in [
-            (own.der(), "rotate", &b"nexT"[..], &signature),
-            (own.der(), "remove", b"next", &signature),
-            (own.der(), "rotate", b"next", &bent),
-            (own.der(), "rotate", b"next", &Vec::new()),
-            (stranger.der(), "rotate", b"next", &signature),
-            (b"no certificate", "rotate", b"next", &signature),
+        for (der, message, signature) in [
+            (own.der(), &b"rotate\0nexT"[..], &signature),
+            (own.der(), b"remove\0next", &signature),
+            (own.der(), b"rotate\0next", &bent),
+            (own.der(), b"rotate\0next", &Vec::new()),
+            (stranger.der(), b"rotate\0next", &signature),
+            (b"no certificate", b"rotate\0next", &signature),
         ] {
-            verify(der, purpose, message, signature).unwrap_err();
+            rotation::verify(der, message, signature, "own").unwrap_err();
         }
     }
 }

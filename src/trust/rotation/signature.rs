@@ -18,8 +18,12 @@ use crate::auth::fitness;
 
 use super::StatementError;
 
-/// Whether `signature` over `bytes` is by the key of this certificate, which is `whose`.
-pub(super) fn verify(
+/// Whether `signature` over `bytes` is by the key of this certificate (DER), which is `whose`. Dates and trust are the caller's
+/// business.
+///
+/// # Errors
+/// If it is not.
+pub fn verify(
     certificate: &[u8],
     bytes: &[u8],
     signature: &[u8],
