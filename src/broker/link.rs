@@ -53,6 +53,8 @@ struct Shared {
     reassure: bool,
     /// Stop, and be done by then, in monotonic milliseconds.
     stop_ms: Option<u64>,
+    /// Close, and leave our routes with the peer: another goes on from there.
+    leave: bool,
     waker: Option<Waker>,
 }
 
@@ -166,6 +168,19 @@ impl Replication {
         let waker = {
             let mut shared = self.shared.lock();
             shared.stop_ms.get_or_insert(deadline_ms);
+            shared.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Closes at once and leaves our routes with the peer, for the link that replaces this one: it tells them anew, and the peer
+    /// has them until then.
+    pub fn leave(&self) {
+        let waker = {
+            let mut shared = self.shared.lock();
+            shared.leave = true;
             shared.waker.take()
         };
         if let Some(waker) = waker {

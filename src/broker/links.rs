@@ -440,15 +440,19 @@ impl Link {
     /// Stops the tasks of this link and waits for them: our routes are taken back from the peer and messages
     /// in the spool may still go, for `STOP_GRACE_MS` at most.
     pub async fn stop(&self) {
-        self.end_tasks().await;
+        self.end_tasks(false).await;
         self.forwarder.drop_rest(clock::now());
     }
 
-    /// The same, but what could not be sent is left in the lanes.
-    async fn end_tasks(&self) {
+    /// The same, but what could not be sent is left in the lanes; and if it is `replaced`, our routes are left with the peer.
+    async fn end_tasks(&self, replaced: bool) {
         let deadline_ms = clock::now().plus_ms(STOP_GRACE_MS).mono_ms;
         self.forwarder.stop(deadline_ms);
-        self.replication.stop(deadline_ms);
+        if replaced {
+            self.replication.leave();
+        } else {
+            self.replication.stop(deadline_ms);
+        }
         let mut drivers = {
             let mut tasks = self.tasks.lock();
             if let Some(watch) = tasks.watch.take() {
@@ -564,8 +568,9 @@ impl Links {
         };
         let (new, from, all) = (Arc::clone(&link), Arc::clone(&old), Arc::clone(broker));
         in_background(move || new.inherit(&from, &all.routes, || all.links.insert(Arc::clone(&new)))).await;
-        // Both have the same Client Identifiers at the peer.
-        old.end_tasks().await;
+        // Both have the same Client Identifiers at the peer. While our routes are told anew it keeps those that it has: what it
+        // publishes meanwhile is not lost.
+        old.end_tasks(link.settings.enable).await;
         link.replication.follow(&old.replication);
         let (new, from) = (Arc::clone(&link), Arc::clone(&old));
         in_background(move || {

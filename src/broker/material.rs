@@ -252,6 +252,10 @@ fn listener_tls(
 }
 
 fn check_link_tls(link: &Link, now: Now, findings: &mut Findings) {
+    // Nobody is dialled, and nobody is known by whom to verify.
+    if link.is_dormant() {
+        return;
+    }
     let Some(ssl) = &link.ssl else { return };
     let key = format!("cluster.links[{}].ssl", link.name);
     match tls::ClientTls::load(&client_options(link, ssl), now) {

@@ -267,7 +267,8 @@ fn one_link(reading: &Reading<'_>, path: &str, link: &Link, settings: &Settings)
             );
         }
         (Some(ssl), far) => {
-            if ssl.verify == Verify::Peer && ssl.cacertfile.is_none() && ssl.cert_sha256.is_empty() {
+            let unpinned = ssl.cacertfile.is_none() && ssl.cert_sha256.is_empty();
+            if ssl.verify == Verify::Peer && unpinned && !link.is_dormant() {
                 error("ssl.cacertfile", "verify_peer needs cacertfile, or cert_sha256".to_owned());
             }
             if ssl.verify == Verify::None && !ssl.cert_sha256.is_empty() {
@@ -295,6 +296,9 @@ fn one_link(reading: &Reading<'_>, path: &str, link: &Link, settings: &Settings)
 /// How the peer proves itself when it dials us: something, and something a listener can see.
 fn peer_proof(reading: &Reading<'_>, path: &str, link: &Link, settings: &Settings) {
     let error = |key: &str, message: &str| reading.error(&format!("{path}.peer{key}"), message);
+    if link.is_dormant() {
+        return;
+    }
     let peer = &link.peer;
     let proven = peer.username.is_some() || !peer.cert_sha256.is_empty() || peer.cert_cn.is_some();
     let doors: Vec<&Listener> =

@@ -28,6 +28,8 @@ fn complete_link(link: &mut Link, book: &Book, folder: &Path, now: u64) {
     let identity = book.link(&link.name).filter(|identity| identity.is_active());
     let (pins, shown) = (book.pins(&link.name, now), book.peers_pins(&link.name, now));
     link.granted = identity.map(|_| granted(&book.rights_of_link(&link.name)));
+    // Without one nobody is this peer, and nobody is dialled.
+    link.enable &= identity.is_some();
     if let Some(identity) = identity {
         link.peer.clientid.clone_from(&identity.prefix);
     }

@@ -16,4 +16,5 @@ mod proxy;
 mod relay;
 mod retained;
 mod revoked;
+mod trusted;
 mod upstream;

@@ -183,12 +183,16 @@ impl Driver {
 
     /// Changes that come while a snapshot is taken wait until it was handed in.
     fn take_changes(&mut self, cx: &Context<'_>, now: Now) {
-        let (stop_ms, taken, reassure) = {
+        let (stop_ms, taken, reassure, leave) = {
             let mut shared = self.link.replication.shared.lock();
             shared.listen(cx);
             let taken = self.snapshot.is_none().then(|| shared.inbox.take());
-            (shared.stop_ms, taken, std::mem::take(&mut shared.reassure))
+            (shared.stop_ms, taken, std::mem::take(&mut shared.reassure), shared.leave)
         };
+        if leave {
+            // The connection is closed then; what the peer knows stays known.
+            self.stop_ms = Some(now.mono_ms);
+        }
         if reassure {
             self.replicator.reassure(now);
         }

@@ -55,7 +55,7 @@ impl Before {
 impl Link {
     /// Stops the tasks of this link, as [`Self::stop`] does. What could not be sent stays for the next life, if there is a store.
     pub(super) async fn suspend(&self) {
-        self.end_tasks().await;
+        self.end_tasks(false).await;
         self.forwarder.leave(clock::now());
     }
 }

@@ -123,6 +123,12 @@ pub enum Export {
 }
 
 impl Link {
+    /// Whether nothing moves over it for now, because its peer has no identity that is active.
+    #[must_use]
+    pub fn is_dormant(&self) -> bool {
+        self.trust != Trust::Configured && self.granted.is_none()
+    }
+
     /// What we want from the peer and may take from it: each filter once, and none that another covers.
     #[must_use]
     pub fn imports(&self) -> Vec<String> {

@@ -1,0 +1,401 @@
+//! Clusters that come to trust each other by a token (trust.md 2.3 to 2.6): real listeners, real links, no certificate by hand.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
+use tokio::time;
+use tombolo::admin::links::LinkChange;
+use tombolo::admin::links::LinkEdit;
+use tombolo::admin::rest::Change;
+use tombolo::admin::rest::Problem;
+use tombolo::admin::steward::Steward;
+use tombolo::admin::trust;
+use tombolo::admin::trust::Applied;
+use tombolo::admin::trust::Book;
+use tombolo::admin::trust::Own;
+use tombolo::admin::trust::TrustChange;
+use tombolo::admin::trust::TrustError;
+use tombolo::admin::trust::join;
+use tombolo::admin::trust::join::Order;
+use tombolo::admin::trust::rotate;
+use tombolo::admin::trust::rotate::Scene;
+use tombolo::broker::Broker;
+use tombolo::config::Environment;
+use tombolo::config::Sources;
+use tombolo::metrics::labels::LinkState;
+use tombolo::mqtt::packet::Version;
+use tombolo::net::random;
+use tombolo::trust::Fingerprint;
+use tombolo::trust::Token;
+use tombolo::trust::book::NewLink;
+use tombolo::trust::group::LINK_PEER;
+use tombolo::trust::group::Permission;
+use tombolo::trust::identity::Kind;
+use tombolo::trust::identity::State;
+
+use crate::harness::Client;
+use crate::harness::Got;
+use crate::harness::LIMIT;
+use crate::harness::Q1;
+use crate::harness::hello;
+
+/// The group whose members may send and have everything.
+const EVERYTHING: &str = "everything";
+
+/// A cluster of one node, run as `serve` does it.
+struct Cluster {
+    scene: Scene,
+    broker: Arc<Broker>,
+    mqtt: std::net::SocketAddr,
+    folder: TempDir,
+    stop: mpsc::Sender<()>,
+    running: JoinHandle<()>,
+}
+
+impl Cluster {
+    async fn start(name: &'static str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[cluster]\nname = \"{name}\"\nnode = \"n@{name}\"\n[data]\ndir = \"{dir}/data\"\ndurability = \"memory\"\n\
+             [http]\nbind = \"127.0.0.1:0\"\n[authentication]\nallow_anonymous = true\n\
+             [authorization]\nfile = \"{dir}/acl.conf\"\n\
+             [[listeners]]\nname = \"default\"\ntype = \"tcp\"\nbind = \"127.0.0.1:0\"\n\
+             [[listeners]]\nname = \"links\"\ntype = \"ssl\"\nbind = \"127.0.0.1:0\"\nrole = \"link\"\n",
+            dir = folder.path().display()
+        );
+        fs::write(folder.path().join("t.toml"), text).unwrap();
+        let acl = "{allow, {client_attr, \"link_id\", {re, \"\"}}, all, [\"$LINK/#\"]}.\n{deny, all, all, [\"$LINK/#\"]}.\n\
+                   {allow, all}.\n";
+        fs::write(folder.path().join("acl.conf"), acl).unwrap();
+        Self::run(folder).await
+    }
+
+    async fn run(folder: TempDir) -> Self {
+        let environment = Environment::default();
+        let sources = Sources::read(Some(&folder.path().join("t.toml")), &environment).unwrap();
+        let settings = sources.settings(&environment).unwrap();
+        let mut steward = Steward::start(sources, settings).await.unwrap();
+        let (scene, broker) = (steward.scene(), Arc::clone(steward.node.server().broker()));
+        let mqtt = steward.node.server().address("tcp:default").unwrap();
+        let (stop, mut stopped) = mpsc::channel(1);
+        let running = tokio::spawn(async move {
+            tokio::select! {
+                () = steward.run() => {}
+                _ = stopped.recv() => {}
+            }
+            steward.stop().await;
+        });
+        Self { scene, broker, mqtt, folder, stop, running }
+    }
+
+    /// Stops it; what it was made of.
+    async fn stop(self) -> TempDir {
+        drop(self.stop);
+        self.running.await.unwrap();
+        self.folder
+    }
+
+    async fn change<T: Send + 'static>(
+        &self,
+        make: impl FnOnce(&mut Book, &Own<'_>, u64) -> Result<T, TrustError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let (out, made) = oneshot::channel();
+        let apply = move |book: &mut Book, own: &Own<'_>, now| {
+            let _ = out.send(make(book, own, now)?);
+            Ok(Applied::default())
+        };
+        trust::ask(&self.scene.changes, TrustChange { name: "test", apply: Box::new(apply) }).await?;
+        Ok(made.await.unwrap())
+    }
+
+    /// `auth group create everything` and its permissions.
+    async fn grant_everything(&self) {
+        self.change(|book, _, _| {
+            book.create_group(EVERYTHING, "")?;
+            for entitlement in ["can_import", "can_export"] {
+                book.add_permission(EVERYTHING, Permission::parse(&["topic", "#", entitlement]).unwrap())?;
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+
+    /// `link create PEER`
+    async fn issue(&self, peer: &'static str, groups: &'static [&'static str]) -> Result<Token, Problem> {
+        let groups: Vec<String> = groups.iter().map(|name| (*name).to_owned()).collect();
+        self.change(move |book, own, now| {
+            let new = NewLink { groups: &groups, ..NewLink::named(peer, "test") };
+            Ok(book.issue(own, &new, random::bytes(), random::bytes(), now)?.token)
+        })
+        .await
+    }
+
+    /// `link create ISSUER --token …`
+    async fn join(&self, token: &Token, groups: &[&str]) -> Result<Value, Problem> {
+        let order = Order {
+            token: token.clone(),
+            name: None,
+            fingerprint: None,
+            groups: groups.iter().map(|name| (*name).to_owned()).collect(),
+            topics: vec!["#".to_owned()],
+            addrs: Vec::new(),
+            remote: Vec::new(),
+            description: String::new(),
+            operator: "test".to_owned(),
+            replace: false,
+        };
+        join::join(&self.scene.changes, &self.scene.keys, order).await
+    }
+
+    /// The same, as often as it takes: one a second is let in from an address.
+    async fn join_patiently(&self, token: &Token, groups: &[&str]) -> Result<Value, Problem> {
+        loop {
+            match self.join(token, groups).await {
+                Err(problem) if format!("{problem:?}").contains("a moment ago") => {
+                    time::sleep(Duration::from_millis(50)).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn edit(&self, name: &str, change: LinkChange) -> Result<(), Problem> {
+        let (answer, answered) = oneshot::channel();
+        let edit = LinkEdit { name: name.to_owned(), change };
+        self.scene.changes.send(Change::Link(edit, answer)).await.unwrap();
+        answered.await.unwrap()
+    }
+
+    /// `link set PEER topics=#`
+    async fn want_everything(&self, peer: &str) {
+        let link = self.broker.links.get(peer).unwrap();
+        let server = link.settings.servers[0].to_string();
+        let wanted = json!({"server": server, "topics": ["#"], "trust": "pin"});
+        self.edit(peer, LinkChange::Replace(wanted)).await.unwrap();
+    }
+
+    async fn client(&self, id: &str) -> Client {
+        let mut client = Client::over(TcpStream::connect(self.mqtt).await.unwrap());
+        assert_eq!(client.connect(&hello(Version::V5, id)).await, Got::ConnAck(false, 0));
+        client
+    }
+
+    async fn until_linked(&self, peer: &str) {
+        until(|| self.broker.links.get(peer).is_some_and(|link| link.metrics.state.is(LinkState::Active)))
+            .await;
+    }
+
+    fn state_of(&self, peer: &str) -> Option<State> {
+        self.scene.shelf.book().link(peer).map(|one| one.shown_state())
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint(self.scene.keys.current().unwrap().fingerprint())
+    }
+}
+
+async fn until(holds: impl Fn() -> bool) {
+    let wait = async {
+        while !holds() {
+            time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    time::timeout(LIMIT, wait).await.expect("it comes about in time");
+}
+
+/// Two clusters that want everything of each other and may have it.
+async fn tied() -> (Cluster, Cluster) {
+    let (a, b) = (Cluster::start("A").await, Cluster::start("B").await);
+    a.grant_everything().await;
+    b.grant_everything().await;
+    let token = a.issue("B", &[LINK_PEER, EVERYTHING]).await.unwrap();
+    b.join(&token, &[LINK_PEER, EVERYTHING]).await.unwrap();
+    a.want_everything("B").await;
+    a.until_linked("B").await;
+    b.until_linked("A").await;
+    (a, b)
+}
+
+/// Publishes until it comes: the route may still be on its way.
+async fn crosses(publisher: &mut Client, subscriber: &mut Client, topic: &str) {
+    let text = format!("to {topic}");
+    loop {
+        publisher.publish(topic, text.as_bytes(), Q1).await;
+        if let Ok(message) = time::timeout(Duration::from_millis(200), subscriber.receive()).await {
+            assert_eq!(message.text(), text);
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_token_ties_two_clusters_and_messages_cross_both_ways() {
+    let (a, b) = tied().await;
+    assert_eq!((a.state_of("B"), b.state_of("A")), (Some(State::Active), Some(State::Active)));
+    for (near, far, topic) in [(&a, &b, "x/1"), (&b, &a, "x/2")] {
+        let mut subscriber = far.client("subscriber").await;
+        subscriber.subscribe(topic, Q1).await;
+        crosses(&mut near.client("publisher").await, &mut subscriber, topic).await;
+    }
+    // Who they are outlives the process, and nothing of it is secret.
+    let folder = a.stop().await;
+    let kept = fs::read_to_string(folder.path().join("data/trust.json")).unwrap();
+    assert!(kept.contains("\"B\"") && !kept.contains("tmb1."), "{kept}");
+    let a = Cluster::run(folder).await;
+    a.until_linked("B").await;
+    drop((a.stop().await, b.stop().await));
+}
+
+#[tokio::test]
+async fn a_link_without_grants_is_up_and_moves_nothing() {
+    let (a, b) = (Cluster::start("A").await, Cluster::start("B").await);
+    let token = a.issue("B", &[]).await.unwrap();
+    b.join(&token, &[]).await.unwrap();
+    a.want_everything("B").await;
+    a.until_linked("B").await;
+    b.until_linked("A").await;
+    let mut subscriber = b.client("subscriber").await;
+    subscriber.subscribe("x", Q1).await;
+    let mut publisher = a.client("publisher").await;
+    // Nobody is known to want it.
+    assert_eq!(publisher.publish("x", b"1", Q1).await, 0x10);
+    // A group that is changed counts at once, on both sides.
+    for (side, peer) in [(&a, "B"), (&b, "A")] {
+        side.grant_everything().await;
+        side.change(move |book, _, _| book.add_to_group(Kind::Link, peer, EVERYTHING)).await.unwrap();
+    }
+    crosses(&mut publisher, &mut subscriber, "x").await;
+    drop((a.stop().await, b.stop().await));
+}
+
+#[tokio::test]
+async fn whoever_is_revoked_is_out_within_a_second() {
+    let (a, b) = tied().await;
+    let mut subscriber = b.client("subscriber").await;
+    subscriber.subscribe("x", Q1).await;
+    let mut publisher = a.client("publisher").await;
+    crosses(&mut publisher, &mut subscriber, "x").await;
+    let started = time::Instant::now();
+    a.change(|book, _, _| book.revoke(Kind::Link, "B", "test")).await.unwrap();
+    let link = a.broker.links.get("B").unwrap();
+    until(|| link.connections_in() == 0).await;
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    assert_eq!(a.state_of("B"), Some(State::Revoked));
+    assert!(!a.broker.links.get("B").unwrap().settings.enable);
+    // The other side sees that it is refused, and comes no further.
+    until(|| !b.broker.links.get("A").unwrap().metrics.state.is(LinkState::Active)).await;
+    publisher.publish("x", b"not for B", Q1).await;
+    subscriber.quiet().await;
+    drop((a.stop().await, b.stop().await));
+}
+
+#[tokio::test]
+async fn a_peer_hears_that_the_link_is_deleted() {
+    let (a, b) = tied().await;
+    a.edit("B", LinkChange::Delete).await.unwrap();
+    assert!(a.broker.links.get("B").is_none() && a.state_of("B").is_none());
+    until(|| b.state_of("A") == Some(State::RevokedByPeer)).await;
+    until(|| !b.broker.links.get("A").unwrap().settings.enable).await;
+    // Both can begin anew.
+    let token = b.issue("A", &[]).await;
+    assert!(token.is_err(), "{token:?}: the operator of B decides when to forget");
+    b.edit("A", LinkChange::Delete).await.unwrap();
+    let token = b.issue("A", &[]).await.unwrap();
+    a.join_patiently(&token, &[]).await.unwrap();
+    a.until_linked("B").await;
+    drop((a.stop().await, b.stop().await));
+}
+
+#[tokio::test]
+async fn of_many_that_use_a_token_at_a_time_one_wins() {
+    let a = Cluster::start("A").await;
+    let token = Arc::new(a.issue("B", &[]).await.unwrap());
+    let mut thieves = JoinSet::new();
+    for _ in 0..4 {
+        let token = Arc::clone(&token);
+        thieves.spawn(async move {
+            let b = Cluster::start("B").await;
+            let outcome = b.join_patiently(&token, &[]).await.is_ok();
+            let fingerprint = b.fingerprint();
+            b.stop().await;
+            (outcome, fingerprint)
+        });
+    }
+    let mut winners = Vec::new();
+    while let Some(thief) = thieves.join_next().await {
+        let (won, fingerprint) = thief.unwrap();
+        winners.extend(won.then_some(fingerprint));
+    }
+    assert_eq!(winners.len(), 1);
+    let book = a.scene.shelf.book();
+    let one = book.link("B").unwrap();
+    assert_eq!((one.state, one.fingerprints[0].sha256), (State::Active, winners[0]));
+    a.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_is_for_one_cluster_and_no_other() {
+    let (a, c) = (Cluster::start("A").await, Cluster::start("C").await);
+    let token = a.issue("B", &[]).await.unwrap();
+    let problem = format!("{:?}", c.join(&token, &[]).await.unwrap_err());
+    assert!(problem.contains('B'), "{problem}");
+    let problem = format!("{:?}", a.join(&token, &[]).await.unwrap_err());
+    assert!(problem.contains("A"), "{problem}");
+    // Taken back, it is of no use to B either.
+    a.edit("B", LinkChange::Delete).await.unwrap();
+    let b = Cluster::start("B").await;
+    assert!(b.join(&token, &[]).await.is_err());
+    assert!(b.state_of("A").is_none() && b.broker.links.get("A").is_none(), "nothing is left of it");
+    drop((a.stop().await, b.stop().await, c.stop().await));
+}
+
+#[tokio::test]
+async fn the_certificate_is_replaced_while_messages_cross_and_none_is_lost() {
+    let (a, b) = tied().await;
+    let mut subscriber = b.client("subscriber").await;
+    subscriber.subscribe("x/#", Q1).await;
+    let mut publisher = a.client("publisher").await;
+    crosses(&mut publisher, &mut subscriber, "x/first").await;
+    let before = a.fingerprint();
+    let rotating = rotate::rotate(&a.scene, rotate::OVERLAP_SECONDS);
+    let publishing = async {
+        for number in 0..500 {
+            publisher.publish("x/counted", format!("{number}").as_bytes(), Q1).await;
+        }
+    };
+    let (outcome, ()) = tokio::join!(rotating, publishing);
+    let outcome = outcome.unwrap();
+    assert_eq!((&outcome["heard"], &outcome["in_force"]), (&json!(["B"]), &json!(true)), "{outcome}");
+    let mut expected = 0;
+    while expected < 500 {
+        let message = subscriber.receive().await;
+        match message.text().parse::<u32>() {
+            Ok(number) => {
+                assert_eq!(number, expected);
+                expected += 1;
+            }
+            Err(_) => assert!(message.text().contains("first")),
+        }
+    }
+    assert_ne!(a.fingerprint(), before);
+    // B has seen the new one and keeps the old one for the overlap.
+    until(|| {
+        let book = b.scene.shelf.book();
+        let one = book.link("A").unwrap();
+        one.identifier() == a.fingerprint().to_string() && one.fingerprints.len() == 2
+    })
+    .await;
+    a.until_linked("B").await;
+    b.until_linked("A").await;
+    drop((a.stop().await, b.stop().await));
+}
