@@ -51,8 +51,9 @@ use crate::admin::rest::HttpState;
 use crate::admin::rest::Method;
 use crate::admin::rest::Outcome;
 use crate::admin::rest::Problem;
-use crate::admin::rest::ROUTES;
 use crate::admin::rest::Route;
+use crate::admin::rest::routes;
+use crate::admin::trust::join;
 use crate::broker::events::event::SecurityEvent;
 use crate::broker::events::event::What;
 use crate::net::clock;
@@ -132,7 +133,7 @@ pub async fn serve<L: Listener<Io: Unpin, Addr: std::fmt::Debug>>(
 fn router(state: HttpState, bound: Option<SocketAddr>) -> Router {
     let shared = Arc::new(Shared { state, bound });
     let mut router = Router::new();
-    for route in ROUTES {
+    for route in routes() {
         router = router.route(&captures(route.path), endpoint(route));
     }
     router
@@ -185,7 +186,8 @@ async fn dispatch(
     shared.admit(route.access, request.headers())?;
     // Before the body is read: a change that was asked for wrongly was asked for.
     let act = route.act.map(|act| (act, shared.caller(request.headers()), request.uri().path().to_owned()));
-    let outcome = perform(route, &shared, path, request).await;
+    let caller = shared.caller(request.headers());
+    let outcome = perform(route, &shared, path, request, caller).await;
     if let Some((act, caller, path)) = act {
         let result = match &outcome {
             Ok(_) => "done",
@@ -207,6 +209,7 @@ async fn perform(
     shared: &Shared,
     path: Result<RawPathParams, RawPathParamsRejection>,
     request: Request,
+    caller: String,
 ) -> Outcome {
     let path = path.map_err(|_| Problem::bad_request("the path is not percent-encoded UTF-8"))?;
     let mut items = path.iter().map(|(_, value)| value.to_owned());
@@ -217,7 +220,7 @@ async fn perform(
         return Err(Problem::bad_request(format!("{name}: no such parameter")));
     }
     let body = if route.body.is_some() { read_json(request.into_body()).await? } else { Value::Null };
-    let call = Call { item, second, query, body };
+    let call = Call { item, second, caller, query, body };
     let state = shared.state.clone();
     match route.action {
         Action::Now(handler) => {
@@ -236,6 +239,20 @@ async fn perform(
         Action::Link(edit, answer) => {
             change_link(state.changes.as_ref(), edit(&call)?).await?;
             answer(&state, &call)
+        }
+        Action::Trust(make, answer) => {
+            let change = make(&state, &call)?;
+            asked_for(state.changes.as_ref(), |done| Change::Trust(change, done)).await?.map(answer)
+        }
+        Action::Join(order, answer) => {
+            let order = order(&call)?;
+            let changes = state.changes.as_ref().ok_or_else(nothing_to_change)?;
+            let keys = state.link_keys.as_ref().ok_or_else(nothing_to_change)?;
+            join::join(changes, keys, order).await.map(answer)
+        }
+        Action::Certificate(read, answer) => {
+            let new = read(&call)?;
+            asked_for(state.changes.as_ref(), |done| Change::Certificate(new, done)).await?.map(answer)
         }
         Action::Follow(handler) => handler(&state, &call).map(Answer::Lines),
     }
@@ -259,12 +276,15 @@ async fn change_link(changes: Option<&Changes>, edit: LinkEdit) -> Result<(), Pr
     asked_for(changes, |answer| Change::Link(edit, answer)).await?
 }
 
+fn nothing_to_change() -> Problem {
+    Problem::conflict("this broker has no configuration that can be read again")
+}
+
 /// Hands a change to whoever runs the broker, and waits for what they say.
 async fn asked_for<T>(
     changes: Option<&Changes>,
     change: impl FnOnce(oneshot::Sender<T>) -> Change,
 ) -> Result<T, Problem> {
-    let nothing_to_change = || Problem::conflict("this broker has no configuration that can be read again");
     let stopping =
         || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", "the broker is stopping");
     let (answer, answered) = oneshot::channel();
@@ -307,7 +327,7 @@ impl Shared {
             return Some(Problem::new(status, code, "a body must be application/json"));
         }
         let path = request.uri().path();
-        let known = ROUTES.iter().any(|route| route.access != Access::Key && route.path == path);
+        let known = routes().any(|route| route.access != Access::Key && route.path == path);
         if path.starts_with(API_PREFIX) && !known {
             return self.admit(Access::Key, headers).err();
         }

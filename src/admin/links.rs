@@ -37,6 +37,8 @@ pub enum LinkChange {
     Ensure(Value),
     /// Delete it.
     Delete,
+    /// Delete it if it is kept here and lives by an identity, which is gone.
+    Withdraw,
 }
 
 impl LinkChange {
@@ -48,6 +50,7 @@ impl LinkChange {
             Self::Replace(_) => "replace",
             Self::Ensure(_) => "ensure",
             Self::Delete => "delete",
+            Self::Withdraw => "withdraw",
         }
     }
 }
@@ -113,7 +116,10 @@ pub(super) fn edited(sources: &Sources, in_force: &[Link], edit: LinkEdit) -> Re
         (LinkChange::Replace(_) | LinkChange::Delete, None) => {
             return Err(Problem::not_found(format!("{name}: no such link")));
         }
-        (LinkChange::Ensure(_), Some(_)) => return Ok(sources.clone()),
+        (LinkChange::Ensure(_), Some(_)) | (LinkChange::Withdraw, None) => return Ok(sources.clone()),
+        (LinkChange::Withdraw, Some(link)) if link.trust != Trust::Pinned || !is_ours(sources, link) => {
+            return Ok(sources.clone());
+        }
         (_, Some(link)) if !is_ours(sources, link) => {
             let message = format!("{name}: this link is written at {}, and changed there", link.written.0);
             return Err(Problem::conflict(message));
@@ -121,7 +127,7 @@ pub(super) fn edited(sources: &Sources, in_force: &[Link], edit: LinkEdit) -> Re
         _ => {}
     }
     let new_text = match change {
-        LinkChange::Delete => link_table::remove(text, &name),
+        LinkChange::Delete | LinkChange::Withdraw => link_table::remove(text, &name),
         LinkChange::Create(body) | LinkChange::Replace(body) | LinkChange::Ensure(body) => {
             link_table::find(text, &name)
                 .and_then(|before| link_table::kept(&name, &body, before.as_ref()))

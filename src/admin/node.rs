@@ -236,6 +236,7 @@ fn state(
         allowed_hosts: Vec::new(),
         keys,
         shelf,
+        link_keys: Some(Arc::clone(server.link_keys())),
         changes,
     }
 }

@@ -18,15 +18,19 @@ use crate::admin::keys::Keys;
 use crate::admin::links::LinkEdit;
 use crate::admin::trust::Shelf;
 use crate::admin::trust::TrustChange;
+use crate::admin::trust::certificate::NewCertificate;
+use crate::admin::trust::join::Order;
 use crate::broker::Broker;
 use crate::broker::feeds::LineReader;
 use crate::broker::inspect::Page;
+use crate::broker::link_keys::LinkKeys;
 
 mod acl;
 mod authentication;
 mod banned;
 mod clients;
 mod events;
+mod fields;
 mod links;
 mod messages;
 mod openapi;
@@ -34,8 +38,10 @@ mod pages;
 mod statistics;
 mod table;
 mod trace;
+mod trust;
 
-pub(super) use self::table::ROUTES;
+pub(super) use self::table::routes;
+pub(super) use self::trust::shown_certificate;
 
 /// Items of a page, unless `limit` says otherwise, and at most: EMQX's numbers.
 const LIMIT_DEFAULT: usize = 100;
@@ -62,6 +68,8 @@ pub enum Change {
         /// Where it is said when that is done.
         answer: oneshot::Sender<Result<(), Problem>>,
     },
+    /// Show another link certificate.
+    Certificate(NewCertificate, oneshot::Sender<Result<Value, Problem>>),
 }
 
 /// Asks whoever runs the broker for a change of its configuration.
@@ -88,6 +96,8 @@ pub struct HttpState {
     pub keys: Arc<Keys>,
     /// Who is trusted.
     pub shelf: Arc<Shelf>,
+    /// The link certificate, if this broker has a place for one.
+    pub link_keys: Option<Arc<LinkKeys>>,
     /// Who changes the configuration; `None` if there is none to read again.
     pub changes: Option<Changes>,
 }
@@ -132,6 +142,12 @@ pub(super) enum Action {
     Reload,
     /// A change of a link; then the answer, if that was done.
     Link(fn(&Call) -> Result<LinkEdit, Problem>, fn(&HttpState, &Call) -> Outcome),
+    /// A change of who is trusted; then the answer, of what was done.
+    Trust(fn(&HttpState, &Call) -> Result<TrustChange, Problem>, fn(Value) -> Answer),
+    /// The same with a token of another cluster, which is asked.
+    Join(fn(&Call) -> Result<Order, Problem>, fn(Value) -> Answer),
+    /// Another link certificate.
+    Certificate(fn(&Call) -> Result<NewCertificate, Problem>, fn(Value) -> Answer),
     /// Lines that come as they are made, until either side ends.
     Follow(fn(&HttpState, &Call) -> Result<LineReader, Problem>),
 }
@@ -168,6 +184,8 @@ pub(super) struct Call {
     pub(super) item: String,
     /// The same for a second `{name}`.
     pub(super) second: String,
+    /// Who asks, for the log: an API key or the admin socket.
+    pub(super) caller: String,
     pub(super) query: Query,
     pub(super) body: Value,
 }

@@ -98,6 +98,11 @@ impl Steward {
                 let outcome = rotate::put_in_force(&mut self.node, promote).await;
                 let _ = answer.send(outcome);
             }
+            Change::Certificate(new, answer) => {
+                tracing::info!("an operator imports a link certificate");
+                let outcome = trust::certificate::import(&self.node, &self.sources, new).await;
+                let _ = answer.send(outcome);
+            }
         }
         None
     }

@@ -4,6 +4,7 @@
 //! A change is a function of the [`Book`]: it is made on a copy, checked together with everything in force, written, and then
 //! put in force. Whoever runs the broker makes one after the other.
 
+pub mod certificate;
 pub mod desk;
 pub mod join;
 pub mod rotate;

@@ -288,6 +288,8 @@ fn http_state() -> HttpState {
         metrics_emqx: true,
         allowed_hosts: vec!["broker.example".to_owned()],
         keys: Arc::new(Keys::of(Path::new("/nonexistent"))),
+        shelf: Arc::default(),
+        link_keys: None,
         changes: None,
     }
 }

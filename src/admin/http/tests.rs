@@ -36,6 +36,8 @@ async fn state(readiness: Readiness) -> HttpState {
         metrics_emqx: true,
         allowed_hosts: vec!["broker.example".to_owned()],
         keys: Arc::new(Keys::of(data.path())),
+        shelf: Arc::default(),
+        link_keys: None,
         changes: None,
     }
 }

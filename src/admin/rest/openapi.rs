@@ -1,5 +1,7 @@
 //! The OpenAPI 3.1 document, made from the table of routes.
 
+mod trust;
+
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
@@ -10,8 +12,8 @@ use super::Call;
 use super::HttpState;
 use super::Method;
 use super::Outcome;
-use super::ROUTES;
 use super::Route;
+use super::routes;
 
 /// `GET /api-docs.json`
 pub(super) fn show(_state: &HttpState, _call: &Call) -> Outcome {
@@ -20,9 +22,26 @@ pub(super) fn show(_state: &HttpState, _call: &Call) -> Outcome {
 
 fn document() -> Value {
     let mut paths: Map<String, Value> = Map::new();
-    for route in ROUTES {
+    for route in routes() {
         let methods = paths.entry(route.path).or_insert_with(|| json!({}));
         methods[method(route.method)] = operation(route);
+    }
+    let mut schemas = json!({
+        "Problem": problem(),
+        "Publish": publish(),
+        "Publishes": list_of("Publish"),
+        "Subscribe": subscribe(),
+        "Subscribes": list_of("Subscribe"),
+        "Unsubscribe": unsubscribe(),
+        "Unsubscribes": list_of("Unsubscribe"),
+        "Ban": ban(),
+        "Link": link(),
+        "AclText": acl_text(),
+        "AclQuestion": acl_question(),
+        "ClientIds": {"type": "array", "items": {"type": "string"}},
+    });
+    for (name, schema) in trust::schemas() {
+        schemas[name] = schema;
     }
     json!({
         "openapi": "3.1.0",
@@ -34,20 +53,7 @@ fn document() -> Value {
         "paths": paths,
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "basic", "description": "API key and secret"}},
-            "schemas": {
-                "Problem": problem(),
-                "Publish": publish(),
-                "Publishes": list_of("Publish"),
-                "Subscribe": subscribe(),
-                "Subscribes": list_of("Subscribe"),
-                "Unsubscribe": unsubscribe(),
-                "Unsubscribes": list_of("Unsubscribe"),
-                "Ban": ban(),
-                "Link": link(),
-                "AclText": acl_text(),
-                "AclQuestion": acl_question(),
-                "ClientIds": {"type": "array", "items": {"type": "string"}},
-            },
+            "schemas": schemas,
         },
     })
 }
@@ -302,8 +308,8 @@ mod tests {
         assert_eq!(document["openapi"], "3.1.0");
         let paths = document["paths"].as_object().unwrap();
         let documented: usize = paths.values().map(|methods| methods.as_object().unwrap().len()).sum();
-        assert_eq!(documented, ROUTES.len(), "no route is there twice");
-        for route in ROUTES {
+        assert_eq!(documented, routes().count(), "no route is there twice");
+        for route in routes() {
             let operation = &paths[route.path][method(route.method)];
             assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{}", route.path);
             assert!(!operation["responses"].as_object().unwrap().is_empty());

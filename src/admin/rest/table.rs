@@ -17,6 +17,8 @@ use super::pages;
 use super::statistics;
 use super::trace;
 
+mod trust;
+
 /// What a route has unless it says otherwise.
 const GET: Route = Route {
     method: Method::Get,
@@ -35,7 +37,11 @@ const FOUND: &[(u16, &str)] = &[(200, "What was asked for"), (404, "There is non
 const GONE: &[(u16, &str)] = &[(204, "Done"), (404, "There is none")];
 
 /// The routes, in the order of the OpenAPI document.
-pub(in crate::admin) const ROUTES: &[Route] = &[
+pub(in crate::admin) fn routes() -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().chain(trust::ROUTES)
+}
+
+const ROUTES: &[Route] = &[
     Route {
         path: "/health/live",
         access: Access::Open,

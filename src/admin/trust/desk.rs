@@ -112,7 +112,7 @@ pub(in crate::admin) fn missing_links() -> TrustChange {
 }
 
 /// The link to a peer that has come: it wants nothing yet, and an operator says what.
-pub(super) fn link_to(peer: &Identity) -> Option<LinkEdit> {
+pub(in crate::admin) fn link_to(peer: &Identity) -> Option<LinkEdit> {
     if !peer.is_active() || peer.addrs.is_empty() {
         return None;
     }

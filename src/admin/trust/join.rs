@@ -21,6 +21,7 @@ use crate::net::clock;
 use crate::net::enroll::Purpose;
 use crate::net::enroll::client;
 use crate::net::enroll::client::NotFound;
+use crate::net::enroll::client::Why;
 use crate::net::random;
 use crate::trust::Fingerprint;
 use crate::trust::Token;
@@ -163,8 +164,15 @@ async fn accept(
 }
 
 fn unreachable_issuer(order: &Order, not_found: &NotFound) -> Problem {
-    let status = axum::http::StatusCode::BAD_GATEWAY;
-    let code = if not_found.is_mismatch() { "FINGERPRINT_MISMATCH" } else { "PEER_UNREACHABLE" };
+    use axum::http::StatusCode;
+    let (status, code) = if not_found.is_mismatch() {
+        (StatusCode::BAD_GATEWAY, "FINGERPRINT_MISMATCH")
+    } else if not_found.0.iter().any(|passed| matches!(passed.why, Why::NotOpen)) {
+        // The right server, which awaits nobody.
+        (StatusCode::CONFLICT, "TOKEN_OVER")
+    } else {
+        (StatusCode::BAD_GATEWAY, "PEER_UNREACHABLE")
+    };
     Problem::new(status, code, format!("{}: {not_found}", order.token.cluster))
 }
 

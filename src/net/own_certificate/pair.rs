@@ -18,6 +18,8 @@ use crate::auth::certificate::CertificateError;
 
 /// Certificates of a chain: the leaf and those that vouch for it.
 const CHAIN_MAX: usize = 8;
+/// Longest text of certificates or of a key that is read, in bytes: a chain of eight and an RSA key of 16384 bits have less.
+pub const PEM_BYTES_MAX: usize = 64 * 1024;
 /// Characters of a line of PEM (RFC 7468 section 2).
 const LINE: usize = 64;
 
