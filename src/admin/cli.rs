@@ -34,6 +34,7 @@ pub mod acl;
 pub mod link;
 pub mod operate;
 pub mod store;
+pub mod trust;
 
 /// An MQTT broker with cluster linking.
 #[derive(Debug, Parser)]

@@ -57,6 +57,35 @@ pub use self::store::store_check;
 pub use self::store::store_export;
 pub use self::store::store_stats;
 pub use self::trace::trace;
+pub use self::trust::IdentityOrder;
+pub use self::trust::JoinOrder;
+pub use self::trust::TokenOrder;
+pub use self::trust::cert_import;
+pub use self::trust::cert_show;
+pub use self::trust::group_create;
+pub use self::trust::group_delete;
+pub use self::trust::group_describe;
+pub use self::trust::group_forbid;
+pub use self::trust::group_list;
+pub use self::trust::group_permit;
+pub use self::trust::group_rename;
+pub use self::trust::group_show;
+pub use self::trust::identity_create;
+pub use self::trust::identity_delete;
+pub use self::trust::identity_info;
+pub use self::trust::identity_into;
+pub use self::trust::identity_list;
+pub use self::trust::identity_out_of;
+pub use self::trust::identity_revoke;
+pub use self::trust::identity_show;
+pub use self::trust::link_approve;
+pub use self::trust::link_distrust;
+pub use self::trust::link_issue;
+pub use self::trust::link_join;
+pub use self::trust::link_trust;
+pub use self::trust::permission_list;
+pub use self::trust::token_list;
+pub use self::trust::token_revoke;
 
 mod acl;
 mod check;
@@ -72,6 +101,7 @@ mod passwd_import;
 mod serve;
 mod store;
 mod trace;
+mod trust;
 
 /// How the program ends (`interface.md` section 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -238,6 +238,9 @@ fn parse(answer: &[u8]) -> Option<(u16, &[u8])> {
 fn outcome(status: u16, body: &[u8]) -> Result<Value, Failure> {
     let value: Value = serde_json::from_slice(body).unwrap_or_default();
     let exit = match status {
+        409 if value["code"] == "TOKEN_OVER" => Exit::Token,
+        502 if value["code"] == "PEER_REFUSED" => Exit::PeerRefused,
+        502 if value["code"] == "FINGERPRINT_MISMATCH" => Exit::FingerprintMismatch,
         200..=299 if body.is_empty() => return Ok(Value::Null),
         200..=299 if value.is_null() => {
             return Err(Failure::new(Exit::Other, "the answer is not JSON: is this a tombolo broker?"));
@@ -294,6 +297,16 @@ mod tests {
             codes.into_iter().chain([(415, Exit::Usage), (403, Exit::Denied), (500, Exit::Other)])
         {
             assert_eq!(exit(status, "{\"message\":\"m\"}"), Err(code), "{status}");
+        }
+        for (status, code, wanted) in [
+            (409, "TOKEN_OVER", Exit::Token),
+            (502, "PEER_REFUSED", Exit::PeerRefused),
+            (502, "FINGERPRINT_MISMATCH", Exit::FingerprintMismatch),
+            (502, "PEER_UNREACHABLE", Exit::Other),
+            (409, "CONFLICT", Exit::Conflict),
+        ] {
+            let body = format!("{{\"code\":\"{code}\",\"message\":\"m\"}}");
+            assert_eq!(exit(status, &body), Err(wanted), "{code}");
         }
         assert_eq!(outcome(404, b"{\"message\":\"m\"}").unwrap_err().message, "m");
         assert_eq!(outcome(502, b"<html>").unwrap_err().message, "HTTP status 502");

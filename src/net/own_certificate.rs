@@ -24,6 +24,7 @@ use sha2::Digest;
 use sha2::Sha256;
 
 pub use self::pair::Key;
+pub use self::pair::PEM_BYTES_MAX;
 pub use self::pair::Pair;
 pub use self::pair::chain_from_pem;
 pub use self::pair::chain_pem;

@@ -1,6 +1,7 @@
 //! Links that an operator makes, changes and deletes while brokers run: `tombolo serve` with `tombolo link …`, and the
 //! same over REST in EMQX's shapes.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -29,6 +30,7 @@ pub(crate) struct Broker {
     folder: TempDir,
     process: Child,
     pub(crate) address: String,
+    listeners: BTreeMap<String, String>,
 }
 
 impl Broker {
@@ -44,11 +46,17 @@ impl Broker {
         );
         fs::write(folder.path().join("acl.conf"), "{allow, all}.\n").unwrap();
         fs::write(folder.path().join("tombolo.toml"), text).unwrap();
-        let (process, address) = Self::run(&folder).await;
-        Self { folder, process, address }
+        let (process, listeners) = Self::run(&folder).await;
+        let address = listeners["tcp:default"].clone();
+        Self { folder, process, address, listeners }
     }
 
-    async fn run(folder: &TempDir) -> (Child, String) {
+    /// Where one of its listeners accepts.
+    pub(crate) fn listener(&self, id: &str) -> &str {
+        &self.listeners[id]
+    }
+
+    async fn run(folder: &TempDir) -> (Child, BTreeMap<String, String>) {
         use tokio::io::AsyncBufReadExt;
         let mut process = Command::new(env!("CARGO_BIN_EXE_tombolo"))
             .args(["serve", "--config"])
@@ -58,11 +66,17 @@ impl Broker {
             .spawn()
             .unwrap();
         let mut lines = tokio::io::BufReader::new(process.stderr.take().unwrap()).lines();
-        let mut address = String::new();
+        let mut listeners = BTreeMap::new();
         let started = async {
             while let Some(line) = lines.next_line().await.unwrap() {
-                if line.contains("tcp:default") && line.contains(" listening") {
-                    address = line.split("address=").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+                let word = |name: &str| {
+                    let behind = line.split(name).nth(1)?.split(' ').next()?;
+                    Some(behind.trim_matches('"').to_owned())
+                };
+                if let (true, Some(id), Some(address)) =
+                    (line.contains(" listening"), word("listener="), word("address="))
+                {
+                    listeners.insert(id, address);
                 }
                 if line.contains(" ready ") {
                     return;
@@ -72,13 +86,14 @@ impl Broker {
         };
         timeout(LIMIT, started).await.unwrap();
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        (process, address)
+        (process, listeners)
     }
 
     /// Ended without notice and started again.
     async fn restart(&mut self) {
         self.process.kill().await.unwrap();
-        (self.process, self.address) = Self::run(&self.folder).await;
+        (self.process, self.listeners) = Self::run(&self.folder).await;
+        self.address = self.listeners["tcp:default"].clone();
     }
 
     pub(crate) fn data(&self) -> PathBuf {

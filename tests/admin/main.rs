@@ -23,3 +23,4 @@ mod rest;
 mod stored;
 mod systemd;
 mod trace;
+mod trust;

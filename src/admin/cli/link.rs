@@ -6,6 +6,10 @@ use clap::ValueEnum;
 use super::operate::Broker;
 use super::operate::Lines;
 use super::operate::Shown;
+use super::trust::CertCommand;
+use super::trust::CreateLink;
+use super::trust::TokenCommand;
+use super::trust::TrustLink;
 use crate::admin::commands;
 use crate::admin::commands::Failure;
 use crate::admin::output::Format;
@@ -30,13 +34,40 @@ pub enum LinkCommand {
     /// Show how a link is and what it has done
     #[command(after_help = "Example:\n  tombolo link info B")]
     Info(One),
-    /// Make a link, which is kept in the data directory
-    #[command(
-        after_help = "Example:\n  tombolo link create B server=b.example.net:8883 topics=global/# \\\n      \
+    /// Make a link: with a token of the peer, or by its settings; without either, issue a token for the peer
+    #[command(after_help = "Example:\n  tombolo link create B\n  tombolo link create A --token @token\n  \
+        tombolo link create B server=b.example.net:8883 topics=global/# \\\n      \
         username=clink-user:A password=@/etc/tombolo/link-b.secret peer.username=clink-user:B \\\n      \
-        ssl.cacertfile=/etc/tombolo/ca.pem\n\nThe keys are those of [[cluster.links]]; lists have commas between their items."
+        ssl.cacertfile=/etc/tombolo/ca.pem\n\nThe keys are those of [[cluster.links]]; lists have commas between their items.")]
+    Create(Box<CreateLink>),
+    /// Let in a peer that has come with a token
+    #[command(after_help = "Example:\n  tombolo link approve B")]
+    Approve {
+        /// The peer's cluster name
+        name: String,
+        /// Which broker.
+        #[command(flatten)]
+        broker: Broker,
+    },
+    /// Work with tokens for peers
+    #[command(after_help = "Example:\n  tombolo link token list")]
+    Token {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Trust the servers of a peer by the certificate that they show; whoever dials us is not let in by it
+    #[command(
+        after_help = "Example:\n  tombolo link trust B --fingerprint sha256:AB12 --address b.example.net:8883"
     )]
-    Create(Settings),
+    Trust(TrustLink),
+    /// Work with the link certificate of this cluster
+    #[command(after_help = "Example:\n  tombolo link cert show")]
+    Cert {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: CertCommand,
+    },
     /// Change settings of a link that is kept in the data directory
     #[command(after_help = "Example:\n  tombolo link set B topics=global/#,cluster/+/status")]
     Set(Settings),
@@ -144,9 +175,11 @@ pub fn link(command: LinkCommand) -> Result<(), Failure> {
     match command {
         LinkCommand::List { broker, shown } => commands::link_list(&broker.remote(), shown.format),
         LinkCommand::Show(one) => one.run(commands::link_show),
-        LinkCommand::Create(Settings { name, settings, broker }) => {
-            commands::link_create(&broker.remote(), &name, &settings)
-        }
+        LinkCommand::Create(create) => create.run(),
+        LinkCommand::Approve { name, broker } => commands::link_approve(&broker.remote(), &name),
+        LinkCommand::Token { command } => command.run(),
+        LinkCommand::Trust(trust) => trust.run(),
+        LinkCommand::Cert { command } => command.run(),
         LinkCommand::Set(Settings { name, settings, broker }) => {
             commands::link_set(&broker.remote(), &name, &settings)
         }

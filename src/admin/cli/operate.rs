@@ -7,6 +7,9 @@ use clap::Args;
 use clap::Subcommand;
 use clap::ValueEnum;
 
+use super::trust::GroupCommand;
+use super::trust::IdentityCommand;
+use super::trust::PermissionsCommand;
 use crate::admin::commands;
 use crate::admin::commands::Failure;
 use crate::admin::output::Format;
@@ -297,6 +300,27 @@ pub enum AuthCommand {
         #[command(subcommand)]
         command: KeyCommand,
     },
+    /// Work with identities: peers and operators that are known by their certificates
+    #[command(after_help = "Example:\n  tombolo auth identity list")]
+    Identity {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: IdentityCommand,
+    },
+    /// Work with groups, which permit things to the identities in them
+    #[command(after_help = "Example:\n  tombolo auth group list")]
+    Group {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: GroupCommand,
+    },
+    /// Look at permissions
+    #[command(after_help = "Example:\n  tombolo auth permission list")]
+    Permission {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: PermissionsCommand,
+    },
     /// Let a user try to log in again of whom too many attempts failed
     #[command(after_help = "Example:\n  tombolo auth unlock sensor-1")]
     Unlock {
@@ -416,6 +440,9 @@ pub fn auth(command: AuthCommand) -> Result<(), Failure> {
         AuthCommand::Unlock { username, broker } => {
             return commands::auth_unlock(&broker.remote(), &username);
         }
+        AuthCommand::Identity { command } => return command.run(),
+        AuthCommand::Group { command } => return command.run(),
+        AuthCommand::Permission { command } => return command.run(),
     };
     match command {
         KeyCommand::Create { name, data, shown } => commands::key_create(&data, &name, shown.format),

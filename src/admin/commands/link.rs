@@ -23,6 +23,7 @@ const LINK_COLUMNS: &[Column] = &[
     ("OUT", "connections_out"),
     ("ROUTES IN", "routes_in"),
     ("SPOOL", "spool_messages"),
+    ("IDENTITY", "identity"),
     ("REASON", "reason"),
 ];
 const ROUTE_COLUMNS: &[Column] = &[("FILTER", "filter"), ("SHARE GROUP", "share_group")];
@@ -52,10 +53,23 @@ pub(super) fn path(name: &str) -> Result<String, Failure> {
     item("/api/v5/cluster/links/link", name)
 }
 
-/// `link list`
+/// `link list`: with peers that have no link yet, because their token is out.
 pub fn link_list(remote: &Remote, format: Format) -> Result<(), Failure> {
     let links = remote.request("GET", "/api/v5/cluster/links")?;
-    output::print(&output::list(format, LINK_COLUMNS, links.as_array().map_or(&[], Vec::as_slice)))
+    let identities = all(remote, "/api/v5/trust/identities", &[])?;
+    let rows = with_identities(links.as_array().cloned().unwrap_or_default(), &identities);
+    output::print(&output::list(format, LINK_COLUMNS, &rows))
+}
+
+fn with_identities(mut links: Vec<Value>, identities: &[Value]) -> Vec<Value> {
+    for one in identities.iter().filter(|one| one["kind"] == "link" && one["state"] != "CONFIGURED") {
+        match links.iter_mut().find(|link| link["name"] == one["name"]) {
+            Some(link) => link["identity"] = one["state"].clone(),
+            None => links.push(json!({"name": one["name"], "identity": one["state"]})),
+        }
+    }
+    links.sort_by(|one, other| one["name"].as_str().cmp(&other["name"].as_str()));
+    links
 }
 
 /// `link show`: its configuration.
@@ -157,6 +171,21 @@ fn explained(answer: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peer_whose_token_is_out_is_listed_without_a_link() {
+        let links = vec![json!({"name": "C", "state": "active"}), json!({"name": "A", "state": "active"})];
+        let one = |name: &str, kind: &str, state: &str| json!({"name": name, "kind": kind, "state": state});
+        let identities = [
+            one("A", "link", "ACTIVE"),
+            one("B", "link", "PENDING"),
+            one("C", "link", "CONFIGURED"),
+            one("ada", "admin", "ACTIVE"),
+        ];
+        let rows = with_identities(links, &identities);
+        let shown: Vec<_> = rows.iter().map(|row| (row["name"].as_str(), row["identity"].as_str())).collect();
+        assert_eq!(shown, [(Some("A"), Some("ACTIVE")), (Some("B"), Some("PENDING")), (Some("C"), None)]);
+    }
 
     #[test]
     fn the_first_no_is_the_last_line() {

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::Exit;
 use super::Failure;
 use super::link::path;
+use super::operate::item;
 use crate::admin::output;
 use crate::admin::remote::Remote;
 
@@ -58,15 +59,35 @@ pub fn link_unset(remote: &Remote, name: &str, keys: &[String]) -> Result<(), Fa
     })
 }
 
-/// `link delete NAME`: what waits for the peer goes too, so it asks.
+/// `link delete NAME`: what waits for the peer goes too, so it asks; and so does the peer's identity, which without a link is
+/// a token that is out.
 pub fn link_delete(remote: &Remote, name: &str, yes: bool) -> Result<(), Failure> {
     let path = path(name)?;
-    if !yes {
-        let waiting = remote.request("GET", &path)?["spool_messages"].as_u64().unwrap_or(0);
+    let of_identity = item("/api/v5/trust/identities/link", name)?;
+    let has_identity = there_is(remote.request("GET", &of_identity))?.is_some();
+    let link = there_is(remote.request("GET", &path))?;
+    if !yes && (link.is_some() || has_identity) {
+        let waiting = link.as_ref().and_then(|link| link["spool_messages"].as_u64()).unwrap_or(0);
         confirm(&format!("Delete the link {name}, with {waiting} messages that wait for it?"))?;
     }
-    remote.request("DELETE", &path)?;
+    if has_identity {
+        remote.request("DELETE", &of_identity)?;
+    }
+    // It went with the identity that made it.
+    let went = there_is(remote.request("DELETE", &path))?.is_none();
+    if went && !has_identity {
+        return Err(Failure::new(Exit::NotFound, format!("{name}: no such link")));
+    }
     output::print(&format!("Link {name} deleted\n"))
+}
+
+/// What was answered, if there is such a thing.
+fn there_is(answer: Result<Value, Failure>) -> Result<Option<Value>, Failure> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(failure) if failure.exit == Exit::NotFound => Ok(None),
+        Err(failure) => Err(failure),
+    }
 }
 
 fn change(
@@ -82,7 +103,7 @@ fn change(
 }
 
 /// Asks whoever sits at a terminal; nobody else can answer.
-fn confirm(question: &str) -> Result<(), Failure> {
+pub(super) fn confirm(question: &str) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
         return Err(Failure::new(Exit::Usage, "this destroys something: say --yes"));
     }

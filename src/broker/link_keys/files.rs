@@ -16,6 +16,7 @@ use crate::broker::replace::replace;
 use crate::net::own_certificate::Key;
 use crate::net::own_certificate::OwnCertificate;
 use crate::net::own_certificate::OwnCertificateError;
+use crate::net::own_certificate::PEM_BYTES_MAX;
 use crate::net::own_certificate::Pair;
 use crate::net::own_certificate::chain_from_pem;
 use crate::net::own_certificate::chain_pem;
@@ -27,8 +28,8 @@ pub const CERTIFICATE: &str = "cert.pem";
 /// Its key.
 pub const KEY: &str = "key.pem";
 const NEXT: &str = "next.pem";
-/// Longest of these files, in bytes: a chain of eight and an RSA key of 16384 bits have less.
-const FILE_BYTES_MAX: u64 = 64 * 1024;
+/// Longest of these files, in bytes.
+const FILE_BYTES_MAX: u64 = PEM_BYTES_MAX as u64;
 
 /// Where they are.
 #[derive(Debug)]
