@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustls::CertificateError;
 use rustls::DigitallySignedStruct;
 use rustls::Error;
+use rustls::OtherError;
 use rustls::SignatureScheme;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -17,6 +18,7 @@ use rustls::pki_types::UnixTime;
 use sha2::Digest;
 use sha2::Sha256;
 
+use crate::auth::certificate::fingerprint_hex;
 use crate::auth::fitness;
 use crate::auth::fitness::Demands;
 use crate::auth::fitness::KeyUsage;
@@ -68,6 +70,34 @@ pub(super) struct LinkServers {
     pub(super) signatures: Signatures,
 }
 
+/// A server has another certificate than it should: its own was replaced, or somebody is in between.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "pin mismatch: its certificate is sha256:{}, expected sha256:{}",
+    fingerprint_hex(shown),
+    expected(pins)
+)]
+struct Mismatch {
+    shown: [u8; 32],
+    pins: Vec<[u8; 32]>,
+}
+
+fn expected(pins: &[[u8; 32]]) -> String {
+    let pins: Vec<String> = pins.iter().map(fingerprint_hex).collect();
+    pins.join(" or sha256:")
+}
+
+impl LinkServers {
+    fn check_known(&self, end_entity: &CertificateDer<'_>) -> Result<(), Error> {
+        let shown: [u8; 32] = Sha256::digest(end_entity).into();
+        if self.pins.contains(&shown) {
+            return Ok(());
+        }
+        let mismatch = Mismatch { shown, pins: self.pins.clone() };
+        Err(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(mismatch)))))
+    }
+}
+
 impl ServerCertVerifier for LinkServers {
     fn verify_server_cert(
         &self,
@@ -81,6 +111,9 @@ impl ServerCertVerifier for LinkServers {
             by_chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
         }
         if !self.pins.is_empty() {
+            if self.by_chain.is_none() {
+                self.check_known(end_entity)?;
+            }
             check_pinned(end_entity, |it| self.pins.contains(it), KeyUsage::ServerAuth, now)
                 .map_err(Error::InvalidCertificate)?;
         }

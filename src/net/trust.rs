@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use rustls::AlertDescription;
 use rustls::CertificateError;
 use rustls::DigitallySignedStruct;
 use rustls::DistinguishedName;
@@ -391,6 +392,12 @@ pub(super) fn unfit(error: certificate::CertificateError) -> Error {
 pub(super) fn shown(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(CertificateError::Other(OtherError(reason))) => reason.to_string(),
+        Error::AlertReceived(
+            AlertDescription::UnknownCA
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::BadCertificate
+            | AlertDescription::AccessDenied,
+        ) => format!("{error}: the other side does not trust our certificate"),
         other => other.to_string(),
     }
 }
