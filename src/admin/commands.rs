@@ -61,6 +61,7 @@ pub use self::trust::IdentityOrder;
 pub use self::trust::JoinOrder;
 pub use self::trust::TokenOrder;
 pub use self::trust::cert_import;
+pub use self::trust::cert_rotate;
 pub use self::trust::cert_show;
 pub use self::trust::group_create;
 pub use self::trust::group_delete;

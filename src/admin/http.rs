@@ -54,6 +54,8 @@ use crate::admin::rest::Problem;
 use crate::admin::rest::Route;
 use crate::admin::rest::routes;
 use crate::admin::trust::join;
+use crate::admin::trust::rotate;
+use crate::admin::trust::rotate::Scene;
 use crate::broker::events::event::SecurityEvent;
 use crate::broker::events::event::What;
 use crate::net::clock;
@@ -253,6 +255,13 @@ async fn perform(
         Action::Certificate(read, answer) => {
             let new = read(&call)?;
             asked_for(state.changes.as_ref(), |done| Change::Certificate(new, done)).await?.map(answer)
+        }
+        Action::Rotate(overlap, answer) => {
+            let overlap = overlap(&call)?;
+            let changes = state.changes.clone().ok_or_else(nothing_to_change)?;
+            let keys = state.link_keys.clone().ok_or_else(nothing_to_change)?;
+            let scene = Scene { changes, keys, shelf: state.shelf, cluster: state.cluster };
+            rotate::rotate(&scene, overlap).await.map(answer)
         }
         Action::Follow(handler) => handler(&state, &call).map(Answer::Lines),
     }

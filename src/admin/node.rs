@@ -230,6 +230,7 @@ fn state(
         readiness: Arc::new(move || {
             if readiness.is_stopping() { Err(vec!["the broker is stopping".to_owned()]) } else { Ok(()) }
         }),
+        cluster: server.settings().cluster.name.clone(),
         node,
         metrics_open: !settings.metrics_auth,
         metrics_emqx: settings.metrics_emqx,

@@ -84,6 +84,8 @@ pub struct HttpState {
     pub render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// For `/health/ready`.
     pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
+    /// `cluster.name`.
+    pub cluster: String,
     /// `cluster.node`.
     pub node: String,
     /// Whether `/metrics` needs no key: `http.metrics_auth = false`. Believed on a loopback `http.bind` only.
@@ -148,6 +150,8 @@ pub(super) enum Action {
     Join(fn(&Call) -> Result<Order, Problem>, fn(Value) -> Answer),
     /// Another link certificate.
     Certificate(fn(&Call) -> Result<NewCertificate, Problem>, fn(Value) -> Answer),
+    /// The next link certificate, which peers are told of; for how many seconds both are good.
+    Rotate(fn(&Call) -> Result<u64, Problem>, fn(Value) -> Answer),
     /// Lines that come as they are made, until either side ends.
     Follow(fn(&HttpState, &Call) -> Result<LineReader, Problem>),
 }

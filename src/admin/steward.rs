@@ -100,7 +100,7 @@ impl Steward {
             }
             Change::Certificate(new, answer) => {
                 tracing::info!("an operator imports a link certificate");
-                let outcome = trust::certificate::import(&self.node, &self.sources, new).await;
+                let outcome = trust::certificate::import(&mut self.node, &self.sources, new).await;
                 let _ = answer.send(outcome);
             }
         }

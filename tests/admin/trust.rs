@@ -347,6 +347,28 @@ async fn a_pin_by_hand_makes_the_link_and_a_second_one_has_to_be_meant() {
 }
 
 #[tokio::test]
+async fn the_link_certificate_is_rotated_and_the_link_goes_on() {
+    let (a, b) = (start("A").await, start("B").await);
+    let issued = token(&a, "B").await;
+    assert_eq!(join(&b, "A", &issued).await.0, 0);
+    a.until_active("B").await;
+    b.until_active("A").await;
+    let before = done(&a, "link cert show --format json").await;
+    let said = done(&a, "link cert rotate").await;
+    let next = said.strip_prefix("Link certificate ").and_then(|said| said.split(' ').next()).unwrap();
+    assert!(said.ends_with(" is shown from now on\nTold: B\n") && !before.contains(next), "{said}");
+    let shown: Value = serde_json::from_str(&done(&a, "link cert show --format json").await).unwrap();
+    assert_eq!((&shown["fingerprint"], &shown["next"]), (&json!(next), &Value::Null));
+    a.until_active("B").await;
+    b.until_active("A").await;
+    let known = done(&b, "auth identity show link/A --format json").await;
+    assert!(known.contains(next), "{known}");
+    refused(&a, "link cert rotate --overlap 91d", 2, "overlap: at most 90 days").await;
+    refused(&a, "link cert rotate --overlap 0s", 2, "say --yes").await;
+    refused(&a, "link cert rotate --overlap soon", 2, "overlap: ").await;
+}
+
+#[tokio::test]
 async fn what_does_not_go_together_is_said_before_anybody_is_asked() {
     let a = start("A").await;
     for (line, why) in [

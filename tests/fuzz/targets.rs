@@ -283,6 +283,7 @@ fn http_state() -> HttpState {
         ),
         render_metrics: Arc::new(|| "# HELP a b\n".to_owned()),
         readiness: Arc::new(|| Ok(())),
+        cluster: "A".to_owned(),
         node: "tombolo@127.0.0.1".to_owned(),
         metrics_open: true,
         metrics_emqx: true,

@@ -238,6 +238,19 @@ pub enum CertCommand {
         #[command(flatten)]
         shown: Shown,
     },
+    /// Make the next certificate and tell every peer of it; both are good for a while
+    #[command(after_help = "Example:\n  tombolo link cert rotate --overlap 7d")]
+    Rotate {
+        /// For how long both are good, unless all peers have heard before
+        #[arg(long, value_name = "TIME", default_value = "7d")]
+        overlap: String,
+        /// Do not ask, without an overlap: peers that do not hear it refuse this cluster at once
+        #[arg(long)]
+        yes: bool,
+        /// Which broker.
+        #[command(flatten)]
+        broker: Broker,
+    },
     /// Show another certificate from now on; peers know the one before and must be told
     #[command(after_help = "Example:\n  tombolo link cert import link.pem --keyfile link.key")]
     Import {
@@ -256,6 +269,7 @@ impl CertCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self {
             Self::Show { pem, broker, shown } => commands::cert_show(&broker.remote(), shown.format, pem),
+            Self::Rotate { overlap, yes, broker } => commands::cert_rotate(&broker.remote(), &overlap, yes),
             Self::Import { file, keyfile, broker } => {
                 commands::cert_import(&broker.remote(), &file, keyfile.as_deref().unwrap_or(&file))
             }

@@ -59,25 +59,19 @@ pub fn link_unset(remote: &Remote, name: &str, keys: &[String]) -> Result<(), Fa
     })
 }
 
-/// `link delete NAME`: what waits for the peer goes too, so it asks; and so does the peer's identity, which without a link is
-/// a token that is out.
+/// `link delete NAME`: what waits for the peer goes too, so it asks. So does the peer's identity, which without a link is a
+/// token that is out.
 pub fn link_delete(remote: &Remote, name: &str, yes: bool) -> Result<(), Failure> {
     let path = path(name)?;
-    let of_identity = item("/api/v5/trust/identities/link", name)?;
-    let has_identity = there_is(remote.request("GET", &of_identity))?.is_some();
-    let link = there_is(remote.request("GET", &path))?;
-    if !yes && (link.is_some() || has_identity) {
-        let waiting = link.as_ref().and_then(|link| link["spool_messages"].as_u64()).unwrap_or(0);
-        confirm(&format!("Delete the link {name}, with {waiting} messages that wait for it?"))?;
+    if !yes {
+        let link = there_is(remote.request("GET", &path))?;
+        let identity = there_is(remote.request("GET", &item("/api/v5/trust/identities/link", name)?))?;
+        if link.is_some() || identity.is_some() {
+            let waiting = link.as_ref().and_then(|link| link["spool_messages"].as_u64()).unwrap_or(0);
+            confirm(&format!("Delete the link {name}, with {waiting} messages that wait for it?"))?;
+        }
     }
-    if has_identity {
-        remote.request("DELETE", &of_identity)?;
-    }
-    // It went with the identity that made it.
-    let went = there_is(remote.request("DELETE", &path))?.is_none();
-    if went && !has_identity {
-        return Err(Failure::new(Exit::NotFound, format!("{name}: no such link")));
-    }
+    remote.request("DELETE", &path)?;
     output::print(&format!("Link {name} deleted\n"))
 }
 

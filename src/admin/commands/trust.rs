@@ -26,6 +26,7 @@ pub use self::identities::identity_show;
 pub use self::links::JoinOrder;
 pub use self::links::TokenOrder;
 pub use self::links::cert_import;
+pub use self::links::cert_rotate;
 pub use self::links::cert_show;
 pub use self::links::link_approve;
 pub use self::links::link_distrust;

@@ -31,6 +31,7 @@ async fn state(readiness: Readiness) -> HttpState {
         broker: Arc::clone(server.broker()),
         render_metrics: Arc::new(|| "# HELP a b\n".to_owned()),
         readiness: Arc::new(move || readiness.clone()),
+        cluster: "A".to_owned(),
         node: "tombolo@127.0.0.1".to_owned(),
         metrics_open: true,
         metrics_emqx: true,

@@ -36,6 +36,7 @@ use crate::trust::Token;
 use crate::trust::Uuid;
 use crate::trust::address;
 use crate::trust::book::NewLink;
+use crate::trust::book::OVERLAP_SECONDS_MAX;
 use crate::trust::book::Outbound;
 use crate::trust::token;
 
@@ -249,6 +250,19 @@ pub(in crate::admin) fn shown_certificate(own: &OwnCertificate) -> Value {
         "not_after": moment(own.not_after_unix().saturating_sub(1)),
         "pem": own.pem(),
     })
+}
+
+/// `POST trust/certificate/rotate`: for how long both certificates are good.
+pub(super) fn rotate(call: &Call) -> Result<u64, Problem> {
+    let fields = Fields::of(&call.body, &["overlap"])?;
+    fields.required("overlap")?;
+    let overlap = fields.read("overlap", |text| config::duration(text).map(|time| time.as_secs()))?;
+    let overlap = overlap.unwrap_or_default();
+    if overlap > OVERLAP_SECONDS_MAX {
+        let days = OVERLAP_SECONDS_MAX / 86_400;
+        return Err(Problem::bad_request(format!("overlap: at most {days} days")));
+    }
+    Ok(overlap)
 }
 
 /// `PUT trust/certificate`: another one with its key. Either text may hold both.

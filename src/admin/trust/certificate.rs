@@ -12,6 +12,7 @@ use crate::admin::node::Node;
 use crate::admin::rest::Problem;
 use crate::admin::rest::shown_certificate;
 use crate::admin::trust::failed;
+use crate::admin::trust::rotate;
 use crate::broker::link_keys::LinkKeysError;
 use crate::config::Sources;
 use crate::net::clock;
@@ -38,7 +39,7 @@ impl std::fmt::Debug for NewCertificate {
 ///
 /// # Errors
 /// If it is not good enough, is somebody else's, cannot be stored, or a rotation is under way.
-pub async fn import(node: &Node, sources: &Sources, new: NewCertificate) -> Result<Value, Problem> {
+pub async fn import(node: &mut Node, sources: &Sources, new: NewCertificate) -> Result<Value, Problem> {
     let refused = |error: &dyn std::fmt::Display| Problem::bad_request(error.to_string());
     let pair = Pair::from_pem(&new.certificates, &new.key).map_err(|error| refused(&error))?;
     let judged = OwnCertificate::new(&pair).map_err(|error| refused(&error))?;
@@ -57,7 +58,7 @@ pub async fn import(node: &Node, sources: &Sources, new: NewCertificate) -> Resu
         LinkKeysError::Rotating => Problem::conflict(error.to_string()),
         error => failed(&error.to_string()),
     })?;
-    node.server().show_link_certificate().await.map_err(|error| failed(&error.to_string()))?;
+    rotate::put_in_force(node, false).await?;
     let mut answer = shown_certificate(&own);
     let known = before.is_some_and(|before| before != own.fingerprint());
     let peers = book.identities().filter(|one| known && one.kind == Kind::Link && one.is_active());

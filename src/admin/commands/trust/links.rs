@@ -9,6 +9,7 @@ use super::read_pem;
 use super::read_token;
 use super::text;
 use crate::admin::commands::Failure;
+use crate::admin::commands::link_change::confirm;
 use crate::admin::commands::operate::all;
 use crate::admin::commands::operate::item;
 use crate::admin::output;
@@ -201,6 +202,34 @@ pub fn cert_show(remote: &Remote, format: Format, pem: bool) -> Result<(), Failu
     output::print(&output::record(format, &certificate))
 }
 
+/// `link cert rotate`
+pub fn cert_rotate(remote: &Remote, overlap: &str, yes: bool) -> Result<(), Failure> {
+    let at_once = crate::config::duration(overlap).is_ok_and(|overlap| overlap.as_secs() == 0);
+    if at_once && !yes {
+        confirm("Replace the link certificate at once? Peers that do not hear it need a new token")?;
+    }
+    let rotation = remote.send("POST", "/api/v5/trust/certificate/rotate", &json!({"overlap": overlap}))?;
+    output::print(&told_of_rotation(&rotation))
+}
+
+fn told_of_rotation(rotation: &Value) -> String {
+    let names = |field: &str| rotation[field].as_array().map_or(&[][..], Vec::as_slice);
+    let next = text(rotation, "next");
+    let mut told = if rotation["in_force"] == true {
+        format!("Link certificate {next} is shown from now on\n")
+    } else {
+        format!("Link certificate {next} is next, at {} at the latest\n", text(rotation, "until"))
+    };
+    let heard: Vec<String> = names("heard").iter().map(output::shown).collect();
+    if !heard.is_empty() {
+        told.push_str(&format!("Told: {}\n", heard.join(", ")));
+    }
+    for one in names("not_heard") {
+        told.push_str(&format!("Not told yet: {} ({})\n", text(one, "name"), text(one, "reason")));
+    }
+    told
+}
+
 /// `link cert import FILE`
 pub fn cert_import(remote: &Remote, file: &Path, key: &Path) -> Result<(), Failure> {
     let (certificate, key) = (read_pem(file)?, read_pem(key)?);
@@ -233,6 +262,17 @@ mod tests {
              Link \"B\" (0b5d) pending identity token, valid until 2026-01-02T03:04:05Z, one use:\ntmb1.abc\n"
         );
         assert_eq!(told_of_token(&issued, true), "tmb1.abc\n");
+        let mut rotation = json!({
+            "next": "sha256:cd", "until": "2026-01-02T03:04:05Z", "heard": ["A", "B"],
+            "not_heard": [{"name": "C", "reason": "silent"}], "in_force": false,
+        });
+        assert_eq!(
+            told_of_rotation(&rotation),
+            "Link certificate sha256:cd is next, at 2026-01-02T03:04:05Z at the latest\n\
+             Told: A, B\nNot told yet: C (silent)\n"
+        );
+        rotation = json!({"next": "sha256:cd", "heard": [], "not_heard": [], "in_force": true});
+        assert_eq!(told_of_rotation(&rotation), "Link certificate sha256:cd is shown from now on\n");
         let mut joined = json!({
             "name": "A", "server": "a:8883", "fingerprint": "sha256:ab12", "topics": [], "pending_approval": false,
         });

@@ -4,7 +4,7 @@ use serde_json::Value;
 use serde_json::json;
 
 /// Their schemas by name.
-pub(super) fn schemas() -> [(&'static str, Value); 9] {
+pub(super) fn schemas() -> [(&'static str, Value); 10] {
     let (text, flag) = (json!({"type": "string"}), json!({"type": "boolean"}));
     let texts = json!({"type": "array", "items": text});
     let object = |required: &[&str], properties: Value| {
@@ -64,6 +64,7 @@ pub(super) fn schemas() -> [(&'static str, Value); 9] {
         ("GroupChange", object(&[], json!({"name": text, "description": text}))),
         ("Permission", object(&["permission"], json!({"permission": text}))),
         ("Pin", object(&["name", "fingerprint", "addresses"], pin)),
+        ("Rotation", object(&["overlap"], json!({"overlap": text}))),
         ("CertificatePair", object(&["certificate", "key"], json!({"certificate": text, "key": text}))),
     ]
 }

@@ -231,6 +231,21 @@ pub(super) const ROUTES: &[Route] = &[
         ..GET
     },
     Route {
+        method: Method::Post,
+        path: "/api/v5/trust/certificate/rotate",
+        act: Some("certificate_rotate"),
+        about: "Makes the next link certificate and tells every peer; both are good for the overlap",
+        body: Some("Rotation"),
+        answers: &[
+            (200, "Who has heard of it, and who has not"),
+            (400, "The overlap cannot be"),
+            (409, "The next certificate cannot be made or put in force"),
+            (503, "The broker is stopping"),
+        ],
+        action: Action::Rotate(trust::rotate, trust::changed),
+        ..GET
+    },
+    Route {
         path: "/api/v5/trust/pins",
         about: "Certificates of peers' servers that were pinned by hand",
         query: &[PAGING],
