@@ -4,6 +4,7 @@
 use std::hint::black_box;
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::smallvec;
 use tokio::net::UnixStream;
@@ -122,7 +123,7 @@ impl Lab {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         // Its tasks are never polled: the link has no connection.
         let link = settings.cluster.links[0].clone();
-        runtime.block_on(Links::start(&broker, link, "lab", "lab@host"));
+        runtime.block_on(Links::start(&broker, link, ("lab", "lab@host"), Duration::ZERO));
         Self { runtime, broker, others: Vec::new() }
     }
 

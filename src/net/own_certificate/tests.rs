@@ -1,5 +1,6 @@
 use rcgen::PKCS_ECDSA_P256_SHA256;
 use rcgen::PKCS_ED25519;
+use x509_parser::public_key::PublicKey;
 
 use super::*;
 use crate::trust::rotation;
