@@ -226,7 +226,7 @@ impl TrustLink {
 #[derive(Debug, Subcommand)]
 pub enum CertCommand {
     /// Show the link certificate of this cluster: what peers know it by
-    #[command(after_help = "Example:\n  tombolo link cert show --pem > a.pem")]
+    #[command(after_help = "Example:\n  tombolo link cert show --pem")]
     Show {
         /// Print the certificate itself
         #[arg(long)]
@@ -448,7 +448,7 @@ pub enum GroupCommand {
         shown: Shown,
     },
     /// Make a group without permissions
-    #[command(after_help = "Example:\n  tombolo auth group create telemetry --description \"what\"")]
+    #[command(after_help = "Example:\n  tombolo auth group create telemetry --description values")]
     Create {
         /// Its name
         name: String,

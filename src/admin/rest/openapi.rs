@@ -206,7 +206,7 @@ fn link() -> Value {
             "retained": flag,
             "pool_size": count,
             "max_inflight": {"oneOf": [text, count]},
-            "trust": {"enum": ["pin", "ca"]},
+            "trust": {"enum": ["config", "pin", "ca"]},
             "peer": object(json!({
                 "clientid": text,
                 "username": text,
