@@ -82,21 +82,34 @@ use tombolo::mqtt::trie::TopicTrie;
 use tombolo::net::clock;
 use tombolo::net::proxy;
 use tombolo::net::websocket;
+use tombolo::trust::Fingerprint;
+use tombolo::trust::Token;
+use tombolo::trust::address::ADDRESSES_MAX;
+use tombolo::trust::book::Book;
+use tombolo::trust::book::Own;
+use tombolo::trust::enroll::Answer as EnrolAnswer;
+use tombolo::trust::enroll::Request as EnrolRequest;
+use tombolo::trust::generate;
+use tombolo::trust::rotation::Statement;
+use tombolo::trust::token;
 
 /// A target with its name, which is also that of its folder of seeds.
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub(crate) const TARGETS: [Target; 17] = [
+pub(crate) const TARGETS: [Target; 21] = [
     ("acl", acl),
     ("base64", base64),
     ("callouts", callouts),
     ("certificate", certificate),
     ("config", config),
+    ("enrol_answer", enrol_answer),
+    ("enrol_request", enrol_request),
     ("http", http),
     ("image", store::image),
     ("imports", imports),
     ("link", link),
+    ("link_token", link_token),
     ("log", store::log),
     ("packet", packet),
     ("passwords", passwords),
@@ -104,6 +117,7 @@ pub(crate) const TARGETS: [Target; 17] = [
     ("terms", terms),
     ("tokens", tokens),
     ("topics", topics),
+    ("trust_book", trust_book),
     ("websocket", websocket),
 ];
 
@@ -289,9 +303,9 @@ fn http_state() -> HttpState {
         metrics_emqx: true,
         allowed_hosts: vec!["broker.example".to_owned()],
         keys: Arc::new(Keys::of(Path::new("/nonexistent"))),
-        shelf: Arc::default(),
         link_keys: None,
         changes: None,
+        shelf: Arc::default(),
     }
 }
 
@@ -538,4 +552,69 @@ pub(crate) fn imports(input: &[u8]) {
         }
         passwords(file.render().as_bytes());
     }
+}
+
+/// A token for a link, as it is carried and as what is inside it: what is read is written and read again as the same, and
+/// neither it nor an error shows the secret.
+pub(crate) fn link_token(input: &[u8]) {
+    let carried = std::str::from_utf8(input).map(str::to_owned);
+    let coded = base64::encode(input).replace('+', "-").replace('/', "_");
+    let inside = format!("{}{}", token::PREFIX, coded.trim_end_matches('='));
+    for text in carried.iter().chain([&inside]) {
+        let Ok(read) = Token::parse(text) else { continue };
+        assert!((1..=ADDRESSES_MAX).contains(&read.addrs.len()));
+        let written = read.encode().expect("it was no longer when it was read");
+        assert_eq!(Token::parse(&written).as_ref(), Ok(&read));
+        assert!(!format!("{read:?} {read}").contains(&*read.secret.text()));
+    }
+}
+
+/// What whoever holds a token asks: read, written and read again as the same. A book without tokens gives nobody anything.
+pub(crate) fn enrol_request(input: &[u8]) {
+    if let Ok(request) = EnrolRequest::parse(input) {
+        assert!(request.addrs.len() <= ADDRESSES_MAX);
+        assert_eq!(EnrolRequest::parse(&request.encode()).as_ref(), Ok(&request));
+    }
+    let own = Own {
+        cluster: "A",
+        prefix: "clink-A-",
+        fingerprint: Fingerprint([1; 32]),
+        also: &[],
+        addrs: &[],
+        caps: &[],
+        configured: &[],
+    };
+    let mut book = Book::default();
+    let redeemed = book.redeem_bytes(&own, input, input, "192.0.2.7:1", 0);
+    assert!(matches!(redeemed.answer, EnrolAnswer::Error { .. }) && !redeemed.changed);
+    assert_eq!(book, Book::default());
+}
+
+/// What is answered, and what a peer says of its certificate: one line for people, and written as it was read.
+pub(crate) fn enrol_answer(input: &[u8]) {
+    if let Ok(answer) = EnrolAnswer::parse(input) {
+        if let EnrolAnswer::Error { text, .. } = &answer {
+            assert!(!text.chars().any(char::is_control));
+        }
+        assert_eq!(EnrolAnswer::parse(&answer.encode()).as_ref(), Ok(&answer));
+    }
+    if let Ok(statement) = Statement::parse(input) {
+        assert_eq!(Statement::parse(&statement.encode()).as_ref(), Ok(&statement));
+    }
+}
+
+/// A book of trust as somebody changed it by hand: what is read is written and read again as the same, and its rules compile.
+pub(crate) fn trust_book(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let Ok(mut book) = Book::from_json(text) else { return };
+    assert_eq!(Book::from_json(&book.to_json()).as_ref(), Ok(&book));
+    let peers = generate::peers(&book);
+    let rules = generate::rules(&peers);
+    RuleSet::compile(&rules, &CompileOptions::default()).expect("rules that we make are rules");
+    for rule in book.peers(1_767_323_045) {
+        assert!(!rule.cert_sha256.is_empty() && !rule.clientid_prefix.is_empty());
+    }
+    let _ = black_box(book.expire(u64::MAX));
+    let _ = black_box(book.next_change(u64::MAX));
+    assert!(Book::from_json(&book.to_json()).is_ok());
 }

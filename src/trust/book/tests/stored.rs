@@ -140,3 +140,24 @@ fn a_file_is_bounded() {
     let one = serde_json::to_string(&full().link("B").unwrap()).unwrap();
     assert!(many("identities", IDENTITIES_MAX + 1, &one).contains("at most 10000"));
 }
+
+/// What version 1 has written is read by every later one.
+#[test]
+fn a_book_of_the_first_version_is_read_for_ever() {
+    let text = include_str!("../../../../tests/fuzz/seeds/trust_book/full");
+    let book = Book::from_json(text).unwrap();
+    let states: Vec<_> = book.identities().map(|one| one.shown_state().name()).collect();
+    assert_eq!(states, ["ROTATING", "PENDING", "ACTIVE"]);
+    assert_eq!((book.tokens().len(), book.groups().count(), book.outbound().len()), (2, 2, 1));
+    assert!(book.rights_of_link("B").accepts("t/1", crate::mqtt::packet::QoS::AtLeastOnce));
+    let carried = include_str!("../../../../tests/fuzz/seeds/link_token/carried");
+    assert_eq!(Token::parse(carried).unwrap().issued_for, "B");
+    Request::parse(include_bytes!("../../../../tests/fuzz/seeds/enrol_request/request")).unwrap();
+    Answer::parse(include_bytes!("../../../../tests/fuzz/seeds/enrol_answer/ok")).unwrap();
+    for seed in [
+        &include_bytes!("../../../../tests/fuzz/seeds/enrol_answer/rotation")[..],
+        include_bytes!("../../../../tests/fuzz/seeds/enrol_answer/removal"),
+    ] {
+        crate::trust::rotation::Statement::parse(seed).unwrap();
+    }
+}
