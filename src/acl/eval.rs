@@ -119,6 +119,13 @@ pub enum DecidedBy {
         /// Line of the rule, counted from 1.
         line: u32,
     },
+    /// A rule that is generated in front of the file.
+    Generated {
+        /// Counted from 0.
+        index: usize,
+        /// Line of the rule in what is generated, counted from 1.
+        line: u32,
+    },
     /// No rule matched: `authorization.no_match`.
     NoMatch,
     /// The client is a superuser.
@@ -131,6 +138,7 @@ impl fmt::Display for DecidedBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rule { index, line } => write!(f, "rule {} (line {line})", index + 1),
+            Self::Generated { index, line } => write!(f, "generated rule {} (line {line})", index + 1),
             Self::NoMatch => f.write_str("no_match"),
             Self::Superuser => f.write_str("superuser"),
             Self::Malformed => f.write_str("malformed topic prefix"),
@@ -239,6 +247,31 @@ impl RuleSet {
             None => (0..self.rules.len()).find_map(|number| self.ask(number, client, request, topic)),
         };
         decided.unwrap_or(Verdict { permission: no_match, by: DecidedBy::NoMatch })
+    }
+
+    /// The verdict of rules that are generated in front of a file, if one of them matches.
+    #[must_use]
+    pub fn authorize_in_front(&self, client: &Subject<'_>, request: &Request<'_>) -> Option<Verdict> {
+        let verdict = self.authorize(client, request, Permission::Deny);
+        match verdict.by {
+            DecidedBy::Rule { index, line } => {
+                Some(Verdict { by: DecidedBy::Generated { index, line }, ..verdict })
+            }
+            _ => None,
+        }
+    }
+
+    /// The verdict of the rules in front, or else of this file.
+    #[must_use]
+    pub fn authorize_behind(
+        &self,
+        front: Option<&Self>,
+        client: &Subject<'_>,
+        request: &Request<'_>,
+        no_match: Permission,
+    ) -> Verdict {
+        let decided = front.and_then(|front| front.authorize_in_front(client, request));
+        decided.unwrap_or_else(|| self.authorize(client, request, no_match))
     }
 
     /// What the rule of this number decides, if anything.

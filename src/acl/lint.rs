@@ -52,6 +52,8 @@ pub struct Inventory {
     pub applications: Vec<(String, Option<String>)>,
     /// Users of the files of passwords that are no link's.
     pub users: Vec<String>,
+    /// What links need is allowed by rules in front of the file, which need not say it.
+    pub links_are_granted: bool,
 }
 
 impl Default for Inventory {
@@ -64,6 +66,7 @@ impl Default for Inventory {
             listeners: Vec::new(),
             applications: Vec::new(),
             users: Vec::new(),
+            links_are_granted: false,
         }
     }
 }

@@ -29,8 +29,8 @@ pub struct Row {
 /// One right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cell {
-    /// What the file says.
-    pub file: Verdict,
+    /// What the rules say: those that are generated, and the file.
+    pub rules: Verdict,
     /// Why that does not matter.
     pub confined: Option<Confined>,
 }
@@ -39,22 +39,23 @@ impl Cell {
     /// Whether it may be done.
     #[must_use]
     pub fn is_allowed(&self) -> bool {
-        self.confined.is_none() && self.file.permission == Permission::Allow
+        self.confined.is_none() && self.rules.permission == Permission::Allow
     }
 
     /// Whether only confinement stands in the way.
     #[must_use]
     pub fn is_hole(&self) -> bool {
-        self.confined.is_some() && self.file.permission == Permission::Allow
+        self.confined.is_some() && self.rules.permission == Permission::Allow
     }
 }
 
 /// Every peer that is configured, or that the file seems to have, against every cluster; at most so many rows.
 pub const ROWS_MAX: usize = 10_000;
 
-/// The matrix of a rule set.
+/// The matrix of a rule set, behind the one that is generated if there is one.
 #[must_use]
-pub fn matrix(rules: &RuleSet, inventory: &Inventory) -> Vec<Row> {
+pub fn matrix(front: Option<&RuleSet>, rules: &RuleSet, inventory: &Inventory) -> Vec<Row> {
+    let layers = Layers { front, rules };
     let peers = links::peers(rules, inventory);
     let clusters = links::clusters(rules, &peers);
     let addresses = links::addresses(rules);
@@ -64,7 +65,7 @@ pub fn matrix(rules: &RuleSet, inventory: &Inventory) -> Vec<Row> {
         rows.extend(
             clusters
                 .iter()
-                .map(|cluster| row(rules, inventory, Some(&peer.name), &actor, &addresses, cluster)),
+                .map(|cluster| row(layers, inventory, Some(&peer.name), &actor, &addresses, cluster)),
         );
         if rows.len() >= ROWS_MAX {
             rows.truncate(ROWS_MAX);
@@ -72,13 +73,20 @@ pub fn matrix(rules: &RuleSet, inventory: &Inventory) -> Vec<Row> {
         }
     }
     let (stranger, here) = (Actor::stranger(None), [IpAddr::V4(Ipv4Addr::LOCALHOST)]);
-    rows.extend(clusters.iter().map(|cluster| row(rules, inventory, None, &stranger, &here, cluster)));
+    rows.extend(clusters.iter().map(|cluster| row(layers, inventory, None, &stranger, &here, cluster)));
     rows.truncate(ROWS_MAX);
     rows
 }
 
+/// Rules, and those in front of them.
+#[derive(Clone, Copy)]
+struct Layers<'a> {
+    front: Option<&'a RuleSet>,
+    rules: &'a RuleSet,
+}
+
 fn row(
-    rules: &RuleSet,
+    layers: Layers<'_>,
     inventory: &Inventory,
     peer: Option<&str>,
     actor: &Actor,
@@ -87,16 +95,16 @@ fn row(
 ) -> Row {
     let cells = control_probes(cluster).map(|probe| {
         let request = probe.request();
-        let verdicts = addresses
-            .iter()
-            .map(|address| rules.authorize(&actor.subject(*address), &request, inventory.no_match));
+        let ask = |address: IpAddr| {
+            let Layers { front, rules } = layers;
+            rules.authorize_behind(front, &actor.subject(address), &request, inventory.no_match)
+        };
+        let verdicts = addresses.iter().map(|address| ask(*address));
         // From whichever address it is given.
-        let file = verdicts
+        let rules = verdicts
             .reduce(|one, other| if one.permission == Permission::Allow { one } else { other })
-            .unwrap_or_else(|| {
-                rules.authorize(&actor.subject(IpAddr::V4(Ipv4Addr::LOCALHOST)), &request, inventory.no_match)
-            });
-        Cell { file, confined: confine(peer, ListenerRole::Any, &request).err() }
+            .unwrap_or_else(|| ask(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        Cell { rules, confined: confine(peer, ListenerRole::Any, &request).err() }
     });
     Row { peer: peer.map(str::to_owned), cluster: cluster.to_owned(), cells }
 }
@@ -125,7 +133,7 @@ mod tests {
             let cells: String = row.cells.iter().map(sign).collect();
             format!("{} {} {cells}", row.peer.as_deref().unwrap_or("-"), row.cluster)
         };
-        matrix(&rules, &inventory).iter().map(line).collect()
+        matrix(None, &rules, &inventory).iter().map(line).collect()
     }
 
     #[test]

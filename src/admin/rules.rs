@@ -20,6 +20,7 @@ use crate::acl::matrix::Row;
 use crate::acl::rule::Permission;
 use crate::admin::output;
 use crate::admin::output::Column;
+use crate::broker::acl_front::Front;
 use crate::broker::acl_reload::AclReloaded;
 use crate::broker::explain::Explained;
 use crate::broker::shadow::Shadow;
@@ -119,7 +120,7 @@ pub fn explained(client_id: &str, request: &Request<'_>, explained: &Explained) 
     });
     let rule = match file.verdict.by {
         DecidedBy::Rule { index, line } => json!({"number": index + 1, "line": line, "rule": file.rule}),
-        DecidedBy::NoMatch | DecidedBy::Superuser | DecidedBy::Malformed => Value::Null,
+        _ => Value::Null,
     };
     json!({
         "permission": permission(explained.permission),
@@ -180,14 +181,30 @@ pub fn explanation_text(explained: &Value) -> String {
     out
 }
 
+/// What is generated in front of the file.
+#[must_use]
+pub fn generated(front: Option<&Front>) -> Value {
+    json!({
+        "rules": front.map_or(0, |front| front.rules.len()),
+        "text": front.map_or("", |front| front.text.as_str()),
+    })
+}
+
+/// What EMQX brokers need, each by the name of the link with it.
+#[must_use]
+pub fn exports(exports: &[(String, String)]) -> Value {
+    let one = |(peer, text): &(String, String)| json!({"peer": peer, "text": text});
+    json!({"data": exports.iter().map(one).collect::<Vec<_>>()})
+}
+
 /// The rows of a matrix.
 #[must_use]
 pub fn matrix(rows: &[Row]) -> Vec<Value> {
     let cell = |cell: &Cell| {
-        let file = format!("{}: {}", permission(cell.file.permission), cell.file.by);
+        let rules = format!("{}: {}", permission(cell.rules.permission), cell.rules.by);
         match (cell.confined, cell.is_hole()) {
-            (None, _) => file,
-            (Some(_), true) => format!("confined, though the file says {file}"),
+            (None, _) => rules,
+            (Some(_), true) => format!("confined, though the file says {rules}"),
             (Some(_), false) => "confined".to_owned(),
         }
     };

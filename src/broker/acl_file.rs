@@ -20,6 +20,8 @@ use crate::acl::lint::lint;
 use crate::acl::rule;
 use crate::auth::users::MAX_FILE_BYTES;
 use crate::broker::accept::acl_role;
+use crate::broker::acl_front;
+use crate::broker::acl_front::Front;
 use crate::broker::identity::Policy;
 use crate::broker::material::read_bounded;
 use crate::config::settings::AclMode;
@@ -33,6 +35,7 @@ use crate::config::settings::Permission;
 use crate::config::settings::SHIPPED_ACL;
 use crate::config::settings::SecurityProfile;
 use crate::config::settings::Settings;
+use crate::trust::generate::Peer;
 
 /// Where the rules come from and what goes with them.
 #[derive(Debug, Clone)]
@@ -51,6 +54,10 @@ pub struct AclFile {
     pub inventory: Inventory,
     /// Who may connect to each listener, by its id.
     pub roles: BTreeMap<String, ListenerRole>,
+    /// The peers whose rules are generated in front of it.
+    pub peers: Vec<Peer>,
+    /// For EMQX brokers that we link to, by the name of the link.
+    pub exports: Vec<(String, String)>,
 }
 
 /// Rules that can be put in force, and what is to be said about them.
@@ -74,6 +81,8 @@ impl Default for AclFile {
             deny_action: DenyAction::Ignore,
             inventory: Inventory::default(),
             roles: BTreeMap::new(),
+            peers: Vec::new(),
+            exports: Vec::new(),
         }
     }
 }
@@ -96,7 +105,15 @@ impl AclFile {
             deny_action: authorization.deny_action,
             inventory: inventory(settings),
             roles: settings.listeners.iter().map(|one| (one.id(), acl_role(one.role))).collect(),
+            peers: acl_front::peers(&settings.cluster.links),
+            exports: acl_front::exports(settings),
         }
+    }
+
+    /// Whether rules, or what is said of them, differ by the links.
+    #[must_use]
+    pub fn has_links_of(&self, other: &Self) -> bool {
+        (&self.inventory, &self.peers, &self.exports) == (&other.inventory, &other.peers, &other.exports)
     }
 
     /// Reads and compiles the file. It blocks.
@@ -118,6 +135,7 @@ impl AclFile {
     /// # Errors
     /// Everything that is wrong with it; in the hardened profile also what is only risky.
     pub fn compile(self: &Arc<Self>, name: &str, text: &[u8]) -> Result<LoadedRules, Vec<String>> {
+        let front = Front::of(&self.peers)?;
         let rules = RuleSet::compile(text, &self.options)
             .map_err(|errors| errors.iter().map(|error| error.render(name)).collect::<Vec<_>>())?;
         let mut warnings: Vec<String> = rules.warnings().iter().map(|warning| warning.render(name)).collect();
@@ -131,7 +149,8 @@ impl AclFile {
             return Err(faults.collect());
         }
         warnings.extend(faults);
-        Ok(LoadedRules { policy: Policy::new(rules, Arc::clone(self)), warnings, notes })
+        let policy = Policy { front, ..Policy::new(rules, Arc::clone(self)) };
+        Ok(LoadedRules { policy, warnings, notes })
     }
 }
 
@@ -174,6 +193,7 @@ pub fn inventory(settings: &Settings) -> Inventory {
         listeners: settings.listeners.iter().map(Listener::id).collect(),
         applications: Vec::new(),
         users: users(settings),
+        links_are_granted: !settings.cluster.links.is_empty(),
     }
 }
 

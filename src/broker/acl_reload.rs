@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use crate::acl::difference::Difference;
 use crate::broker::Broker;
+use crate::broker::acl_file::AclFile;
 use crate::broker::acl_file::LoadedRules;
+use crate::broker::acl_front::Front;
 use crate::broker::events::event::What;
 use crate::broker::identity::Policy;
 use crate::broker::shadow::Shadow;
@@ -126,6 +128,22 @@ impl Broker {
             self.drop_tried_rules()?;
             Ok(reloaded)
         })
+    }
+
+    /// Puts what follows from other links in front of the file, whose rules stay as they are. Returns whether that changed
+    /// anything: if so, subscriptions are to be asked about again.
+    pub(super) fn set_front(&self, file: &Arc<AclFile>, front: Option<&Arc<Front>>) -> bool {
+        loop {
+            let current = self.policy();
+            if current.file.has_links_of(file) {
+                return false;
+            }
+            let next = Policy { file: Arc::clone(file), front: front.cloned(), ..(*current).clone() };
+            // Whoever was faster has swapped the rules of the file, not the links.
+            if self.swap_policy(next, current.generation).is_some() {
+                return true;
+            }
+        }
     }
 
     fn replace_rules(

@@ -52,6 +52,8 @@ pub struct Explained {
     pub chain: Vec<(&'static str, String)>,
     /// Why the connection would not come about, or why confinement refuses.
     pub refused: Option<String>,
+    /// What is generated in front of the file, where that decides.
+    pub generated: Option<Explanation>,
     /// What the file says, whether or not it is asked.
     pub file: Explanation,
     /// Allowed or not.
@@ -62,7 +64,8 @@ impl Explained {
     /// What decided, in words.
     #[must_use]
     pub fn by(&self) -> String {
-        match (&self.refused, self.file.verdict.by) {
+        let by = self.generated.as_ref().unwrap_or(&self.file).verdict.by;
+        match (&self.refused, by) {
             (Some(refused), _) => refused.clone(),
             (None, DecidedBy::NoMatch) => "no rule matches: no_match".to_owned(),
             (None, by) => by.to_string(),
@@ -165,7 +168,12 @@ impl Policy {
             (true, ListenerRole::Any) => "is of role any",
         };
         let confined = confine(identity.bound_to.as_deref(), identity.role, request).err();
-        let chain = vec![
+        let generated = self.front.as_ref().and_then(|front| {
+            let mut told = explain::explain(&front.rules, &identity.subject(), request, Permission::Deny);
+            told.verdict = front.rules.authorize_in_front(&identity.subject(), request)?;
+            Some(told)
+        });
+        let mut chain = vec![
             ("listener", format!("{} {role}", identity.listener)),
             ("binding", binding),
             (
@@ -173,9 +181,17 @@ impl Policy {
                 confined.map_or_else(|| "lets it pass".to_owned(), |why: Confined| why.to_string()),
             ),
         ];
+        if self.front.is_some() {
+            let says = generated.as_ref().map_or_else(
+                || "leave it to the file".to_owned(),
+                |told| format!("{}: {}", told.verdict.by, told.rule.as_deref().unwrap_or_default()),
+            );
+            chain.push(("generated", says));
+        }
         let file = explain::explain(&self.rules, &identity.subject(), request, self.no_match);
         let refused = refused.or_else(|| confined.map(|why| format!("confinement: {why}")));
-        let permission = if refused.is_some() { Permission::Deny } else { file.verdict.permission };
-        Explained { chain, refused, file, permission }
+        let decided = generated.as_ref().unwrap_or(&file).verdict.permission;
+        let permission = if refused.is_some() { Permission::Deny } else { decided };
+        Explained { chain, refused, generated, file, permission }
     }
 }

@@ -1,5 +1,5 @@
 //! Who is at the other end of a connection, as authentication left it; and the one place where it is decided
-//! what they may do: confinement to `$LINK/` first, then the rules of the ACL file.
+//! what they may do: confinement to `$LINK/` first, then the rules that follow from the links, then those of the ACL file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,6 +21,7 @@ use crate::auth::peer::Binding;
 use crate::auth::peer::ConnectFacts;
 use crate::auth::peer::PeerRule;
 use crate::broker::acl_file::AclFile;
+use crate::broker::acl_front::Front;
 use crate::broker::events::event::SecurityEvent;
 use crate::broker::events::event::What;
 use crate::broker::shadow::Shadow;
@@ -215,6 +216,8 @@ pub const ZONE: &str = "default";
 /// The ACL in force: rules and what goes with them. Swapped as a whole.
 #[derive(Debug, Clone)]
 pub struct Policy {
+    /// What is generated in front of the file; none without links.
+    pub front: Option<Arc<Front>>,
     /// The compiled file.
     pub rules: Arc<RuleSet>,
     /// The verdict when no rule matches.
@@ -239,6 +242,11 @@ pub enum Denied {
         /// Line of the rule.
         line: u32,
     },
+    /// A rule that is generated in front of the file.
+    Generated {
+        /// Line of the rule in what is generated.
+        line: u32,
+    },
     /// No rule matched, and `no_match` denies.
     NoMatch,
 }
@@ -252,7 +260,7 @@ impl Denied {
                 Confined::ClientListener | Confined::Unbound | Confined::System | Confined::Filter,
             ) => AclReason::ConfinedClient,
             Self::Confined(_) => AclReason::ConfinedLink,
-            Self::Rule { .. } => AclReason::Rule,
+            Self::Rule { .. } | Self::Generated { .. } => AclReason::Rule,
             Self::NoMatch => AclReason::NoMatch,
         }
     }
@@ -269,6 +277,7 @@ impl Denied {
         match self {
             Self::Confined(confined) => confined.name(),
             Self::Rule { .. } => "rule",
+            Self::Generated { .. } => "generated_rule",
             Self::NoMatch => "no_match",
         }
     }
@@ -279,6 +288,9 @@ impl fmt::Display for Denied {
         match self {
             Self::Confined(confined) => confined.fmt(f),
             Self::Rule { line } => write!(f, "denied by the rule at line {line} of the ACL file"),
+            Self::Generated { line } => {
+                write!(f, "denied by the rule at line {line} of those generated for links")
+            }
             Self::NoMatch => f.write_str("no rule of the ACL file matches, and no_match is deny"),
         }
     }
@@ -289,6 +301,7 @@ impl Policy {
     #[must_use]
     pub fn new(rules: RuleSet, file: Arc<AclFile>) -> Self {
         Self {
+            front: None,
             rules: Arc::new(rules),
             no_match: file.no_match,
             deny_action: file.deny_action,
@@ -313,12 +326,15 @@ impl Policy {
     pub fn decide(&self, identity: &Identity, request: &Request<'_>) -> Result<DecidedBy, Denied> {
         confine(identity.bound_to.as_deref(), identity.role, request).map_err(Denied::Confined)?;
         let subject = identity.subject();
-        let verdict = self.rules.authorize(&subject, request, self.no_match);
-        if let Some(shadow) = &self.shadow {
+        let generated =
+            self.front.as_ref().and_then(|front| front.rules.authorize_in_front(&subject, request));
+        let verdict = generated.unwrap_or_else(|| self.rules.authorize(&subject, request, self.no_match));
+        if let (None, Some(shadow)) = (generated, &self.shadow) {
             shadow.compare(&subject, request, verdict);
         }
         match (verdict.permission, verdict.by) {
             (Permission::Allow, by) => Ok(by),
+            (Permission::Deny, DecidedBy::Generated { line, .. }) => Err(Denied::Generated { line }),
             (Permission::Deny, DecidedBy::Rule { line, .. }) => Err(Denied::Rule { line }),
             (Permission::Deny, _) => Err(Denied::NoMatch),
         }

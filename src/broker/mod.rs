@@ -5,6 +5,7 @@
 
 pub mod accept;
 pub mod acl_file;
+pub mod acl_front;
 pub mod acl_reload;
 mod admission;
 mod attempt;

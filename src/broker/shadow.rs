@@ -72,7 +72,7 @@ impl Shadow {
         }
         let place = match other.by {
             DecidedBy::Rule { index, .. } => index,
-            DecidedBy::NoMatch | DecidedBy::Superuser | DecidedBy::Malformed => self.rules.len(),
+            _ => self.rules.len(),
         };
         let Some(change) = self.changes.get(place) else { return };
         let count = match other.permission {

@@ -20,7 +20,6 @@ use super::settings::CrlSource;
 use super::settings::Data;
 use super::settings::Export;
 use super::settings::FlappingDetect;
-use super::settings::Granted;
 use super::settings::Http;
 use super::settings::HttpCallout;
 use super::settings::HttpTarget;
@@ -43,6 +42,8 @@ use super::settings::Secret;
 use super::settings::Settings;
 use super::settings::Spool;
 use super::settings::without_query;
+use crate::trust::rights::Rights;
+use crate::trust::rights::TopicGrant;
 
 /// A value as text, and the secret behind it, if it is one.
 #[derive(Clone, PartialEq, Eq)]
@@ -183,9 +184,12 @@ impl Flat {
         self.put("pool_size", pool_size);
         self.text("max_inflight", max_inflight.map_or_else(|| "auto".to_owned(), |most| most.to_string()));
         self.put("trust", trust);
-        if let Some(Granted { import, export }) = granted {
-            self.put("granted.import", import);
-            self.put("granted.export", export);
+        if let Some(Rights { can_forward, can_sync_routes, import, export }) = granted {
+            let texts = |grants: &[TopicGrant]| grants.iter().map(ToString::to_string).collect::<Vec<_>>();
+            self.put("granted.can_forward", can_forward);
+            self.put("granted.can_sync_routes", can_sync_routes);
+            self.put("granted.import", texts(import));
+            self.put("granted.export", texts(export));
         }
         self.put("ssl.allow_insecure", allow_insecure);
         self.put("ssl.enable", ssl.is_some());

@@ -21,7 +21,6 @@ pub use self::authentication::JwtKeys;
 pub use self::cipher::CipherSuite;
 pub use self::link::ClientTls;
 pub use self::link::Export;
-pub use self::link::Granted;
 pub use self::link::Link;
 pub use self::link::OnFull;
 pub use self::link::Peer;

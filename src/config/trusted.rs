@@ -7,14 +7,12 @@
 use std::path::Path;
 
 use super::settings::ClientTls;
-use super::settings::Granted;
 use super::settings::Link;
 use super::settings::Settings;
 use super::settings::Trust;
 use super::settings::Verify;
 use crate::broker::link_keys::files;
 use crate::trust::book::Book;
-use crate::trust::rights::Rights;
 
 /// Does it, as of `now` in seconds since the Unix epoch.
 pub(super) fn complete(settings: &mut Settings, book: &Book, now: u64) {
@@ -27,7 +25,7 @@ pub(super) fn complete(settings: &mut Settings, book: &Book, now: u64) {
 fn complete_link(link: &mut Link, book: &Book, folder: &Path, now: u64) {
     let identity = book.link(&link.name).filter(|identity| identity.is_active());
     let (pins, shown) = (book.pins(&link.name, now), book.peers_pins(&link.name, now));
-    link.granted = identity.map(|_| granted(&book.rights_of_link(&link.name)));
+    link.granted = identity.map(|_| book.rights_of_link(&link.name));
     // Without one nobody is this peer, and nobody is dialled.
     link.enable &= identity.is_some();
     if let Some(identity) = identity {
@@ -64,15 +62,5 @@ fn complete_link(link: &mut Link, book: &Book, folder: &Path, now: u64) {
             link.peer.cert_sha256.clear();
             link.peer.cert_cn = identity.map(|identity| identity.name.clone());
         }
-    }
-}
-
-fn granted(rights: &Rights) -> Granted {
-    let filters = |given: bool, filters: &mut dyn Iterator<Item = &str>| {
-        if given { filters.map(str::to_owned).collect() } else { Vec::new() }
-    };
-    Granted {
-        import: filters(rights.can_forward, &mut rights.import_filters()),
-        export: filters(rights.can_sync_routes, &mut rights.export_filters()),
     }
 }

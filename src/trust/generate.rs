@@ -56,13 +56,15 @@ pub fn peers(book: &Book) -> Vec<Peer> {
 #[must_use]
 pub fn rules(peers: &[Peer]) -> String {
     let mut out = String::from("%% Generated: what linked clusters may do, and nobody else.\n");
-    for peer in peers {
+    // An empty prefix would reserve everything.
+    let peers: Vec<&Peer> = peers.iter().filter(|peer| !peer.prefix.is_empty()).collect();
+    for peer in &peers {
         let link_id = format!("{{client_attr, \"link_id\", {}}}", Quoted(&peer.cluster));
         put_allowed(&mut out, peer, &format!("{{'and', [{link_id}, {}]}}", of_prefix(peer)), &peer.cluster);
     }
     put(&mut out, "%% A linked cluster does nothing else.\n");
     put(&mut out, "{deny, {client_attr, \"link_id\", {re, \"\"}}, all, all}.\n");
-    put_reserved(&mut out, peers.iter());
+    put_reserved(&mut out, peers.into_iter());
     out
 }
 
@@ -79,7 +81,10 @@ pub fn emqx_export(peers: &[(Peer, Shown)]) -> String {
             Shown::CommonName => put_allowed(&mut out, peer, &of_prefix(peer), "${cert_common_name}"),
         }
     }
-    put(&mut out, "%% A linked cluster does nothing else.\n");
+    let named = |(_, shown): &'_ (Peer, Shown)| matches!(shown, Shown::Username(_));
+    if peers.iter().any(named) {
+        put(&mut out, "%% A linked cluster does nothing else.\n");
+    }
     for (_, shown) in peers {
         if let Shown::Username(name) = shown {
             let _ = writeln!(out, "{{deny, {{username, {}}}, all, all}}.", Quoted(name));

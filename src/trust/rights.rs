@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::fmt;
 
 use crate::mqtt::packet::QoS;
 use crate::mqtt::topic;
@@ -14,11 +15,19 @@ use crate::trust::group::Permission;
 
 /// Topics that may cross a link in one direction.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Granted {
+pub struct TopicGrant {
     /// Which.
     pub filter: String,
     /// Up to which QoS: 0, 1 or 2.
     pub qos_max: u8,
+}
+
+/// The filter, and the QoS if it is bounded.
+impl fmt::Display for TopicGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.filter)?;
+        if self.qos_max < 2 { write!(f, " qos={}", self.qos_max) } else { Ok(()) }
+    }
 }
 
 /// The rights of a peer cluster.
@@ -29,9 +38,9 @@ pub struct Rights {
     /// It tells us what it wants, and is answered.
     pub can_sync_routes: bool,
     /// Which messages of it are accepted; sorted.
-    pub import: Vec<Granted>,
+    pub import: Vec<TopicGrant>,
     /// Which messages it may ask for; sorted.
-    pub export: Vec<Granted>,
+    pub export: Vec<TopicGrant>,
 }
 
 impl Rights {
@@ -73,18 +82,18 @@ impl Rights {
     /// Whether the peer may have what it asks for: a subset of one grant, whose greatest QoS is answered.
     #[must_use]
     pub fn grants(&self, filter: &str) -> Option<u8> {
-        let fits = |one: &&Granted| !filter.starts_with('$') && topic::is_subset(filter, &one.filter);
+        let fits = |one: &&TopicGrant| !filter.starts_with('$') && topic::is_subset(filter, &one.filter);
         let greatest = self.export.iter().filter(fits).map(|one| one.qos_max).max();
         greatest.filter(|_| self.can_sync_routes)
     }
 
     /// The filters of what is accepted.
-    pub fn import_filters(&self) -> impl Iterator<Item = &str> {
+    pub fn import_filters(&self) -> impl Iterator<Item = &str> + Clone {
         self.import.iter().map(|one| one.filter.as_str())
     }
 
     /// The filters of what may be asked for.
-    pub fn export_filters(&self) -> impl Iterator<Item = &str> {
+    pub fn export_filters(&self) -> impl Iterator<Item = &str> + Clone {
         self.export.iter().map(|one| one.filter.as_str())
     }
 }
@@ -95,11 +104,11 @@ fn add(grants: &mut BTreeMap<String, u8>, filter: &str, qos_max: Option<u8>) {
     grants.entry(filter.to_owned()).and_modify(|has| *has = qos.max(*has)).or_insert(qos);
 }
 
-fn granted(grants: BTreeMap<String, u8>) -> Vec<Granted> {
-    grants.into_iter().map(|(filter, qos_max)| Granted { filter, qos_max }).collect()
+fn granted(grants: BTreeMap<String, u8>) -> Vec<TopicGrant> {
+    grants.into_iter().map(|(filter, qos_max)| TopicGrant { filter, qos_max }).collect()
 }
 
-fn holds(grants: &[Granted], qos: QoS, matches: impl Fn(&str) -> bool) -> bool {
+fn holds(grants: &[TopicGrant], qos: QoS, matches: impl Fn(&str) -> bool) -> bool {
     grants.iter().any(|one| qos as u8 <= one.qos_max && matches(&one.filter))
 }
 

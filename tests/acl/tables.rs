@@ -104,6 +104,7 @@ fn decided_by(verdict: Verdict) -> String {
     match verdict.by {
         DecidedBy::Rule { index, .. } => format!("rule {}", index + 1),
         DecidedBy::NoMatch => "no_match".to_owned(),
+        DecidedBy::Generated { index, .. } => format!("generated rule {}", index + 1),
         DecidedBy::Superuser => "superuser".to_owned(),
         DecidedBy::Malformed => "malformed".to_owned(),
     }

@@ -79,6 +79,12 @@ async fn the_commands_print_what_is_kept() {
     printed("check-malformed.txt", &["acl", "check", "tests/fixtures/acl/malformed.conf"]).await;
     printed("check.json", &["acl", "check", "tests/fixtures/acl/malformed.conf", "--format", "json"]).await;
     printed("matrix-recipe.txt", &["acl", "matrix", s1]).await;
+    let bare = "tests/fixtures/acl/explained.conf";
+    printed("matrix-generated.txt", &["acl", "matrix", bare, lab[0], lab[1]]).await;
+    printed("show-generated.txt", &["acl", "show", "--generated", lab[0], lab[1]]).await;
+    printed("export-emqx.txt", &["acl", "export", "--emqx", lab[0], lab[1]]).await;
+    printed("export-emqx-one.txt", &["acl", "export", "--emqx", "--peer", "C", lab[0], lab[1]]).await;
+    printed("export-emqx-none.txt", &["acl", "export", "--emqx", "--peer", "B", lab[0], lab[1]]).await;
     printed("matrix.csv", &["acl", "matrix", "acl/links.conf", "--format", "csv"]).await;
     let machine = ["acl", "explain", rules, "--clientid", "m-1", "--username", "machine"];
     let explain = |more: &[&'static str]| [&machine[..], more].concat();

@@ -102,8 +102,12 @@ impl Broker {
 
     /// `tombolo link …`: how it ends and what it prints.
     async fn link(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        self.command("link", arguments).await
+    }
+
+    async fn command(&self, command: &str, arguments: &[&str]) -> (Option<i32>, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_tombolo"))
-            .arg("link")
+            .arg(command)
             .args(arguments)
             .arg("--data")
             .arg(self.data())
@@ -199,6 +203,37 @@ async fn a_link_made_by_commands_carries_messages_and_outlives_a_restart() {
 }
 
 /// Everything but the rules for peers stays as it is, keys that are fetched among them.
+#[tokio::test]
+async fn what_follows_from_a_link_is_there_as_long_as_the_link() {
+    let a = Broker::start("A", "").await;
+    let shown = async || a.command("acl", &["show", "--generated"]).await;
+    assert_eq!(shown().await, (Some(0), String::new()));
+    create(&a, "B", "127.0.0.1:1").await;
+    let (code, text) = shown().await;
+    assert!(
+        code == Some(0) && text.contains("[\"$LINK/cluster/route/B\"]") && text.contains("^clink-B-"),
+        "{text}"
+    );
+    let (_, matrix) = a.command("acl", &["matrix", "--format", "csv"]).await;
+    assert!(matrix.contains("B,B,allow: generated rule 1 (line 2),"), "{matrix}");
+    let explain = [
+        "explain",
+        "--clientid",
+        "clink-B-:x",
+        "--publish",
+        "$LINK/cluster/msg/B",
+        "--listener",
+        "tcp:default",
+    ];
+    let (code, text) = a.command("acl", &explain).await;
+    assert!(code == Some(0) && text.contains("generated rule 1 (line 2)"), "{text}");
+    let (code, text) = a.command("acl", &["export", "--emqx", "--peer", "B"]).await;
+    assert!(code == Some(0) && text.contains("^clink-A-") && !text.contains("link_id"), "{text}");
+    assert_eq!(a.command("acl", &["export", "--emqx", "--peer", "C"]).await.0, Some(4));
+    a.link(&["delete", "B", "--yes"]).await;
+    assert_eq!(shown().await, (Some(0), String::new()));
+}
+
 #[tokio::test]
 async fn a_link_is_made_where_keys_of_tokens_are_fetched() {
     let chain = "[[authentication.chain]]\nmechanism = \"jwt\"\nendpoint = \"http://127.0.0.1:1/keys\"\n";

@@ -29,6 +29,7 @@ mod link_bursts;
 mod link_certificates;
 mod link_confinement;
 mod link_durable;
+mod link_rules;
 mod load;
 mod logins;
 mod metrics;

@@ -216,3 +216,13 @@ fn a_large_file_is_linted_within_its_budget() {
     assert!(findings.iter().any(|f| f.id == "L26"));
     assert!(findings.len() <= FINDINGS_MAX + 1);
 }
+
+#[test]
+fn what_is_generated_need_not_be_in_the_file() {
+    let bare = "{deny, all}.";
+    assert_eq!(found(bare, &linked(&["A"])), ["0 L19", "0 L19", "0 L19"]);
+    let granted = Inventory { links_are_granted: true, ..linked(&["A"]) };
+    assert_eq!(found(bare, &granted), Vec::<String>::new());
+    let wrong = peer("{clientid, {re, \"^clink-B-\"}}");
+    assert!(found(&wrong, &granted).contains(&"1 L19".to_owned()), "what it does say is looked at");
+}

@@ -60,6 +60,46 @@ pub enum AclCommand {
         #[command(flatten)]
         shown: Shown,
     },
+    /// Show the rules that follow from the links, which are asked before the ACL file
+    ///
+    /// Of a configuration, or without one of a running broker. Nothing is shown where there are no links.
+    #[command(after_help = "Example:\n  tombolo acl show --generated")]
+    Show {
+        /// Those that are generated
+        #[arg(long, required = true)]
+        generated: bool,
+        /// The configuration whose links are meant
+        #[arg(long, short, value_name = "CONFIG")]
+        config: Option<PathBuf>,
+        /// Which broker.
+        #[command(flatten)]
+        broker: Broker,
+        /// How it is printed.
+        #[command(flatten)]
+        shown: Shown,
+    },
+    /// Print the rules that let this cluster into an EMQX broker at the other end of a link
+    ///
+    /// To be pasted into its acl.conf, in front of its other rules. This cluster is known there by its username, or by
+    /// the common name of its certificate. Of a configuration, or without one of a running broker.
+    #[command(after_help = "Example:\n  tombolo acl export --emqx --peer plant-2")]
+    Export {
+        /// In EMQX's own terms
+        #[arg(long, required = true)]
+        emqx: bool,
+        /// For the peer of this link only
+        #[arg(long, value_name = "NAME")]
+        peer: Option<String>,
+        /// The configuration whose links are meant
+        #[arg(long, short, value_name = "CONFIG")]
+        config: Option<PathBuf>,
+        /// Which broker.
+        #[command(flatten)]
+        broker: Broker,
+        /// How it is printed.
+        #[command(flatten)]
+        shown: Shown,
+    },
     /// Have a running broker read its ACL file again, and print what changed
     ///
     /// All or nothing: the rules in force stay when anything is wrong with the file. With --shadow another file is
@@ -190,6 +230,12 @@ pub fn acl(command: AclCommand) -> Result<(), Failure> {
             commands::acl_matrix_of(&file, config.as_deref(), shown.format)
         }
         AclCommand::Matrix { broker, shown, .. } => commands::acl_matrix(&broker.remote(), shown.format),
+        AclCommand::Show { config, broker, shown, .. } => {
+            commands::acl_show(config.as_deref(), &broker.remote(), shown.format)
+        }
+        AclCommand::Export { peer, config, broker, shown, .. } => {
+            commands::acl_export(config.as_deref(), peer.as_deref(), &broker.remote(), shown.format)
+        }
         AclCommand::Reload { shadow: Some(file), broker, .. } => commands::acl_try(&broker.remote(), &file),
         AclCommand::Reload { broker, shown, .. } => commands::acl_reload(&broker.remote(), shown.format),
         AclCommand::Shadow { command } => match command {

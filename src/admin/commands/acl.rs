@@ -24,6 +24,7 @@ use crate::auth::certificate;
 use crate::auth::peer::PeerRule;
 use crate::broker::acl_file::AclFile;
 use crate::broker::acl_file::read_acl;
+use crate::broker::acl_front::Front;
 use crate::broker::explain::Described;
 use crate::broker::identity::Policy;
 use crate::broker::material::peer_rule;
@@ -72,7 +73,9 @@ fn compiled(file: &Path, config: Option<&Path>) -> Result<(Policy, Vec<PeerRule>
         let lines: Vec<String> = errors.iter().map(|error| error.render(&name)).collect();
         Failure::new(Exit::Usage, lines.join("\n"))
     })?;
-    Ok((Policy::new(rules, Arc::new(surroundings)), peers))
+    let front =
+        Front::of(&surroundings.peers).map_err(|errors| Failure::new(Exit::Usage, errors.join("\n")))?;
+    Ok((Policy { front, ..Policy::new(rules, Arc::new(surroundings)) }, peers))
 }
 
 /// `acl check`: exit 2 for errors, and for findings above "info".
@@ -180,7 +183,8 @@ fn tell(explained: &Value, format: Format) -> Result<(), Failure> {
 /// `acl matrix` of a file.
 pub fn acl_matrix_of(file: &Path, config: Option<&Path>, format: Format) -> Result<(), Failure> {
     let (policy, _) = compiled(file, config)?;
-    let rows = rules::matrix(&matrix::matrix(&policy.rules, &policy.file.inventory));
+    let front = policy.front.as_ref().map(|front| &front.rules);
+    let rows = rules::matrix(&matrix::matrix(front, &policy.rules, &policy.file.inventory));
     output::print(&output::list(format, rules::MATRIX_COLUMNS, &rows))
 }
 
@@ -189,6 +193,49 @@ pub fn acl_matrix(remote: &Remote, format: Format) -> Result<(), Failure> {
     let answer = remote.request("GET", "/api/v5/acl/matrix")?;
     let rows = answer["data"].as_array().cloned().unwrap_or_default();
     output::print(&output::list(format, rules::MATRIX_COLUMNS, &rows))
+}
+
+/// `acl show --generated`, by a configuration or by a running broker.
+pub fn acl_show(config: Option<&Path>, remote: &Remote, format: Format) -> Result<(), Failure> {
+    let shown = match config {
+        Some(config) => {
+            let front = Front::of(&surroundings(Some(config))?.0.peers);
+            let front = front.map_err(|errors| Failure::new(Exit::Usage, errors.join("\n")))?;
+            rules::generated(front.as_deref())
+        }
+        None => remote.request("GET", "/api/v5/acl/generated")?,
+    };
+    output::print(&match format {
+        Format::Table => shown["text"].as_str().unwrap_or_default().to_owned(),
+        _ => output::record(format, &shown),
+    })
+}
+
+/// `acl export --emqx`, by a configuration or by a running broker; for one peer or for all.
+pub fn acl_export(
+    config: Option<&Path>,
+    peer: Option<&str>,
+    remote: &Remote,
+    format: Format,
+) -> Result<(), Failure> {
+    let mut exports = match config {
+        Some(config) => rules::exports(&surroundings(Some(config))?.0.exports),
+        None => remote.request("GET", "/api/v5/acl/export")?,
+    };
+    let all = exports["data"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    let chosen: Vec<Value> =
+        all.into_iter().filter(|one| peer.is_none_or(|name| one["peer"] == name)).collect();
+    if let (Some(name), true) = (peer, chosen.is_empty()) {
+        return Err(Failure::new(Exit::NotFound, format!("no link {name}")));
+    }
+    if format != Format::Table {
+        return output::print(&output::record(format, &json!({"data": chosen})));
+    }
+    let told = chosen.iter().map(|one| {
+        let text = one["text"].as_str().unwrap_or_default();
+        if peer.is_some() { text.to_owned() } else { format!("%% {}\n{text}", output::shown(&one["peer"])) }
+    });
+    output::print(&told.collect::<Vec<_>>().join("\n"))
 }
 
 /// `acl reload`

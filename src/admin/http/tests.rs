@@ -37,9 +37,9 @@ async fn state(readiness: Readiness) -> HttpState {
         metrics_emqx: true,
         allowed_hosts: vec!["broker.example".to_owned()],
         keys: Arc::new(Keys::of(data.path())),
-        shelf: Arc::default(),
         link_keys: None,
         changes: None,
+        shelf: Arc::default(),
     }
 }
 

@@ -63,8 +63,19 @@ pub(super) fn explain(state: &HttpState, call: &Call) -> Outcome {
 /// `GET acl/matrix`
 pub(super) fn matrix(state: &HttpState, _call: &Call) -> Outcome {
     let policy = state.broker.policy();
-    let rows = matrix::matrix(&policy.rules, &policy.file.inventory);
+    let front = policy.front.as_ref().map(|front| &front.rules);
+    let rows = matrix::matrix(front, &policy.rules, &policy.file.inventory);
     Ok(Answer::Json(json!({"data": rules::matrix(&rows)})))
+}
+
+/// `GET acl/generated`
+pub(super) fn generated(state: &HttpState, _call: &Call) -> Outcome {
+    Ok(Answer::Json(rules::generated(state.broker.policy().front.as_deref())))
+}
+
+/// `GET acl/export`
+pub(super) fn export(state: &HttpState, _call: &Call) -> Outcome {
+    Ok(Answer::Json(rules::exports(&state.broker.policy().file.exports)))
 }
 
 /// `POST acl/reload`

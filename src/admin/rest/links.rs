@@ -46,6 +46,7 @@ use crate::mqtt::topic;
 use crate::net::clock;
 use crate::time;
 use crate::time::Now;
+use crate::trust::rights::TopicGrant;
 
 /// No bound, as a configuration writes it.
 const INFINITY: &str = "infinity";
@@ -370,8 +371,15 @@ fn configured(link: &settings::Link) -> Value {
         Export::Only(filters) => json!(filters),
     };
     let spool = link.spool;
-    let granted =
-        link.granted.as_ref().map(|granted| json!({"import": granted.import, "export": granted.export}));
+    let grants = |grants: &[TopicGrant]| grants.iter().map(grant).collect::<Vec<_>>();
+    let granted = link.granted.as_ref().map(|granted| {
+        json!({
+            "can_forward": granted.can_forward,
+            "can_sync_routes": granted.can_sync_routes,
+            "import": grants(&granted.import),
+            "export": grants(&granted.export),
+        })
+    });
     let mut shown = json!({
         "name": link.name,
         "enable": link.enable,
@@ -420,6 +428,11 @@ fn configured(link: &settings::Link) -> Value {
         shown["unused"] = json!(unused);
     }
     shown
+}
+
+/// The filter, or where the QoS is bounded both.
+fn grant(grant: &TopicGrant) -> Value {
+    if grant.qos_max < 2 { json!({"topic": grant.filter, "qos": grant.qos_max}) } else { json!(grant.filter) }
 }
 
 fn trust(trust: Trust) -> Option<&'static str> {

@@ -309,6 +309,18 @@ const ROUTES: &[Route] = &[
         ..GET
     },
     Route {
+        path: "/api/v5/acl/generated",
+        about: "The rules that follow from the links, which are asked before the ACL file",
+        action: Action::Aside(acl::generated),
+        ..GET
+    },
+    Route {
+        path: "/api/v5/acl/export",
+        about: "For an EMQX broker at the other end of each link: the rules that let this cluster in there",
+        action: Action::Aside(acl::export),
+        ..GET
+    },
+    Route {
         path: "/api/v5/acl/matrix",
         about: "Who may do what under `$LINK/`",
         action: Action::Aside(acl::matrix),

@@ -7,6 +7,8 @@ use tokio::task;
 
 use super::ReloadError;
 use super::Server;
+use crate::broker::acl_file::AclFile;
+use crate::broker::acl_front::Front;
 use crate::broker::events::event::What;
 use crate::broker::material;
 use crate::broker::material::LinkMaterial;
@@ -25,6 +27,8 @@ pub struct PreparedLinks {
     /// Whether peers are known by other fingerprints.
     repin: bool,
     material: LinkMaterial,
+    /// What follows from the links for what may be done.
+    rules: (Arc<AclFile>, Option<Arc<Front>>),
     hold: Duration,
 }
 
@@ -52,9 +56,13 @@ impl Server {
         let named = [&diff.links.added[..], &diff.links.changed[..]].concat();
         let (asked, now) = (settings.clone(), clock::now());
         let keys = Arc::clone(&self.link_keys);
-        let loading = move || LinkMaterial::load(&asked, &named, repin, &keys, now);
-        let material = read(loading).await?;
-        Ok(PreparedLinks { settings, diff, repin, material, hold: Duration::ZERO })
+        let loading = move || {
+            let file = AclFile::of(&asked);
+            let front = Front::of(&file.peers)?;
+            Ok((LinkMaterial::load(&asked, &named, repin, &keys, now)?, (Arc::new(file), front)))
+        };
+        let (material, rules) = read(loading).await?;
+        Ok(PreparedLinks { settings, diff, repin, material, rules, hold: Duration::ZERO })
     }
 
     /// Shows the link certificate that is in force now, where another was shown: after a rotation or an import.
@@ -82,7 +90,7 @@ impl Server {
 
     /// Puts links in force. Nothing of it fails.
     pub async fn set_links(&mut self, prepared: PreparedLinks) {
-        let PreparedLinks { settings, diff, repin, material, hold } = prepared;
+        let PreparedLinks { settings, diff, repin, material, rules: (file, front), hold } = prepared;
         material.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         self.broker
             .authentication
@@ -90,8 +98,14 @@ impl Server {
         if repin {
             self.repin(material, clock::now()).await;
         }
+        let other_rules = self.broker.set_front(&file, front.as_ref());
         // Last: whoever comes back meets what is in force now.
         self.broker.kick_unproven();
+        if other_rules {
+            let broker = Arc::clone(&self.broker);
+            // Off this thread; a panic is logged by the runtime.
+            let _ = task::spawn_blocking(move || broker.recheck_subscriptions()).await;
+        }
         self.replace_links(&settings.cluster.links, &diff.links, hold).await;
         let keys: Vec<&str> = diff.changes.iter().map(|change| change.key.as_str()).collect();
         self.broker.security_note(What::ConfigReload { taken: true }, &keys.join(", "), clock::now());
@@ -117,9 +131,9 @@ impl Server {
 }
 
 /// Reads files where that may take its time.
-async fn read(
-    loading: impl FnOnce() -> Result<LinkMaterial, Vec<String>> + Send + 'static,
-) -> Result<LinkMaterial, ReloadError> {
+async fn read<T: Send + 'static>(
+    loading: impl FnOnce() -> Result<T, Vec<String>> + Send + 'static,
+) -> Result<T, ReloadError> {
     task::spawn_blocking(loading)
         .await
         .unwrap_or_else(|_| Err(vec!["reading the files failed; the log says more".to_owned()]))

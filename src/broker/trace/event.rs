@@ -231,9 +231,11 @@ impl<'a> Shown<'a> {
     fn of(event: &Event<'a>) -> Self {
         let (permission, rule_line, by) = event.acl.map_or((None, None, None), |acl| match acl.verdict {
             Ok(DecidedBy::Rule { line, .. }) => (Some("allow"), Some(line), Some("rule")),
+            Ok(DecidedBy::Generated { line, .. }) => (Some("allow"), Some(line), Some("generated_rule")),
             Ok(DecidedBy::Superuser) => (Some("allow"), None, Some("superuser")),
             Ok(DecidedBy::NoMatch | DecidedBy::Malformed) => (Some("allow"), None, Some("no_match")),
             Err(Denied::Rule { line }) => (Some("deny"), Some(line), Some("rule")),
+            Err(Denied::Generated { line }) => (Some("deny"), Some(line), Some("generated_rule")),
             Err(denied) => (Some("deny"), None, Some(denied.name())),
         });
         Self {

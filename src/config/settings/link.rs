@@ -11,6 +11,7 @@ use super::ServerAddr;
 use super::Verify;
 use crate::link::extension::Capabilities;
 use crate::mqtt::topic;
+use crate::trust::rights::Rights;
 
 /// One `[[cluster.links]]` entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub struct Link {
     pub trust: Trust,
     /// With a `trust` other than [`Trust::Configured`]: what the groups of the peer's identity grant it, if it has one that is
     /// active. Without it nothing moves.
-    pub granted: Option<Granted>,
+    pub granted: Option<Rights>,
     /// How the peer proves itself when it dials us.
     pub peer: Peer,
     /// What we grant the peer.
@@ -104,15 +105,6 @@ pub enum Trust {
     Ca,
 }
 
-/// What the groups of the peer's identity grant it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Granted {
-    /// Topic Filters of what it may send us: `can_import`.
-    pub import: Vec<String>,
-    /// Topic Filters of what it may have from us: `can_export`.
-    pub export: Vec<String>,
-}
-
 /// What the peer may have from us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Export {
@@ -133,7 +125,10 @@ impl Link {
     #[must_use]
     pub fn imports(&self) -> Vec<String> {
         match (&self.granted, self.trust) {
-            (Some(granted), _) => common(&self.topics, &granted.import),
+            (Some(granted), _) if granted.can_forward => {
+                common(self.topics.iter().map(String::as_str), granted.import_filters())
+            }
+            (Some(_), _) => Vec::new(),
             (None, Trust::Configured) => self.topics.clone(),
             (None, _) => Vec::new(),
         }
@@ -145,8 +140,13 @@ impl Link {
         match (&self.granted, self.trust, &self.export) {
             (None, Trust::Configured, export) => export.clone(),
             (None, _, _) => Export::Only(Vec::new()),
-            (Some(granted), _, Export::Entitled) => Export::Only(granted.export.clone()),
-            (Some(granted), _, Export::Only(filters)) => Export::Only(common(filters, &granted.export)),
+            (Some(granted), _, _) if !granted.can_sync_routes => Export::Only(Vec::new()),
+            (Some(granted), _, Export::Entitled) => {
+                Export::Only(granted.export_filters().map(str::to_owned).collect())
+            }
+            (Some(granted), _, Export::Only(filters)) => {
+                Export::Only(common(filters.iter().map(String::as_str), granted.export_filters()))
+            }
         }
     }
 
@@ -161,9 +161,12 @@ impl Link {
 }
 
 /// What filters of both match: their intersections, without those that another covers.
-fn common(one: &[String], other: &[String]) -> Vec<String> {
+fn common<'f>(
+    one: impl Iterator<Item = &'f str>,
+    other: impl Iterator<Item = &'f str> + Clone,
+) -> Vec<String> {
     let mut kept: Vec<String> = Vec::new();
-    for (left, right) in one.iter().flat_map(|left| other.iter().map(move |right| (left, right))) {
+    for (left, right) in one.flat_map(|left| other.clone().map(move |right| (left, right))) {
         let Some(both) = topic::intersection(left, right) else { continue };
         if !kept.iter().any(|other| topic::is_subset(&both, other)) {
             kept.retain(|other| !topic::is_subset(other, &both));
@@ -242,4 +245,50 @@ pub struct ClientTls {
     pub verify: Verify,
     /// The name the peer's certificate must carry (`server_name_indication`); `None` is the host dialled.
     pub server_name: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::config::Environment;
+    use crate::trust::rights::TopicGrant;
+
+    fn link(topics: &str, export: &str) -> Link {
+        let text = format!(
+            "[cluster]\nname = \"A\"\n[[cluster.links]]\nname = \"B\"\nserver = \"b\"\ntopics = [{topics}]\n{export}\n\
+             ssl.verify = \"verify_none\"\nallow_insecure = true\npeer.username = \"b\"\n"
+        );
+        let text = text.replace("\nallow_insecure", "\nssl.allow_insecure");
+        config::parse("tombolo.toml", &text, &Environment::default()).unwrap().cluster.links.remove(0)
+    }
+
+    fn grants(filters: &[&str]) -> Vec<TopicGrant> {
+        filters.iter().map(|filter| TopicGrant { filter: (*filter).to_owned(), qos_max: 2 }).collect()
+    }
+
+    #[test]
+    fn what_crosses_is_both_configured_and_granted() {
+        let mut link = link("\"a/#\", \"+/x\", \"$SYS/#\"", "export = [\"out/#\"]");
+        assert_eq!(link.imports(), ["a/#", "+/x", "$SYS/#"]);
+        let granted = Rights {
+            can_forward: true,
+            can_sync_routes: true,
+            import: grants(&["#"]),
+            export: grants(&["out/1", "b"]),
+        };
+        link.granted = Some(granted.clone());
+        assert_eq!(link.imports(), ["a/#", "+/x"], "what begins with $ is never granted");
+        assert_eq!(link.exports(), Export::Only(vec!["out/1".to_owned()]));
+        link.granted = Some(Rights { can_forward: false, ..granted.clone() });
+        assert!(link.imports().is_empty());
+        link.granted = Some(Rights { can_sync_routes: false, ..granted });
+        assert_eq!(link.exports(), Export::Only(Vec::new()));
+        (link.granted, link.trust) = (None, Trust::Pinned);
+        assert_eq!(
+            (link.imports(), link.exports()),
+            (Vec::new(), Export::Only(Vec::new())),
+            "nobody says what"
+        );
+    }
 }

@@ -158,6 +158,12 @@ fn the_rules_lint_clean_and_each_peer_reaches_its_own_alone() {
 }
 
 #[test]
+fn an_empty_prefix_reserves_nothing() {
+    let one = Peer { prefix: String::new(), ..peer("A") };
+    assert_eq!(rules(&[one]), rules(&[]));
+}
+
+#[test]
 fn without_peers_the_control_topics_are_closed() {
     let rules = compile(&format!("{}{{allow, all}}.\n", rules(&[])), Mode::Strict);
     let who = Who { client_id: "c", ..Who::default() };

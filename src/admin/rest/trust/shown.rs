@@ -17,7 +17,7 @@ use crate::trust::identity::Identity;
 use crate::trust::identity::Kind;
 use crate::trust::identity::Pin;
 use crate::trust::identity::Role;
-use crate::trust::rights::Granted;
+use crate::trust::rights::TopicGrant;
 
 fn moment(at: Option<u64>) -> Value {
     at.map_or(Value::Null, |at| rfc3339::format(at).into())
@@ -116,7 +116,7 @@ fn fingerprint(pin: &Pin) -> Value {
 
 /// The effective rights, whatever group they come from.
 fn rights(book: &Book, one: &Identity) -> Value {
-    let topics = |granted: &[Granted]| -> Vec<Value> {
+    let topics = |granted: &[TopicGrant]| -> Vec<Value> {
         granted.iter().map(|one| json!({"filter": one.filter, "qos": one.qos_max})).collect()
     };
     match one.kind {
