@@ -175,6 +175,7 @@ fn sys_topics_pass_only_if_the_link_names_them_and_link_topics_never() {
             topics: &topics,
             capabilities: Capabilities::NONE,
             reach: &[],
+            qos: None,
         };
         match ingress::message(Some(&link), &mut Inflater::default(), now, payload) {
             MessageDecision::Deliver(_) => None,
@@ -480,6 +481,7 @@ impl Replay {
             topics: &self.topics,
             capabilities: Capabilities::NONE,
             reach: &[],
+            qos: None,
         };
         let mut inflater = Inflater::default();
         // The age of a message is not the matter here.
@@ -523,6 +525,7 @@ impl Replay {
             topics: &self.topics,
             capabilities: Capabilities::NONE,
             reach: &[],
+            qos: None,
         };
         let link = (their_reason.as_deref() != Some("unknown_cluster")).then_some(&link);
         let routes = self

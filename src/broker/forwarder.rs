@@ -25,6 +25,7 @@ use crate::broker::identity::Identity;
 use crate::broker::link_inspect::LaneView;
 use crate::config::settings;
 use crate::config::settings::Export;
+use crate::link::bounds::QosBounds;
 use crate::link::compress::COMPRESS_BYTES_MIN;
 use crate::link::compress::Deflater;
 use crate::link::extension::Sent;
@@ -56,6 +57,7 @@ use crate::net::random;
 use crate::session::message::Publication;
 use crate::storage::store::Store;
 use crate::time::Now;
+use crate::trust::rights::TopicGrant;
 
 pub use crate::broker::forwarder::driver::run_lane;
 
@@ -123,6 +125,8 @@ pub struct Forwarder {
     /// Where the lanes keep what they have.
     store: Option<Arc<Store>>,
     export: Export,
+    /// Up to which QoS: what is published at more goes at this.
+    qos: Option<QosBounds>,
     metrics: Arc<LinkMetrics>,
     /// With `sequence` it makes message ids that no other process makes.
     process: u64,
@@ -176,6 +180,7 @@ impl Forwarder {
             lanes: (0..count).map(|index| Mutex::new(lane(index))).collect(),
             store,
             export: settings.exports(),
+            qos: settings.granted.as_ref().and_then(|granted| bounds(&granted.export)),
             metrics,
             process: random::number(),
             sequence: AtomicU64::new(0),
@@ -217,7 +222,7 @@ impl Forwarder {
                 continue;
             }
             let id = self.message_id(sequence, now);
-            match state.spool(now, publisher, publication.qos, id, publication.payload) {
+            match state.spool(now, publisher, run.qos, id, publication.payload) {
                 Pushed::Refused => refused.push(index),
                 Pushed::Spooled | Pushed::Dropped(_) => taken = true,
             }
@@ -252,15 +257,16 @@ impl Forwarder {
             self.metrics.messages_dropped[(Direction::Out, LinkDropReason::Filter)].inc();
             return false;
         }
-        let Some(message) = outgoing(publication, identity, now) else {
+        let Some(mut message) = outgoing(publication, identity, now) else {
             self.metrics.messages_dropped[(Direction::Out, LinkDropReason::Expired)].inc();
             return false;
         };
+        message.qos = self.bounded(message.topic, message.qos);
         if !std::mem::replace(&mut run.addressed, true) {
             state.envelope.address(&message);
         }
         state.envelope.describe(&message, state.lane.head(message.qos));
-        run.last = Some(publication);
+        (run.last, run.qos) = (Some(publication), message.qos);
         true
     }
 
@@ -277,7 +283,13 @@ impl Forwarder {
             self.metrics.messages_dropped[(Direction::Out, LinkDropReason::Filter)].inc();
             return Reached::Nobody;
         }
-        state.lane.push_from(publisher, now, message.qos, |out| relay::put(out, message, path));
+        let bounded = self.bounded(message.topic, message.qos);
+        if bounded == message.qos {
+            state.lane.push_from(publisher, now, bounded, |out| relay::put(out, message, path));
+        } else {
+            let message = Outgoing { qos: bounded, ..message.clone() };
+            state.lane.push_from(publisher, now, bounded, |out| relay::put(out, &message, path));
+        }
         if !state.lane.is_open() {
             state.report(&self.metrics);
         }
@@ -383,11 +395,22 @@ impl Forwarder {
         }
     }
 
+    /// At which QoS a message goes: a grant bounds it as that of a subscription does.
+    pub(super) fn bounded(&self, name: &str, qos: QoS) -> QoS {
+        self.qos.as_ref().map_or(qos, |bounds| qos.min(bounds.most(name)))
+    }
+
     /// Our clock counts milliseconds: the sequence goes on in the microseconds.
     fn message_id(&self, sequence: u64, now: Now) -> [u8; 16] {
         let micros = now.unix_ms.saturating_mul(1000) + (sequence >> 16) % 1000;
         message::message_id(micros, self.process, sequence as u16)
     }
+}
+
+/// Up to which QoS messages that these grants match cross; `None` where no grant bounds it.
+pub(super) fn bounds(grants: &[TopicGrant]) -> Option<QosBounds> {
+    let most = |grant: &TopicGrant| QoS::from_u8(grant.qos_max).unwrap_or(QoS::ExactlyOnce);
+    QosBounds::of(grants.iter().map(|grant| (grant.filter.as_str(), most(grant))))
 }
 
 /// Messages of one publisher that are alike, as far as they have come.
@@ -397,6 +420,8 @@ struct Alike<'a> {
     addressed: bool,
     /// What the envelope describes.
     last: Option<&'a Publication<'a>>,
+    /// At which QoS it goes.
+    qos: QoS,
 }
 
 impl Alike<'_> {

@@ -191,7 +191,10 @@ impl Broker {
         steps.push(reserved(name));
         let exported = link.forwarder.exports(name);
         let text = if exported { "may go to" } else { "is outside cluster.links[].export of" };
-        let text = format!("{name} {text} {peer}{}", bounds(link));
+        let most = link.forwarder.bounded(name, QoS::ExactlyOnce);
+        let most =
+            if most < QoS::ExactlyOnce { format!(" at QoS {} at most", most as u8) } else { String::new() };
+        let text = format!("{name} {text} {peer}{most}{}", bounds(link));
         steps.push(Step { name: "export", passes: exported, text });
         let wanted = link.list_remote_routes(0..ROUTES_NAMED, |filter| topic::matches(filter, name));
         let all = link.routes.lock().len();
@@ -217,7 +220,13 @@ impl Broker {
         let mut steps = vec![enabled(link), reserved(name)];
         let asked = link.topics.covers(name);
         let text = if asked { "are asked for by" } else { "are outside" };
-        let text = format!("messages to {name} {text} cluster.links[{peer}].topics");
+        let most = link
+            .qos
+            .as_ref()
+            .map(|bounds| bounds.most(name))
+            .filter(|most| asked && *most < QoS::ExactlyOnce);
+        let most = most.map_or_else(String::new, |most| format!(", up to QoS {}", most as u8));
+        let text = format!("messages to {name} {text} cluster.links[{peer}].topics{most}");
         steps.push(Step { name: "topics", passes: asked, text });
         let own = self.list_own_routes(link, 0..ROUTES_NAMED, |filter| topic::matches(filter, name));
         let text = match own.count {

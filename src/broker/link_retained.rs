@@ -132,7 +132,8 @@ impl Broker {
             };
             let mut merge = Merge::new(filters.iter().map(AsRef::as_ref), after);
             let too_large;
-            (up_to, too_large) = pages::fill(&mut merge, &mut look, &mut page, |own| outgoing(own, now));
+            (up_to, too_large) =
+                pages::fill(&mut merge, &mut look, &mut page, |own| outgoing(link, own, now));
             link.metrics.messages_dropped[(Direction::Out, LinkDropReason::TooLarge)].add(too_large);
         }
         page.finish(up_to.as_deref(), &mut Deflater::default(), COMPRESS_BYTES_MIN)
@@ -207,6 +208,10 @@ impl Broker {
         let was_asked = page.filters.iter().any(|filter| topic::matches(filter, message.topic));
         if !was_asked || !link.topics.covers(message.topic) || name::is_reserved(message.topic) {
             link.metrics.messages_dropped[(Direction::In, LinkDropReason::Filter)].inc();
+            return true;
+        }
+        if link.qos.as_ref().is_some_and(|bounds| message.qos > bounds.most(message.topic)) {
+            link.metrics.messages_dropped[(Direction::In, LinkDropReason::Acl)].inc();
             return true;
         }
         let clients = self.routes.targets(message.topic).targets.clients.clone();
@@ -332,7 +337,7 @@ fn is_told(name: &str) -> bool {
 }
 
 /// The message as it crosses; `None` if it has expired.
-fn outgoing(own: &Own, now: Now) -> Option<Outgoing<'_>> {
+fn outgoing<'o>(link: &Link, own: &'o Own, now: Now) -> Option<Outgoing<'o>> {
     let Own(message, stamp_ms) = own;
     let view = message.view();
     let mut properties = forwarder::properties(view.properties);
@@ -344,7 +349,7 @@ fn outgoing(own: &Own, now: Now) -> Option<Outgoing<'_>> {
     Some(Outgoing {
         // It is told from others by its topic.
         id: [0; 16],
-        qos: view.qos,
+        qos: link.forwarder.bounded(view.topic, view.qos),
         from: None,
         username: None,
         peer: None,

@@ -29,6 +29,7 @@ use crate::broker::Routes;
 use crate::broker::delivery::Reached;
 use crate::broker::delivery::Source;
 use crate::broker::forwarder::Forwarder;
+use crate::broker::forwarder::bounds;
 use crate::broker::forwarder::run_lane;
 use crate::broker::link;
 use crate::broker::link::Replication;
@@ -44,6 +45,7 @@ use crate::broker::throttle::SharedLimiter;
 use crate::config::settings;
 use crate::config::settings::Export;
 use crate::link::balance::Balance;
+use crate::link::bounds::QosBounds;
 use crate::link::export::Exported;
 use crate::link::extension::Capabilities;
 use crate::link::extension::Received;
@@ -88,6 +90,8 @@ pub struct Link {
     pub settings: settings::Link,
     /// What we want from the peer.
     pub topics: LinkTopics,
+    /// Up to which QoS we take it, where that is bounded.
+    pub qos: Option<QosBounds>,
     /// Our own cluster name.
     pub cluster: Arc<str>,
     /// Its series.
@@ -243,6 +247,7 @@ impl Link {
             topics: &self.topics,
             capabilities: self.settings.capabilities(),
             reach: &self.settings.reach,
+            qos: self.qos.as_ref(),
         }
     }
 
@@ -639,6 +644,7 @@ impl Links {
             Export::Entitled => None,
             Export::Only(filters) => Some(LinkTopics::parse(&filters).unwrap_or_default()),
         };
+        let qos = settings.granted.as_ref().and_then(|granted| bounds(&granted.import));
         let metrics = metrics.link(&settings.name);
         metrics.spool_capacity.set(i64::try_from(settings.spool.max_bytes).unwrap_or(i64::MAX));
         let now = clock::now();
@@ -653,6 +659,7 @@ impl Links {
                 self.store.clone(),
             ),
             topics,
+            qos,
             cluster: Arc::from(cluster),
             metrics,
             routes: Mutex::new(remote_routes(&settings)),

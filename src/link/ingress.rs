@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 
+use crate::link::bounds::QosBounds;
 use crate::link::compress;
 use crate::link::compress::Inflater;
 use crate::link::etf::EtfError;
@@ -57,6 +58,8 @@ pub struct LinkView<'a> {
     pub capabilities: Capabilities,
     /// Clusters that we reach through it.
     pub reach: &'a [String],
+    /// Up to which QoS messages are taken; `None`: up to any.
+    pub qos: Option<&'a QosBounds>,
 }
 
 /// What a connection of a peer has been used for: route replication binds it to one actor.
@@ -499,6 +502,10 @@ fn decide<'a>(
         if !link.topics.covers(forwarded.topic) {
             return dropped(DropReason::Filter, NO_MATCHING_SUBSCRIBERS, forwarded.id);
         }
+    }
+    // Of each message: those of one topic may differ in this.
+    if link.qos.is_some_and(|bounds| forwarded.qos > bounds.most(forwarded.topic)) {
+        return dropped(DropReason::Acl, NO_MATCHING_SUBSCRIBERS, forwarded.id);
     }
     if let Some(path) = forwarded.path {
         match relay::read(path).filter(|_| link.capabilities.has(Capabilities::RELAY)) {

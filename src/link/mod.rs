@@ -2,13 +2,14 @@
 //!
 //! Bytes: [`etf`], [`compress`], [`payload`] (control operations), [`message`] (forwarded messages), [`name`]
 //! (topics and ClientIDs). What we want from a peer: [`route`], [`pending`], [`replicator`]. What a peer wants
-//! from us: [`remote_routes`], [`export`], [`ingress`]. What it sends us: [`alike`], [`seen`]. What we send it: [`lane`].
+//! from us: [`remote_routes`], [`export`], [`ingress`]. Up to which QoS: [`bounds`]. What it sends us: [`alike`], [`seen`]. What we send it: [`lane`].
 //! What two of ours say beyond EMQX's protocol: [`extension`], [`balance`], [`relay`], [`retained`].
 
 pub mod alike;
 mod arena;
 pub mod backoff;
 pub mod balance;
+pub mod bounds;
 pub mod compress;
 pub mod etf;
 pub mod export;

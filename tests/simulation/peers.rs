@@ -241,6 +241,7 @@ impl World {
             topics: &direction.topics,
             capabilities: Capabilities::OURS,
             reach: &[],
+            qos: None,
         };
         let publish = ControlPublish { peer: &peer, response_topic, correlation_data, payload };
         if let Ok(Control::Route(update)) = payload::parse_control(self.inflater.open(payload).unwrap())
@@ -358,6 +359,7 @@ impl World {
             topics: &topics,
             capabilities: Capabilities::OURS,
             reach: &[],
+            qos: None,
         };
         let decision = ingress::plain_message(Some(&link), now, payload, "");
         let MessageDecision::Deliver(message) = decision else { panic!("every message is wanted") };

@@ -27,6 +27,8 @@ use crate::mqtt::reason::ReasonCode;
 use crate::net::address::PeerAddr;
 use crate::net::clock;
 use crate::session::message::Expiry;
+use crate::trust::rights::Rights;
+use crate::trust::rights::TopicGrant;
 
 fn identity() -> Identity {
     let peer = PeerAddr::Ip("192.0.2.1:4321".parse().unwrap());
@@ -59,6 +61,50 @@ fn inner(payload: &[u8]) -> String {
 
 fn dropped(link: &Link, reason: LinkDropReason) -> u64 {
     link.metrics.messages_dropped[(Direction::Out, reason)].value()
+}
+
+/// As with a subscription: what is published at more goes at what is granted.
+#[tokio::test]
+async fn messages_go_at_the_qos_that_is_granted_at_most() {
+    let peer = Peer::bind().await;
+    let grant = |filter: &str, qos_max| TopicGrant { filter: filter.to_owned(), qos_max };
+    let export = vec![grant("free/#", 2), grant("one/#", 1), grant("zero", 0)];
+    let granted = Rights { can_forward: true, can_sync_routes: true, import: Vec::new(), export };
+    let link = link(settings::Link { granted: Some(granted), ..settings(vec![peer.address()]) });
+    let driver = start(&link);
+    let mut served = peer.welcome(ReasonCode::Success, &[]).await;
+    let sent = [
+        ("one/a", b"1", QoS::ExactlyOnce, 1),
+        ("one/a", b"2", QoS::AtLeastOnce, 1),
+        ("free/a", b"3", QoS::ExactlyOnce, 2),
+        ("one/a", b"4", QoS::AtMostOnce, 0),
+    ];
+    let publications = sent.map(|(topic, payload, qos, _)| publication(topic, payload, qos));
+    push(&link, &publications[..3], clock::now());
+    let mut come = Vec::new();
+    for index in 0..sent.len() {
+        if index == 3 {
+            // Now that there is a connection: at QoS 0 nothing waits for one.
+            push(&link, &publications[3..], clock::now());
+        }
+        let publish = served.publish().await;
+        let mut inflater = Inflater::default();
+        let message = message::parse(inflater.open(&publish.payload).unwrap()).unwrap();
+        come.push((message.payload.to_vec(), message.qos as u8));
+        if let Some(id) = publish.id {
+            served.ack(id, ReasonCode::Success).await;
+        }
+    }
+    come.sort();
+    assert_eq!(come, sent.map(|(_, payload, _, qos)| (payload.to_vec(), qos)));
+    // What may go at QoS 0 alone is not kept for a peer that is away.
+    assert!(
+        link.forwarder.exports("zero") && link.forwarder.bounded("zero", QoS::ExactlyOnce) == QoS::AtMostOnce
+    );
+    assert!(!link.forwarder.exports("other"));
+    link.forwarder.stop(clock::now().mono_ms);
+    drop(served);
+    in_time(driver).await.unwrap();
 }
 
 #[tokio::test]

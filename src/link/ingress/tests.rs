@@ -47,6 +47,7 @@ impl Receiver {
             topics: &self.topics,
             capabilities: self.capabilities,
             reach: &[],
+            qos: None,
         };
         let publish = ControlPublish { peer: "A", response_topic, correlation_data: Some(b"0123"), payload };
         let mut inflater = Inflater::default();
@@ -198,6 +199,7 @@ fn a_message_passes_only_an_enabled_link_in_time() {
         topics: &topics,
         capabilities: Capabilities::NONE,
         reach: &[],
+        qos: None,
     };
     let off = LinkView { enabled: false, ..link };
     assert_eq!(decide(None, 5, None), Err(DropReason::Filter));
@@ -210,6 +212,53 @@ fn a_message_passes_only_an_enabled_link_in_time() {
     );
     assert_eq!(decide(Some(&link), NOW.unix_ms - 60_000, Some(60)), Err(DropReason::Expired));
     assert_eq!(decide(Some(&link), NOW.unix_ms - 59_999, Some(60)), Ok(NOW.unix_ms - 59_999));
+}
+
+#[test]
+fn a_message_above_the_qos_that_is_granted_is_dropped_and_the_next_is_not() {
+    let topics = LinkTopics::parse(&["t/#"]).unwrap();
+    let bounds = QosBounds::of([("t/#", QoS::AtMostOnce), ("t/1", QoS::AtLeastOnce)]);
+    let free = LinkView {
+        peer: "A",
+        cluster: "B",
+        enabled: true,
+        topics: &topics,
+        capabilities: Capabilities::NONE,
+        reach: &[],
+        qos: None,
+    };
+    let bounded = LinkView { qos: bounds.as_ref(), ..free };
+    let taken = |link: &LinkView<'_>, topic: &str, qos: QoS, known: &str| {
+        let message = Outgoing {
+            id: [1; 16],
+            qos,
+            from: None,
+            username: None,
+            peer: None,
+            retain: false,
+            topic,
+            payload: b"p",
+            timestamp_ms: NOW.unix_ms,
+            properties: MessageProperties::default(),
+        };
+        let mut payload = Vec::new();
+        message::put(&mut payload, &message);
+        match plain_message(Some(link), NOW, &payload, known) {
+            MessageDecision::Deliver(_) => Ok(()),
+            MessageDecision::Drop { reason, code, .. } => Err((reason, code)),
+        }
+    };
+    let denied = Err((DropReason::Acl, NO_MATCHING_SUBSCRIBERS));
+    for qos in QoS::ALL {
+        assert_eq!(taken(&free, "t/1", qos, ""), Ok(()));
+        // Also where the message before was to the same topic.
+        for known in ["", "t/1"] {
+            let expected = if qos == QoS::ExactlyOnce { denied } else { Ok(()) };
+            assert_eq!(taken(&bounded, "t/1", qos, known), expected, "{qos:?} {known}");
+        }
+        let expected = if qos == QoS::AtMostOnce { Ok(()) } else { denied };
+        assert_eq!(taken(&bounded, "t/2", qos, ""), expected, "{qos:?}");
+    }
 }
 
 #[test]
