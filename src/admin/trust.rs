@@ -26,6 +26,7 @@ use crate::admin::node::Node;
 use crate::admin::rest::Change;
 use crate::admin::rest::Changes;
 use crate::admin::rest::Problem;
+use crate::admin::trust::statements::Listener;
 use crate::broker::events::event::What;
 use crate::broker::material;
 use crate::broker::replace::replace;
@@ -193,9 +194,34 @@ pub async fn change(node: &mut Node, sources: &mut Sources, change: TrustChange)
     let ourselves = Ourselves::of(node).await?;
     let applied = (change.apply)(&mut book, &ourselves.view(), clock::now().unix_ms / 1000);
     let Applied { answer, events, links } = applied.map_err(Problem::from)?;
+    let removed = removed(before, &book, clock::now().unix_ms / 1000);
     put(node, sources, book, links).await?;
     tell(node, &events);
+    tell_removed(node, removed);
     Ok(answer)
+}
+
+/// Peers that were trusted before and of which nothing is known any more.
+fn removed(before: &Book, after: &Book, now: u64) -> Vec<Listener> {
+    let gone = before.identities().filter(|one| one.kind == Kind::Link && after.link(&one.name).is_none());
+    gone.filter_map(|one| Listener::of(before, one, now)).collect()
+}
+
+/// Tells them, if they can be reached: each still decides itself, and finds out if it is not told.
+fn tell_removed(node: &Node, removed: Vec<Listener>) {
+    let Some(own) = node.server().link_keys().current() else { return };
+    let cluster: Arc<str> = node.server().settings().cluster.name.as_str().into();
+    for peer in removed {
+        let (own, cluster) = (Arc::clone(&own), Arc::clone(&cluster));
+        tokio::spawn(async move {
+            match statements::tell_removal(&own, &cluster, &peer).await {
+                Ok(()) => tracing::info!(peer = peer.name, "the peer knows that the link is removed"),
+                Err(error) => {
+                    tracing::warn!(peer = peer.name, error, "the peer was not told that the link is removed");
+                }
+            }
+        });
+    }
 }
 
 /// Sees to what is over by now: tokens, certificates that were replaced.
@@ -332,16 +358,15 @@ pub(in crate::admin) fn failed(message: &str) -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", message)
 }
 
-/// Deletes a link that trusts by identity, and the identity with it; its tokens are good no more. The peer is told, if it can
-/// be reached. `None` if there is no such identity.
+/// Deletes a link that trusts by identity, and the identity with it; its tokens are good no more. `None` if there is no
+/// such identity.
 pub async fn delete(node: &mut Node, sources: &mut Sources, name: &str) -> Option<Result<(), Problem>> {
     let book = Arc::clone(sources.trust()?.1);
-    let identity = book.link(name)?;
+    book.link(name)?;
     let in_force = &node.server().settings().cluster.links;
     if in_force.iter().any(|link| link.name == name && link.trust == Trust::Configured) {
         return None;
     }
-    let listener = statements::Listener::of(&book, identity, clock::now().unix_ms / 1000);
     let has_link = in_force.iter().any(|link| link.name == name);
     let peer = name.to_owned();
     let apply = move |book: &mut Book, _: &Own<'_>, _| {
@@ -351,18 +376,5 @@ pub async fn delete(node: &mut Node, sources: &mut Sources, name: &str) -> Optio
         Ok(Applied { answer: Value::Null, events: vec![event], links })
     };
     let made = change(node, sources, TrustChange { name: "link_delete", apply: Box::new(apply) }).await;
-    if let (Ok(_), Some(listener), Some(own)) = (&made, listener, node.server().link_keys().current()) {
-        let cluster = node.server().settings().cluster.name.clone();
-        tokio::spawn(async move {
-            match statements::tell_removal(&own, &cluster, &listener).await {
-                Ok(()) => tracing::info!(peer = listener.name, "the peer knows that the link is removed"),
-                Err(error) => tracing::warn!(
-                    peer = listener.name,
-                    error,
-                    "the peer was not told that the link is removed"
-                ),
-            }
-        });
-    }
     Some(made.map(drop))
 }
