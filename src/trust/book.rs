@@ -255,7 +255,7 @@ impl Book {
             own.configured.iter().map(|rule| (rule.cluster.as_str(), rule.clientid_prefix.as_str()));
         let mut others = held.chain(configured).filter(|(cluster, _)| *cluster != name);
         let taken = others.find(|(_, other)| same(other)).map(|(cluster, _)| cluster);
-        match taken.or(same(own.prefix).then_some(own.cluster)) {
+        match taken.or_else(|| same(own.prefix).then_some(own.cluster)) {
             None => Ok(()),
             Some(cluster) => Err(TrustError::Conflict(format!("the prefix {prefix} is that of {cluster}"))),
         }

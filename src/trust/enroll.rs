@@ -282,17 +282,17 @@ impl Answer {
                 name::check_cluster(&cluster).map_err(|_| field("cluster"))?;
                 name::check_prefix(&prefix).map_err(|_| field("prefix"))?;
                 Ok(Self::Ok(Accepted {
-                    addrs: address::parse_all(&addrs, true).ok_or(field("addrs"))?,
+                    addrs: address::parse_all(&addrs, true).ok_or(ReadError::Field("addrs"))?,
                     caps: checked_capabilities(&caps)?,
-                    time: written::moment_of(&time).ok_or(field("time"))?,
-                    nonce: Nonce::parse(&nonce).ok_or(field("nonce"))?,
+                    time: written::moment_of(&time).ok_or(ReadError::Field("time"))?,
+                    nonce: Nonce::parse(&nonce).ok_or(ReadError::Field("nonce"))?,
                     cluster,
                     prefix,
                     pending_approval,
                 }))
             }
             AnswerFields::Error { code, text } => {
-                Ok(Self::error(Code::parse(&code).ok_or(field("code"))?, text))
+                Ok(Self::error(Code::parse(&code).ok_or(ReadError::Field("code"))?, text))
             }
         }
     }

@@ -189,24 +189,26 @@ impl Statement {
         if v != VERSION {
             return Err(ReadError::Version(v).into());
         }
-        let field = ReadError::Field;
         match serde_json::from_slice(bytes).map_err(|_| ReadError::Json)? {
             Fields::Rotate(fields) => {
                 let RotationFields { next_fpr, next_cert, until, sig_by_old, sig_by_new, v: _ } = fields;
-                let next_cert = decoded(&next_cert, CERTIFICATE_BYTES_MAX).ok_or(field("next_cert"))?;
+                let next_cert =
+                    decoded(&next_cert, CERTIFICATE_BYTES_MAX).ok_or(ReadError::Field("next_cert"))?;
                 if Fingerprint::parse_exact(&next_fpr) != Some(Fingerprint::of(&next_cert)) {
                     return Err(StatementError::Named);
                 }
                 Ok(Self::Rotation(Rotation {
                     next_cert,
-                    until: written::moment_of(&until).ok_or(field("until"))?,
-                    sig_by_old: decoded(&sig_by_old, SIGNATURE_BYTES_MAX).ok_or(field("sig_by_old"))?,
-                    sig_by_new: decoded(&sig_by_new, SIGNATURE_BYTES_MAX).ok_or(field("sig_by_new"))?,
+                    until: written::moment_of(&until).ok_or(ReadError::Field("until"))?,
+                    sig_by_old: decoded(&sig_by_old, SIGNATURE_BYTES_MAX)
+                        .ok_or(ReadError::Field("sig_by_old"))?,
+                    sig_by_new: decoded(&sig_by_new, SIGNATURE_BYTES_MAX)
+                        .ok_or(ReadError::Field("sig_by_new"))?,
                 }))
             }
             Fields::Removed(RemovalFields { at, sig, v: _ }) => Ok(Self::Removal(Removal {
-                at: written::moment_of(&at).ok_or(field("at"))?,
-                sig: decoded(&sig, SIGNATURE_BYTES_MAX).ok_or(field("sig"))?,
+                at: written::moment_of(&at).ok_or(ReadError::Field("at"))?,
+                sig: decoded(&sig, SIGNATURE_BYTES_MAX).ok_or(ReadError::Field("sig"))?,
             })),
         }
     }

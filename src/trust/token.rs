@@ -162,13 +162,13 @@ impl Token {
         name::check_cluster(&fields.cluster).map_err(|_| field("cluster"))?;
         name::check_cluster(&fields.issued_for).map_err(|_| field("for"))?;
         Ok(Self {
-            id: Uuid::parse(&fields.id).ok_or(field("id"))?,
+            id: Uuid::parse(&fields.id).ok_or(TokenError::Field("id"))?,
             cluster: fields.cluster.clone(),
             issued_for: fields.issued_for.clone(),
-            fingerprint: Fingerprint::parse_exact(&fields.fpr).ok_or(field("fpr"))?,
-            addrs: address::parse_all(&fields.addrs, false).ok_or(field("addrs"))?,
-            secret: Secret::parse(&fields.sec).ok_or(field("sec"))?,
-            expires: written::moment_of(&fields.exp).ok_or(field("exp"))?,
+            fingerprint: Fingerprint::parse_exact(&fields.fpr).ok_or(TokenError::Field("fpr"))?,
+            addrs: address::parse_all(&fields.addrs, false).ok_or(TokenError::Field("addrs"))?,
+            secret: Secret::parse(&fields.sec).ok_or(TokenError::Field("sec"))?,
+            expires: written::moment_of(&fields.exp).ok_or(TokenError::Field("exp"))?,
         })
     }
 

@@ -57,17 +57,15 @@ impl Book {
             return Err(TrustError::Usage("give 1 to 16 addresses, host:port or [v6]:port".to_owned()));
         }
         let same = self.link(&pin.name);
-        if let Some(holder) = self.holder_of(own, pin.fingerprint, same.map(|one| one.id)) {
-            if holder != pin.name {
-                return Err(TrustError::Conflict(format!(
-                    "{} is the certificate of {holder}",
-                    pin.fingerprint
-                )));
-            }
+        if let Some(holder) = self.holder_of(own, pin.fingerprint, same.map(|one| one.id))
+            && holder != pin.name
+        {
+            return Err(TrustError::Conflict(format!("{} is the certificate of {holder}", pin.fingerprint)));
         }
         let by_hand = self.outbound.get(&pin.name).map(|one| one.fingerprint);
         let by_identity = same.filter(|one| one.is_active()).and_then(|one| one.fingerprints.first());
-        let known = by_hand.or(by_identity.map(|pin| pin.sha256)).filter(|known| *known != pin.fingerprint);
+        let known =
+            by_hand.or_else(|| by_identity.map(|pin| pin.sha256)).filter(|known| *known != pin.fingerprint);
         if let Some(expected) = known.filter(|_| !replace) {
             return Err(TrustError::Mismatch { whose: pin.name, shown: pin.fingerprint, expected });
         }

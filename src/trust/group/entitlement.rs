@@ -101,23 +101,23 @@ impl Entitlement {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            E::Admin => "admin",
-            E::Viewer => "viewer",
-            E::Operator => "operator",
-            E::CanCreateLinks => "can_create_links",
-            E::CanCreateIdentities => "can_create_identities",
-            E::PermissionManager => "permission_manager",
-            E::CanViewEvents => "can_view_events",
-            E::CanView => "can_view",
-            E::CanEdit => "can_edit",
-            E::CanDelete => "can_delete",
-            E::CanRotate => "can_rotate",
-            E::CanIssueToken => "can_issue_token",
-            E::CanForward => "can_forward",
-            E::CanSyncRoutes => "can_sync_routes",
-            E::Peer => "peer",
-            E::CanImport => "can_import",
-            E::CanExport => "can_export",
+            Self::Admin => "admin",
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::CanCreateLinks => "can_create_links",
+            Self::CanCreateIdentities => "can_create_identities",
+            Self::PermissionManager => "permission_manager",
+            Self::CanViewEvents => "can_view_events",
+            Self::CanView => "can_view",
+            Self::CanEdit => "can_edit",
+            Self::CanDelete => "can_delete",
+            Self::CanRotate => "can_rotate",
+            Self::CanIssueToken => "can_issue_token",
+            Self::CanForward => "can_forward",
+            Self::CanSyncRoutes => "can_sync_routes",
+            Self::Peer => "peer",
+            Self::CanImport => "can_import",
+            Self::CanExport => "can_export",
         }
     }
 
@@ -143,8 +143,8 @@ impl Entitlement {
     pub fn implies_on_server(self, wanted: Self) -> bool {
         self == wanted
             || match self {
-                E::Admin => true,
-                E::Operator => matches!(wanted, E::Viewer | E::CanCreateLinks),
+                Self::Admin => true,
+                Self::Operator => matches!(wanted, Self::Viewer | Self::CanCreateLinks),
                 _ => false,
             }
     }
@@ -153,9 +153,9 @@ impl Entitlement {
     #[must_use]
     pub fn implies_on_links(self, wanted: Self) -> bool {
         match self {
-            E::Admin => !wanted.is_of_peers(),
-            E::Operator => E::Operator.implies_on_link(wanted),
-            E::Viewer => E::Viewer.implies_on_link(wanted),
+            Self::Admin => !wanted.is_of_peers(),
+            Self::Operator => Self::Operator.implies_on_link(wanted),
+            Self::Viewer => Self::Viewer.implies_on_link(wanted),
             _ => false,
         }
     }
@@ -165,11 +165,13 @@ impl Entitlement {
     pub fn implies_on_link(self, wanted: Self) -> bool {
         self == wanted
             || match self {
-                E::Operator => matches!(wanted, E::Viewer | E::CanView | E::CanEdit | E::CanDelete),
-                E::Viewer | E::CanEdit | E::CanDelete | E::CanRotate | E::CanIssueToken => {
-                    wanted == E::CanView
+                Self::Operator => {
+                    matches!(wanted, Self::Viewer | Self::CanView | Self::CanEdit | Self::CanDelete)
                 }
-                E::Peer => matches!(wanted, E::CanForward | E::CanSyncRoutes),
+                Self::Viewer | Self::CanEdit | Self::CanDelete | Self::CanRotate | Self::CanIssueToken => {
+                    wanted == Self::CanView
+                }
+                Self::Peer => matches!(wanted, Self::CanForward | Self::CanSyncRoutes),
                 _ => false,
             }
     }
@@ -177,7 +179,10 @@ impl Entitlement {
     /// Whether it is for peer clusters, and gives an operator nothing; all others give a peer nothing.
     #[must_use]
     pub fn is_of_peers(self) -> bool {
-        matches!(self, E::CanForward | E::CanSyncRoutes | E::Peer | E::CanImport | E::CanExport)
+        matches!(
+            self,
+            Self::CanForward | Self::CanSyncRoutes | Self::Peer | Self::CanImport | Self::CanExport
+        )
     }
 }
 
