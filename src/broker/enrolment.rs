@@ -72,6 +72,11 @@ pub trait EnrollDesk: Send + Sync {
     /// if nobody waits for it any more.
     fn redeem(self: Arc<Self>, asked: Asked) -> Pin<Box<dyn Future<Output = Vec<u8>> + Send>>;
 
+    /// The clusters that a token is pending for, by name.
+    fn awaited(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// How much enrolment there may be.
     fn limits(&self) -> Limits {
         Limits::default()
@@ -89,6 +94,12 @@ impl Enrolment {
     /// From now on this one decides.
     pub fn set_desk(&self, desk: Arc<dyn EnrollDesk>) {
         *self.desk.write() = Some(desk);
+    }
+
+    /// The clusters that a token is pending for, by name.
+    #[must_use]
+    pub fn awaited(&self) -> Vec<String> {
+        self.desk.read().as_ref().map(|desk| desk.awaited()).unwrap_or_default()
     }
 
     /// The desk, if connections of this listener may go to it now.

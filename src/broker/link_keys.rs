@@ -7,7 +7,7 @@
 //!
 //! All of it waits for the disk: call it where that is allowed.
 
-pub mod files;
+mod files;
 mod stand;
 
 use std::path::Path;

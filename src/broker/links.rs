@@ -2,6 +2,7 @@
 //! connections are driven by `link` (route replication) and `forwarder` (messages), as tasks that belong to it.
 
 mod before;
+mod books;
 pub mod incoming;
 mod passing;
 pub mod unread;
@@ -37,6 +38,7 @@ use crate::broker::link_events::LinkStates;
 use crate::broker::link_inspect::Forwarding;
 use crate::broker::link_retained::Sweep;
 use crate::broker::links::before::Before;
+pub use crate::broker::links::books::PeerBooks;
 use crate::broker::links::incoming::Incoming;
 use crate::broker::routes::LinkId;
 use crate::broker::routes::RouteChange;
@@ -44,12 +46,9 @@ use crate::broker::throttle::Limiter;
 use crate::broker::throttle::SharedLimiter;
 use crate::config::settings;
 use crate::config::settings::Export;
-use crate::link::balance::Balance;
 use crate::link::bounds::QosBounds;
 use crate::link::export::Exported;
 use crate::link::extension::Capabilities;
-use crate::link::extension::Received;
-use crate::link::extension::Sent;
 use crate::link::ingress::LinkView;
 use crate::link::lane::is_filling;
 use crate::link::remote_routes;
@@ -133,17 +132,6 @@ pub struct Link {
     tasks: Mutex<Tasks>,
 }
 
-/// What a peer of ours said last of the messages between us.
-#[derive(Debug, Default)]
-pub struct PeerBooks {
-    /// What it has sent us, and when it said so, on the monotonic clock.
-    pub sent: Option<(Sent, u64)>,
-    /// What came to it from us, and when it said so.
-    pub received: Option<(Received, u64)>,
-    /// Its books against ours.
-    pub balance: Balance,
-}
-
 /// What runs for a link.
 #[derive(Debug, Default)]
 struct Tasks {
@@ -182,40 +170,6 @@ impl Link {
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
         Capabilities::from_bits(self.capabilities.load(Ordering::Relaxed))
-    }
-
-    /// What became of the messages to the peer.
-    #[must_use]
-    pub fn sent(&self) -> Sent {
-        let unaccounted = self.books.lock().balance.unaccounted();
-        Sent { epoch_ms: self.epoch_ms, unaccounted, ..self.forwarder.books() }
-    }
-
-    /// The peer says what it has sent us.
-    pub fn note_books(&self, sent: Sent, now: Now) {
-        self.books.lock().sent = Some((sent, now.mono_ms));
-    }
-
-    /// The peer has answered to what we said that we sent, `before`.
-    pub fn compare_books(&self, before: &Sent, received: &Received, now: Now) {
-        let after = self.sent();
-        let books = &mut *self.books.lock();
-        books.received = Some((*received, now.mono_ms));
-        let known = books.balance.unaccounted();
-        let unaccounted = books.balance.compare(before, received, &after);
-        if unaccounted == known {
-            return;
-        }
-        self.metrics.ledger_unaccounted.add(unaccounted.cast_signed() - known.cast_signed());
-        if unaccounted > known {
-            tracing::error!(
-                peer = self.peer(),
-                unaccounted,
-                acknowledged = before.acknowledged,
-                received = received.received,
-                "the peer's books and ours differ: this is a fault in one of the two"
-            );
-        }
     }
 
     /// Brings up to date what is only looked at for a scrape.

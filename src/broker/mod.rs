@@ -491,6 +491,7 @@ impl Broker {
             banned: self.banned.len() as u64,
             acl_rules: policy.rules.len() as u64,
             acl_generation: policy.generation,
+            awaited: self.enrolment.awaited(),
             io_busy_seconds: self.io_threads.iter().map(|thread| thread.busy().as_secs_f64()).collect(),
         })
     }

@@ -1,6 +1,7 @@
 //! The process's surroundings as values: the one place that reads the environment.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 /// What a configuration may depend on beside its file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -9,6 +10,8 @@ pub struct Environment {
     pub variables: BTreeMap<String, String>,
     /// The name of this machine, from which the embedded default takes the cluster's name.
     pub host_name: String,
+    /// The moment as of which it is read, in seconds since the Unix epoch: certificates of peers are good for a time.
+    pub unix_seconds: u64,
 }
 
 impl Environment {
@@ -23,6 +26,7 @@ impl Environment {
             .find_map(|path| std::fs::read_to_string(path).ok())
             .map(|name| name.trim().to_owned())
             .unwrap_or_default();
-        Self { variables, host_name }
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        Self { variables, host_name, unix_seconds: since_epoch.map_or(0, |time| time.as_secs()) }
     }
 }

@@ -31,8 +31,7 @@ const SERVERS_MAX: usize = 16;
 const PINS_MAX: usize = 16;
 
 /// Who may say what a peer's certificate is.
-const TRUSTS: [(&str, Trust); 3] =
-    [("config", Trust::Configured), ("pin", Trust::Pinned), ("ca", Trust::Ca)];
+const TRUSTS: [(&str, Trust); 3] = [("config", Trust::Configured), ("pin", Trust::Pinned), ("ca", Trust::Ca)];
 
 /// Reads the links of the cluster that calls itself `own`.
 pub(super) fn links(cluster: &Section<'_>, own: &str) -> Vec<Link> {

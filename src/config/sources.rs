@@ -19,7 +19,6 @@ use super::sections;
 use super::settings::Settings;
 use super::trusted;
 use super::unsupported;
-use crate::net::clock;
 use crate::trust::book;
 use crate::trust::book::Book;
 
@@ -101,7 +100,7 @@ impl Sources {
         let reading = Reading::new(&document, &environment.variables);
         let defaults = sections::Defaults { host_name: &environment.host_name, embedded: self.embedded };
         let mut settings = sections::settings(&reading, &defaults);
-        trusted::complete(&mut settings, self.book(), clock::now().unix_ms / 1000);
+        trusted::complete(&mut settings, self.book(), environment.unix_seconds);
         check::check(&reading, &settings);
         unsupported::refuse(&reading);
         errors.extend(reading.into_errors());

@@ -24,7 +24,11 @@ const SAID_OTHERWISE: [&str; 4] =
 
 fn environment(variables: &[(&str, &str)]) -> Environment {
     let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-    Environment { variables: variables.iter().map(own).collect(), host_name: "vm".to_owned() }
+    Environment {
+        variables: variables.iter().map(own).collect(),
+        host_name: "vm".to_owned(),
+        unix_seconds: 0,
+    }
 }
 
 fn uncommented(keep_unsupported: bool) -> String {

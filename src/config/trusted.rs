@@ -11,12 +11,18 @@ use super::settings::Link;
 use super::settings::Settings;
 use super::settings::Trust;
 use super::settings::Verify;
-use crate::broker::link_keys::files;
 use crate::trust::book::Book;
+
+/// The link certificate and its key, in the data directory.
+pub const LINK_FOLDER: &str = "link";
+/// The certificate in force, in that folder.
+pub const LINK_CERTIFICATE: &str = "cert.pem";
+/// Its key.
+pub const LINK_KEY: &str = "key.pem";
 
 /// Does it, as of `now` in seconds since the Unix epoch.
 pub(super) fn complete(settings: &mut Settings, book: &Book, now: u64) {
-    let folder = settings.data.dir.join(files::FOLDER);
+    let folder = settings.data.dir.join(LINK_FOLDER);
     for link in settings.cluster.links.iter_mut().filter(|link| link.trust != Trust::Configured) {
         complete_link(link, book, &folder, now);
     }
@@ -45,8 +51,8 @@ fn complete_link(link: &mut Link, book: &Book, folder: &Path, now: u64) {
     });
     tls.verify = Verify::Peer;
     if link.trust == Trust::Pinned || tls.certfile.is_none() {
-        tls.certfile = Some(folder.join(files::CERTIFICATE));
-        tls.keyfile = Some(folder.join(files::KEY));
+        tls.certfile = Some(folder.join(LINK_CERTIFICATE));
+        tls.keyfile = Some(folder.join(LINK_KEY));
         tls.password = None;
     }
     match link.trust {

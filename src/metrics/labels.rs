@@ -622,6 +622,8 @@ label! {
         AuthzFail = "authz_fail",
         /// A token, an identity or a certificate of a peer became something else.
         Trust = "authn_trust",
+        /// Somebody came with a token that another had used, or guessed at one.
+        TokenAbuse = "authn_token_abuse",
         /// Somebody acts as a link, or a link leaves its ground.
         LinkForgery = "link_forgery_attempt",
         /// An administrator changed something.

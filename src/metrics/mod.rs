@@ -78,6 +78,8 @@ pub struct ScrapeGauges<'a> {
     pub acl_rules: u64,
     /// How often the rules were swapped.
     pub acl_generation: u64,
+    /// Clusters that a token is pending for, by name.
+    pub awaited: Vec<String>,
     /// How long each thread for input and output has worked, in seconds.
     pub io_busy_seconds: Vec<f64>,
     /// Bans in force.
@@ -360,6 +362,7 @@ impl Metrics {
         let rows: Vec<_> =
             links.iter().zip(&labels).map(|((_, link), labels)| Row { labels, series: &**link }).collect();
         LinkMetrics::collect(&rows, &mut families);
+        collect_awaited(&gauges.awaited, &mut families);
         self.collect_listeners(&mut families);
         families.encode()
     }
@@ -382,6 +385,15 @@ impl Metrics {
         let durability = [("mode", gauges.durability)];
         out.gauge("durability_info", "What an acknowledgement promises.", &durability, 1.0);
     }
+}
+
+/// Clusters that have no link as a rule, and so no series of one.
+fn collect_awaited(peers: &[String], out: &mut Families) {
+    let pending = Gauge::default();
+    pending.set(1);
+    let labels: Vec<_> = peers.iter().map(|peer| [("peer", peer.as_str())]).collect();
+    let rows: Vec<_> = labels.iter().map(|labels| Row { labels, series: &pending }).collect();
+    out.add("link_token_pending", "Whether a token for the cluster is out; absent if not.", &rows);
 }
 
 fn collect_scraped(gauges: &ScrapeGauges<'_>, out: &mut Families) {

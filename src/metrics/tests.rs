@@ -161,7 +161,7 @@ fn a_packet_type_is_known_by_its_first_byte() {
 fn the_alerting_rules_are_about_series_that_there_are() {
     let rules = include_str!("../../config/alerts.yml");
     let metrics = Metrics::new(Now::default());
-    let _link = metrics.link("B");
+    let (_link, _listener) = (metrics.link("B"), metrics.listener("ssl:links"));
     let scrape = scraped(&metrics);
     let expressions: Vec<&str> =
         rules.lines().filter_map(|line| line.trim().strip_prefix("expr: ")).collect();

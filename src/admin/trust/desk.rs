@@ -90,6 +90,11 @@ impl EnrollDesk for Desk {
         Some(tls)
     }
 
+    fn awaited(&self) -> Vec<String> {
+        let (book, now) = (self.shelf.book(), clock::now().unix_ms / 1000);
+        book.tokens().filter(|token| token.is_pending(now)).map(|token| token.issued_for.clone()).collect()
+    }
+
     fn redeem(self: Arc<Self>, asked: Asked) -> Pin<Box<dyn Future<Output = Vec<u8>> + Send>> {
         Box::pin(async move {
             match asked.purpose {

@@ -153,7 +153,8 @@ impl What<'_> {
             Self::Ban => Name::Ban,
             Self::SessionOfAnother => Name::SessionOfAnother,
             Self::AuthzFail { .. } => Name::AuthzFail,
-            Self::Trust { .. } => Name::Trust,
+            Self::Trust { critical: true, .. } => Name::TokenAbuse,
+            Self::Trust { critical: false, .. } => Name::Trust,
             Self::LinkForgery => Name::LinkForgery,
             Self::Admin { .. } => Name::Admin,
         }

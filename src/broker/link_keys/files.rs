@@ -13,6 +13,9 @@ use super::LinkKeysError;
 use super::stand::Senseless;
 use super::stand::Stand;
 use crate::broker::replace::replace;
+use crate::config::LINK_CERTIFICATE;
+use crate::config::LINK_FOLDER;
+use crate::config::LINK_KEY;
 use crate::net::own_certificate::Key;
 use crate::net::own_certificate::OwnCertificate;
 use crate::net::own_certificate::OwnCertificateError;
@@ -21,12 +24,6 @@ use crate::net::own_certificate::Pair;
 use crate::net::own_certificate::chain_from_pem;
 use crate::net::own_certificate::chain_pem;
 
-/// In the data directory.
-pub const FOLDER: &str = "link";
-/// The certificate in force, in that folder.
-pub const CERTIFICATE: &str = "cert.pem";
-/// Its key.
-pub const KEY: &str = "key.pem";
 const NEXT: &str = "next.pem";
 /// Longest of these files, in bytes.
 const FILE_BYTES_MAX: u64 = PEM_BYTES_MAX as u64;
@@ -40,34 +37,36 @@ pub(super) struct Files {
 
 impl Files {
     pub(super) fn new(data: &Path) -> Self {
-        Self { data: data.to_owned(), folder: data.join(FOLDER) }
+        Self { data: data.to_owned(), folder: data.join(LINK_FOLDER) }
     }
 
     /// What there is, and what to warn of.
     pub(super) fn read(&self) -> Result<(Stand, Vec<String>), LinkKeysError> {
         let mut warnings = Vec::new();
         let content = |name| move |source| LinkKeysError::Content { path: self.folder.join(name), source };
-        let chain = self.text(CERTIFICATE)?.map(|text| chain_from_pem(&text));
-        let key = self.secret(KEY, &mut warnings)?.map(|text| Key::from_pem(&text));
+        let chain = self.text(LINK_CERTIFICATE)?.map(|text| chain_from_pem(&text));
+        let key = self.secret(LINK_KEY, &mut warnings)?.map(|text| Key::from_pem(&text));
         let next = self.secret(NEXT, &mut warnings)?.map(|text| Pair::from_pem(&text, &text));
         let stand = Stand::of(
-            chain.transpose().map_err(content(CERTIFICATE))?,
-            key.transpose().map_err(content(KEY))?,
+            chain.transpose().map_err(content(LINK_CERTIFICATE))?,
+            key.transpose().map_err(content(LINK_KEY))?,
             next.transpose().map_err(content(NEXT))?,
         );
         let stand = stand.map_err(|senseless| match senseless {
-            Senseless::NoKey => LinkKeysError::Half { path: self.folder.join(CERTIFICATE), missing: KEY },
-            Senseless::NoCertificate => {
-                LinkKeysError::Half { path: self.folder.join(KEY), missing: CERTIFICATE }
+            Senseless::NoKey => {
+                LinkKeysError::Half { path: self.folder.join(LINK_CERTIFICATE), missing: LINK_KEY }
             }
-            Senseless::Mismatch => content(KEY)(OwnCertificateError::Mismatch),
+            Senseless::NoCertificate => {
+                LinkKeysError::Half { path: self.folder.join(LINK_KEY), missing: LINK_CERTIFICATE }
+            }
+            Senseless::Mismatch => content(LINK_KEY)(OwnCertificateError::Mismatch),
         })?;
         Ok((stand, warnings))
     }
 
     /// The pair in force, for use.
     pub(super) fn judge(&self, pair: &Pair) -> Result<OwnCertificate, LinkKeysError> {
-        self.judged(CERTIFICATE, pair)
+        self.judged(LINK_CERTIFICATE, pair)
     }
 
     /// The same of the next one.
@@ -88,8 +87,8 @@ impl Files {
 
     /// Makes what was written down the pair.
     pub(super) fn put_in_place(&self, pair: &Pair) -> Result<(), LinkKeysError> {
-        self.write(KEY, &pair.key.pem())?;
-        self.write(CERTIFICATE, &chain_pem(&pair.chain))?;
+        self.write(LINK_KEY, &pair.key.pem())?;
+        self.write(LINK_CERTIFICATE, &chain_pem(&pair.chain))?;
         self.remove_next()
     }
 
