@@ -17,6 +17,10 @@ pub struct Environment {
 impl Environment {
     /// Reads the environment of this process.
     #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the moment is part of what surrounds the process, and `net` is above"
+    )]
     pub fn of_process() -> Self {
         let variables = std::env::vars_os()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))

@@ -8,6 +8,13 @@ mod targets;
 use std::fs;
 use std::path::PathBuf;
 
+use tombolo::mqtt::packet::QoS;
+use tombolo::trust::Token;
+use tombolo::trust::book::Book;
+use tombolo::trust::enroll::Answer;
+use tombolo::trust::enroll::Request;
+use tombolo::trust::rotation::Statement;
+
 use crate::mutate::Dice;
 use crate::mutate::mutated;
 use crate::targets::TARGETS;
@@ -36,5 +43,24 @@ fn every_target_passes_its_seeds_and_their_mutations() {
             }
         }
         println!("{name}: {} seeds, {} mutations", seeds.len(), seeds.len() * MUTATIONS);
+    }
+}
+
+/// What version 1 has written of trust is read by every later one.
+#[test]
+fn a_book_of_the_first_version_is_read_for_ever() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds");
+    let seed = |name: &str| fs::read(folder.join(name)).unwrap();
+    let text = |name| String::from_utf8(seed(name)).unwrap();
+    let book = Book::from_json(&text("trust_book/full")).unwrap();
+    let states: Vec<_> = book.identities().map(|one| one.shown_state().name()).collect();
+    assert_eq!(states, ["ROTATING", "PENDING", "ACTIVE"]);
+    assert_eq!((book.tokens().len(), book.groups().count(), book.outbound().len()), (2, 2, 1));
+    assert!(book.rights_of_link("B").accepts("t/1", QoS::AtLeastOnce));
+    assert_eq!(Token::parse(&text("link_token/carried")).unwrap().issued_for, "B");
+    Request::parse(&seed("enrol_request/request")).unwrap();
+    Answer::parse(&seed("enrol_answer/ok")).unwrap();
+    for name in ["enrol_answer/rotation", "enrol_answer/removal"] {
+        Statement::parse(&seed(name)).unwrap();
     }
 }

@@ -140,23 +140,3 @@ fn a_file_is_bounded() {
     let one = serde_json::to_string(&full().link("B").unwrap()).unwrap();
     assert!(many("identities", IDENTITIES_MAX + 1, &one).contains("at most 10000"));
 }
-
-/// What version 1 has written is read by every later one.
-#[test]
-fn a_book_of_the_first_version_is_read_for_ever() {
-    let seed = |name: &str| {
-        std::fs::read(format!("{}/tests/fuzz/seeds/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
-    };
-    let text = |name| String::from_utf8(seed(name)).unwrap();
-    let book = Book::from_json(&text("trust_book/full")).unwrap();
-    let states: Vec<_> = book.identities().map(|one| one.shown_state().name()).collect();
-    assert_eq!(states, ["ROTATING", "PENDING", "ACTIVE"]);
-    assert_eq!((book.tokens().len(), book.groups().count(), book.outbound().len()), (2, 2, 1));
-    assert!(book.rights_of_link("B").accepts("t/1", crate::mqtt::packet::QoS::AtLeastOnce));
-    assert_eq!(Token::parse(&text("link_token/carried")).unwrap().issued_for, "B");
-    Request::parse(&seed("enrol_request/request")).unwrap();
-    Answer::parse(&seed("enrol_answer/ok")).unwrap();
-    for name in ["enrol_answer/rotation", "enrol_answer/removal"] {
-        crate::trust::rotation::Statement::parse(&seed(name)).unwrap();
-    }
-}
