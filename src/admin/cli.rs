@@ -356,7 +356,10 @@ mod tests {
         assert_eq!(exit("tombolo passwd f u --delete --stdin"), Exit::Usage);
         assert_eq!(exit("tombolo passwd f u --hash md5"), Exit::Usage);
         assert_eq!(exit("tombolo status --url http://127.0.0.1:1 --data data --key a:b"), Exit::Usage);
-        assert_eq!(exit("tombolo status --url https://127.0.0.1 --key a:b"), Exit::Usage);
+        assert_eq!(
+            exit("tombolo status --url https://127.0.0.1:1 --tls-cert c --tls-keyfile k"),
+            Exit::Usage
+        );
         assert_eq!(exit("tombolo status --url http://127.0.0.1:1 --key ab"), Exit::Usage);
         assert_eq!(exit("tombolo client list --format xml"), Exit::Usage);
         assert_eq!(exit("tombolo --version"), Exit::Ok);

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::extract::RawPathParams;
 use axum::extract::Request;
 use axum::extract::State;
@@ -37,9 +38,12 @@ use tokio::net::TcpListener;
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
-use crate::admin::base64;
+use crate::admin::http::asker::Asker;
 use crate::admin::http::lines::Lines;
 use crate::admin::http::query::Query;
+use crate::admin::http::tls::Peer;
+use crate::admin::http::tls::Tls;
+use crate::admin::http::tls::TlsListener;
 use crate::admin::links::LinkEdit;
 use crate::admin::rest::Access;
 use crate::admin::rest::Action;
@@ -60,10 +64,12 @@ use crate::broker::events::event::SecurityEvent;
 use crate::broker::events::event::What;
 use crate::net::clock;
 
+mod asker;
 mod lines;
 pub mod query;
 mod socket;
 mod stored;
+pub mod tls;
 
 /// The longest body: a message of the default `mqtt.max_packet_size` in Base64 fits.
 const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
@@ -91,6 +97,30 @@ pub async fn run(
     serve(listener, Some(bound), state, shutdown).await
 }
 
+/// The same over TLS, where operators are known by their certificates as well.
+///
+/// # Errors
+/// If the listener has no address.
+pub async fn run_tls(
+    listener: TcpListener,
+    tls: Tls,
+    state: HttpState,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let bound = listener.local_addr()?;
+    let (stopped, limit) = stop_limit();
+    let router = router(state, Some(bound)).into_make_service_with_connect_info::<Peer>();
+    let listener = socket::BoundedListener::new(TlsListener::new(listener, tls));
+    let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
+        shutdown.await;
+        drop(stopped);
+    });
+    tokio::select! {
+        result = serving => result,
+        () = limit => Ok(()),
+    }
+}
+
 /// The same on the admin socket, to whoever the file's permissions let in.
 ///
 /// # Errors
@@ -115,12 +145,7 @@ pub async fn serve<L: Listener<Io: Unpin, Addr: std::fmt::Debug>>(
     state: HttpState,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let (stopped, stop) = oneshot::channel::<()>();
-    let limit = async move {
-        // Ends when the other half below is dropped: at the shutdown.
-        let _ = stop.await;
-        tokio::time::sleep(STOP_LIMIT).await;
-    };
+    let (stopped, limit) = stop_limit();
     let serving = axum::serve(socket::BoundedListener::new(listener), router(state, bound))
         .with_graceful_shutdown(async move {
             shutdown.await;
@@ -130,6 +155,17 @@ pub async fn serve<L: Listener<Io: Unpin, Addr: std::fmt::Debug>>(
         result = serving => result,
         () = limit => Ok(()),
     }
+}
+
+/// What to drop at the shutdown, and what ends when requests have had their time after it.
+fn stop_limit() -> (oneshot::Sender<()>, impl Future<Output = ()>) {
+    let (stopped, stop) = oneshot::channel::<()>();
+    let limit = async move {
+        // Ends when the other half is dropped.
+        let _ = stop.await;
+        tokio::time::sleep(STOP_LIMIT).await;
+    };
+    (stopped, limit)
 }
 
 fn router(state: HttpState, bound: Option<SocketAddr>) -> Router {
@@ -185,11 +221,10 @@ async fn dispatch(
     path: Result<RawPathParams, RawPathParamsRejection>,
     request: Request,
 ) -> Outcome {
-    shared.admit(route.access, request.headers())?;
+    let asker = shared.admit(route.access, request.headers(), peer(&request))?;
     // Before the body is read: a change that was asked for wrongly was asked for.
-    let act = route.act.map(|act| (act, shared.caller(request.headers()), request.uri().path().to_owned()));
-    let caller = shared.caller(request.headers());
-    let outcome = perform(route, &shared, path, request, caller).await;
+    let act = route.act.map(|act| (act, asker.name.clone(), request.uri().path().to_owned()));
+    let outcome = perform(route, &shared, path, request, asker).await;
     if let Some((act, caller, path)) = act {
         let result = match &outcome {
             Ok(_) => "done",
@@ -211,7 +246,7 @@ async fn perform(
     shared: &Shared,
     path: Result<RawPathParams, RawPathParamsRejection>,
     request: Request,
-    caller: String,
+    asker: Asker,
 ) -> Outcome {
     let path = path.map_err(|_| Problem::bad_request("the path is not percent-encoded UTF-8"))?;
     let mut items = path.iter().map(|(_, value)| value.to_owned());
@@ -222,7 +257,11 @@ async fn perform(
         return Err(Problem::bad_request(format!("{name}: no such parameter")));
     }
     let body = if route.body.is_some() { read_json(request.into_body()).await? } else { Value::Null };
-    let call = Call { item, second, caller, query, body };
+    let Asker { name: caller, rights } = asker;
+    let call = Call { item, second, caller, rights, query, body };
+    if !route.needs.are_met_by(&call) {
+        return Err(shared.denied(route, &call));
+    }
     let state = shared.state.clone();
     match route.action {
         Action::Now(handler) => {
@@ -338,48 +377,19 @@ impl Shared {
         let path = request.uri().path();
         let known = routes().any(|route| route.access != Access::Key && route.path == path);
         if path.starts_with(API_PREFIX) && !known {
-            return self.admit(Access::Key, headers).err();
+            return self.admit(Access::Key, headers, peer(request)).err();
         }
         None
-    }
-
-    /// Whether whoever sent this may come in.
-    fn admit(&self, access: Access, headers: &HeaderMap) -> Result<(), Problem> {
-        let Some(bound) = self.bound else { return Ok(()) };
-        let open = match access {
-            Access::Open => true,
-            Access::Metrics => self.state.metrics_open && bound.ip().to_canonical().is_loopback(),
-            Access::Key => false,
-        };
-        if open {
-            return Ok(());
-        }
-        let refused = |code, message| Err(Problem::new(StatusCode::UNAUTHORIZED, code, message));
-        if !headers.contains_key(header::AUTHORIZATION) {
-            return refused("UNAUTHORIZED", "an API key is needed: see `tombolo auth key create`");
-        }
-        let claimed = credentials(headers);
-        if claimed.as_ref().is_some_and(|(id, secret)| self.state.keys.verify(id, secret)) {
-            return Ok(());
-        }
-        let event = SecurityEvent {
-            identity: claimed.as_ref().map(|(id, _)| id.as_str()),
-            ..SecurityEvent::new(What::LoginFail { method: "api_key" }, "no such API key, or not its secret")
-        };
-        self.state.broker.security_event(&event, clock::now());
-        refused("BAD_API_KEY_OR_SECRET", "no such API key, or not its secret")
-    }
-
-    /// The API key that was verified, or the admin socket.
-    fn caller(&self, headers: &HeaderMap) -> String {
-        let key = self.bound.and_then(|_| credentials(headers)).map(|(id, _)| format!("api_key {id}"));
-        key.unwrap_or_else(|| "admin socket".to_owned())
     }
 
     fn is_ours(&self, request: &Request) -> bool {
         // No page of a browser reaches the admin socket.
         let Some(bound) = self.bound else { return true };
         let headers = request.headers();
+        if peer(request).is_some() {
+            // Over TLS no other name can be made to lead here: its certificate would not be ours.
+            return is_same_origin(headers);
+        }
         let mut hosts = headers.get_all(header::HOST).iter();
         let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
         let is_ours = |name: &str| self.host_is_ours(name, bound.ip());
@@ -408,16 +418,21 @@ impl Shared {
     }
 }
 
-/// `Authorization: Basic`, once.
-fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let (value, None) = (values.next()?.to_str().ok()?, values.next()) else { return None };
-    let (scheme, encoded) = value.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    let text = String::from_utf8(base64::decode(encoded.trim())?).ok()?;
-    text.split_once(':').map(|(id, secret)| (id.to_owned(), secret.to_owned()))
+/// Who is at the other end, over TLS.
+fn peer(request: &Request) -> Option<&Peer> {
+    request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer)
+}
+
+/// Whether a page that asks is of this server.
+fn is_same_origin(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    headers.get_all(header::ORIGIN).iter().all(|origin| {
+        origin
+            .to_str()
+            .ok()
+            .and_then(|origin| origin.strip_prefix("https://"))
+            .is_some_and(|name| name == host)
+    })
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

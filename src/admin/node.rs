@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin::http;
+use crate::admin::http::tls::Ours;
+use crate::admin::http::tls::Tls;
 use crate::admin::keys::Keys;
 use crate::admin::rest::Changes;
 use crate::admin::rest::HttpState;
@@ -26,6 +28,7 @@ use crate::broker::server::StartError;
 use crate::config::Diff;
 use crate::config::Settings;
 use crate::config::settings::Http;
+use crate::config::settings::HttpTls;
 use crate::net::clock;
 use crate::storage::Storage;
 
@@ -40,6 +43,9 @@ pub enum NodeError {
         /// The system's reason.
         source: io::Error,
     },
+    /// TLS of the second HTTP port.
+    #[error("http.ssl: {0}")]
+    Tls(String),
     /// The admin socket.
     #[error("data.dir: cannot make {}: {source}", .path.display())]
     Socket {
@@ -60,6 +66,7 @@ pub const ADMIN_SOCKET: &str = "admin.sock";
 pub struct Node {
     server: Server,
     http_address: SocketAddr,
+    https_address: Option<SocketAddr>,
     socket_path: PathBuf,
     stop_http: watch::Sender<bool>,
     http: Vec<JoinHandle<()>>,
@@ -90,9 +97,19 @@ impl Node {
         let address = settings.http.bind;
         let failed = |source| NodeError::Http { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let over_tls = match &settings.http.ssl {
+            Some(ssl) => Some(
+                TcpListener::bind(ssl.bind)
+                    .await
+                    .map_err(|error| NodeError::Tls(format!("cannot listen on {}: {error}", ssl.bind)))?,
+            ),
+            None => None,
+        };
+        let https_address = over_tls.as_ref().and_then(|listener| listener.local_addr().ok());
         let http_address = listener.local_addr().map_err(failed)?;
         let (node, http_settings) = (settings.cluster.node.clone(), settings.http.clone());
         let data = settings.data.dir.clone();
+        let http_tls = settings.http.ssl.clone();
         let server = Server::start_on(settings, storage).await?;
         let socket_path = data.join(ADMIN_SOCKET);
         let (stop_http, stopped) = watch::channel(false);
@@ -111,10 +128,27 @@ impl Node {
                 return Err(NodeError::Socket { path: socket_path, source });
             }
         }
+        if let (Some(listener), Some(ssl)) = (over_tls, http_tls) {
+            match tls(&server, ssl) {
+                Ok(tls) => {
+                    let shutdown = end_of(stopped.clone());
+                    http.push(tokio::spawn(logged(http::run_tls(listener, tls, state.clone(), shutdown))));
+                }
+                Err(error) => {
+                    // Those that were started end with the node.
+                    stop_http.send_replace(true);
+                    server.stop().await;
+                    return Err(NodeError::Tls(error));
+                }
+            }
+        }
         http.push(tokio::spawn(logged(http::run(listener, state, end_of(stopped)))));
         tracing::info!(address = %http_address, "HTTP listening");
+        if let Some(address) = https_address {
+            tracing::info!(%address, "HTTPS listening");
+        }
         let trusted_unix = clock::now().unix_ms / 1000;
-        Ok(Self { server, http_address, socket_path, stop_http, http, shelf, trusted_unix })
+        Ok(Self { server, http_address, https_address, socket_path, stop_http, http, shelf, trusted_unix })
     }
 
     /// The broker.
@@ -159,6 +193,12 @@ impl Node {
         self.http_address
     }
 
+    /// Where HTTP over TLS answers, if it does.
+    #[must_use]
+    pub fn https_address(&self) -> Option<SocketAddr> {
+        self.https_address
+    }
+
     /// Puts new settings in force; see [`Server::reload`].
     ///
     /// # Errors
@@ -181,6 +221,19 @@ impl Node {
             let _ = http.await;
         }
     }
+}
+
+/// TLS of the second port, whose certificate is made now if it is the link certificate and there is none.
+fn tls(server: &Server, ssl: HttpTls) -> Result<Tls, String> {
+    let ours = match (ssl.certfile, ssl.keyfile) {
+        (Some(certfile), Some(keyfile)) => Ours::Files(certfile, keyfile),
+        _ => {
+            let keys = Arc::clone(server.link_keys());
+            keys.ensure(clock::now()).map_err(|error| error.to_string())?;
+            Ours::Link(keys)
+        }
+    };
+    Tls::new(ours).map_err(|error| error.to_string())
 }
 
 async fn end_of(mut stopped: watch::Receiver<bool>) {

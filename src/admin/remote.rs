@@ -1,5 +1,5 @@
-//! How a command reaches a running broker: HTTP over its admin socket, or over TCP with an API key. One request per
-//! connection and HTTP/1.0, which has no chunks.
+//! How a command reaches a running broker: HTTP over its admin socket, or over TCP with an API key, or over TLS with a certificate.
+//! One request per connection and HTTP/1.0, which has no chunks.
 
 use std::fmt;
 use std::io;
@@ -14,12 +14,22 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use rustls::CertificateError;
+use rustls::ClientConnection;
+use rustls::StreamOwned;
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 
 use crate::admin::base64;
 use crate::admin::commands::Exit;
 use crate::admin::commands::Failure;
 use crate::admin::node::ADMIN_SOCKET;
+use crate::net::clock;
+use crate::net::tls::ClientTls;
+use crate::net::tls::ClientTlsOptions;
+use crate::net::tls::TlsVersion;
+use crate::net::tls::Verify;
+use crate::trust::Fingerprint;
 
 /// How long the broker may say nothing.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
@@ -47,9 +57,11 @@ impl FromStr for Credentials {
     }
 }
 
-/// `http://HOST[:PORT]`
+/// `http://HOST[:PORT]` or `https://HOST[:PORT]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
+    /// Whether over TLS.
+    secure: bool,
     /// As it stands in the URL.
     authority: String,
     /// With a port, to be resolved.
@@ -60,20 +72,94 @@ impl FromStr for Url {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.starts_with("https://") {
-            return Err("https is not supported yet: use http towards loopback or through a tunnel");
-        }
-        let authority = text.strip_prefix("http://").ok_or("must begin with http://")?;
+        let (secure, authority) = match text.strip_prefix("https://") {
+            Some(authority) => (true, authority),
+            None => (false, text.strip_prefix("http://").ok_or("must begin with http:// or https://")?),
+        };
         let authority = authority.strip_suffix('/').unwrap_or(authority);
         let allowed = |character: char| character.is_ascii_alphanumeric() || ".-_:[]".contains(character);
         if authority.is_empty() || !authority.chars().all(allowed) {
-            return Err("must be http://HOST[:PORT]");
+            return Err("must be http://HOST[:PORT] or https://HOST[:PORT]");
         }
         let behind_host = authority.rsplit(']').next().unwrap_or(authority);
         let has_port = behind_host.contains(':');
-        let address = if has_port { authority.to_owned() } else { format!("{authority}:80") };
-        Ok(Self { authority: authority.to_owned(), address })
+        let port = if secure { 443 } else { 80 };
+        let address = if has_port { authority.to_owned() } else { format!("{authority}:{port}") };
+        Ok(Self { secure, authority: authority.to_owned(), address })
     }
+}
+
+impl Url {
+    /// The host without port and brackets.
+    fn host(&self) -> &str {
+        let host = self.address.rsplit_once(':').map_or(&*self.address, |(host, _)| host);
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+}
+
+/// Who we are to a broker, and by what we know it.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// An API key.
+    pub key: Option<Credentials>,
+    /// Our certificate and its key, PEM.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// The broker's certificate.
+    pub server: Option<Fingerprint>,
+}
+
+impl Access {
+    /// Whether that is enough.
+    fn check(&self, url: &Url) -> Result<(), Failure> {
+        let has_key = self.key.is_some();
+        let why = match url.secure {
+            true if self.server.is_none() => "https needs --tls-fingerprint: the broker is known by it",
+            true if !has_key && self.certificate.is_none() => "--tls-cert with --tls-keyfile, or --key",
+            false if self.certificate.is_some() || self.server.is_some() => "certificates are for https",
+            false if !has_key => "--url needs --key, or TOMBOLO_KEY",
+            _ => return Ok(()),
+        };
+        Err(Failure::new(Exit::Usage, why))
+    }
+
+    /// TLS to the broker with that certificate and no other.
+    fn secured(&self, url: &Url, stream: TcpStream) -> Result<Box<dyn Stream>, Failure> {
+        let options = ClientTlsOptions {
+            cacertfile: None,
+            own: None,
+            certfile: self.certificate.as_ref().map(|(certificate, _)| certificate.clone()),
+            keyfile: self.certificate.as_ref().map(|(_, key)| key.clone()),
+            password: None,
+            server_pins: self.server.iter().map(|server| server.0).collect(),
+            strict: true,
+            verify: Verify::Peer,
+            server_name: None,
+            versions: vec![TlsVersion::V13],
+        };
+        let wrong = |error: &dyn fmt::Display| Failure::new(Exit::Usage, error.to_string());
+        let tls = ClientTls::load(&options, clock::now()).map_err(|error| wrong(&error))?;
+        let name = ServerName::try_from(url.host().to_owned()).map_err(|error| wrong(&error))?;
+        let mut session = ClientConnection::new(tls.config, name).map_err(|error| wrong(&error))?;
+        let mut stream = stream;
+        while session.is_handshaking() {
+            // Nothing is sent before the broker has proved to be the one.
+            session.complete_io(&mut stream).map_err(|error| refused(url, &error))?;
+        }
+        Ok(Box::new(StreamOwned::new(session, stream)))
+    }
+}
+
+/// The handshake failed.
+fn refused(url: &Url, error: &io::Error) -> Failure {
+    let (mut exit, mut why) = (Exit::Other, error.to_string());
+    let reason = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(reason))) = reason {
+        why = reason.to_string();
+        if why.starts_with("pin mismatch") {
+            exit = Exit::FingerprintMismatch;
+        }
+    }
+    Failure::new(exit, format!("https://{}: {why}", url.authority))
 }
 
 /// A broker to talk to.
@@ -82,7 +168,7 @@ pub enum Remote {
     /// The one that holds this data directory.
     Data(PathBuf),
     /// The one that listens there.
-    Http(Url, Credentials),
+    Http(Url, Box<Access>),
 }
 
 trait Stream: Read + Write {}
@@ -163,9 +249,10 @@ impl Remote {
     fn head(&self, method: &str, path: &str) -> String {
         match self {
             Self::Data(_) => format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"),
-            Self::Http(url, Credentials(key)) => {
-                let (host, key) = (&url.authority, base64::encode(key.as_bytes()));
-                format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\nAuthorization: Basic {key}\r\n\r\n")
+            Self::Http(url, access) => {
+                let key = access.key.as_ref().map(|Credentials(key)| base64::encode(key.as_bytes()));
+                let key = key.map(|key| format!("Authorization: Basic {key}\r\n")).unwrap_or_default();
+                format!("{method} {path} HTTP/1.0\r\nHost: {}\r\n{key}\r\n", url.authority)
             }
         }
     }
@@ -177,11 +264,15 @@ impl Remote {
                     UnixStream::connect(data.join(ADMIN_SOCKET)).map_err(|error| no_socket(data, &error))?;
                 stream.set_read_timeout(Some(SILENCE_LIMIT)).map(|()| Box::new(stream) as Box<dyn Stream>)
             }
-            Self::Http(url, _) => {
+            Self::Http(url, access) => {
+                access.check(url)?;
                 let failed =
                     |error| Failure::new(Exit::Other, format!("no broker answers at {self}: {error}"));
                 let stream = TcpStream::connect(&url.address).map_err(failed)?;
-                stream.set_read_timeout(Some(SILENCE_LIMIT)).map(|()| Box::new(stream) as Box<dyn Stream>)
+                match stream.set_read_timeout(Some(SILENCE_LIMIT)) {
+                    Ok(()) if url.secure => return access.secured(url, stream),
+                    limited => limited.map(|()| Box::new(stream) as Box<dyn Stream>),
+                }
             }
         };
         limited.map_err(|error| Failure::new(Exit::Other, format!("{self}: {error}")))
@@ -192,7 +283,9 @@ impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Data(data) => data.join(ADMIN_SOCKET).display().fmt(f),
-            Self::Http(url, _) => write!(f, "http://{}", url.authority),
+            Self::Http(url, _) => {
+                write!(f, "{}://{}", if url.secure { "https" } else { "http" }, url.authority)
+            }
         }
     }
 }
@@ -267,7 +360,9 @@ mod tests {
         assert_eq!(address("http://[::1]"), Ok("[::1]:80".to_owned()));
         assert_eq!(address("http://[::1]:8"), Ok("[::1]:8".to_owned()));
         assert_eq!(address("http://broker"), Ok("broker:80".to_owned()));
-        for bad in ["broker", "https://broker", "http://", "http://a/b", "http://u@h", "http://a\r\nX: y"] {
+        assert_eq!(address("https://broker"), Ok("broker:443".to_owned()));
+        assert_eq!("https://[::1]:8".parse::<Url>().map(|url| url.host().to_owned()), Ok("::1".to_owned()));
+        for bad in ["broker", "https://", "http://", "http://a/b", "http://u@h", "http://a\r\nX: y"] {
             assert!(address(bad).is_err(), "{bad}");
         }
         let credentials: Credentials = "id:hidden".parse().unwrap();

@@ -24,6 +24,8 @@ use crate::broker::Broker;
 use crate::broker::feeds::LineReader;
 use crate::broker::inspect::Page;
 use crate::broker::link_keys::LinkKeys;
+use crate::trust::group::Entitlement;
+use crate::trust::rights::OperatorRights;
 
 mod acl;
 mod authentication;
@@ -156,12 +158,38 @@ pub(super) enum Action {
     Follow(fn(&HttpState, &Call) -> Result<LineReader, Problem>),
 }
 
+/// What an operator must be permitted. API keys and the admin socket may everything.
+#[derive(Clone, Copy)]
+pub(super) enum Needs {
+    /// To be known: the answer is of what they may see.
+    Nothing,
+    /// This, on the server.
+    Server(Entitlement),
+    /// This, on the link that the path names.
+    Link(Entitlement),
+    /// What this says of the request.
+    Judged(fn(&Call) -> bool),
+}
+
+impl Needs {
+    /// Whether whoever asks has it.
+    pub(super) fn are_met_by(&self, call: &Call) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Server(wanted) => call.rights.on_server(*wanted),
+            Self::Link(wanted) => call.rights.on_link(&call.item, *wanted),
+            Self::Judged(judge) => judge(call),
+        }
+    }
+}
+
 /// One route.
 pub(super) struct Route {
     pub(super) method: Method,
     /// With `{name}` for what varies, twice at most; such a part is the last one or ends before a `/`.
     pub(super) path: &'static str,
     pub(super) access: Access,
+    pub(super) needs: Needs,
     pub(super) about: &'static str,
     /// How the security event log names it, if it changes anything.
     pub(super) act: Option<&'static str>,
@@ -190,6 +218,8 @@ pub(super) struct Call {
     pub(super) second: String,
     /// Who asks, for the log: an API key or the admin socket.
     pub(super) caller: String,
+    /// What they may do.
+    pub(super) rights: OperatorRights,
     pub(super) query: Query,
     pub(super) body: Value,
 }

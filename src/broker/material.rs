@@ -93,6 +93,7 @@ impl Material {
             check_link_tls(link, now, &mut findings);
         }
         let web = web(settings, now, &mut findings);
+        check_http_tls(settings, now, &mut findings);
         match policy {
             Some(policy) if findings.errors.is_empty() => {
                 let credentials = Credentials {
@@ -151,6 +152,17 @@ impl LinkMaterial {
             return Err(findings.errors);
         }
         Ok(Self { tls, web: authorities, warnings: findings.warnings })
+    }
+}
+
+/// The certificate of the port for operators, if it is not the link certificate.
+fn check_http_tls(settings: &Settings, now: Now, findings: &mut Findings) {
+    let files =
+        settings.http.ssl.as_ref().and_then(|ssl| ssl.certfile.as_deref().zip(ssl.keyfile.as_deref()));
+    let Some((certfile, keyfile)) = files else { return };
+    exposed("http.ssl.keyfile", keyfile, findings);
+    if let Err(error) = tls::operators(None, Some((certfile, keyfile)), now) {
+        findings.errors.push(format!("http.ssl: {error}"));
     }
 }
 

@@ -218,7 +218,9 @@ fn addresses(reading: &Reading<'_>, settings: &Settings, unread: &[bool]) {
     let enabled = settings.listeners.iter().enumerate().filter(|(i, l)| !unread[*i] && l.enable);
     let listeners = enabled.map(|(index, listener)| (format!("listeners[{index}].bind"), &listener.bind));
     let http = (!reading.failed("http")).then(|| ("http.bind".to_owned(), &http));
-    for (path, bind) in http.into_iter().chain(listeners) {
+    let over_tls = settings.http.ssl.as_ref().map(|ssl| Bind::Addr(ssl.bind));
+    let over_tls = over_tls.as_ref().map(|bind| ("http.ssl.bind".to_owned(), bind));
+    for (path, bind) in http.into_iter().chain(over_tls).chain(listeners) {
         if let Some((other, at)) = taken.iter().find(|(_, at)| overlap(at, bind)) {
             reading.error(&path, format!("{bind} is taken by {other}, which is {at}"));
         }

@@ -9,7 +9,7 @@ use super::flat::flatten;
 use super::settings::Settings;
 
 /// Keys that are read once, at the start.
-const NEEDS_RESTART: [&str; 13] = [
+const NEEDS_RESTART: [&str; 17] = [
     "cluster.name",
     "cluster.node",
     "data.dir",
@@ -18,6 +18,10 @@ const NEEDS_RESTART: [&str; 13] = [
     "http.bind",
     "http.metrics_auth",
     "http.metrics_emqx",
+    "http.ssl.enable",
+    "http.ssl.bind",
+    "http.ssl.certfile",
+    "http.ssl.keyfile",
     "io.threads",
     "io.placement",
     "log.format",

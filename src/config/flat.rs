@@ -23,6 +23,7 @@ use super::settings::FlappingDetect;
 use super::settings::Http;
 use super::settings::HttpCallout;
 use super::settings::HttpTarget;
+use super::settings::HttpTls;
 use super::settings::Io;
 use super::settings::Jwt;
 use super::settings::JwtKeys;
@@ -482,10 +483,16 @@ impl Flat {
     }
 
     fn http_and_log(&mut self, http: &Http, log: &Log) {
-        let Http { bind, metrics_auth, metrics_emqx } = http;
+        let Http { bind, metrics_auth, metrics_emqx, ssl } = http;
         self.put("http.bind", bind);
         self.put("http.metrics_auth", metrics_auth);
         self.put("http.metrics_emqx", metrics_emqx);
+        self.put("http.ssl.enable", ssl.is_some());
+        if let Some(HttpTls { bind, certfile, keyfile }) = ssl {
+            self.put("http.ssl.bind", bind);
+            self.path("http.ssl.certfile", certfile.as_deref());
+            self.path("http.ssl.keyfile", keyfile.as_deref());
+        }
         let Log { level, format, security_file, security_file_max_bytes } = log;
         self.put("log.level", level);
         self.put("log.format", format);

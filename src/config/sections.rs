@@ -28,6 +28,7 @@ use super::settings::Data;
 use super::settings::DenyAction;
 use super::settings::Durability;
 use super::settings::Http;
+use super::settings::HttpTls;
 use super::settings::Io;
 use super::settings::Log;
 use super::settings::LogFormat;
@@ -265,14 +266,28 @@ fn http(section: Section<'_>) -> Http {
     let bind = section.or("bind", SocketAddr::from((Ipv4Addr::LOCALHOST, 18083)), listeners::socket_addr);
     let metrics_auth = section.or("metrics_auth", false, parse::boolean);
     let metrics_emqx = section.or("metrics_emqx", false, parse::boolean);
-    let ssl = section.section("ssl");
-    for key in ["certfile", "keyfile", "cacertfile"] {
-        ssl.optional(key, parse::path);
-    }
-    ssl.optional("verify", parse::one_of(&listener_tls::VERIFY));
-    ssl.finish();
+    let ssl = http_ssl(section.section("ssl"));
     section.finish();
-    Http { bind, metrics_auth: metrics_auth || !bind.ip().to_canonical().is_loopback(), metrics_emqx }
+    let metrics_auth = metrics_auth || !bind.ip().to_canonical().is_loopback();
+    Http { bind, metrics_auth, metrics_emqx, ssl }
+}
+
+/// A second address, over TLS: operators are known there by their certificates too.
+fn http_ssl(section: Section<'_>) -> Option<HttpTls> {
+    let enable = section.or("enable", false, parse::boolean);
+    let bind = if enable {
+        section.required("bind", listeners::socket_addr)
+    } else {
+        section.optional("bind", listeners::socket_addr)
+    };
+    let certfile = section.optional("certfile", parse::path);
+    let keyfile = section.optional("keyfile", parse::path);
+    if certfile.is_some() != keyfile.is_some() {
+        let missing = if certfile.is_some() { "keyfile" } else { "certfile" };
+        section.reading().error(&section.path(missing), "certfile and keyfile come together");
+    }
+    section.finish();
+    bind.filter(|_| enable).map(|bind| HttpTls { bind, certfile, keyfile })
 }
 
 fn log(section: Section<'_>) -> Log {

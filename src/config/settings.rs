@@ -411,6 +411,19 @@ pub struct Http {
     pub metrics_auth: bool,
     /// Whether `/metrics/emqx` is there.
     pub metrics_emqx: bool,
+    /// The same over TLS, on another address.
+    pub ssl: Option<HttpTls>,
+}
+
+/// `[http.ssl]`: TLS 1.3, where operators are known by their certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpTls {
+    /// Where it accepts.
+    pub bind: SocketAddr,
+    /// Our certificate and its chain, PEM; absent with its key: the link certificate.
+    pub certfile: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub keyfile: Option<PathBuf>,
 }
 
 /// `[log]`

@@ -11,8 +11,6 @@ enum Only {
     Word(&'static str),
     /// `false`.
     False,
-    /// An empty list or table.
-    Empty,
 }
 
 /// Key, with `[]` for every item of a list, and what is accepted.
@@ -25,7 +23,6 @@ const NOT_BUILT_YET: &[(&str, Only)] = &[
     ("mqtt.mqueue_default_priority", Only::Word("lowest")),
     ("mqtt.peer_cert_as_username", Only::Word("disabled")),
     ("mqtt.peer_cert_as_clientid", Only::Word("disabled")),
-    ("http.ssl", Only::Empty),
 ];
 
 /// Refuses what is written and not built.
@@ -46,9 +43,6 @@ impl Only {
             (Self::Word(word), Value::Text(text) | Value::Raw(text)) => text == word,
             (Self::Word(_), _) => false,
             (Self::False, value) => matches!(value, Value::Boolean(false)) || is_raw(value, "false"),
-            (Self::Empty, Value::List(list)) => list.is_empty(),
-            (Self::Empty, Value::Table(table)) => table.is_empty(),
-            (Self::Empty, _) => false,
         }
     }
 }

@@ -32,6 +32,7 @@ use crate::config::settings::Secret;
 use crate::net::crypto::Signatures;
 use crate::net::crypto::provider;
 use crate::net::crypto::provider_with;
+use crate::net::enroll::server::proven_if_shown;
 use crate::net::own_certificate::OwnCertificate;
 use crate::net::pem::PemFile;
 pub use crate::net::pem::TlsError;
@@ -291,6 +292,30 @@ impl ServerTls {
         let not_after_unix = identity.not_after_unix;
         Ok(Self { config: Arc::new(config), trust, stapler, not_after_unix, warnings })
     }
+}
+
+/// TLS of the port for operators: 1.3 only, nothing to resume with, a certificate is taken and not asked for. Ours is the link
+/// certificate, or that of two files, which must be as strong.
+///
+/// # Errors
+/// With the file and the reason.
+pub fn operators(
+    own: Option<&OwnCertificate>,
+    files: Option<(&Path, &Path)>,
+    now: Now,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let identity = match (own, files) {
+        (_, Some((certfile, keyfile))) => Identity::load(certfile, keyfile, None, &demands(true, &[]), now)?,
+        (Some(own), None) => Identity::of_link(own, now),
+        (None, None) => return Err(TlsError::Options("there is no certificate")),
+    };
+    let builder =
+        ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13])?;
+    let builder = builder.with_client_cert_verifier(proven_if_shown());
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified)));
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
 }
 
 fn server_identity(options: &ServerTlsOptions, now: Now) -> Result<Identity, TlsError> {

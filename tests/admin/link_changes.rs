@@ -78,6 +78,9 @@ impl Broker {
                 {
                     listeners.insert(id, address);
                 }
+                if let (true, Some(address)) = (line.contains("HTTPS listening"), word("address=")) {
+                    listeners.insert("https".to_owned(), address);
+                }
                 if line.contains(" ready ") {
                     return;
                 }

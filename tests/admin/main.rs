@@ -19,6 +19,7 @@ mod link_cases;
 mod link_changes;
 mod links;
 mod node;
+mod operators;
 mod rest;
 mod stored;
 mod systemd;

@@ -13,10 +13,12 @@ use super::trust::PermissionsCommand;
 use crate::admin::commands;
 use crate::admin::commands::Failure;
 use crate::admin::output::Format;
+use crate::admin::remote::Access;
 use crate::admin::remote::Credentials;
 use crate::admin::remote::Remote;
 use crate::admin::remote::Url;
 use crate::config;
+use crate::trust::Fingerprint;
 
 /// Which broker.
 #[derive(Debug, Args)]
@@ -24,19 +26,32 @@ pub struct Broker {
     /// The data directory of the broker, whose admin socket is used
     #[arg(long, value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
-    /// Another way to the broker, such as http://127.0.0.1:18083
-    #[arg(long, conflicts_with = "data", requires = "key")]
+    /// Another way to the broker, such as http://127.0.0.1:18083 or https://192.0.2.10:18084
+    #[arg(long, conflicts_with = "data")]
     pub url: Option<Url>,
     /// API key and secret for --url; better in the environment than on the command line
     #[arg(long, value_name = "KEY:SECRET", env = "TOMBOLO_KEY", hide_env_values = true)]
     pub key: Option<Credentials>,
+    /// For https: your certificate, PEM, instead of an API key
+    #[arg(long, value_name = "FILE", requires_all = ["url", "tls_keyfile"])]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_keyfile: Option<PathBuf>,
+    /// For https: SHA-256 of the broker's certificate, as `tombolo link cert show` has it there
+    #[arg(long, value_name = "SHA256", requires = "url")]
+    pub tls_fingerprint: Option<Fingerprint>,
 }
 
 impl Broker {
     pub(super) fn remote(self) -> Remote {
-        match (self.url, self.key) {
-            (Some(url), Some(key)) => Remote::Http(url, key),
-            _ => Remote::Data(self.data),
+        let certificate = self.tls_cert.zip(self.tls_keyfile);
+        match self.url {
+            Some(url) => Remote::Http(
+                url,
+                Box::new(Access { key: self.key, certificate, server: self.tls_fingerprint }),
+            ),
+            None => Remote::Data(self.data),
         }
     }
 }

@@ -185,7 +185,7 @@ async fn metrics_are_open_on_loopback_only_and_only_if_configured() {
     server.stop().await;
 
     let shared = Shared { state: state(Ok(())).await, bound: Some("0.0.0.0:1".parse().unwrap()) };
-    let refused = shared.admit(Access::Metrics, &HeaderMap::new()).unwrap_err();
+    let refused = shared.admit(Access::Metrics, &HeaderMap::new(), None).unwrap_err();
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
 }
 

@@ -46,6 +46,7 @@ use crate::mqtt::topic;
 use crate::net::clock;
 use crate::time;
 use crate::time::Now;
+use crate::trust::group::Entitlement;
 use crate::trust::rights::TopicGrant;
 
 /// No bound, as a configuration writes it.
@@ -84,9 +85,10 @@ fn find(state: &HttpState, call: &Call) -> Result<Arc<Link>, Problem> {
 }
 
 /// `GET cluster/links`
-pub(super) fn list(state: &HttpState, _call: &Call) -> Outcome {
+pub(super) fn list(state: &HttpState, call: &Call) -> Outcome {
     let links = state.broker.links.all();
-    Ok(Answer::Json(links.iter().map(|link| shown(state, link)).collect()))
+    let seen = links.iter().filter(|link| call.rights.on_link(link.peer(), Entitlement::CanView));
+    Ok(Answer::Json(seen.map(|link| shown(state, link)).collect()))
 }
 
 /// `GET cluster/links/link/{name}`

@@ -3,6 +3,7 @@
 use super::Access;
 use super::Action;
 use super::Method;
+use super::Needs;
 use super::PAGING;
 use super::Route;
 use super::acl;
@@ -16,6 +17,7 @@ use super::openapi;
 use super::pages;
 use super::statistics;
 use super::trace;
+use crate::trust::group::Entitlement;
 
 mod trust;
 
@@ -24,6 +26,8 @@ const GET: Route = Route {
     method: Method::Get,
     path: "",
     access: Access::Key,
+    // Whoever adds a route says who else may use it.
+    needs: Needs::Server(Entitlement::Admin),
     about: "",
     act: None,
     stores: false,
@@ -44,6 +48,7 @@ pub(in crate::admin) fn routes() -> impl Iterator<Item = &'static Route> {
 const ROUTES: &[Route] = &[
     Route {
         path: "/health/live",
+        needs: Needs::Nothing,
         access: Access::Open,
         about: "Whether the process answers",
         action: Action::Now(pages::live),
@@ -51,6 +56,7 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/health/ready",
+        needs: Needs::Nothing,
         access: Access::Open,
         about: "Whether the broker serves clients, with reasons if not",
         answers: &[(200, "It does"), (503, "It does not")],
@@ -59,6 +65,7 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/status",
+        needs: Needs::Nothing,
         access: Access::Open,
         about: "Node and broker",
         query: &[pages::FORMAT],
@@ -68,6 +75,7 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/metrics",
+        needs: Needs::Server(Entitlement::Viewer),
         access: Access::Metrics,
         about: "Every series as Prometheus text",
         action: Action::Now(pages::metrics),
@@ -75,15 +83,23 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/metrics/emqx",
+        needs: Needs::Server(Entitlement::Viewer),
         access: Access::Metrics,
         about: "What has a name in EMQX under that name, as Prometheus text; with http.metrics_emqx",
         answers: &[(200, "What was asked for"), (404, "http.metrics_emqx is false")],
         action: Action::Now(statistics::emqx),
         ..GET
     },
-    Route { path: "/api-docs.json", about: "This document", action: Action::Now(openapi::show), ..GET },
+    Route {
+        path: "/api-docs.json",
+        needs: Needs::Nothing,
+        about: "This document",
+        action: Action::Now(openapi::show),
+        ..GET
+    },
     Route {
         path: "/api/v5/status",
+        needs: Needs::Nothing,
         access: Access::Open,
         about: "Node and broker",
         query: &[pages::FORMAT],
@@ -93,6 +109,7 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/clients",
+        needs: Needs::Server(Entitlement::Viewer),
         about: "Clients, connected or not",
         query: &[PAGING, clients::CLIENT_FILTERS],
         action: Action::Aside(clients::list),
@@ -100,6 +117,7 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/clients/{clientid}",
+        needs: Needs::Server(Entitlement::Viewer),
         about: "One client",
         answers: FOUND,
         action: Action::Now(clients::show),
@@ -108,6 +126,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: Method::Delete,
         path: "/api/v5/clients/{clientid}",
+        needs: Needs::Server(Entitlement::Operator),
         act: Some("client_kick"),
         stores: true,
         about: "Disconnect a client and end its session",
@@ -117,6 +136,7 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/clients/{clientid}/subscriptions",
+        needs: Needs::Server(Entitlement::Viewer),
         about: "The subscriptions of one client",
         answers: FOUND,
         action: Action::Now(clients::subscriptions_of),
@@ -125,6 +145,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/clients/kickout/bulk",
+        needs: Needs::Server(Entitlement::Operator),
         act: Some("client_kick"),
         stores: true,
         about: "Disconnect clients and end their sessions",
@@ -136,6 +157,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/clients/{clientid}/subscribe",
+        needs: Needs::Server(Entitlement::Operator),
         act: Some("client_subscribe"),
         stores: true,
         about: "Subscribe a client; the ACL is not asked, `$LINK/` is refused",
@@ -147,6 +169,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/clients/{clientid}/subscribe/bulk",
+        needs: Needs::Server(Entitlement::Operator),
         act: Some("client_subscribe"),
         stores: true,
         about: "Subscribe a client to several filters, up to the first that is refused",
@@ -158,6 +181,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/clients/{clientid}/unsubscribe",
+        needs: Needs::Server(Entitlement::Operator),
         act: Some("client_unsubscribe"),
         stores: true,
         about: "End a subscription of a client",
@@ -169,6 +193,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/clients/{clientid}/unsubscribe/bulk",
+        needs: Needs::Server(Entitlement::Operator),
         act: Some("client_unsubscribe"),
         stores: true,
         about: "End several subscriptions of a client",
@@ -179,6 +204,7 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/subscriptions",
+        needs: Needs::Server(Entitlement::Viewer),
         about: "Subscriptions of all clients",
         query: &[PAGING, clients::SUBSCRIPTION_FILTERS],
         action: Action::Aside(clients::subscriptions),
@@ -186,6 +212,7 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/topics",
+        needs: Needs::Server(Entitlement::Viewer),
         about: "The distinct filters that clients subscribe to",
         query: &[PAGING, clients::TOPIC_FILTERS],
         action: Action::Aside(clients::topics),
@@ -223,6 +250,7 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/mqtt/retainer/messages",
+        needs: Needs::Server(Entitlement::Viewer),
         about: "Retained messages without their payloads",
         query: &[PAGING, messages::RETAINED_FILTERS],
         action: Action::Aside(messages::list),
@@ -230,6 +258,7 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/mqtt/retainer/message/{topic}",
+        needs: Needs::Server(Entitlement::Viewer),
         about: "One retained message, its payload in Base64",
         answers: FOUND,
         action: Action::Now(messages::show),
@@ -238,6 +267,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: Method::Delete,
         path: "/api/v5/mqtt/retainer/message/{topic}",
+        needs: Needs::Server(Entitlement::Operator),
         act: Some("retained_delete"),
         stores: true,
         about: "Delete a retained message",
@@ -247,6 +277,7 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/banned",
+        needs: Needs::Server(Entitlement::Viewer),
         about: "Bans in force",
         query: &[PAGING, banned::FILTERS],
         action: Action::Aside(banned::list),
@@ -255,6 +286,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/banned",
+        needs: Needs::Server(Entitlement::Operator),
         act: Some("ban_create"),
         stores: true,
         about: "Ban clients and disconnect those who are connected",
@@ -266,6 +298,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: Method::Delete,
         path: "/api/v5/banned",
+        needs: Needs::Server(Entitlement::Operator),
         act: Some("ban_clear"),
         stores: true,
         about: "Lift all bans",
@@ -276,6 +309,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: Method::Delete,
         path: "/api/v5/banned/{as}/{who}",
+        needs: Needs::Server(Entitlement::Operator),
         act: Some("ban_delete"),
         stores: true,
         about: "Lift a ban",
@@ -286,6 +320,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: Method::Delete,
         path: "/api/v5/authentication/lockouts/{username}",
+        needs: Needs::Server(Entitlement::Operator),
         act: Some("auth_unlock"),
         about: "Let a user try to log in again of whom too many attempts failed",
         answers: GONE,
@@ -295,6 +330,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/acl/check",
+        needs: Needs::Server(Entitlement::Viewer),
         about: "Errors of an ACL file, and what is legal in it but surely not meant",
         body: Some("AclText"),
         action: Action::Aside(acl::check),
@@ -303,6 +339,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/acl/explain",
+        needs: Needs::Server(Entitlement::Viewer),
         about: "Whether a client may do something, and why: a client that is there, or one that is described",
         body: Some("AclQuestion"),
         action: Action::Aside(acl::explain),
@@ -310,18 +347,21 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/acl/generated",
+        needs: Needs::Server(Entitlement::Viewer),
         about: "The rules that follow from the links, which are asked before the ACL file",
         action: Action::Aside(acl::generated),
         ..GET
     },
     Route {
         path: "/api/v5/acl/export",
+        needs: Needs::Server(Entitlement::Viewer),
         about: "For an EMQX broker at the other end of each link: the rules that let this cluster in there",
         action: Action::Aside(acl::export),
         ..GET
     },
     Route {
         path: "/api/v5/acl/matrix",
+        needs: Needs::Server(Entitlement::Viewer),
         about: "Who may do what under `$LINK/`",
         action: Action::Aside(acl::matrix),
         ..GET
@@ -329,6 +369,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/acl/reload",
+        needs: Needs::Server(Entitlement::Operator),
         act: Some("acl_reload"),
         about: "Read the ACL file again: its rules take effect, or those in force stay",
         answers: &[(200, "What changed"), (400, "Why nothing did"), (409, "Another reload came in between")],
@@ -337,6 +378,7 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/acl/shadow",
+        needs: Needs::Server(Entitlement::Viewer),
         about: "Which verdicts the rules on trial would change",
         answers: FOUND,
         action: Action::Aside(acl::shadow),
@@ -345,6 +387,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/acl/shadow",
+        needs: Needs::Server(Entitlement::Operator),
         act: Some("acl_shadow_start"),
         about: "Ask other rules beside those in force, and count the verdicts that would change",
         body: Some("AclText"),
@@ -359,6 +402,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: Method::Delete,
         path: "/api/v5/acl/shadow",
+        needs: Needs::Server(Entitlement::Operator),
         act: Some("acl_shadow_drop"),
         about: "End the trial",
         answers: &[(204, "Done"), (404, "There is none"), (409, "A reload came in between")],
@@ -368,6 +412,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/acl/shadow/apply",
+        needs: Needs::Server(Entitlement::Operator),
         act: Some("acl_shadow_apply"),
         about: "Write the rules on trial into the ACL file, and put them in force",
         answers: &[
@@ -382,6 +427,7 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/stats",
+        needs: Needs::Server(Entitlement::Viewer),
         about: "How much there is of what",
         query: &[statistics::AGGREGATE],
         action: Action::Aside(statistics::stats),
@@ -389,6 +435,7 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/metrics",
+        needs: Needs::Server(Entitlement::Viewer),
         about: "What was counted since the start",
         query: &[statistics::AGGREGATE],
         action: Action::Now(statistics::metrics),
@@ -396,12 +443,14 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/cluster/links",
+        needs: Needs::Nothing,
         about: "Links: how they are configured, and how they are",
         action: Action::Now(links::list),
         ..GET
     },
     Route {
         path: "/api/v5/cluster/links/link/{name}",
+        needs: Needs::Link(Entitlement::CanView),
         about: "One link",
         answers: FOUND,
         action: Action::Now(links::show),
@@ -410,6 +459,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/cluster/links",
+        needs: Needs::Server(Entitlement::CanCreateLinks),
         act: Some("link_create"),
         about: "Makes a link; it is kept in links.toml of the data directory",
         body: Some("Link"),
@@ -425,6 +475,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: Method::Put,
         path: "/api/v5/cluster/links/link/{name}",
+        needs: Needs::Link(Entitlement::CanEdit),
         act: Some("link_update"),
         about: "Makes this of a link. A secret that is sent as ****** stays",
         body: Some("Link"),
@@ -441,6 +492,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: Method::Delete,
         path: "/api/v5/cluster/links/link/{name}",
+        needs: Needs::Link(Entitlement::CanDelete),
         act: Some("link_delete"),
         about: "Deletes a link; its peer is told first",
         answers: &[
@@ -454,6 +506,7 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/cluster/links/link/{name}/metrics",
+        needs: Needs::Link(Entitlement::CanView),
         about: "What was forwarded over it",
         answers: FOUND,
         action: Action::Now(links::metrics),
@@ -462,6 +515,7 @@ const ROUTES: &[Route] = &[
     Route {
         method: Method::Put,
         path: "/api/v5/cluster/links/link/{name}/metrics/reset",
+        needs: Needs::Link(Entitlement::CanEdit),
         act: Some("link_metrics_reset"),
         about: "Has what `metrics` shows begin at zero again; the series of `/metrics` go on",
         answers: GONE,
@@ -470,6 +524,7 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/cluster/links/link/{name}/routes",
+        needs: Needs::Link(Entitlement::CanView),
         about: "Routes: what the peer wants of us, or we of it",
         query: &[links::ROUTE_FILTERS, PAGING],
         answers: FOUND,
@@ -478,6 +533,7 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/cluster/links/link/{name}/spool",
+        needs: Needs::Link(Entitlement::CanView),
         about: "What waits for the peer, lane by lane",
         answers: FOUND,
         action: Action::Now(links::spool),
@@ -485,6 +541,7 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/cluster/links/link/{name}/ledger",
+        needs: Needs::Link(Entitlement::CanView),
         about: "Where every message for the peer went",
         answers: FOUND,
         action: Action::Now(links::ledger),
@@ -492,6 +549,7 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/cluster/links/link/{name}/explain",
+        needs: Needs::Link(Entitlement::CanView),
         about: "Why a topic does or does not cross the link, either way",
         query: &[links::EXPLAIN],
         answers: FOUND,
@@ -500,6 +558,7 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/events",
+        needs: Needs::Server(Entitlement::CanViewEvents),
         about: "Events that are remembered, oldest first: logins, refusals, reloads, what administrators did, what links became",
         query: &[events::EVENT_FILTERS, PAGING],
         action: Action::Aside(events::list),
@@ -507,6 +566,7 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/events/stream",
+        needs: Needs::Server(Entitlement::CanViewEvents),
         about: "The same and all that follow, one JSON object per line; empty lines say that nothing happened",
         query: &[events::EVENT_FILTERS],
         answers: &[(200, "Events, until either side closes"), (503, "As many read them as there may be")],
@@ -515,6 +575,7 @@ const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/trace/stream",
+        needs: Needs::Server(Entitlement::Operator),
         about: "What happens from now on, one JSON object per line; empty lines say that nothing did",
         query: &[trace::TRACE_FILTERS],
         answers: &[(200, "Events, until either side closes"), (503, "As many traces run as there may be")],
@@ -536,3 +597,60 @@ const ROUTES: &[Route] = &[
         ..GET
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::rest::Call;
+    use crate::trust::group::Permission;
+    use crate::trust::rights::OperatorRights;
+
+    /// The routes that whoever has these permissions may use on the link B, but for those that anybody may who is known.
+    fn usable(permissions: &[&str]) -> Vec<String> {
+        let read = |text: &&str| Permission::parse(&text.split(' ').collect::<Vec<_>>()).unwrap();
+        let permissions: Vec<Permission> = permissions.iter().map(read).collect();
+        let rights = OperatorRights::of(&permissions);
+        let call = Call { item: "B".to_owned(), rights, ..Call::default() };
+        let special = |route: &&Route| !matches!(route.needs, Needs::Nothing | Needs::Judged(_));
+        let met = routes().filter(special).filter(|route| route.needs.are_met_by(&call));
+        met.map(|route| format!("{:?} {}", route.method, route.path)).collect()
+    }
+
+    #[test]
+    fn nobody_may_more_than_is_permitted() {
+        assert!(usable(&[]).is_empty() && usable(&["link B peer", "topic # can_import"]).is_empty());
+        let changes = |all: &[String]| all.iter().filter(|one| !one.starts_with("Get ")).count();
+        let viewer = usable(&["server viewer"]);
+        let asking = ["Post /api/v5/acl/check", "Post /api/v5/acl/explain"];
+        assert!(viewer.len() > 20 && changes(&viewer) == asking.len(), "{viewer:?}");
+        assert!(asking.iter().all(|one| viewer.iter().any(|has| has == one)));
+        let of_link = usable(&["link B operator"]);
+        assert!(of_link.iter().all(|one| one.contains("/cluster/links/link/{name}")), "{of_link:?}");
+        assert_eq!(changes(&of_link), 3, "{of_link:?}");
+        assert!(usable(&["link C operator"]).is_empty());
+        let operator = usable(&["server operator"]);
+        assert!(
+            operator.iter().all(|one| one.starts_with("Get ") || !one.contains("/trust/")),
+            "{operator:?}"
+        );
+        for secret in ["config/reload", "/publish", "trust/certificate/rotate", "/events"] {
+            assert!(!operator.iter().any(|one| one.contains(secret)), "{secret}: {operator:?}");
+        }
+        let all = routes().filter(|route| !matches!(route.needs, Needs::Nothing | Needs::Judged(_))).count();
+        assert_eq!(usable(&["server admin"]).len(), all);
+    }
+
+    /// What changes something is not open to whoever is merely known.
+    #[test]
+    fn every_change_needs_something() {
+        for route in routes().filter(|route| route.act.is_some()) {
+            assert!(!matches!(route.needs, Needs::Nothing), "{}", route.path);
+            if let Needs::Judged(judge) = route.needs {
+                for item in ["link", "admin", "tls"] {
+                    let call = Call { item: item.to_owned(), ..Call::default() };
+                    assert!(!judge(&call), "{}", route.path);
+                }
+            }
+        }
+    }
+}

@@ -38,6 +38,7 @@ use crate::trust::address;
 use crate::trust::book::NewLink;
 use crate::trust::book::OVERLAP_SECONDS_MAX;
 use crate::trust::book::Outbound;
+use crate::trust::group::Entitlement;
 use crate::trust::token;
 
 /// The moment, in seconds since the Unix epoch.
@@ -103,6 +104,29 @@ fn pinned_link(name: &str, servers: &[ServerAddr], topics: &[String]) -> LinkEdi
 pub(super) fn tokens(state: &HttpState, call: &Call) -> Outcome {
     let (book, now) = (state.shelf.book(), now());
     listed(call, book.tokens().map(|token| shown::token(token, now)).collect())
+}
+
+/// For `POST trust/tokens`: whoever says in which groups a peer is says what it may do.
+pub(super) fn may_issue(call: &Call) -> bool {
+    let name = call.body["name"].as_str().unwrap_or_default();
+    let rights = &call.rights;
+    let may = rights.on_server(Entitlement::CanCreateIdentities)
+        || rights.on_link(name, Entitlement::CanIssueToken);
+    may && (!has_groups(call) || rights.on_server(Entitlement::PermissionManager))
+}
+
+/// For `POST trust/join`: it makes an identity, and a link.
+pub(super) fn may_join(call: &Call) -> bool {
+    let rights = &call.rights;
+    rights.on_server(Entitlement::CanCreateIdentities)
+        && rights.on_server(Entitlement::CanCreateLinks)
+        && (!has_groups(call) || rights.on_server(Entitlement::PermissionManager))
+}
+
+/// Without any it is in the group of all peers, which permits no topic.
+fn has_groups(call: &Call) -> bool {
+    call.body["groups"].as_array().is_none_or(|groups| !groups.is_empty())
+        && call.body.get("groups").is_some()
 }
 
 /// `POST trust/tokens`: the only time that the token is shown.

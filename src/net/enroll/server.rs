@@ -41,7 +41,7 @@ use crate::net::transport::Transport;
 pub fn tls(own: &OwnCertificate, purpose: Purpose) -> Result<Arc<ServerConfig>, Error> {
     let builder =
         ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13])?;
-    let clients = Arc::new(ProvenClients(Signatures::new()));
+    let clients = Arc::new(ProvenClients { signatures: Signatures::new(), mandatory: true });
     let own = Arc::new(SingleCertAndKey::from(own.certified()));
     let mut config = builder.with_client_cert_verifier(clients).with_cert_resolver(own);
     config.alpn_protocols = vec![purpose.alpn().to_vec()];
@@ -50,13 +50,21 @@ pub fn tls(own: &OwnCertificate, purpose: Purpose) -> Result<Arc<ServerConfig>, 
     Ok(Arc::new(config))
 }
 
+/// Whoever takes certificates without asking for one: the key behind it is proved, whose it is others know.
+pub(in crate::net) fn proven_if_shown() -> Arc<dyn ClientCertVerifier> {
+    Arc::new(ProvenClients { signatures: Signatures::new(), mandatory: false })
+}
+
 /// Takes every certificate whose key the client has.
 #[derive(Debug)]
-struct ProvenClients(Signatures);
+struct ProvenClients {
+    signatures: Signatures,
+    mandatory: bool,
+}
 
 impl ClientCertVerifier for ProvenClients {
     fn client_auth_mandatory(&self) -> bool {
-        true
+        self.mandatory
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
@@ -80,7 +88,7 @@ impl ClientCertVerifier for ProvenClients {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.tls12(message, certificate, signature)
+        self.signatures.tls12(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -89,11 +97,11 @@ impl ClientCertVerifier for ProvenClients {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.tls13(message, certificate, signature)
+        self.signatures.tls13(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.schemes()
+        self.signatures.schemes()
     }
 }
 

@@ -7,8 +7,10 @@ use super::Action;
 use super::FOUND;
 use super::GET;
 use super::Method;
+use super::Needs;
 use super::PAGING;
 use super::Route;
+use crate::trust::group::Entitlement;
 
 /// A change of one that may not be there.
 const CHANGED: &[(u16, &str)] = &[
@@ -35,6 +37,7 @@ const REMOVED: &[(u16, &str)] = &[
 pub(super) const ROUTES: &[Route] = &[
     Route {
         path: "/api/v5/trust/tokens",
+        needs: Needs::Server(Entitlement::CanCreateIdentities),
         about: "Tokens that are out, or were; never a secret",
         query: &[PAGING],
         action: Action::Now(trust::tokens),
@@ -43,6 +46,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/trust/tokens",
+        needs: Needs::Judged(trust::may_issue),
         act: Some("token_create"),
         about: "Issues a token for a peer cluster: the only time that it is shown",
         body: Some("TokenOrder"),
@@ -53,6 +57,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: Method::Delete,
         path: "/api/v5/trust/tokens/{id}",
+        needs: Needs::Server(Entitlement::CanCreateIdentities),
         act: Some("token_revoke"),
         about: "Takes a token back, with the identity that waits for it",
         answers: REMOVED,
@@ -62,6 +67,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/trust/join",
+        needs: Needs::Judged(trust::may_join),
         act: Some("link_join"),
         about: "Takes a token to the cluster that issued it, and makes the link with it",
         body: Some("JoinOrder"),
@@ -78,6 +84,7 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/trust/identities",
+        needs: Needs::Nothing,
         about: "Identities of peers and operators, and the peers that the configuration knows",
         query: &[PAGING],
         action: Action::Now(identities::list),
@@ -86,6 +93,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/trust/identities",
+        needs: Needs::Judged(identities::may_create),
         act: Some("identity_create"),
         about: "Makes an identity of a certificate that was brought along, without a token",
         body: Some("NewIdentity"),
@@ -95,6 +103,7 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/trust/identities/{type}/{name}",
+        needs: Needs::Judged(identities::may_see),
         about: "One identity, with its effective rights: type link or admin, or tls for either",
         answers: FOUND,
         action: Action::Now(identities::show),
@@ -103,6 +112,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: Method::Put,
         path: "/api/v5/trust/identities/{type}/{name}",
+        needs: Needs::Server(Entitlement::PermissionManager),
         act: Some("identity_edit"),
         about: "Says what an identity is for, and puts it into these groups and no others",
         body: Some("IdentityChange"),
@@ -113,6 +123,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: Method::Delete,
         path: "/api/v5/trust/identities/{type}/{name}",
+        needs: Needs::Judged(identities::may_remove),
         act: Some("identity_delete"),
         about: "Deletes an identity, its tokens and pins, and the link that it made",
         answers: REMOVED,
@@ -122,6 +133,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/trust/identities/{type}/{name}/approve",
+        needs: Needs::Server(Entitlement::CanCreateIdentities),
         act: Some("identity_approve"),
         about: "Approves a peer that has come with a token",
         answers: CHANGED,
@@ -131,6 +143,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/trust/identities/{type}/{name}/revoke",
+        needs: Needs::Judged(identities::may_remove),
         act: Some("identity_revoke"),
         about: "Trusts an identity no more; it stays, so that nobody comes with its certificate",
         answers: CHANGED,
@@ -139,6 +152,7 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/trust/groups",
+        needs: Needs::Server(Entitlement::Viewer),
         about: "Groups with their permissions, and who is in them",
         query: &[PAGING],
         action: Action::Now(groups::list),
@@ -147,6 +161,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/trust/groups",
+        needs: Needs::Server(Entitlement::PermissionManager),
         act: Some("group_create"),
         about: "Makes a group without permissions",
         body: Some("NewGroup"),
@@ -156,6 +171,7 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/trust/groups/{name}",
+        needs: Needs::Server(Entitlement::Viewer),
         about: "One group",
         answers: FOUND,
         action: Action::Now(groups::show),
@@ -164,6 +180,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: Method::Put,
         path: "/api/v5/trust/groups/{name}",
+        needs: Needs::Server(Entitlement::PermissionManager),
         act: Some("group_edit"),
         about: "Says what a group is for, or gives it another name wherever it is named",
         body: Some("GroupChange"),
@@ -174,6 +191,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: Method::Delete,
         path: "/api/v5/trust/groups/{name}",
+        needs: Needs::Server(Entitlement::PermissionManager),
         act: Some("group_delete"),
         about: "Deletes a group that nobody is in",
         answers: REMOVED,
@@ -183,6 +201,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/trust/groups/{name}/permissions",
+        needs: Needs::Server(Entitlement::PermissionManager),
         act: Some("group_edit"),
         about: "Adds a permission: `ENTITY [NAME] ENTITLEMENT [k=v]`, such as `topic a/# can_import qos=1`",
         body: Some("Permission"),
@@ -193,6 +212,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: Method::Delete,
         path: "/api/v5/trust/groups/{name}/permissions",
+        needs: Needs::Server(Entitlement::PermissionManager),
         act: Some("group_edit"),
         about: "Takes a permission away, whatever its options",
         body: Some("Permission"),
@@ -202,6 +222,7 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/trust/permissions",
+        needs: Needs::Server(Entitlement::Viewer),
         about: "What can be permitted on what, and which groups permit it",
         query: &[PAGING],
         action: Action::Now(groups::all),
@@ -209,6 +230,7 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/trust/certificate",
+        needs: Needs::Server(Entitlement::Viewer),
         about: "The link certificate of this cluster, and the next one during a rotation; never a key",
         answers: FOUND,
         action: Action::Now(trust::certificate),
@@ -247,6 +269,7 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/trust/pins",
+        needs: Needs::Server(Entitlement::Viewer),
         about: "Certificates of peers' servers that were pinned by hand",
         query: &[PAGING],
         action: Action::Now(trust::pins),

@@ -12,6 +12,7 @@ use super::LinkEdit;
 use super::TrustChange;
 use super::addresses;
 use super::change;
+use super::has_groups;
 use super::listed;
 use super::pinned_link;
 use super::shown;
@@ -30,6 +31,7 @@ use crate::net::random;
 use crate::trust::book::Event;
 use crate::trust::book::NewIdentity;
 use crate::trust::book::TrustError;
+use crate::trust::group::Entitlement;
 use crate::trust::identity::Identity;
 use crate::trust::identity::Kind;
 use crate::trust::leaf::Leaf;
@@ -43,8 +45,36 @@ pub(in crate::admin::rest) fn list(state: &HttpState, call: &Call) -> Outcome {
     let configured = configured.filter(|link| link.trust == Trust::Configured).map(configured_peer);
     let mut all: Vec<Value> =
         book.identities().map(|one| shown::identity(&book, one)).chain(configured).collect();
+    all.retain(|one| sees(call, &text(one, "kind"), &text(one, "name")));
     all.sort_by_key(|one| (text(one, "kind"), text(one, "name")));
     listed(call, all)
+}
+
+/// Whoever may see a link may see its peer.
+fn sees(call: &Call, kind: &str, name: &str) -> bool {
+    let rights = &call.rights;
+    rights.on_server(Entitlement::Viewer) || (kind == "link" && rights.on_link(name, Entitlement::CanView))
+}
+
+/// For `GET trust/identities/{type}/{name}`.
+pub(in crate::admin::rest) fn may_see(call: &Call) -> bool {
+    sees(call, &call.item, &call.second)
+}
+
+/// To delete and to revoke: peers, or the one of a link; operators are for whoever says what they may do.
+pub(in crate::admin::rest) fn may_remove(call: &Call) -> bool {
+    let rights = &call.rights;
+    let may_all = rights.on_server(Entitlement::CanCreateIdentities);
+    match call.item.as_str() {
+        "link" => may_all || rights.on_link(&call.second, Entitlement::CanDelete),
+        _ => may_all && rights.on_server(Entitlement::PermissionManager),
+    }
+}
+
+/// For `POST trust/identities`: whoever says in which groups it is says what it may do.
+pub(in crate::admin::rest) fn may_create(call: &Call) -> bool {
+    call.rights.on_server(Entitlement::CanCreateIdentities)
+        && (!has_groups(call) || call.rights.on_server(Entitlement::PermissionManager))
 }
 
 fn text(value: &Value, field: &str) -> String {

@@ -1,0 +1,102 @@
+//! Who asks, and whether they may: the admin socket and API keys may everything, an operator with a certificate what the groups of
+//! that identity permit (`trust.md` 2.5).
+
+use axum::http::HeaderMap;
+use axum::http::StatusCode;
+use axum::http::header;
+
+use super::Shared;
+use super::tls::Peer;
+use crate::admin::base64;
+use crate::admin::rest::Access;
+use crate::admin::rest::Call;
+use crate::admin::rest::Problem;
+use crate::admin::rest::Route;
+use crate::broker::events::event::SecurityEvent;
+use crate::broker::events::event::What;
+use crate::net::clock;
+use crate::trust::group::Entitlement;
+use crate::trust::identity::Kind;
+use crate::trust::rights::OperatorRights;
+
+/// Whoever asks.
+#[derive(Debug)]
+pub(super) struct Asker {
+    /// For the log: an API key, an operator, or the admin socket.
+    pub(super) name: String,
+    /// What they may do.
+    pub(super) rights: OperatorRights,
+}
+
+impl Asker {
+    fn admin(name: String) -> Self {
+        Self { name, rights: OperatorRights::admin() }
+    }
+}
+
+impl Shared {
+    /// Whether whoever sent this may come in, and who it is.
+    pub(super) fn admit(
+        &self,
+        access: Access,
+        headers: &HeaderMap,
+        peer: Option<&Peer>,
+    ) -> Result<Asker, Problem> {
+        let Some(bound) = self.bound else { return Ok(Asker::admin("admin socket".to_owned())) };
+        if let Some(operator) = peer.and_then(|peer| self.operator(peer)) {
+            return Ok(operator);
+        }
+        let open = match access {
+            Access::Open => true,
+            Access::Metrics => self.state.metrics_open && bound.ip().to_canonical().is_loopback(),
+            Access::Key => false,
+        };
+        if open {
+            let rights = OperatorRights { server: [Entitlement::Viewer].into(), ..OperatorRights::default() };
+            return Ok(Asker { name: "anybody".to_owned(), rights });
+        }
+        let refused = |code, message| Err(Problem::new(StatusCode::UNAUTHORIZED, code, message));
+        if !headers.contains_key(header::AUTHORIZATION) {
+            return refused("UNAUTHORIZED", "an API key is needed: see `tombolo auth key create`");
+        }
+        let claimed = credentials(headers);
+        if let Some((id, _)) = claimed.as_ref().filter(|(id, secret)| self.state.keys.verify(id, secret)) {
+            return Ok(Asker::admin(format!("api_key {id}")));
+        }
+        let event = SecurityEvent {
+            identity: claimed.as_ref().map(|(id, _)| id.as_str()),
+            ..SecurityEvent::new(What::LoginFail { method: "api_key" }, "no such API key, or not its secret")
+        };
+        self.state.broker.security_event(&event, clock::now());
+        refused("BAD_API_KEY_OR_SECRET", "no such API key, or not its secret")
+    }
+
+    /// The operator whose certificate was shown, as the book has it now.
+    fn operator(&self, peer: &Peer) -> Option<Asker> {
+        let book = self.state.shelf.book();
+        let one = book.by_fingerprint(&peer.certificate?, clock::now().unix_ms / 1000)?;
+        (one.kind == Kind::Admin)
+            .then(|| Asker { name: format!("operator {}", one.name), rights: book.operator_rights(one) })
+    }
+
+    /// It is written down who wanted more than they may.
+    pub(super) fn denied(&self, route: &Route, call: &Call) -> Problem {
+        let what = What::AuthzFail { action: "admin", topic: route.path };
+        let event = SecurityEvent { identity: Some(&call.caller), ..SecurityEvent::new(what, &call.item) };
+        self.state.broker.security_event(&event, clock::now());
+        let message = format!("{} may not do this", call.caller);
+        Problem::new(StatusCode::FORBIDDEN, "FORBIDDEN", message)
+    }
+}
+
+/// `Authorization: Basic`, once.
+fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (value, None) = (values.next()?.to_str().ok()?, values.next()) else { return None };
+    let (scheme, encoded) = value.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let text = String::from_utf8(base64::decode(encoded.trim())?).ok()?;
+    text.split_once(':').map(|(id, secret)| (id.to_owned(), secret.to_owned()))
+}

@@ -1,0 +1,269 @@
+//! Operators who are known by their certificates (`trust.md` 2.5): HTTP over TLS, and what each may do.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tombolo::admin::keys::Keys;
+use tombolo::net::clock;
+use tombolo::net::own_certificate::Pair;
+use tombolo::net::own_certificate::chain_pem;
+use tombolo::net::tls::ClientTls;
+use tombolo::net::tls::ClientTlsOptions;
+use tombolo::net::tls::TlsVersion;
+use tombolo::net::tls::Verify;
+
+use crate::harness::LIMIT;
+use crate::link_changes::Broker;
+
+const TLS: &str = "[http.ssl]\nenable = true\nbind = \"127.0.0.1:0\"\n";
+
+/// A broker with its second port, and certificates of operators.
+struct Scene {
+    broker: Broker,
+    folder: TempDir,
+    fingerprint: String,
+}
+
+type Ran = (i32, String, String);
+
+async fn run(arguments: &[&str]) -> Ran {
+    let output = Command::new(env!("CARGO_BIN_EXE_tombolo"))
+        .args(arguments)
+        .env_remove("TOMBOLO_KEY")
+        .stdin(Stdio::null())
+        .output();
+    let output = timeout(LIMIT, output).await.unwrap().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let broker = Broker::start("A", TLS).await;
+        let folder = tempfile::tempdir().unwrap();
+        let mut scene = Self { broker, folder, fingerprint: String::new() };
+        let certificate = scene.done("link cert show --format json").await;
+        let certificate: Value = serde_json::from_str(&certificate).unwrap();
+        scene.fingerprint = certificate["fingerprint"].as_str().unwrap().to_owned();
+        for name in ["ada", "eve"] {
+            let pair = Pair::make(name, clock::now()).unwrap();
+            fs::write(scene.file(name, "pem"), chain_pem(&pair.chain)).unwrap();
+            fs::write(scene.file(name, "key"), pair.key.pem().as_bytes()).unwrap();
+        }
+        scene
+    }
+
+    fn file(&self, name: &str, ending: &str) -> String {
+        self.folder.path().join(format!("{name}.{ending}")).display().to_string()
+    }
+
+    /// By the admin socket.
+    async fn done(&self, line: &str) -> String {
+        let data = self.broker.data().display().to_string();
+        let arguments: Vec<&str> = line.split(' ').chain(["--data", &data]).collect();
+        let (code, out, error) = run(&arguments).await;
+        assert_eq!((code, error.as_str()), (0, ""), "{line}: {out}");
+        out
+    }
+
+    /// Over TLS, with somebody's certificate.
+    async fn by(&self, name: &str, line: &str) -> Ran {
+        let url = format!("https://{}", self.broker.listener("https"));
+        let (certificate, key) = (self.file(name, "pem"), self.file(name, "key"));
+        let access = [
+            "--url",
+            &url,
+            "--tls-cert",
+            &certificate,
+            "--tls-keyfile",
+            &key,
+            "--tls-fingerprint",
+            &self.fingerprint,
+        ];
+        run(&line.split(' ').chain(access).collect::<Vec<_>>()).await
+    }
+
+    async fn may(&self, name: &str, line: &str) -> String {
+        let (code, out, error) = self.by(name, line).await;
+        assert_eq!((code, error.as_str()), (0, ""), "{line}: {out}");
+        out
+    }
+
+    async fn may_not(&self, name: &str, line: &str) {
+        let ran = self.by(name, line).await;
+        assert!(ran.0 == 3 && ran.2.contains(&format!("operator {name} may not do this")), "{line}: {ran:?}");
+    }
+
+    /// Makes an operator with these permissions.
+    async fn operator(&self, name: &str, permissions: &[&str]) {
+        self.done(&format!("auth group create of-{name}")).await;
+        for permission in permissions {
+            self.done(&format!("auth group permission add of-{name} {permission}")).await;
+        }
+        let file = self.file(name, "pem");
+        self.done(&format!("auth identity create admin/{name} {file} --group of-{name}")).await;
+    }
+
+    async fn link(&self, name: &str) {
+        let settings = "server=127.0.0.1:1 topics=a ssl.enable=false peer.allow_unauthenticated=true";
+        self.done(&format!("link create {name} {settings}")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_viewer_reads_and_changes_nothing_until_it_is_revoked() {
+    let scene = Scene::new().await;
+    let ran = scene.by("ada", "link list").await;
+    assert!(ran.0 == 3 && ran.2.contains("an API key is needed"), "nobody knows this certificate: {ran:?}");
+    scene.operator("ada", &["server viewer"]).await;
+    scene.link("B").await;
+    assert!(scene.may("ada", "link list --format csv").await.contains("\nB,"));
+    scene.may("ada", "auth group list").await;
+    scene.may("ada", "client list").await;
+    for line in [
+        "link set B topics=b",
+        "link delete B --yes",
+        "link create C server=x:1 topics=a",
+        "link create C -q",
+        "auth group create g",
+        "auth identity revoke admin/ada --yes",
+        "auth identity group add admin/ada link-peer",
+        "banned create clientid c",
+        "acl reload",
+        "events",
+        "link cert rotate",
+        "link trust B --fingerprint abababababababababababababababababababababababababababababababab --address b:1",
+    ] {
+        scene.may_not("ada", line).await;
+    }
+    let events = scene.done("events --format json --event authz_fail").await;
+    assert!(events.contains("\"identity\":\"operator ada\"") && events.contains("authz_fail:admin:/api/v5/"));
+    scene.done("auth identity revoke admin/ada --yes").await;
+    let ran = scene.by("ada", "link list").await;
+    assert!(ran.0 == 3 && ran.2.contains("an API key is needed"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn an_operator_of_one_link_sees_and_changes_that_link_alone() {
+    let scene = Scene::new().await;
+    scene.operator("ada", &["link B operator"]).await;
+    scene.link("B").await;
+    scene.link("C").await;
+    let listed = scene.may("ada", "link list --format csv").await;
+    assert!(listed.contains("\nB,") && !listed.contains("C,"), "{listed}");
+    assert_eq!(scene.may("ada", "link set B topics=b").await, "Link B changed\n");
+    for line in [
+        "link show C",
+        "link set C topics=b",
+        "link delete C --yes",
+        "link create B --replace -q",
+        "client list",
+        "auth group list",
+        "auth identity show admin/ada",
+    ] {
+        scene.may_not("ada", line).await;
+    }
+    assert_eq!(scene.may("ada", "link delete B --yes").await, "Link B deleted\n");
+}
+
+#[tokio::test]
+async fn who_makes_identities_cannot_say_what_they_may_do() {
+    let scene = Scene::new().await;
+    scene.operator("ada", &["server can_create_identities"]).await;
+    let eve = scene.file("eve", "pem");
+    scene.may("ada", "link create B -q --address 127.0.0.1:1").await;
+    for line in [
+        "link create C -q --group of-ada".to_owned(),
+        format!("auth identity create admin/eve {eve} --group of-ada"),
+        "auth group permission add of-ada server admin".to_owned(),
+        "auth identity delete admin/ada --yes".to_owned(),
+    ] {
+        scene.may_not("ada", &line).await;
+    }
+    // Without a group it is nobody of consequence.
+    scene.done(&format!("auth identity create admin/eve {eve}")).await;
+    assert_eq!(scene.may("eve", "link list --format csv").await.lines().count(), 1);
+    scene.may_not("eve", "client list").await;
+}
+
+#[tokio::test]
+async fn api_keys_work_there_as_well_and_what_is_wrong_is_said() {
+    let scene = Scene::new().await;
+    let url = format!("https://{}", scene.broker.listener("https"));
+    let new = Keys::of(&scene.broker.data()).create("test", 1).unwrap();
+    let key = format!("{}:{}", new.key.id, new.secret);
+    let with = async |more: &[&str]| run(&[&["client", "list", "--url", &*url], more].concat()).await;
+    let print = scene.fingerprint.as_str();
+    assert_eq!(with(&["--key", &key, "--tls-fingerprint", print]).await.0, 0);
+    assert_eq!(with(&["--key", "a:b", "--tls-fingerprint", print]).await.0, 3);
+    let other = "ab".repeat(32);
+    let ran = with(&["--key", &key, "--tls-fingerprint", &other]).await;
+    assert!(ran.0 == 7 && ran.2.contains(&format!("expected sha256:{other}")), "{ran:?}");
+    for (more, why) in [
+        (&["--key", "a:b"][..], "--tls-fingerprint"),
+        (&["--tls-fingerprint", print], "--tls-cert with --tls-keyfile"),
+        (&["--tls-fingerprint", print, "--tls-cert", "/no", "--tls-keyfile", "/no"], "/no"),
+    ] {
+        let ran = with(more).await;
+        assert!(ran.0 == 2 && ran.2.contains(why), "{more:?}: {ran:?}");
+    }
+    let plain = url.replace("https", "http");
+    let ran = run(&["client", "list", "--url", &plain]).await;
+    assert!(ran.0 == 2 && ran.2.contains("--url needs --key"), "{ran:?}");
+}
+
+/// TLS 1.3 alone, nothing to resume, and a page of another origin is refused.
+#[tokio::test]
+async fn the_port_is_as_strict_as_a_links() {
+    let scene = Scene::new().await;
+    let address = scene.broker.listener("https").to_owned();
+    let connect = async |versions: &[TlsVersion], files: Option<(&Path, &Path)>| {
+        let options = ClientTlsOptions {
+            cacertfile: None,
+            own: None,
+            certfile: files.map(|(certificate, _)| certificate.to_owned()),
+            keyfile: files.map(|(_, key)| key.to_owned()),
+            password: None,
+            server_pins: Vec::new(),
+            strict: false,
+            verify: Verify::None,
+            server_name: None,
+            versions: versions.to_vec(),
+        };
+        let config = ClientTls::load(&options, clock::now()).unwrap().config;
+        let stream = TcpStream::connect(&address).await.unwrap();
+        TlsConnector::from(Arc::clone(&config)).connect("x".try_into().unwrap(), stream).await
+    };
+    let old = connect(&[TlsVersion::V12], None).await.unwrap_err();
+    assert!(old.to_string().contains("ProtocolVersion"), "{old}");
+    for (head, status) in [
+        ("Host: any.example", "200"),
+        ("Host: any.example\r\nOrigin: https://any.example", "200"),
+        ("Host: any.example\r\nOrigin: https://other.example", "403"),
+        ("Host: any.example\r\nOrigin: null", "403"),
+    ] {
+        let mut stream = connect(&[TlsVersion::V13], None).await.unwrap();
+        let request = format!("GET /health/live HTTP/1.0\r\n{head}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("close_notify");
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{head}: {answer}");
+        assert_eq!(stream.get_ref().1.tls13_tickets_received(), 0);
+    }
+    // Many that say nothing do not keep out who does.
+    let mut silent = Vec::new();
+    for _ in 0..31 {
+        silent.push(TcpStream::connect(&address).await.unwrap());
+    }
+    connect(&[TlsVersion::V13], None).await.unwrap();
+}
