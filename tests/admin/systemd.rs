@@ -38,7 +38,8 @@ async fn ready_watchdog_reloading_and_stopping_are_told() {
     std::fs::write(&config, text).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tombolo"));
     command.args(["serve", "--config"]).arg(&config).stderr(Stdio::null()).kill_on_drop(true);
-    command.env("NOTIFY_SOCKET", folder.path().join("notify")).env("WATCHDOG_USEC", "20000");
+    command.env("NOTIFY_SOCKET", folder.path().join("notify")).env("WATCHDOG_USEC", "2400000");
+    // Half of that is longer than what the program does each second anyway, which must not begin it anew.
     let mut child = command.spawn().unwrap();
     let pid = child.id().unwrap().to_string();
     let signal = async |name: &str| {

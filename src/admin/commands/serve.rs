@@ -9,6 +9,8 @@ use tokio::runtime;
 use tokio::signal::unix;
 use tokio::signal::unix::SignalKind;
 use tokio::time;
+use tokio::time::Interval;
+use tokio::time::MissedTickBehavior;
 
 use super::Exit;
 use super::Failure;
@@ -59,8 +61,8 @@ async fn run(
     logging: &Logging,
 ) -> Result<(), Failure> {
     let manager = ServiceManager::of(&Environment::of_process());
-    let mut signals =
-        Signals::new().map_err(|error| Failure::new(Exit::Other, format!("signals: {error}")))?;
+    let mut signals = Signals::new(manager.heartbeat())
+        .map_err(|error| Failure::new(Exit::Other, format!("signals: {error}")))?;
     let cluster = settings.cluster.name.clone();
     let mut steward = Steward::start(sources, settings)
         .await
@@ -68,7 +70,7 @@ async fn run(
     tracing::info!(cluster, version = env!("CARGO_PKG_VERSION"), "ready");
     manager.notify("READY=1");
     loop {
-        match signals.next(manager.heartbeat(), &mut steward).await {
+        match signals.next(&mut steward).await {
             Event::Alive => manager.notify("WATCHDOG=1"),
             Event::Reload => {
                 let _ = reload(&mut steward, path, logging, &manager).await; // the log has it
@@ -162,25 +164,36 @@ enum Event {
     Stop,
 }
 
+fn every(period: Duration) -> Interval {
+    let mut interval = time::interval_at(time::Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
 struct Signals {
     interrupt: unix::Signal,
     terminate: unix::Signal,
     hang_up: unix::Signal,
+    /// None of these begins anew because another came first.
+    tick: Interval,
+    alive: Option<Interval>,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new(heartbeat: Option<Duration>) -> std::io::Result<Self> {
         Ok(Self {
+            tick: every(TICK),
+            alive: heartbeat.map(every),
             interrupt: unix::signal(SignalKind::interrupt())?,
             terminate: unix::signal(SignalKind::terminate())?,
             hang_up: unix::signal(SignalKind::hangup())?,
         })
     }
 
-    async fn next(&mut self, heartbeat: Option<Duration>, steward: &mut Steward) -> Event {
+    async fn next(&mut self, steward: &mut Steward) -> Event {
         let alive = async {
-            match heartbeat {
-                Some(interval) => time::sleep(interval).await,
+            match &mut self.alive {
+                Some(alive) => drop(alive.tick().await),
                 None => future::pending().await,
             }
         };
@@ -190,7 +203,7 @@ impl Signals {
             _ = self.hang_up.recv() => Event::Reload,
             Some(change) = steward.next() => Event::Change(change),
             () = alive => Event::Alive,
-            () = time::sleep(TICK) => Event::Tick,
+            _ = self.tick.tick() => Event::Tick,
         }
     }
 }
