@@ -99,6 +99,16 @@ impl EnrollDesk for Desk {
         Box::pin(async move {
             match asked.purpose {
                 Purpose::Enroll => self.answer(asked).await,
+                // Whoever is no peer does not get as far as a change, of which there is one at a time.
+                Purpose::Statement
+                    if !statements::is_known(
+                        &self.shelf.book(),
+                        &asked.certificate,
+                        clock::now().unix_ms / 1000,
+                    ) =>
+                {
+                    b"not trusted".to_vec()
+                }
                 Purpose::Statement => {
                     statements::answer(trust::ask(&self.changes, statements::hear(asked)).await)
                 }

@@ -18,9 +18,11 @@ use crate::net::enroll::client;
 use crate::net::own_certificate::OwnCertificate;
 use crate::trust::Fingerprint;
 use crate::trust::book::Book;
+use crate::trust::book::Seen;
 use crate::trust::book::TrustError;
 use crate::trust::identity::Identity;
 use crate::trust::identity::Kind;
+use crate::trust::identity::Role;
 use crate::trust::rotation;
 use crate::trust::rotation::Ends;
 use crate::trust::rotation::Removal;
@@ -99,10 +101,23 @@ pub async fn tell_next(
 #[must_use]
 pub fn hear(asked: Asked) -> TrustChange {
     let apply = move |book: &mut Book, own: &trust::Own<'_>, now| {
-        let peer = book.by_fingerprint(&Fingerprint::of(&asked.certificate).0, now);
-        let peer = peer.filter(|one| one.kind == Kind::Link).cloned();
+        let shown = Fingerprint::of(&asked.certificate);
         // Nobody else is told anything.
-        let peer = peer.ok_or_else(|| TrustError::Denied("not trusted".to_owned()))?;
+        let not_trusted = || TrustError::Denied("not trusted".to_owned());
+        let peer = book.by_fingerprint(&shown.0, now).filter(|one| one.kind == Kind::Link);
+        let name = peer.map(|one| one.name.clone()).ok_or_else(not_trusted)?;
+        // The next certificate is in use from here on, if it is that one.
+        let rotated = book.seen(shown, &asked.source.to_string(), now);
+        let peer = book.link(&name).cloned().ok_or_else(not_trusted)?;
+        // The one before is good for connections a while longer, but it may have been replaced because it was stolen: whoever has
+        // it must not say what comes next.
+        if peer.pin(Role::Current).is_none_or(|pin| pin.sha256 != shown) {
+            return Err(TrustError::Denied("that certificate was replaced".to_owned()));
+        }
+        let mut events = match rotated {
+            Seen::Rotated(event) => vec![event],
+            Seen::Known { .. } | Seen::Unknown => Vec::new(),
+        };
         let statement = Statement::parse(&asked.request).map_err(refused)?;
         let ends = Ends { from: &peer.name, to: own.cluster };
         let event = match statement {
@@ -115,12 +130,13 @@ pub fn hear(asked: Asked) -> TrustChange {
                 let next = rotation.verify(ends, &asked.certificate).map_err(refused)?;
                 let is_known = peer.fingerprints.iter().any(|pin| pin.sha256 == next.sha256);
                 if is_known {
-                    return Ok(Applied { answer: HEARD.into(), ..Applied::default() }); // said again
+                    return Ok(Applied { answer: HEARD.into(), events, ..Applied::default() }); // said again
                 }
                 book.rotate_begin(own, &peer.name, &next, rotation.until, now)?
             }
         };
-        Ok(Applied { answer: HEARD.into(), events: vec![event], links: Vec::new() })
+        events.push(event);
+        Ok(Applied { answer: HEARD.into(), events, links: Vec::new() })
     };
     TrustChange { name: "statement", apply: Box::new(apply) }
 }
@@ -129,11 +145,146 @@ fn refused(error: rotation::StatementError) -> TrustError {
     TrustError::Denied(error.to_string())
 }
 
+/// Whether whoever shows this certificate is a peer, and may be listened to.
+#[must_use]
+pub fn is_known(book: &Book, certificate: &[u8], now: u64) -> bool {
+    book.by_fingerprint(&Fingerprint::of(certificate).0, now).is_some_and(|one| one.kind == Kind::Link)
+}
+
 /// What is answered.
 #[must_use]
 pub fn answer(outcome: Result<Value, Problem>) -> Vec<u8> {
     match outcome {
         Ok(_) => HEARD.as_bytes().to_vec(),
         Err(problem) => problem.message.into_bytes(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::CertificateParams;
+    use rcgen::ExtendedKeyUsagePurpose;
+    use rcgen::KeyPair;
+    use rcgen::SigningKey;
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::net::address::PeerAddr;
+    use crate::trust::book::NewIdentity;
+    use crate::trust::leaf::Leaf;
+    use crate::trust::leaf::Purpose as Of;
+
+    struct Holder(KeyPair, Vec<u8>);
+
+    impl Holder {
+        fn new() -> Self {
+            let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.extended_key_usages =
+                vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+            let der = params.self_signed(&key).unwrap().der().to_vec();
+            Self(key, der)
+        }
+
+        fn fingerprint(&self) -> Fingerprint {
+            Fingerprint::of(&self.1)
+        }
+
+        /// Says that `next` follows.
+        fn says(&self, next: &Self, until: u64) -> Asked {
+            let ends = Ends { from: "B", to: "A" };
+            let bytes = rotation::rotation_to_sign(ends, self.fingerprint(), next.fingerprint(), until);
+            let (sig_by_old, sig_by_new) = (self.0.sign(&bytes).unwrap(), next.0.sign(&bytes).unwrap());
+            let rotation = Rotation { next_cert: next.1.clone(), until, sig_by_old, sig_by_new };
+            Asked {
+                request: Zeroizing::new(Statement::Rotation(rotation).encode()),
+                certificate: self.1.clone(),
+                source: PeerAddr::Ip("192.0.2.7:4711".parse().unwrap()),
+                listener: "ssl:links".into(),
+                purpose: Purpose::Statement,
+            }
+        }
+    }
+
+    const NOW: u64 = 1_767_323_045;
+
+    fn heard(book: &mut Book, asked: Asked) -> Result<usize, TrustError> {
+        let own = trust::Own {
+            cluster: "A",
+            prefix: "clink-A-",
+            fingerprint: Fingerprint([1; 32]),
+            also: &[],
+            addrs: &[],
+            caps: &[],
+            configured: &[],
+        };
+        (hear(asked).apply)(book, &own, NOW).map(|applied| applied.events.len())
+    }
+
+    fn book_with(holder: &Holder) -> Book {
+        let mut book = Book::default();
+        let own = trust::Own {
+            cluster: "A",
+            prefix: "clink-A-",
+            fingerprint: Fingerprint([1; 32]),
+            also: &[],
+            addrs: &[],
+            caps: &[],
+            configured: &[],
+        };
+        let leaf = Leaf::read(&holder.1, Of::Link).unwrap();
+        let new = NewIdentity {
+            kind: Kind::Link,
+            name: "B",
+            prefix: None,
+            groups: &[],
+            addrs: &[],
+            caps: &[],
+            leaf: &leaf,
+            description: "",
+            operator: "ada",
+        };
+        book.create_identity(&own, &new, [2; 16], NOW).unwrap();
+        book
+    }
+
+    #[test]
+    fn who_has_the_certificate_before_says_nothing_of_the_next_one() {
+        let (old, new, thief) = (Holder::new(), Holder::new(), Holder::new());
+        let mut book = book_with(&old);
+        assert_eq!(heard(&mut book, old.says(&new, NOW + 1_000)), Ok(1));
+        assert_eq!(heard(&mut book, old.says(&new, NOW + 1_000)), Ok(0), "said again");
+        // It is in use: the one before is good for connections only.
+        assert!(matches!(book.seen(new.fingerprint(), "", NOW), Seen::Rotated(_)));
+        assert!(book.by_fingerprint(&old.fingerprint().0, NOW).is_some());
+        let before = book.clone();
+        let denied = TrustError::Denied("that certificate was replaced".to_owned());
+        assert_eq!(heard(&mut book, old.says(&thief, NOW + 1_000)), Err(denied));
+        assert_eq!(book.link("B").unwrap().fingerprints, before.link("B").unwrap().fingerprints);
+        let another = Holder::new();
+        assert_eq!(heard(&mut book, new.says(&another, NOW + 1_000)), Ok(1));
+    }
+
+    #[test]
+    fn the_next_certificate_is_in_use_once_it_says_something() {
+        let (old, new, another) = (Holder::new(), Holder::new(), Holder::new());
+        let mut book = book_with(&old);
+        heard(&mut book, old.says(&new, NOW + 1_000)).unwrap();
+        assert_eq!(heard(&mut book, new.says(&another, NOW + 1_000)), Ok(2));
+    }
+
+    #[test]
+    fn whoever_is_no_peer_is_told_nothing() {
+        let (peer, stranger) = (Holder::new(), Holder::new());
+        let mut book = book_with(&peer);
+        assert!(is_known(&book, &peer.1, NOW) && !is_known(&book, &stranger.1, NOW));
+        let denied = TrustError::Denied("not trusted".to_owned());
+        assert_eq!(heard(&mut book, stranger.says(&peer, NOW)), Err(denied));
+    }
+
+    #[test]
+    fn a_request_is_not_shown() {
+        let asked = Holder::new().says(&Holder::new(), NOW);
+        assert!(!format!("{asked:?}").contains("request"));
     }
 }
