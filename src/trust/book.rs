@@ -125,7 +125,14 @@ impl Book {
     #[must_use]
     pub fn by_fingerprint(&self, fingerprint: &[u8; 32], now: u64) -> Option<&Identity> {
         let shown = Fingerprint(*fingerprint);
-        self.owner_of(shown).filter(|one| one.usable(now).any(|usable| usable == shown))
+        // Not every handshake looks at the dates.
+        let has_expired = |one: &&Identity| {
+            let pin = one.fingerprints.iter().find(|pin| pin.sha256 == shown);
+            pin.and_then(|pin| pin.not_after).is_some_and(|last| now > last)
+        };
+        self.owner_of(shown)
+            .filter(|one| one.usable(now).any(|usable| usable == shown))
+            .filter(|one| !has_expired(one))
     }
 
     /// Whose certificate this is or was, active or not.

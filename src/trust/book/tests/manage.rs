@@ -82,6 +82,16 @@ fn operators_are_identities_that_begin_without_a_right() {
 }
 
 #[test]
+fn a_certificate_that_has_expired_proves_nobody() {
+    let (a, mut book) = linked();
+    let leaf = Leaf { not_after: NOW + 10, ..leaf(7) };
+    book.create_identity(&a.own(), &new(Kind::Admin, "ada", &leaf), [3; 16], NOW).unwrap();
+    assert!(book.by_fingerprint(&[7; 32], NOW + 10).is_some());
+    assert!(book.by_fingerprint(&[7; 32], NOW + 11).is_none());
+    assert_eq!(book.seen(Fingerprint([7; 32]), SOURCE, NOW + 11), Seen::Unknown);
+}
+
+#[test]
 fn who_is_revoked_is_not_known_and_nobody_else_gets_its_certificate() {
     let (a, mut book) = linked();
     let own = a.own();
