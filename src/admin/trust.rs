@@ -70,7 +70,7 @@ impl std::fmt::Debug for TrustChange {
 }
 
 /// What became of it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Applied {
     /// What is answered.
     pub answer: Value,
@@ -78,6 +78,13 @@ pub struct Applied {
     pub events: Vec<Event>,
     /// What follows for links.
     pub links: Vec<LinkEdit>,
+}
+
+/// Without the answer, which may be a token.
+impl std::fmt::Debug for Applied {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Applied").field("events", &self.events).finish_non_exhaustive()
+    }
 }
 
 impl Applied {

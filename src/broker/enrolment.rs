@@ -4,6 +4,7 @@
 //! While no token is pending nothing of this is on the way of a connection, and the protocol is not offered. A connection
 //! that asks for it never becomes one of MQTT, and one of MQTT never asks for it.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -45,7 +46,6 @@ use crate::net::tls::ServerTls;
 use crate::net::transport::Transport;
 
 /// A request as it came.
-#[derive(Debug)]
 pub struct Asked {
     /// At most [`MESSAGE_BYTES_MAX`](crate::net::enroll::MESSAGE_BYTES_MAX) bytes, a token's secret among them.
     pub request: Zeroizing<Vec<u8>>,
@@ -57,6 +57,18 @@ pub struct Asked {
     pub listener: Arc<str>,
     /// What it is for.
     pub purpose: Purpose,
+}
+
+/// Without the request, in which there is a secret.
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { source, listener, purpose, .. } = self;
+        f.debug_struct("Asked")
+            .field("source", source)
+            .field("listener", listener)
+            .field("purpose", purpose)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Decides about enrolments.
