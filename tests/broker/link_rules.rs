@@ -1,27 +1,5 @@
 //! The rules that follow from the links stand in front of the ACL file (`trust.md` 2.5): a file need not say what links may do,
-//! cannot take it from them, and what it says about everybody else holds. Which row of the threats (`trust.md` 2.7) and of the
-//! tests of the bootstrap (2.8) is looked at where:
-//!
-//! | row | test |
-//! |---|---|
-//! | stolen token, used first | `trust::book::tests::redeem`: `of_many_who_come_with_one_token_one_wins`, `a_peer_that_has_to_be_approved_is_nobody_until_then`, `a_certificate_that_is_expected_is_the_only_one` |
-//! | stolen token after use, replay | there: `an_answer_that_was_lost_is_given_again_to_the_same_certificate` (a thousand times), `trust::book::tests::model` |
-//! | token guessing | there: `five_wrong_secrets_burn_a_token`, `strangers_are_all_told_the_same`; `tests/fuzz`; `enrolment.rs` (rates) |
-//! | database or backup leak | `trust::book::tests::tokens::no_secret_is_kept_or_shown` |
-//! | MITM on first contact, and later | `enrolment.rs`: `a_server_with_another_certificate_gets_nothing…`; `tests/tls` (T16) |
-//! | token altered in transit | `a_changed_field_is_refused_with_its_code`; `trust::token::tests` |
-//! | rogue peer forges another's routes or messages | `a_peer_cannot_speak_for_another` here; `link_confinement.rs` |
-//! | Response-Topic abuse | `link::ingress` |
-//! | prefix squatting, takeover of a ClientID | `nobody_else_comes_under_a_prefix` here; `link_confinement.rs` (A6, A8) |
-//! | overlapping names | `auth::peer`: `of_overlapping_prefixes_the_longest_decides…`; `trust::book::tests::tokens::a_name_or_a_prefix_is_given_once` |
-//! | downgrade | `enrolment.rs` (TLS 1.2 refused), `tests/tls` (T8) |
-//! | malicious envelope | `tests/fuzz` (`link`, `terms`), `tests/harm` |
-//! | import of `$SYS`, retained, will | `config::settings::link`: `what_crosses_is_both_configured_and_granted`; `trust::rights`: `topics_are_granted_one_by_one`; `link_confinement.rs` |
-//! | loops | `tests/linked/relay.rs`, `tests/simulation` |
-//! | SSRF by addresses | `net::peer_networks` |
-//! | expired at 15 min + 1 s, own token, token of another, concurrent enrolment | `trust::book::tests` (`tokens`, `redeem`, `join`) |
-//! | rotation, rotation missed, stolen key | `trust::book::tests::rotate`, `trust::rotation` |
-//! | generated ACL lints clean, matrix is diagonal | `trust::generate`, `tests/admin/acl.rs` |
+//! cannot take it from them, and what it says about everybody else holds.
 
 use tombolo::mqtt::packet::Connect;
 use tombolo::mqtt::packet::Publish;

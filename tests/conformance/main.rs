@@ -4,7 +4,7 @@
 //! `v5/*.tsv` name the tests of those that bind a server, one file for each group of chapters; `exceptions.tsv`
 //! says why a statement has none. `v3.tsv` is the same for where MQTT 3.1 and 3.1.1 differ from 5.0. Each statement of a table is cited in the code where it is applied.
 //!
-//! `links.tsv` does it for what EMQX tests its cluster linking with.
+//! `links.tsv` does it for what EMQX tests its cluster linking with, `trust.tsv` for threats to trust between clusters.
 //!
 //! What is checked is that names exist. Whether a test would fail without its statement is for whoever reads it.
 
@@ -84,6 +84,17 @@ fn every_case_of_emqxs_links_has_a_test_that_exists_or_a_reason() {
     for case in &cases {
         for test in case.tests.iter().filter(|test| !sources.has_test(test)) {
             errors.push(format!("links.tsv: {}: no test {test}", case.number));
+        }
+    }
+    assert_none(&errors);
+}
+
+#[test]
+fn every_threat_to_trust_has_tests_that_exist() {
+    let (sources, mut errors) = (Sources::read(), Vec::new());
+    for (what, tests) in tables::threats() {
+        for test in tests.iter().filter(|test| !sources.has_test(test)) {
+            errors.push(format!("trust.tsv: {what}: no test {test}"));
         }
     }
     assert_none(&errors);

@@ -89,6 +89,11 @@ pub(crate) fn link_cases() -> Vec<LinkCase> {
     read("links.tsv", link_case)
 }
 
+/// Threats to trust between clusters, each with its tests.
+pub(crate) fn threats() -> Vec<(String, Vec<TestName>)> {
+    read("trust.tsv", threat)
+}
+
 /// Statements without a test; each row gives a reason.
 pub(crate) fn exceptions() -> Vec<String> {
     read("exceptions.tsv", exception)
@@ -137,6 +142,11 @@ fn link_case(line: &str) -> Result<LinkCase, &'static str> {
     let [number, tests, _what] = columns(line)?;
     let number = number.parse().map_err(|_| "the case is no number")?;
     Ok(LinkCase { number, tests: if tests == "-" { Vec::new() } else { test_names(tests)? } })
+}
+
+fn threat(line: &str) -> Result<(String, Vec<TestName>), &'static str> {
+    let [section, what, tests] = columns(line)?;
+    Ok((format!("{section} {what}"), test_names(tests)?))
 }
 
 fn exception(line: &str) -> Result<String, &'static str> {
