@@ -278,7 +278,7 @@ async fn perform(
         }
         Action::Reload => reload(state.changes.as_ref()).await,
         Action::Link(edit, answer) => {
-            change_link(state.changes.as_ref(), edit(&call)?).await?;
+            change_link(state.changes.as_ref(), edit(&state, &call)?).await?;
             answer(&state, &call)
         }
         Action::Trust(make, answer) => {

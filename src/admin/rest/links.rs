@@ -96,8 +96,24 @@ pub(super) fn show(state: &HttpState, call: &Call) -> Outcome {
     Ok(Answer::Json(shown(state, &*find(state, call)?)))
 }
 
+/// Where a link goes, how it proves itself and who is believed to be the peer: an operator who may change these could have the broker
+/// send its secrets elsewhere, or become the peer.
+const OF_ADMINS: [&str; 7] = ["server", "clientid", "username", "password", "trust", "peer", "ssl"];
+
+fn of_admins(key: &str) -> Problem {
+    let message = format!("{key}: only an administrator of the server may set this");
+    Problem::new(StatusCode::FORBIDDEN, "FORBIDDEN", message)
+}
+
 /// `POST cluster/links`: the body is a link with its name.
-pub(super) fn create(call: &Call) -> Result<LinkEdit, Problem> {
+pub(super) fn create(_state: &HttpState, call: &Call) -> Result<LinkEdit, Problem> {
+    if !call.rights.on_server(Entitlement::Admin) {
+        let is_set = |key: &&&str| !["server", "trust"].contains(*key) && !call.body[**key].is_null();
+        let pinned = call.body["trust"] == "pin";
+        if let Some(key) = OF_ADMINS.iter().find(is_set).or_else(|| (!pinned).then_some(&"trust")) {
+            return Err(of_admins(key));
+        }
+    }
     let name =
         call.body["name"].as_str().ok_or_else(|| Problem::bad_request("name: a string is required"))?;
     Ok(LinkEdit { name: name.to_owned(), change: LinkChange::Create(call.body.clone()) })
@@ -112,7 +128,13 @@ pub(super) fn created(state: &HttpState, call: &Call) -> Outcome {
 }
 
 /// `PUT cluster/links/link/{name}`: the body is a whole link, and may leave out its name.
-pub(super) fn replace(call: &Call) -> Result<LinkEdit, Problem> {
+pub(super) fn replace(state: &HttpState, call: &Call) -> Result<LinkEdit, Problem> {
+    if !call.rights.on_server(Entitlement::Admin) {
+        let before = shown(state, &*find(state, call)?);
+        if let Some(key) = OF_ADMINS.iter().find(|key| call.body[**key] != before[**key]) {
+            return Err(of_admins(key));
+        }
+    }
     let named = call.body.get("name").filter(|name| !name.is_null());
     if named.is_some_and(|name| *name != call.item) {
         return Err(Problem::bad_request("name: a link keeps its name, which is the peer's own"));
@@ -121,7 +143,7 @@ pub(super) fn replace(call: &Call) -> Result<LinkEdit, Problem> {
 }
 
 /// `DELETE cluster/links/link/{name}`
-pub(super) fn delete(call: &Call) -> Result<LinkEdit, Problem> {
+pub(super) fn delete(_state: &HttpState, call: &Call) -> Result<LinkEdit, Problem> {
     Ok(LinkEdit { name: call.item.clone(), change: LinkChange::Delete })
 }
 

@@ -152,6 +152,11 @@ pub(super) fn issue(_state: &HttpState, call: &Call) -> Result<TrustChange, Prob
     let lifetime = fields.read("expiry", |text| config::duration(text).map(|time| time.as_secs()))?;
     let description = fields.text("description")?.unwrap_or_default().to_owned();
     let prefix = fields.text("prefix")?.map(str::to_owned);
+    if prefix.is_some() && !call.rights.on_server(Entitlement::Admin) {
+        // It reserves Client Identifiers, those of applications too.
+        let message = "prefix: only an administrator of the server may choose one";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "FORBIDDEN", message));
+    }
     let expect_fingerprint = fields.read("expect_fingerprint", fingerprint)?;
     let (approve, replace, i_know) =
         (fields.flag("approve")?, fields.flag("replace")?, fields.flag("i_know")?);

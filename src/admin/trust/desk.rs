@@ -2,6 +2,8 @@
 //! that is stored.
 
 use std::future::Future;
+use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -21,9 +23,12 @@ use crate::admin::trust::statements;
 use crate::broker::enrolment::Asked;
 use crate::broker::enrolment::EnrollDesk;
 use crate::broker::link_keys::LinkKeys;
+use crate::config::settings::Network;
+use crate::config::settings::ServerAddr;
 use crate::net::clock;
 use crate::net::enroll::Purpose;
 use crate::net::enroll::server;
+use crate::net::peer_networks::check_peer_address;
 use crate::trust::book::Redeemed;
 use crate::trust::enroll::Answer;
 use crate::trust::enroll::Code;
@@ -126,12 +131,68 @@ pub(in crate::admin) fn missing_links() -> TrustChange {
     TrustChange { name: "links", apply: Box::new(apply) }
 }
 
+/// Of the addresses that a peer has named those that are dialled: ordinary ones, and the one that it came from. Nobody has us knock at
+/// what only this machine can reach (`trust.md` 2.4).
+pub(super) fn dialled(peer: &Identity) -> Vec<ServerAddr> {
+    let source = peer.activated_from.as_deref().and_then(|source| source.parse::<SocketAddr>().ok());
+    let own: Vec<Network> =
+        source.map(|source| Network::of(source.ip().to_canonical())).into_iter().collect();
+    let may_be = |address: &&ServerAddr| match address.host.parse::<IpAddr>() {
+        Ok(ip) => check_peer_address(ip, &own).is_ok(),
+        Err(_) => !address.is_loopback(),
+    };
+    peer.addrs.iter().filter(may_be).cloned().collect()
+}
+
 /// The link to a peer that has come: it wants nothing yet, and an operator says what.
 pub(in crate::admin) fn link_to(peer: &Identity) -> Option<LinkEdit> {
-    if !peer.is_active() || peer.addrs.is_empty() {
+    let addresses = dialled(peer);
+    if !peer.is_active() || addresses.is_empty() {
         return None;
     }
-    let servers: Vec<String> = peer.addrs.iter().map(ToString::to_string).collect();
+    let servers: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     let link = json!({"server": servers.join(","), "topics": [], "trust": "pin"});
     Some(LinkEdit { name: peer.name.clone(), change: LinkChange::Ensure(link) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trust::Uuid;
+    use crate::trust::identity::State;
+
+    fn peer(source: &str, addresses: &[&str]) -> Identity {
+        let address = |host: &&str| ServerAddr { host: (*host).to_owned(), port: 8883 };
+        Identity {
+            id: Uuid::from_random([1; 16]),
+            kind: Kind::Link,
+            state: State::Active,
+            name: "B".to_owned(),
+            prefix: "clink-B-".to_owned(),
+            fingerprints: Vec::new(),
+            groups: Vec::new(),
+            addrs: addresses.iter().map(address).collect(),
+            caps: Vec::new(),
+            created: 1,
+            created_by: String::new(),
+            activated: Some(1),
+            activated_from: Some(source.to_owned()),
+            last_seen: None,
+            last_addr: None,
+            notes: Vec::new(),
+            description: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_peer_cannot_have_us_knock_at_our_own_doors() {
+        let named =
+            ["127.0.0.1", "::1", "localhost", "169.254.169.254", "0.0.0.0", "192.0.2.1", "b.example.net"];
+        let dialled_from = |source| -> Vec<String> {
+            dialled(&peer(source, &named)).into_iter().map(|address| address.host).collect()
+        };
+        assert_eq!(dialled_from("192.0.2.1:4711"), ["192.0.2.1", "b.example.net"]);
+        assert_eq!(dialled_from("127.0.0.1:4711"), ["127.0.0.1", "192.0.2.1", "b.example.net"]);
+        assert!(link_to(&peer("192.0.2.1:4711", &["127.0.0.1"])).is_none());
+    }
 }

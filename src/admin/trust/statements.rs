@@ -10,6 +10,7 @@ use crate::admin::rest::Problem;
 use crate::admin::trust;
 use crate::admin::trust::Applied;
 use crate::admin::trust::TrustChange;
+use crate::admin::trust::desk;
 use crate::broker::enrolment::Asked;
 use crate::config::settings::ServerAddr;
 use crate::net::clock;
@@ -47,10 +48,9 @@ impl Listener {
     /// The peer of this identity, as of this moment; `None` if nobody knows where it is.
     #[must_use]
     pub fn of(book: &Book, one: &Identity, now: u64) -> Option<Self> {
-        let pins = book.pins(&one.name, now);
-        let reachable =
-            one.kind == Kind::Link && one.is_active() && !one.addrs.is_empty() && !pins.is_empty();
-        reachable.then(|| Self { name: one.name.clone(), servers: one.addrs.clone(), pins })
+        let (pins, servers) = (book.pins(&one.name, now), desk::dialled(one));
+        let reachable = one.kind == Kind::Link && one.is_active() && !servers.is_empty() && !pins.is_empty();
+        reachable.then(|| Self { name: one.name.clone(), servers, pins })
     }
 
     /// Says it. What was answered, if that is not that the peer has heard.
