@@ -56,6 +56,7 @@ use crate::admin::rest::Method;
 use crate::admin::rest::Outcome;
 use crate::admin::rest::Problem;
 use crate::admin::rest::Route;
+use crate::admin::rest::may_have;
 use crate::admin::rest::routes;
 use crate::admin::trust::join;
 use crate::admin::trust::rotate;
@@ -243,7 +244,7 @@ async fn dispatch(
 
 async fn perform(
     route: &'static Route,
-    shared: &Shared,
+    shared: &Arc<Shared>,
     path: Result<RawPathParams, RawPathParamsRejection>,
     request: Request,
     asker: Asker,
@@ -257,7 +258,7 @@ async fn perform(
         return Err(Problem::bad_request(format!("{name}: no such parameter")));
     }
     let body = if route.body.is_some() { read_json(request.into_body()).await? } else { Value::Null };
-    let Asker { name: caller, rights } = asker;
+    let Asker { name: caller, rights, peer } = asker;
     let call = Call { item, second, caller, rights, query, body };
     if !route.needs.are_met_by(&call) {
         return Err(shared.denied(route, &call));
@@ -278,6 +279,9 @@ async fn perform(
         }
         Action::Reload => reload(state.changes.as_ref()).await,
         Action::Link(edit, answer) => {
+            if !may_have(&state, &call) {
+                return Err(shared.denied(route, &call));
+            }
             change_link(state.changes.as_ref(), edit(&state, &call)?).await?;
             answer(&state, &call)
         }
@@ -302,7 +306,9 @@ async fn perform(
             let scene = Scene { changes, keys, shelf: state.shelf, cluster: state.cluster };
             rotate::rotate(&scene, overlap).await.map(answer)
         }
-        Action::Follow(handler) => handler(&state, &call).map(Answer::Lines),
+        Action::Follow(handler) => {
+            handler(&state, &call).map(|lines| Answer::Lines(lines, shared.still(peer, route)))
+        }
     }
 }
 
@@ -474,8 +480,8 @@ fn answer_response(answer: Answer) -> Response {
         Answer::Status(status, value) => json_response(status, &value),
         Answer::Text(status, kind, text) => (status, [(header::CONTENT_TYPE, kind)], text).into_response(),
         Answer::Nothing => StatusCode::NO_CONTENT.into_response(),
-        Answer::Lines(reader) => {
-            let body = Body::from_stream(Lines::new(reader));
+        Answer::Lines(reader, permitted) => {
+            let body = Body::from_stream(Lines::new(reader, permitted));
             ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
         }
     }

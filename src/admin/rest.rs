@@ -4,6 +4,7 @@
 //! A handler is a function of the broker and a `Call`. Which parameters it takes, whether it reads a body and who
 //! may call it stands in the table and is checked before it runs.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -42,6 +43,7 @@ mod table;
 mod trace;
 mod trust;
 
+pub(super) use self::links::may_have;
 pub(super) use self::table::routes;
 pub(super) use self::trust::shown_certificate;
 
@@ -225,8 +227,8 @@ pub(super) struct Call {
 }
 
 /// Without the body, in which there may be a token or a key.
-impl std::fmt::Debug for Call {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call")
             .field("item", &self.item)
             .field("second", &self.second)
@@ -250,7 +252,16 @@ pub(super) enum Answer {
     /// 204.
     Nothing,
     /// 200 with lines of JSON as they come.
-    Lines(LineReader),
+    Lines(LineReader, Permitted),
+}
+
+/// Whether whoever asked may still hear what goes on.
+pub(super) struct Permitted(pub(super) Box<dyn Fn() -> bool + Send>);
+
+impl fmt::Debug for Permitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permitted").finish_non_exhaustive()
+    }
 }
 
 /// A request that was not carried out: `{"code", "message"}`.

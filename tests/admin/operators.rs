@@ -1,18 +1,21 @@
 //! Operators who are known by their certificates (`trust.md` 2.5): HTTP over TLS, and what each may do.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::Arc;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::io::AsyncBufReadExt;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tombolo::admin::keys::Keys;
 use tombolo::net::clock;
 use tombolo::net::own_certificate::Pair;
@@ -104,6 +107,29 @@ impl Scene {
         assert!(ran.0 == 3 && ran.2.contains(&format!("operator {name} may not do this")), "{line}: {ran:?}");
     }
 
+    /// With these files as a certificate.
+    async fn connect(
+        &self,
+        version: TlsVersion,
+        files: Option<(&Path, &Path)>,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let options = ClientTlsOptions {
+            cacertfile: None,
+            own: None,
+            certfile: files.map(|(certificate, _)| certificate.to_owned()),
+            keyfile: files.map(|(_, key)| key.to_owned()),
+            password: None,
+            server_pins: Vec::new(),
+            strict: false,
+            verify: Verify::None,
+            server_name: None,
+            versions: vec![version],
+        };
+        let config = ClientTls::load(&options, clock::now()).unwrap().config;
+        let stream = TcpStream::connect(self.broker.listener("https")).await?;
+        TlsConnector::from(config).connect("x".try_into().unwrap(), stream).await
+    }
+
     /// Makes an operator with these permissions.
     async fn operator(&self, name: &str, permissions: &[&str]) {
         self.done(&format!("auth group create of-{name}")).await;
@@ -148,7 +174,23 @@ async fn a_viewer_reads_and_changes_nothing_until_it_is_revoked() {
     }
     let events = scene.done("events --format json --event authz_fail").await;
     assert!(events.contains("\"identity\":\"operator ada\"") && events.contains("authz_fail:admin:/api/v5/"));
+    scene.done("auth group permission add of-ada server can_view_events").await;
+    let (certificate, key) = (scene.file("ada", "pem"), scene.file("ada", "key"));
+    let mut stream =
+        scene.connect(TlsVersion::V13, Some((Path::new(&certificate), Path::new(&key)))).await.unwrap();
+    stream.write_all(b"GET /api/v5/events/stream HTTP/1.0\r\nHost: any.example\r\n\r\n").await.unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    for name in ["heard", "unheard"] {
+        scene.done(&format!("banned create clientid {name}")).await;
+    }
+    scene.done("banned delete clientid heard").await;
+    while !timeout(LIMIT, lines.next_line()).await.unwrap().unwrap().unwrap().contains("clientid/heard") {}
     scene.done("auth identity revoke admin/ada --yes").await;
+    scene.done("banned delete clientid unheard").await;
+    // The next event is its end.
+    while let Some(line) = timeout(LIMIT, lines.next_line()).await.unwrap().unwrap() {
+        assert!(!line.contains("unheard"), "{line}");
+    }
     let ran = scene.by("ada", "link list").await;
     assert!(ran.0 == 3 && ran.2.contains("an API key is needed"), "{ran:?}");
 }
@@ -167,6 +209,10 @@ async fn an_operator_of_one_link_sees_and_changes_that_link_alone() {
         "link set C topics=b",
         "link delete C --yes",
         "link create B --replace -q",
+        "link set B password=file:///etc/passwd",
+        "link set B username=${env:HOME}",
+        "link set B ssl.enable=true ssl.keyfile=/etc/passwd",
+        "link set B trust=pin",
         "client list",
         "auth group list",
         "auth identity show admin/ada",
@@ -227,24 +273,7 @@ async fn api_keys_work_there_as_well_and_what_is_wrong_is_said() {
 async fn the_port_is_as_strict_as_a_links() {
     let scene = Scene::new().await;
     let address = scene.broker.listener("https").to_owned();
-    let connect = async |versions: &[TlsVersion], files: Option<(&Path, &Path)>| {
-        let options = ClientTlsOptions {
-            cacertfile: None,
-            own: None,
-            certfile: files.map(|(certificate, _)| certificate.to_owned()),
-            keyfile: files.map(|(_, key)| key.to_owned()),
-            password: None,
-            server_pins: Vec::new(),
-            strict: false,
-            verify: Verify::None,
-            server_name: None,
-            versions: versions.to_vec(),
-        };
-        let config = ClientTls::load(&options, clock::now()).unwrap().config;
-        let stream = TcpStream::connect(&address).await.unwrap();
-        TlsConnector::from(Arc::clone(&config)).connect("x".try_into().unwrap(), stream).await
-    };
-    let old = connect(&[TlsVersion::V12], None).await.unwrap_err();
+    let old = scene.connect(TlsVersion::V12, None).await.unwrap_err();
     assert!(old.to_string().contains("ProtocolVersion"), "{old}");
     for (head, status) in [
         ("Host: any.example", "200"),
@@ -252,7 +281,7 @@ async fn the_port_is_as_strict_as_a_links() {
         ("Host: any.example\r\nOrigin: https://other.example", "403"),
         ("Host: any.example\r\nOrigin: null", "403"),
     ] {
-        let mut stream = connect(&[TlsVersion::V13], None).await.unwrap();
+        let mut stream = scene.connect(TlsVersion::V13, None).await.unwrap();
         let request = format!("GET /health/live HTTP/1.0\r\n{head}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
@@ -265,5 +294,5 @@ async fn the_port_is_as_strict_as_a_links() {
     for _ in 0..31 {
         silent.push(TcpStream::connect(&address).await.unwrap());
     }
-    connect(&[TlsVersion::V13], None).await.unwrap();
+    scene.connect(TlsVersion::V13, None).await.unwrap();
 }

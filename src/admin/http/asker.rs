@@ -1,6 +1,8 @@
 //! Who asks, and whether they may: the admin socket and API keys may everything, an operator with a certificate what the groups of
 //! that identity permit (`trust.md` 2.5).
 
+use std::sync::Arc;
+
 use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::http::header;
@@ -10,6 +12,7 @@ use super::tls::Peer;
 use crate::admin::base64;
 use crate::admin::rest::Access;
 use crate::admin::rest::Call;
+use crate::admin::rest::Permitted;
 use crate::admin::rest::Problem;
 use crate::admin::rest::Route;
 use crate::broker::events::event::SecurityEvent;
@@ -26,11 +29,13 @@ pub(super) struct Asker {
     pub(super) name: String,
     /// What they may do.
     pub(super) rights: OperatorRights,
+    /// By which it is known, if that is a certificate.
+    pub(super) peer: Option<Peer>,
 }
 
 impl Asker {
     fn admin(name: String) -> Self {
-        Self { name, rights: OperatorRights::admin() }
+        Self { name, rights: OperatorRights::admin(), peer: None }
     }
 }
 
@@ -53,7 +58,7 @@ impl Shared {
         };
         if open {
             let rights = OperatorRights { server: [Entitlement::Viewer].into(), ..OperatorRights::default() };
-            return Ok(Asker { name: "anybody".to_owned(), rights });
+            return Ok(Asker { name: "anybody".to_owned(), rights, peer: None });
         }
         let refused = |code, message| Err(Problem::new(StatusCode::UNAUTHORIZED, code, message));
         if !headers.contains_key(header::AUTHORIZATION) {
@@ -75,8 +80,23 @@ impl Shared {
     fn operator(&self, peer: &Peer) -> Option<Asker> {
         let book = self.state.shelf.book();
         let one = book.by_fingerprint(&peer.certificate?, clock::now().unix_ms / 1000)?;
-        (one.kind == Kind::Admin)
-            .then(|| Asker { name: format!("operator {}", one.name), rights: book.operator_rights(one) })
+        (one.kind == Kind::Admin).then(|| Asker {
+            name: format!("operator {}", one.name),
+            rights: book.operator_rights(one),
+            peer: Some(*peer),
+        })
+    }
+
+    /// What tells whether this operator may still use a route that names no link; others may until they end it.
+    pub(super) fn still(self: &Arc<Self>, peer: Option<Peer>, route: &'static Route) -> Permitted {
+        let shared = Arc::clone(self);
+        Permitted(Box::new(move || {
+            peer.is_none_or(|peer| {
+                shared.operator(&peer).is_some_and(|Asker { rights, .. }| {
+                    route.needs.are_met_by(&Call { rights, ..Call::default() })
+                })
+            })
+        }))
     }
 
     /// It is written down who wanted more than they may.

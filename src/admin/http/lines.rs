@@ -12,6 +12,7 @@ use futures_core::Stream;
 use tokio::time::Instant;
 use tokio::time::Sleep;
 
+use crate::admin::rest::Permitted;
 use crate::broker::feeds::LineReader;
 
 /// How long there may be nothing to say.
@@ -19,13 +20,14 @@ const SILENCE: Duration = Duration::from_secs(15);
 
 pub(super) struct Lines {
     reader: LineReader,
+    permitted: Permitted,
     silence: Pin<Box<Sleep>>,
 }
 
 impl Lines {
-    pub(super) fn new(reader: LineReader) -> Self {
+    pub(super) fn new(reader: LineReader, permitted: Permitted) -> Self {
         // The first empty line goes out at once, and with it the head of the answer: who asked knows that it runs.
-        Self { reader, silence: Box::pin(tokio::time::sleep(Duration::ZERO)) }
+        Self { reader, permitted, silence: Box::pin(tokio::time::sleep(Duration::ZERO)) }
     }
 }
 
@@ -41,6 +43,9 @@ impl Stream for Lines {
                 "\n".to_owned()
             }
         };
+        if !(self.permitted.0)() {
+            return Poll::Ready(None);
+        }
         self.silence.as_mut().reset(Instant::now() + SILENCE);
         Poll::Ready(Some(Ok(lines)))
     }

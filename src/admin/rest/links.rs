@@ -142,6 +142,33 @@ pub(super) fn replace(state: &HttpState, call: &Call) -> Result<LinkEdit, Proble
     Ok(LinkEdit { name: call.item.clone(), change: LinkChange::Replace(call.body.clone()) })
 }
 
+/// Whether whoever asks may have a link be this. Files and variables of this machine are for who may everything: a link sends
+/// secrets to where it leads. So is whether a link that there is goes by grants.
+pub(in crate::admin) fn may_have(state: &HttpState, call: &Call) -> bool {
+    if call.rights.on_server(Entitlement::Admin) || call.body.is_null() {
+        return true;
+    }
+    let name = call.body["name"].as_str().unwrap_or(&call.item);
+    let link = state.broker.links.get(name);
+    let there = link.map(|link| configured(&link.settings));
+    let words = |link: &Value| link["trust"].as_str().filter(|word| *word != "config").map(str::to_owned);
+    let same_trust = there.as_ref().is_none_or(|there| words(there) == words(&call.body));
+    same_trust && reads_nothing_new(&call.body, &there.unwrap_or_default())
+}
+
+fn reads_nothing_new(asked: &Value, there: &Value) -> bool {
+    match asked {
+        Value::Object(fields) => fields.iter().all(|(key, value)| {
+            let there = &there[key];
+            let is_new = key.ends_with("file") && !value.is_null() && value != there;
+            !is_new && reads_nothing_new(value, there)
+        }),
+        Value::Array(items) => items.iter().all(|item| reads_nothing_new(item, &Value::Null)),
+        Value::String(text) => !text.contains("file://") && !text.contains("${env:"),
+        _ => true,
+    }
+}
+
 /// `DELETE cluster/links/link/{name}`
 pub(super) fn delete(_state: &HttpState, call: &Call) -> Result<LinkEdit, Problem> {
     Ok(LinkEdit { name: call.item.clone(), change: LinkChange::Delete })
