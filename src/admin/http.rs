@@ -282,7 +282,7 @@ async fn perform(
             if !may_have(&state, &call) {
                 return Err(shared.denied(route, &call));
             }
-            change_link(state.changes.as_ref(), edit(&state, &call)?).await?;
+            change_link(state.changes.as_ref(), edit(&call)?).await?;
             answer(&state, &call)
         }
         Action::Trust(make, answer) => {

@@ -147,7 +147,7 @@ pub(super) enum Action {
     /// A reload of the configuration.
     Reload,
     /// A change of a link; then the answer, if that was done.
-    Link(fn(&HttpState, &Call) -> Result<LinkEdit, Problem>, fn(&HttpState, &Call) -> Outcome),
+    Link(fn(&Call) -> Result<LinkEdit, Problem>, fn(&HttpState, &Call) -> Outcome),
     /// A change of who is trusted; then the answer, of what was done.
     Trust(fn(&HttpState, &Call) -> Result<TrustChange, Problem>, fn(Value) -> Answer),
     /// The same with a token of another cluster, which is asked.

@@ -110,7 +110,8 @@ const CAPACITY_KEPT: usize = 1_024;
 pub struct Queue {
     owed: VecDeque<Owed>,
     bytes: usize,
-    qos0: usize,
+    /// How many are of QoS 0: fewer than `mqtt.max_mqueue_len` may be.
+    qos0: u32,
     /// Something in it may have its content elsewhere: it waited in an earlier life.
     restored: bool,
 }
@@ -209,7 +210,7 @@ impl Queue {
     pub fn restore(&mut self, owed: Owed) {
         self.restored = true;
         self.bytes += owed.message.len();
-        self.qos0 += usize::from(owed.qos == QoS::AtMostOnce);
+        self.qos0 += u32::from(owed.qos == QoS::AtMostOnce);
         self.owed.push_back(owed);
     }
 
@@ -221,7 +222,7 @@ impl Queue {
         }
         journal.owed(&owed, None);
         self.bytes += owed.message.len();
-        self.qos0 += usize::from(owed.qos == QoS::AtMostOnce);
+        self.qos0 += u32::from(owed.qos == QoS::AtMostOnce);
         if self.owed.len() == self.owed.capacity() {
             // Not doubled: of a long queue half would be room for nothing.
             self.owed.reserve_exact((self.owed.len() / 4).max(4));
@@ -240,7 +241,7 @@ impl Queue {
     pub fn pop(&mut self) -> Option<Owed> {
         let owed = self.owed.pop_front()?;
         self.bytes -= owed.message.len();
-        self.qos0 -= usize::from(owed.qos == QoS::AtMostOnce);
+        self.qos0 -= u32::from(owed.qos == QoS::AtMostOnce);
         if self.owed.is_empty() {
             self.restored = false;
             if self.owed.capacity() > CAPACITY_KEPT {
@@ -270,7 +271,7 @@ impl Queue {
         let (taken, left): (Vec<Owed>, _) = std::mem::take(&mut self.owed).into_iter().partition(wanted);
         self.owed = VecDeque::from(left);
         self.bytes = self.owed.iter().map(|owed| owed.message.len()).sum();
-        self.qos0 = self.owed.iter().filter(|owed| owed.qos == QoS::AtMostOnce).count();
+        self.qos0 = self.owed.iter().filter(|owed| owed.qos == QoS::AtMostOnce).count() as u32;
         taken
     }
 

@@ -100,20 +100,8 @@ pub(super) fn show(state: &HttpState, call: &Call) -> Outcome {
 /// send its secrets elsewhere, or become the peer.
 const OF_ADMINS: [&str; 7] = ["server", "clientid", "username", "password", "trust", "peer", "ssl"];
 
-fn of_admins(key: &str) -> Problem {
-    let message = format!("{key}: only an administrator of the server may set this");
-    Problem::new(StatusCode::FORBIDDEN, "FORBIDDEN", message)
-}
-
 /// `POST cluster/links`: the body is a link with its name.
-pub(super) fn create(_state: &HttpState, call: &Call) -> Result<LinkEdit, Problem> {
-    if !call.rights.on_server(Entitlement::Admin) {
-        let is_set = |key: &&&str| !["server", "trust"].contains(*key) && !call.body[**key].is_null();
-        let pinned = call.body["trust"] == "pin";
-        if let Some(key) = OF_ADMINS.iter().find(is_set).or_else(|| (!pinned).then_some(&"trust")) {
-            return Err(of_admins(key));
-        }
-    }
+pub(super) fn create(call: &Call) -> Result<LinkEdit, Problem> {
     let name =
         call.body["name"].as_str().ok_or_else(|| Problem::bad_request("name: a string is required"))?;
     Ok(LinkEdit { name: name.to_owned(), change: LinkChange::Create(call.body.clone()) })
@@ -128,13 +116,7 @@ pub(super) fn created(state: &HttpState, call: &Call) -> Outcome {
 }
 
 /// `PUT cluster/links/link/{name}`: the body is a whole link, and may leave out its name.
-pub(super) fn replace(state: &HttpState, call: &Call) -> Result<LinkEdit, Problem> {
-    if !call.rights.on_server(Entitlement::Admin) {
-        let before = shown(state, &*find(state, call)?);
-        if let Some(key) = OF_ADMINS.iter().find(|key| call.body[**key] != before[**key]) {
-            return Err(of_admins(key));
-        }
-    }
+pub(super) fn replace(call: &Call) -> Result<LinkEdit, Problem> {
     let named = call.body.get("name").filter(|name| !name.is_null());
     if named.is_some_and(|name| *name != call.item) {
         return Err(Problem::bad_request("name: a link keeps its name, which is the peer's own"));
@@ -142,35 +124,23 @@ pub(super) fn replace(state: &HttpState, call: &Call) -> Result<LinkEdit, Proble
     Ok(LinkEdit { name: call.item.clone(), change: LinkChange::Replace(call.body.clone()) })
 }
 
-/// Whether whoever asks may have a link be this. Files and variables of this machine are for who may everything: a link sends
-/// secrets to where it leads. So is whether a link that there is goes by grants.
+/// Whether whoever asks may have a link be this: with all of [`OF_ADMINS`] as it is or, of a new one, by identity.
 pub(in crate::admin) fn may_have(state: &HttpState, call: &Call) -> bool {
     if call.rights.on_server(Entitlement::Admin) || call.body.is_null() {
         return true;
     }
     let name = call.body["name"].as_str().unwrap_or(&call.item);
-    let link = state.broker.links.get(name);
-    let there = link.map(|link| configured(&link.settings));
-    let words = |link: &Value| link["trust"].as_str().filter(|word| *word != "config").map(str::to_owned);
-    let same_trust = there.as_ref().is_none_or(|there| words(there) == words(&call.body));
-    same_trust && reads_nothing_new(&call.body, &there.unwrap_or_default())
-}
-
-fn reads_nothing_new(asked: &Value, there: &Value) -> bool {
-    match asked {
-        Value::Object(fields) => fields.iter().all(|(key, value)| {
-            let there = &there[key];
-            let is_new = key.ends_with("file") && !value.is_null() && value != there;
-            !is_new && reads_nothing_new(value, there)
-        }),
-        Value::Array(items) => items.iter().all(|item| reads_nothing_new(item, &Value::Null)),
-        Value::String(text) => !text.contains("file://") && !text.contains("${env:"),
-        _ => true,
+    match state.broker.links.get(name).map(|link| configured(&link.settings)) {
+        Some(there) => OF_ADMINS.iter().all(|key| call.body[*key] == there[*key]),
+        None => {
+            let is_left_out = |key: &&str| ["server", "trust"].contains(key) || call.body[*key].is_null();
+            call.body["trust"] == "pin" && OF_ADMINS.iter().all(is_left_out)
+        }
     }
 }
 
 /// `DELETE cluster/links/link/{name}`
-pub(super) fn delete(_state: &HttpState, call: &Call) -> Result<LinkEdit, Problem> {
+pub(super) fn delete(call: &Call) -> Result<LinkEdit, Problem> {
     Ok(LinkEdit { name: call.item.clone(), change: LinkChange::Delete })
 }
 
