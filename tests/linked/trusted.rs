@@ -1,9 +1,17 @@
 //! Clusters that come to trust each other by a token (trust.md 2.3 to 2.6): real listeners, real links, no certificate by hand.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rcgen::BasicConstraints;
+use rcgen::CertificateParams;
+use rcgen::DnType;
+use rcgen::ExtendedKeyUsagePurpose;
+use rcgen::IsCa;
+use rcgen::Issuer;
+use rcgen::KeyPair;
 use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
@@ -36,11 +44,14 @@ use tombolo::mqtt::packet::Version;
 use tombolo::net::random;
 use tombolo::trust::Fingerprint;
 use tombolo::trust::Token;
+use tombolo::trust::book::NewIdentity;
 use tombolo::trust::book::NewLink;
 use tombolo::trust::group::LINK_PEER;
 use tombolo::trust::group::Permission;
 use tombolo::trust::identity::Kind;
 use tombolo::trust::identity::State;
+use tombolo::trust::leaf::Leaf;
+use tombolo::trust::leaf::Purpose;
 
 use crate::harness::Client;
 use crate::harness::Got;
@@ -56,7 +67,8 @@ const EVERYTHING: &str = "everything";
 struct Cluster {
     scene: Scene,
     broker: Arc<Broker>,
-    mqtt: std::net::SocketAddr,
+    mqtt: SocketAddr,
+    links: SocketAddr,
     folder: TempDir,
     stop: mpsc::Sender<()>,
     running: JoinHandle<()>,
@@ -64,13 +76,17 @@ struct Cluster {
 
 impl Cluster {
     async fn start(name: &'static str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), name, "").await
+    }
+
+    /// With more lines for the listener of links.
+    async fn start_in(folder: TempDir, name: &'static str, ssl: &str) -> Self {
         let text = format!(
             "[cluster]\nname = \"{name}\"\nnode = \"n@{name}\"\n[data]\ndir = \"{dir}/data\"\ndurability = \"memory\"\n\
              [http]\nbind = \"127.0.0.1:0\"\n[authentication]\nallow_anonymous = true\n\
              [authorization]\nfile = \"{dir}/acl.conf\"\n\
              [[listeners]]\nname = \"default\"\ntype = \"tcp\"\nbind = \"127.0.0.1:0\"\n\
-             [[listeners]]\nname = \"links\"\ntype = \"ssl\"\nbind = \"127.0.0.1:0\"\nrole = \"link\"\n",
+             [[listeners]]\nname = \"links\"\ntype = \"ssl\"\nbind = \"127.0.0.1:0\"\nrole = \"link\"\n{ssl}",
             dir = folder.path().display()
         );
         fs::write(folder.path().join("t.toml"), text).unwrap();
@@ -86,7 +102,8 @@ impl Cluster {
         let settings = sources.settings(&environment).unwrap();
         let mut steward = Steward::start(sources, settings).await.unwrap();
         let (scene, broker) = (steward.scene(), Arc::clone(steward.node.server().broker()));
-        let mqtt = steward.node.server().address("tcp:default").unwrap();
+        let address = |listener| steward.node.server().address(listener).unwrap();
+        let (mqtt, links) = (address("tcp:default"), address("ssl:links"));
         let (stop, mut stopped) = mpsc::channel(1);
         let running = tokio::spawn(async move {
             tokio::select! {
@@ -95,7 +112,7 @@ impl Cluster {
             }
             steward.stop().await;
         });
-        Self { scene, broker, mqtt, folder, stop, running }
+        Self { scene, broker, mqtt, links, folder, stop, running }
     }
 
     /// Stops it; what it was made of.
@@ -391,6 +408,82 @@ async fn the_certificate_is_replaced_while_messages_cross_and_none_is_lost() {
         one.identifier() == a.fingerprint().to_string() && one.fingerprints.len() == 2
     })
     .await;
+    a.until_linked("B").await;
+    b.until_linked("A").await;
+    drop((a.stop().await, b.stop().await));
+}
+
+/// A cluster whose certificate an authority has signed, and that certificate (DER).
+async fn signed(name: &'static str, authority: &Issuer<'_, KeyPair>, ca_pem: &str) -> (Cluster, Vec<u8>) {
+    let folder = tempfile::tempdir().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let certificate = params.signed_by(&key, authority).unwrap();
+    let texts =
+        [("ca.pem", ca_pem.to_owned()), ("us.pem", certificate.pem()), ("us.key", key.serialize_pem())];
+    for (file, text) in texts {
+        fs::write(folder.path().join(file), text).unwrap();
+    }
+    let dir = folder.path().display().to_string();
+    let ssl = format!(
+        "[listeners.ssl]\ncertfile = \"{dir}/us.pem\"\nkeyfile = \"{dir}/us.key\"\ncacertfile = \"{dir}/ca.pem\"\n"
+    );
+    (Cluster::start_in(folder, name, &ssl).await, certificate.der().to_vec())
+}
+
+impl Cluster {
+    /// A link that goes by the authority.
+    async fn link_by_authority(&self, peer: &Self, name: &str) {
+        let file = |name: &str| self.folder.path().join(name);
+        let ssl =
+            json!({"cacertfile": file("ca.pem"), "certfile": file("us.pem"), "keyfile": file("us.key")});
+        let link = json!({"server": peer.links.to_string(), "topics": ["#"], "trust": "ca", "ssl": ssl});
+        self.edit(name, LinkChange::Create(link)).await.unwrap();
+    }
+
+    /// `auth identity create link/NAME`
+    async fn trust(&self, name: &'static str, certificate: Vec<u8>) {
+        self.change(move |book, own, now| {
+            let leaf = Leaf::read(&certificate, Purpose::Link).unwrap();
+            let new = NewIdentity {
+                kind: Kind::Link,
+                name,
+                prefix: None,
+                groups: &[],
+                addrs: &[],
+                caps: &[],
+                leaf: &leaf,
+                description: "",
+                operator: "test",
+            };
+            book.create_identity(own, &new, random::bytes(), now).map(drop)
+        })
+        .await
+        .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn signed_by_the_authority_is_not_enough_to_be_a_peer() {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "test authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_pem = params.self_signed(&key).unwrap().pem();
+    let authority = Issuer::new(params, key);
+    let ((a, of_a), (b, of_b)) =
+        (signed("A", &authority, &ca_pem).await, signed("B", &authority, &ca_pem).await);
+    a.link_by_authority(&b, "B").await;
+    b.link_by_authority(&a, "A").await;
+    assert!(!a.broker.links.get("B").unwrap().settings.enable, "B is signed, and nobody knows it");
+    b.trust("A", of_a).await;
+    // B dials now, and A refuses it.
+    until(|| b.broker.links.get("A").unwrap().metrics.state.is(LinkState::Unauthenticated)).await;
+    assert_eq!(a.broker.links.get("B").unwrap().connections_in(), 0);
+    a.trust("B", of_b).await;
     a.until_linked("B").await;
     b.until_linked("A").await;
     drop((a.stop().await, b.stop().await));
