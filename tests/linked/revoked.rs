@@ -63,10 +63,10 @@ async fn a_publisher_that_lost_the_right_sends_nothing_over_the_link() {
 #[tokio::test]
 async fn a_peer_that_lost_its_grant_is_disconnected() {
     let mut pair = Pair::start(&EVERYTHING).await;
+    let mut settings = pair.b.settings().clone();
     // Its grant follows from its link, not from the file.
     deny(&mut pair.b, "{clientid, {re, \"^clink-A-\"}}, all, [\"$LINK/#\"]").await;
     until(&pair.a, "tombolo_link_up{peer=\"B\"}", |up| up == 1).await;
-    let mut settings = pair.b.settings().clone();
     settings.cluster.links[0].peer.cert_cn = Some("cluster-c".to_owned());
     pair.b.reload(settings).await.unwrap();
     let cut = "tombolo_disconnects_total{reason=\"not_authorized\"}";
