@@ -115,7 +115,7 @@ pub struct Link {
     pub states: Mutex<LinkStates>,
     /// What the peer and we can do beyond EMQX's protocol.
     capabilities: AtomicU32,
-    /// Since when this link counts, as [`Sent::epoch_ms`].
+    /// Since when this link counts, as [`crate::link::extension::Sent::epoch_ms`].
     epoch_ms: u64,
     /// What the peer has told of its books.
     pub books: Mutex<PeerBooks>,

@@ -61,12 +61,12 @@ impl<'a> Reader<'a> {
 
 /// The moment `mono_ms` on the wall clock.
 fn to_unix(mono_ms: u64, now: Now) -> u64 {
-    (now.unix_ms + mono_ms).saturating_sub(now.mono_ms)
+    now.unix_ms.saturating_add(mono_ms).saturating_sub(now.mono_ms)
 }
 
 /// The moment `unix_ms` on the monotonic clock; the past is 0.
 fn to_mono(unix_ms: u64, now: Now) -> u64 {
-    (now.mono_ms + unix_ms).saturating_sub(now.unix_ms)
+    now.mono_ms.saturating_add(unix_ms).saturating_sub(now.unix_ms)
 }
 
 /// The parts of a message, head first.

@@ -94,7 +94,7 @@ impl Kept {
             _ => ListenerRole::Client,
         };
         let username: Option<Arc<str>> = self.username.map(Arc::from);
-        let expires = |unix_ms: u64| (now.mono_ms + unix_ms).saturating_sub(now.unix_ms).max(1);
+        let expires = |unix_ms: u64| now.mono_ms.saturating_add(unix_ms).saturating_sub(now.unix_ms).max(1);
         Identity {
             proof: Proof { username: username.clone(), ..Proof::default() },
             username,
