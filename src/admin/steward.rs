@@ -65,6 +65,7 @@ impl Steward {
             shelf: Arc::clone(self.node.shelf()),
             keys: Arc::clone(self.node.server().link_keys()),
             cluster: self.node.server().settings().cluster.name.clone(),
+            broker: Arc::clone(self.node.server().broker()),
         }
     }
 

@@ -28,6 +28,7 @@ use crate::admin::rest::Changes;
 use crate::admin::rest::Problem;
 use crate::admin::trust::statements::Listener;
 use crate::broker::events::event::What;
+use crate::broker::links::Links;
 use crate::broker::material;
 use crate::broker::replace::replace;
 use crate::config::Sources;
@@ -47,7 +48,9 @@ use crate::trust::identity::Kind;
 use crate::trust::name;
 
 /// What this program can do in the enrolment: what it could do when it enrolled is asked of it later.
-pub const CAPABILITIES: [&str; 1] = ["link-1"];
+pub const CAPABILITIES: [&str; 2] = ["link-1", REVERSE];
+/// That a side which cannot dial takes connections that the other lends it.
+pub const REVERSE: &str = "reverse-1";
 
 /// How long a new peer has to store us before it is dialled.
 const AFTER_ANSWER: Duration = Duration::from_millis(250);
@@ -201,7 +204,7 @@ pub async fn change(node: &mut Node, sources: &mut Sources, change: TrustChange)
     let ourselves = Ourselves::of(node).await?;
     let applied = (change.apply)(&mut book, &ourselves.view(), clock::now().unix_ms / 1000);
     let Applied { answer, events, links } = applied.map_err(Problem::from)?;
-    let removed = removed(before, &book, clock::now().unix_ms / 1000);
+    let removed = removed(before, &book, &node.server().broker().links);
     put(node, sources, book, links).await?;
     tell(node, &events);
     tell_removed(node, removed);
@@ -209,9 +212,10 @@ pub async fn change(node: &mut Node, sources: &mut Sources, change: TrustChange)
 }
 
 /// Peers that were trusted before and of which nothing is known any more.
-fn removed(before: &Book, after: &Book, now: u64) -> Vec<Listener> {
+fn removed(before: &Book, after: &Book, links: &Links) -> Vec<Listener> {
+    let now = clock::now().unix_ms / 1000;
     let gone = before.identities().filter(|one| one.kind == Kind::Link && after.link(&one.name).is_none());
-    gone.filter_map(|one| Listener::of(before, one, now)).collect()
+    gone.filter_map(|one| Listener::of(before, links, one, now)).collect()
 }
 
 /// Tells them, if they can be reached: each still decides itself, and finds out if it is not told.

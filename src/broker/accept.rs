@@ -64,6 +64,7 @@ use crate::mqtt::packet::Connect;
 use crate::mqtt::packet::Packet;
 use crate::mqtt::reason::ReasonCode;
 use crate::net::address::PeerAddr;
+use crate::net::admission::Entry;
 use crate::net::admission::Place;
 use crate::net::admission::Places;
 use crate::net::clock;
@@ -114,6 +115,8 @@ pub struct Endpoint {
     pub handshake_timeout: Duration,
     /// TLS; a reload of certificates makes a new endpoint.
     pub tls: Option<Arc<ServerTls>>,
+    /// The one peer that may come here: those are connections that were lent to it.
+    pub only: Option<Box<str>>,
 }
 
 /// Serves one connection to its end, on the thread that has this mailbox if there is more than one. No `async fn`,
@@ -135,14 +138,40 @@ pub(super) async fn become_client(
     accepted: Accepted<Stream>,
     home: Option<Arc<Mailbox>>,
 ) -> Option<Box<Connection>> {
-    let Accepted { stream, peer, mut entry } = accepted;
+    let Accepted { stream, peer, entry } = accepted;
     let places = entry.places();
+    enter(&broker, &endpoint, peer, entry, open(&broker, &endpoint, stream, peer, &places, home)).await
+}
+
+/// Serves a connection that was lent to a peer of ours, to its end: what it is used with came already.
+pub(super) fn serve_lent(
+    broker: Arc<Broker>,
+    endpoint: Arc<Endpoint>,
+    (handshaken, bytes): (Handshaken, Vec<u8>),
+    peer: PeerAddr,
+    entry: Entry,
+) -> impl Future<Output = ()> + Send {
+    Serving::new(Box::pin(async move {
+        let places = entry.places();
+        let opening = greet(&broker, &endpoint, (handshaken, bytes), peer, &places, None);
+        enter(&broker, &endpoint, peer, entry, opening).await
+    }))
+}
+
+/// What becomes of it, unless others need the room.
+async fn enter(
+    broker: &Arc<Broker>,
+    endpoint: &Arc<Endpoint>,
+    peer: PeerAddr,
+    mut entry: Entry,
+    opening: impl Future<Output = Result<(Box<Connection>, Place), Refused>>,
+) -> Option<Box<Connection>> {
     let opening = async {
-        match open(&broker, &endpoint, stream, peer, &places, home).await {
+        match opening.await {
             Ok(client) => Some(client),
             Err(refused) => {
                 // What it needs is large, and few need it.
-                Box::pin(refusal::answer(&broker, &endpoint, peer, refused)).await;
+                Box::pin(refusal::answer(broker, endpoint, peer, refused)).await;
                 None
             }
         }
@@ -174,9 +203,21 @@ async fn open(
         // What it needs is large, and most connections do not need it.
         Err(stream) => Box::pin(prepare(broker, endpoint, stream, peer)).await?,
     };
+    greet(broker, endpoint, (handshaken, Vec::new()), peer, places, home).await
+}
+
+/// From the first bytes of MQTT, of which some may have come, to an accepted CONNECT.
+async fn greet(
+    broker: &Arc<Broker>,
+    endpoint: &Arc<Endpoint>,
+    (handshaken, bytes): (Handshaken, Vec<u8>),
+    peer: PeerAddr,
+    places: &Places,
+    home: Option<Arc<Mailbox>>,
+) -> Result<(Box<Connection>, Place), Refused> {
     let Handshaken { mut transport, certificate } = handshaken;
     let (until, limits) = connect_bounds(broker, endpoint);
-    let bytes = match read_connect(&limits, &mut transport, until).await {
+    let bytes = match read_connect(&limits, &mut transport, bytes, until).await {
         Ok(bytes) => bytes,
         Err(Unread::Silent(label)) => return Err(Refused::Silent(transport, label)),
         Err(Unread::Decode(error)) => return Err(Refused::Decode(transport, error)),
@@ -371,19 +412,19 @@ enum Unread {
 async fn read_connect(
     limits: &DecodeLimits,
     transport: &mut Transport,
+    mut bytes: Vec<u8>,
     until: time::Instant,
 ) -> Result<Vec<u8>, Unread> {
     let reading = async {
-        let mut bytes = Vec::new();
         loop {
-            let read = poll_fn(|cx| poll_append(transport, cx, &mut bytes)).await;
-            if !read.is_ok_and(|count| count > 0) {
-                return Err(Unread::Silent(RejectReason::Lost));
-            }
             match decode::is_whole(&bytes, limits) {
                 Ok(true) => return Ok(bytes),
                 Ok(false) => {}
                 Err(error) => return Err(Unread::Decode(error)),
+            }
+            let read = poll_fn(|cx| poll_append(transport, cx, &mut bytes)).await;
+            if !read.is_ok_and(|count| count > 0) {
+                return Err(Unread::Silent(RejectReason::Lost));
             }
         }
     };
@@ -462,6 +503,9 @@ async fn admit(
     };
     let now = clock::now();
     let Login { grant, is_superuser, bound_to, password_verified, mechanism } = login;
+    if endpoint.only.is_some() && endpoint.only.as_deref() != bound_to.as_deref() {
+        return Err((ReasonCode::NotAuthorized, RejectReason::NotAuthorized));
+    }
     let username: Option<Arc<str>> = grant.username.map(Arc::from);
     // Mostly the same, and held once then. A token is as good as a password, and no peer's name.
     let sent = asked.username.filter(|name| !auth::jwt::looks_like_a_token(name.as_bytes()));

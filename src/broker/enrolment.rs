@@ -15,6 +15,7 @@ use parking_lot::RwLock;
 use rustls::ServerConfig;
 use sha2::Digest;
 use sha2::Sha256;
+use tokio::io::AsyncWriteExt;
 use tokio::time;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -26,8 +27,11 @@ use crate::broker::events::event::SecurityEvent;
 use crate::broker::events::event::What;
 use crate::broker::linger::linger;
 use crate::broker::refusal::Refused;
+use crate::broker::reverse::Lent;
+use crate::broker::reverse::WAITING;
 use crate::config::settings::ListenerKind;
 use crate::metrics::labels::EnrolmentOutcome;
+use crate::metrics::labels::LentOutcome;
 use crate::net::address::PeerAddr;
 use crate::net::clock;
 use crate::net::enroll::Purpose;
@@ -114,14 +118,21 @@ impl Enrolment {
         self.desk.read().as_ref().map(|desk| desk.awaited()).unwrap_or_default()
     }
 
+    /// What is answered to a statement that came over a connection of ours; `None` if nobody decides about that.
+    pub(super) async fn hear(&self, asked: Asked) -> Option<Vec<u8>> {
+        let desk = self.desk.read().clone()?;
+        Some(desk.redeem(asked).await)
+    }
+
     /// The desk, if connections of this listener may go to it now.
     pub(super) fn open_at(&self, endpoint: &Endpoint) -> Option<Open> {
         if endpoint.kind != ListenerKind::Ssl || !endpoint.role.accepts_links() {
             return None;
         }
         let ordinary = endpoint.tls.as_ref()?;
-        let is_open =
-            |desk: &Arc<dyn EnrollDesk>| desk.is_open(Purpose::Enroll) || desk.is_open(Purpose::Statement);
+        let is_open = |desk: &Arc<dyn EnrollDesk>| {
+            [Purpose::Enroll, Purpose::Statement, Purpose::Reverse].into_iter().any(|one| desk.is_open(one))
+        };
         let desk = self.desk.read().clone().filter(is_open)?;
         let gate = Arc::clone(&self.gate);
         Some(Open { desk, gate, ordinary: Arc::clone(ordinary), since: Instant::now() })
@@ -166,6 +177,10 @@ impl Open {
         let Some((purpose, tls)) = asked.and_then(|one| Some((one, self.desk.tls(one)?))) else {
             return Ok(Some(greeted));
         };
+        if purpose == Purpose::Reverse {
+            self.take_lent(broker, endpoint, (greeted, tls), peer, until).await?;
+            return Ok(None);
+        }
         let limits = self.desk.limits();
         let until = self.since + limits.time;
         let outcome = self.serve(broker, &limits, endpoint, (greeted, purpose, tls), peer, until).await;
@@ -175,6 +190,44 @@ impl Open {
             tell(broker, endpoint, peer, &format!("enrolment: {reason}"));
         }
         Ok(None)
+    }
+
+    /// Has a connection wait for the link to the cluster whose certificate was shown, if that lends us some.
+    async fn take_lent(
+        &self,
+        broker: &Broker,
+        endpoint: &Endpoint,
+        (greeted, tls): (Greeted, Arc<ServerConfig>),
+        peer: PeerAddr,
+        until: Instant,
+    ) -> Result<(), HandshakeError> {
+        let accepting = time::timeout_at(until, server::accept(greeted, tls));
+        let (mut transport, certificate) = accepting.await.map_err(|_| HandshakeError::Timeout)??;
+        let fingerprint: [u8; 32] = Sha256::digest(&certificate).into();
+        let (now, host) = (clock::now(), peer.ip());
+        let subject = Subject { client_id: "", username: None, host, fingerprint: Some(fingerprint) };
+        let link = broker.links.lent_by(&fingerprint).filter(|_| !broker.banned.find(&subject, now));
+        let count = |outcome: LentOutcome| broker.metrics.broker.lent[outcome].inc();
+        let Some(link) = link else {
+            count(LentOutcome::Unwanted);
+            tell(broker, endpoint, peer, "it lends us a connection, and no link of ours has one of it");
+            let answer = framed(b"not trusted, or the link there does not want such connections");
+            linger(transport, answer.unwrap_or_default()).await;
+            return Ok(());
+        };
+        let waits = framed(WAITING.as_bytes()).unwrap_or_default();
+        let told = async {
+            transport.write_all(&waits).await?;
+            transport.flush().await
+        };
+        time::timeout_at(until, told)
+            .await
+            .map_err(|_| HandshakeError::Timeout)?
+            .map_err(HandshakeError::Io)?;
+        broker.links.note_shown(fingerprint, peer);
+        let entered = link.incoming.room.enter(Lent::new(transport, fingerprint, now), now);
+        count(if entered.is_ok() { LentOutcome::Waiting } else { LentOutcome::Enough });
+        Ok(())
     }
 
     /// Goes on with what is no enrolment.

@@ -48,6 +48,7 @@ pub use crate::broker::link_client::connect::Accepted;
 pub use crate::broker::link_client::connect::ConnectError;
 pub use crate::broker::link_client::connect::Dial;
 pub use crate::broker::link_client::connect::Dialer;
+pub use crate::broker::link_client::connect::load_tls;
 
 /// The largest packet that we take unless a [`Dialer`] is told otherwise: acknowledgements and most answers of the
 /// link protocol are far smaller. CONNECT tells the peer.

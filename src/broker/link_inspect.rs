@@ -111,13 +111,14 @@ impl Link {
             .unwrap_or(LinkState::Connecting)
     }
 
-    /// Why it is not active, if it is not and something went wrong.
+    /// Why it is not active, if it is not and something went wrong; or why the peer, which cannot dial, gets no connections.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        self.trouble
-            .lock()
-            .clone()
-            .filter(|_| !matches!(self.state(), LinkState::Active | LinkState::Disabled))
+        match self.state() {
+            LinkState::Disabled => None,
+            LinkState::Active => self.incoming.lending.trouble(),
+            _ => self.trouble.lock().clone(),
+        }
     }
 
     /// The filters that the peer wants and that `wanted` chooses, in order. It looks at all of them.

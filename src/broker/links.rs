@@ -5,6 +5,7 @@ mod before;
 mod books;
 pub mod incoming;
 mod passing;
+mod tasks;
 pub mod unread;
 mod wanted;
 mod watch;
@@ -19,11 +20,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use parking_lot::RwLock;
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
 use tokio::task::JoinSet;
 use tokio::task::spawn_blocking;
-use tokio::time;
-use tokio::time::timeout;
 
 use crate::broker::Broker;
 use crate::broker::Routes;
@@ -31,8 +29,6 @@ use crate::broker::delivery::Reached;
 use crate::broker::delivery::Source;
 use crate::broker::forwarder::Forwarder;
 use crate::broker::forwarder::bounds;
-use crate::broker::forwarder::run_lane;
-use crate::broker::link;
 use crate::broker::link::Replication;
 use crate::broker::link_events::LinkStates;
 use crate::broker::link_inspect::Forwarding;
@@ -40,11 +36,13 @@ use crate::broker::link_retained::Sweep;
 use crate::broker::links::before::Before;
 pub use crate::broker::links::books::PeerBooks;
 use crate::broker::links::incoming::Incoming;
+use crate::broker::links::tasks::Tasks;
 use crate::broker::routes::LinkId;
 use crate::broker::routes::RouteChange;
 use crate::broker::throttle::Limiter;
 use crate::broker::throttle::SharedLimiter;
 use crate::config::settings;
+use crate::config::settings::DialledBy;
 use crate::config::settings::Export;
 use crate::link::bounds::QosBounds;
 use crate::link::export::Exported;
@@ -59,7 +57,6 @@ use crate::metrics::LinkMetrics;
 use crate::metrics::Metrics;
 use crate::metrics::labels::Direction;
 use crate::metrics::labels::LinkDropReason;
-use crate::metrics::labels::LinkState;
 use crate::metrics::labels::RouteKind;
 use crate::net::address::PeerAddr;
 use crate::net::clock;
@@ -67,10 +64,6 @@ use crate::session::message::Publication;
 use crate::storage::store::Store;
 use crate::time::Now;
 
-/// How long a link that stops may go on sending, in milliseconds.
-const STOP_GRACE_MS: u64 = 2_000;
-/// Until when its connections must be closed.
-const STOP_MAX: Duration = Duration::from_secs(5);
 /// Changes of a peer's routes that one turn brings into the route table, whoever made them.
 const CHANGES_PER_TURN: usize = 1024;
 /// Changes that a turn made itself and has to bring there at once.
@@ -130,13 +123,6 @@ pub struct Link {
     /// What is to outlive the process is kept here.
     store: Option<Arc<Store>>,
     tasks: Mutex<Tasks>,
-}
-
-/// What runs for a link.
-#[derive(Debug, Default)]
-struct Tasks {
-    drivers: JoinSet<()>,
-    watch: Option<AbortHandle>,
 }
 
 impl Link {
@@ -363,74 +349,9 @@ impl Link {
             *routes = RemoteRoutes::new(limits(&self.settings));
             *self.exported.lock() = Exported::default();
         }
+        self.incoming.room.clear();
         self.metrics.routes[(Direction::In, RouteKind::Plain)].set(0);
         table.clear_link(self.id);
-    }
-
-    /// Starts the tasks of this link, once it is in [`Links`]. A disabled link only watches its peer's actors.
-    /// `hold`: how long the peer has before it is dialled.
-    fn run(self: &Arc<Self>, broker: &Arc<Broker>, node: &str, hold: Duration) {
-        let mut tasks = self.tasks.lock();
-        self.metrics.set_state(if self.settings.enable {
-            LinkState::Connecting
-        } else {
-            LinkState::Disabled
-        });
-        self.note_state(clock::now());
-        let (link, watched) = (Arc::clone(self), Arc::clone(broker));
-        tasks.watch = Some(tasks.drivers.spawn(watch::run(link, watched)));
-        if !self.settings.enable {
-            return;
-        }
-        let node: Arc<str> = node.into();
-        for index in 0..self.forwarder.lanes() {
-            tasks.drivers.spawn(after(hold, run_lane(Arc::clone(self), index, Arc::clone(&node))));
-        }
-        let (all, link) = (Arc::clone(broker), Arc::clone(self));
-        let source = move || {
-            let mut routes = all.routes.local_routes();
-            all.links.add_passed_on(&link, &mut routes);
-            routes
-        };
-        let telling = link::run(Arc::clone(self), Arc::new(source), Some(Arc::clone(broker)));
-        tasks.drivers.spawn(after(hold, telling));
-    }
-
-    /// Stops the tasks of this link and waits for them: our routes are taken back from the peer and messages
-    /// in the spool may still go, for `STOP_GRACE_MS` at most.
-    pub async fn stop(&self) {
-        self.end_tasks(false).await;
-        self.forwarder.drop_rest(clock::now());
-    }
-
-    /// The same, but what could not be sent is left in the lanes; and if it is `replaced`, our routes are left with the peer.
-    async fn end_tasks(&self, replaced: bool) {
-        let deadline_ms = clock::now().plus_ms(STOP_GRACE_MS).mono_ms;
-        self.forwarder.stop(deadline_ms);
-        if replaced {
-            self.replication.leave();
-        } else {
-            self.replication.stop(deadline_ms);
-        }
-        let mut drivers = {
-            let mut tasks = self.tasks.lock();
-            if let Some(watch) = tasks.watch.take() {
-                watch.abort();
-            }
-            std::mem::take(&mut tasks.drivers)
-        };
-        let ended = async {
-            while let Some(ended) = drivers.join_next().await {
-                if let Err(error) = ended
-                    && error.is_panic()
-                {
-                    tracing::error!(peer = self.peer(), "a task of the link had failed: {error}");
-                }
-            }
-        };
-        if timeout(STOP_MAX, ended).await.is_err() {
-            tracing::warn!(peer = self.peer(), "the link did not stop in time");
-        }
     }
 }
 
@@ -445,13 +366,6 @@ fn remote_routes(settings: &settings::Link) -> RemoteRoutes {
 fn limits(settings: &settings::Link) -> RouteLimits {
     let quota = settings.quota;
     RouteLimits { actors: quota.actors, routes: quota.routes, ..RouteLimits::default() }
-}
-
-async fn after(hold: Duration, driver: impl Future<Output = ()>) {
-    if !hold.is_zero() {
-        time::sleep(hold).await;
-    }
-    driver.await;
 }
 
 /// Does what may take long where nobody waits for the thread.
@@ -492,6 +406,18 @@ impl Links {
     #[must_use]
     pub fn get(&self, cluster: &str) -> Option<Arc<Link>> {
         self.links.read().get(cluster).map(Arc::clone)
+    }
+
+    /// The link whose peer, known by this certificate, lends us the connections that we need.
+    #[must_use]
+    pub fn lent_by(&self, fingerprint: &[u8; 32]) -> Option<Arc<Link>> {
+        let lends = |link: &&Arc<Link>| {
+            let settings = &link.settings;
+            settings.enable
+                && settings.dialled_by == DialledBy::Peer
+                && settings.peer.cert_sha256.contains(fingerprint)
+        };
+        self.links.read().values().find(lends).map(Arc::clone)
     }
 
     /// All of them.

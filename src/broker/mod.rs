@@ -56,6 +56,7 @@ mod refusal;
 pub mod replace;
 pub mod replay;
 pub mod retained;
+pub mod reverse;
 pub mod routes;
 pub mod server;
 mod serving;

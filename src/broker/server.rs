@@ -41,6 +41,8 @@ use crate::broker::links::Links;
 use crate::broker::material;
 use crate::broker::material::Material;
 use crate::broker::meter;
+use crate::broker::reverse;
+use crate::broker::reverse::lend;
 use crate::broker::sweeper;
 use crate::broker::threads;
 use crate::broker::threads::IoThreads;
@@ -51,6 +53,7 @@ use crate::config;
 use crate::config::Diff;
 use crate::config::Members;
 use crate::config::settings::Bind;
+use crate::config::settings::DialledBy;
 use crate::config::settings::Link;
 use crate::config::settings::Listener;
 use crate::config::settings::Settings;
@@ -539,10 +542,15 @@ fn asks_more_of_certificates(old: &Listener, new: &Listener) -> bool {
     more_usages || (strict(new) && !strict(old))
 }
 
-/// What threads and these links need: a link one for each connection of its pool, and one for routes.
+/// What threads and these links need: a link one for each connection of its pool, and one for routes; and what is lent.
 fn descriptors_of(settings: &Settings, links: &[Link]) -> usize {
     let for_threads = threads::count(&settings.io) * threads::DESCRIPTORS;
-    for_threads + links.iter().map(|link| link.pool_size + 1).sum::<usize>()
+    let lent = |link: &Link| match link.dialled_by {
+        DialledBy::Both => 0,
+        DialledBy::Us => lend::WAITING + lend::USED_MAX,
+        DialledBy::Peer => reverse::WAITING_MAX,
+    };
+    for_threads + links.iter().map(|link| link.pool_size + 1 + lent(link)).sum::<usize>()
 }
 
 fn keeps(new: &Listener, running: &BTreeMap<String, Running>, old: &Settings) -> bool {
@@ -588,6 +596,7 @@ fn endpoint(listener: &Listener, tls: Option<Arc<ServerTls>>) -> Endpoint {
         limits: listener.limits,
         handshake_timeout: listener.ssl.as_ref().map_or(HANDSHAKE_TIMEOUT, |ssl| ssl.handshake_timeout),
         tls,
+        only: None,
     }
 }
 

@@ -11,6 +11,7 @@ use crate::mqtt::topic;
 use super::reader::Reading;
 use super::settings::Bind;
 use super::settings::CrlSource;
+use super::settings::DialledBy;
 use super::settings::Export;
 use super::settings::HttpUrl;
 use super::settings::KeyUsage;
@@ -22,6 +23,7 @@ use super::settings::PartialChain;
 use super::settings::PeerCertAs;
 use super::settings::Role;
 use super::settings::Settings;
+use super::settings::Trust;
 use super::settings::Verify;
 
 /// Topic Filters of one link: redundancy is looked for in every pair.
@@ -260,6 +262,11 @@ fn one_link(reading: &Reading<'_>, path: &str, link: &Link, settings: &Settings)
     if link.password.is_some() && link.username.is_none() {
         error("password", "a password needs a username".to_owned());
     }
+    if link.dialled_by != DialledBy::Both && link.trust != Trust::Pinned {
+        let message =
+            "one side dials for both only where each knows the other by its identity: trust = \"pin\"";
+        error("dialled_by", message.to_owned());
+    }
     let far = link.servers.iter().find(|server| !server.is_loopback());
     match (&link.ssl, far) {
         (None, Some(server)) if !link.allow_insecure => {
@@ -314,7 +321,8 @@ fn peer_proof(reading: &Reading<'_>, path: &str, link: &Link, settings: &Setting
         }
         _ => {}
     }
-    if doors.is_empty() {
+    // Who is dialled only shows its certificate there.
+    if doors.is_empty() || link.dialled_by == DialledBy::Us {
         return;
     }
     let checked = |door: &&&Listener| door.ssl.as_ref().is_some_and(|ssl| ssl.verify == Verify::Peer);

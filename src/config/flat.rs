@@ -148,6 +148,7 @@ impl Flat {
             name: _,
             enable,
             servers,
+            dialled_by,
             clientid,
             username,
             password,
@@ -171,6 +172,7 @@ impl Flat {
         self.put("enable", enable);
         let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
         self.put("server", servers.join(","));
+        self.put("dialled_by", dialled_by);
         self.put("clientid", clientid);
         self.put("username", username);
         self.secret("password", password.as_ref());

@@ -8,6 +8,7 @@ use super::settings::AclMode;
 use super::settings::AclSource;
 use super::settings::Authenticator;
 use super::settings::Bind;
+use super::settings::DialledBy;
 use super::settings::Export;
 use super::settings::JwtKeys;
 use super::settings::Link;
@@ -66,7 +67,7 @@ fn links(settings: &Settings) -> impl Iterator<Item = (String, &Link)> {
 
 /// Whether traffic to this link leaves the machine.
 fn goes_far(link: &Link) -> bool {
-    link.servers.iter().any(|server| !server.is_loopback())
+    link.dialled_by == DialledBy::Peer || link.servers.iter().any(|server| !server.is_loopback())
 }
 
 fn proof(settings: &Settings, broken: &mut Vec<String>) {

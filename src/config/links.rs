@@ -12,6 +12,7 @@ use super::secrets;
 use super::sections::cluster_name;
 use super::sections::narrow;
 use super::settings::ClientTls;
+use super::settings::DialledBy;
 use super::settings::Export;
 use super::settings::Link;
 use super::settings::OnFull;
@@ -33,6 +34,10 @@ const PINS_MAX: usize = 16;
 /// Who may say what a peer's certificate is.
 const TRUSTS: [(&str, Trust); 3] = [("config", Trust::Configured), ("pin", Trust::Pinned), ("ca", Trust::Ca)];
 
+/// Who may dial.
+const DIALLED_BY: [(&str, DialledBy); 3] =
+    [("both", DialledBy::Both), ("us", DialledBy::Us), ("peer", DialledBy::Peer)];
+
 /// Reads the links of the cluster that calls itself `own`.
 pub(super) fn links(cluster: &Section<'_>, own: &str) -> Vec<Link> {
     cluster.sections("links").into_iter().map(|section| link(section, own)).collect()
@@ -44,11 +49,13 @@ fn link(section: Section<'_>, own: &str) -> Link {
     // IANA's port of MQTT over TLS, or of MQTT.
     let port = if ssl.is_some() { 8883 } else { 1883 };
     let document = section.reading().document;
+    let dialled_by = section.or("dialled_by", DialledBy::Both, parse::one_of(&DIALLED_BY));
     let link = Link {
         of_emqx: section.opaque("emqx").map_or(serde_json::Value::Null, Node::to_json),
         written: Written(document.place(&document.origin(&section.path("name"))).to_string()),
         enable: section.or("enable", true, parse::boolean),
-        servers: section.required("server", |node| servers(node, port)).unwrap_or_default(),
+        servers: all_servers(&section, dialled_by, port),
+        dialled_by,
         clientid: section.optional("clientid", clientid).unwrap_or_else(|| format!("clink-{own}-")),
         username: section.optional("username", parse::word),
         password: section.optional("password", secrets::secret(section.reading().variables)),
@@ -70,6 +77,18 @@ fn link(section: Section<'_>, own: &str) -> Link {
     };
     section.finish();
     link
+}
+
+/// Where only the peer dials there is none, which may be said with an empty text.
+fn all_servers(section: &Section<'_>, dialled_by: DialledBy, port: u16) -> Vec<ServerAddr> {
+    if dialled_by != DialledBy::Peer {
+        return section.required("server", |node| servers(node, port)).unwrap_or_default();
+    }
+    if section.optional("server", parse::text).is_some_and(|text| !text.is_empty()) {
+        let message = "the peer dials (dialled_by = \"peer\"): it has none";
+        section.reading().error(&section.path("server"), message.to_owned());
+    }
+    Vec::new()
 }
 
 fn servers(node: &Node, port: u16) -> Result<Vec<ServerAddr>, Wrong> {

@@ -20,6 +20,7 @@ pub use self::authentication::Jwt;
 pub use self::authentication::JwtKeys;
 pub use self::cipher::CipherSuite;
 pub use self::link::ClientTls;
+pub use self::link::DialledBy;
 pub use self::link::Export;
 pub use self::link::Link;
 pub use self::link::OnFull;

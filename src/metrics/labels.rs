@@ -115,7 +115,7 @@ label! {
         Shutdown = "shutdown",
         /// The connection ended before its CONNECT was answered.
         Lost = "lost",
-        /// It was no client's: a cluster enrolled, or tried to.
+        /// It was no client's: a cluster enrolled, or tried to, or has lent us a connection.
         Enrolment = "enrolment",
     }
 }
@@ -141,6 +141,18 @@ label! {
         Lost = "lost",
         /// No answer could be made.
         Failed = "failed",
+    }
+}
+
+label! {
+    /// What became of a connection that a peer has lent us.
+    LentOutcome as "result" {
+        /// It waits to be used.
+        Waiting = "waiting",
+        /// As many wait as there may.
+        Enough = "enough",
+        /// No link wants connections of who lent it.
+        Unwanted = "unwanted",
     }
 }
 

@@ -20,6 +20,7 @@ use crate::metrics::labels::Direction;
 use crate::metrics::labels::DisconnectReason;
 use crate::metrics::labels::DropReason;
 use crate::metrics::labels::EnrolmentOutcome;
+use crate::metrics::labels::LentOutcome;
 use crate::metrics::labels::LinkDropReason;
 use crate::metrics::labels::LinkState;
 use crate::metrics::labels::ListenerType;
@@ -121,6 +122,8 @@ families! {
             "connections_rejected_total", "Network Connections that did not become a client's, by reason.";
         enrolments: CounterSet<EnrolmentOutcome, { EnrolmentOutcome::COUNT }> =
             "link_enrolments_total", "Enrolments of other clusters, by what became of them on the wire.";
+        lent: CounterSet<LentOutcome, { LentOutcome::COUNT }> =
+            "link_lent_connections_total", "Connections that peers which alone can dial have lent us, by what became of them.";
         disconnects: CounterSet<DisconnectReason, { DisconnectReason::COUNT }> =
             "disconnects_total", "Clients disconnected, by reason.";
         slow_consumers: CounterSet<(ConsumerKind, SlowReason), { ConsumerKind::COUNT * SlowReason::COUNT }> =

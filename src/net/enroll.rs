@@ -18,6 +18,8 @@ pub enum Purpose {
     Enroll,
     /// A cluster that is known says something about its certificate, or about ours.
     Statement,
+    /// A cluster that is known, and cannot be dialled, lends us a connection.
+    Reverse,
 }
 
 impl Purpose {
@@ -27,6 +29,7 @@ impl Purpose {
         match self {
             Self::Enroll => b"tombolo-enroll/1",
             Self::Statement => b"tombolo-trust/1",
+            Self::Reverse => b"tombolo-reverse/1",
         }
     }
 
@@ -34,7 +37,8 @@ impl Purpose {
     #[must_use]
     pub fn of<'a>(mut asked: impl Iterator<Item = &'a [u8]>) -> Option<Self> {
         let first = asked.next()?;
-        let purpose = [Self::Enroll, Self::Statement].into_iter().find(|one| one.alpn() == first)?;
+        let purpose =
+            [Self::Enroll, Self::Statement, Self::Reverse].into_iter().find(|one| one.alpn() == first)?;
         asked.next().is_none().then_some(purpose)
     }
 }

@@ -56,11 +56,15 @@ macro_rules! forward {
 }
 
 impl Transport {
-    /// When the certificate of the server that was dialled expires, in seconds since the Unix epoch.
+    /// When the certificate that the other side has shown expires, in seconds since the Unix epoch.
     #[must_use]
-    pub fn server_not_after_unix(&self) -> Option<i64> {
-        let Self::TlsClient(stream) = self else { return None };
-        first_expiry_unix(stream.get_ref().1.peer_certificates()?)
+    pub fn peer_not_after_unix(&self) -> Option<i64> {
+        let shown = match self {
+            Self::Tls(stream) => stream.get_ref().1.peer_certificates(),
+            Self::TlsClient(stream) => stream.get_ref().1.peer_certificates(),
+            Self::Tcp(_) | Self::Unix(_) | Self::Ws(_) | Self::Wss(_) => None,
+        };
+        first_expiry_unix(shown?)
     }
 
     /// Whether what is written is encrypted.

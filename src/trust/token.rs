@@ -50,6 +50,8 @@ pub struct Token {
     pub secret: Secret,
     /// The last second in which it is valid, since the Unix epoch.
     pub expires: u64,
+    /// Whether only the cluster that redeems it is to dial. It may say so itself.
+    pub unidirectional: bool,
 }
 
 /// Why a text is no token of ours.
@@ -92,6 +94,8 @@ struct Fields {
     sec: String,
     exp: String,
     alpn: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unidirectional: bool,
 }
 
 impl Drop for Fields {
@@ -125,6 +129,7 @@ impl Token {
             sec: self.secret.text().to_string(),
             exp: rfc3339::format(self.expires),
             alpn: enroll::ALPN_TEXT.to_owned(),
+            unidirectional: self.unidirectional,
         };
         let json = Zeroizing::new(serde_json::to_vec(&fields).map_err(|_| TokenError::Json)?);
         let coded = Zeroizing::new(Base64UrlUnpadded::encode_string(&json));
@@ -169,6 +174,7 @@ impl Token {
             addrs: address::parse_all(&fields.addrs, false).ok_or(TokenError::Field("addrs"))?,
             secret: Secret::parse(&fields.sec).ok_or(TokenError::Field("sec"))?,
             expires: written::moment_of(&fields.exp).ok_or(TokenError::Field("exp"))?,
+            unidirectional: fields.unidirectional,
         })
     }
 

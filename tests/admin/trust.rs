@@ -382,7 +382,7 @@ async fn the_link_certificate_is_rotated_and_the_link_goes_on() {
 async fn what_does_not_go_together_is_said_before_anybody_is_asked() {
     let a = start("A").await;
     for (line, why) in [
-        ("link create B --unidirectional", "connections both ways"),
+        ("link create B --unidirectional server=y:1", "say dialled_by="),
         ("link create B --topics a", "--topics: this needs --token"),
         ("link create B --token @x server=y:1", "either settings or a token"),
         ("link create A --token @/no/such/file", "--token: "),

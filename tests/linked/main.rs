@@ -15,6 +15,7 @@ mod processes;
 mod proxy;
 mod relay;
 mod retained;
+mod reverse;
 mod revoked;
 mod trusted;
 mod upstream;

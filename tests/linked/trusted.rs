@@ -61,12 +61,12 @@ use crate::harness::hello;
 use crate::pair::eventually;
 
 /// The group whose members may send and have everything.
-const EVERYTHING: &str = "everything";
+pub(crate) const EVERYTHING: &str = "everything";
 
 /// A cluster of one node, run as `serve` does it.
-struct Cluster {
-    scene: Scene,
-    broker: Arc<Broker>,
+pub(crate) struct Cluster {
+    pub(crate) scene: Scene,
+    pub(crate) broker: Arc<Broker>,
     mqtt: SocketAddr,
     links: SocketAddr,
     folder: TempDir,
@@ -75,18 +75,29 @@ struct Cluster {
 }
 
 impl Cluster {
-    async fn start(name: &'static str) -> Self {
+    pub(crate) async fn start(name: &'static str) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), name, "").await
     }
 
     /// With more lines for the listener of links.
     async fn start_in(folder: TempDir, name: &'static str, ssl: &str) -> Self {
+        let links = format!(
+            "[[listeners]]\nname = \"links\"\ntype = \"ssl\"\nbind = \"127.0.0.1:0\"\nrole = \"link\"\n{ssl}"
+        );
+        Self::start_with(folder, name, &links).await
+    }
+
+    /// One that nobody can dial.
+    pub(crate) async fn unreachable(name: &'static str) -> Self {
+        Self::start_with(tempfile::tempdir().unwrap(), name, "").await
+    }
+
+    async fn start_with(folder: TempDir, name: &'static str, links: &str) -> Self {
         let text = format!(
             "[cluster]\nname = \"{name}\"\nnode = \"n@{name}\"\n[data]\ndir = \"{dir}/data\"\ndurability = \"memory\"\n\
              [http]\nbind = \"127.0.0.1:0\"\n[authentication]\nallow_anonymous = true\n\
              [authorization]\nfile = \"{dir}/acl.conf\"\n\
-             [[listeners]]\nname = \"default\"\ntype = \"tcp\"\nbind = \"127.0.0.1:0\"\n\
-             [[listeners]]\nname = \"links\"\ntype = \"ssl\"\nbind = \"127.0.0.1:0\"\nrole = \"link\"\n{ssl}",
+             [[listeners]]\nname = \"default\"\ntype = \"tcp\"\nbind = \"127.0.0.1:0\"\n{links}",
             dir = folder.path().display()
         );
         fs::write(folder.path().join("t.toml"), text).unwrap();
@@ -96,14 +107,15 @@ impl Cluster {
         Self::run(folder).await
     }
 
-    async fn run(folder: TempDir) -> Self {
+    pub(crate) async fn run(folder: TempDir) -> Self {
         let environment = Environment::default();
         let sources = Sources::read(Some(&folder.path().join("t.toml")), &environment).unwrap();
         let settings = sources.settings(&environment).unwrap();
         let mut steward = Steward::start(sources, settings).await.unwrap();
         let (scene, broker) = (steward.scene(), Arc::clone(steward.node.server().broker()));
-        let address = |listener| steward.node.server().address(listener).unwrap();
-        let (mqtt, links) = (address("tcp:default"), address("ssl:links"));
+        let address = |listener| steward.node.server().address(listener);
+        let mqtt = address("tcp:default").unwrap();
+        let links = address("ssl:links").unwrap_or(mqtt);
         let (stop, mut stopped) = mpsc::channel(1);
         let running = tokio::spawn(async move {
             tokio::select! {
@@ -115,14 +127,18 @@ impl Cluster {
         Self { scene, broker, mqtt, links, folder, stop, running }
     }
 
+    pub(crate) fn links(&self) -> SocketAddr {
+        self.links
+    }
+
     /// Stops it; what it was made of.
-    async fn stop(self) -> TempDir {
+    pub(crate) async fn stop(self) -> TempDir {
         drop(self.stop);
         self.running.await.unwrap();
         self.folder
     }
 
-    async fn change<T: Send + 'static>(
+    pub(crate) async fn change<T: Send + 'static>(
         &self,
         make: impl FnOnce(&mut Book, &Own<'_>, u64) -> Result<T, TrustError> + Send + 'static,
     ) -> Result<T, Problem> {
@@ -136,7 +152,7 @@ impl Cluster {
     }
 
     /// `auth group create everything` and its permissions.
-    async fn grant_everything(&self) {
+    pub(crate) async fn grant_everything(&self) {
         self.change(|book, _, _| {
             book.create_group(EVERYTHING, "")?;
             for entitlement in ["can_import", "can_export"] {
@@ -149,7 +165,11 @@ impl Cluster {
     }
 
     /// `link create PEER`
-    async fn issue(&self, peer: &'static str, groups: &'static [&'static str]) -> Result<Token, Problem> {
+    pub(crate) async fn issue(
+        &self,
+        peer: &'static str,
+        groups: &'static [&'static str],
+    ) -> Result<Token, Problem> {
         let groups: Vec<String> = groups.iter().map(|name| (*name).to_owned()).collect();
         self.change(move |book, own, now| {
             let new = NewLink { groups: &groups, ..NewLink::named(peer, "test") };
@@ -171,6 +191,7 @@ impl Cluster {
             description: String::new(),
             operator: "test".to_owned(),
             replace: false,
+            unidirectional: false,
         };
         join::join(&self.scene.changes, &self.scene.keys, order).await
     }
@@ -187,7 +208,7 @@ impl Cluster {
         }
     }
 
-    async fn edit(&self, name: &str, change: LinkChange) -> Result<(), Problem> {
+    pub(crate) async fn edit(&self, name: &str, change: LinkChange) -> Result<(), Problem> {
         let (answer, answered) = oneshot::channel();
         let edit = LinkEdit { name: name.to_owned(), change };
         self.scene.changes.send(Change::Link(edit, answer)).await.unwrap();
@@ -202,27 +223,27 @@ impl Cluster {
         self.edit(peer, LinkChange::Replace(wanted)).await.unwrap();
     }
 
-    async fn client(&self, id: &str) -> Client {
+    pub(crate) async fn client(&self, id: &str) -> Client {
         let mut client = Client::over(TcpStream::connect(self.mqtt).await.unwrap());
         assert_eq!(client.connect(&hello(Version::V5, id)).await, Got::ConnAck(false, 0));
         client
     }
 
-    async fn until_linked(&self, peer: &str) {
+    pub(crate) async fn until_linked(&self, peer: &str) {
         until(|| self.broker.links.get(peer).is_some_and(|link| link.metrics.state.is(LinkState::Active)))
             .await;
     }
 
-    fn state_of(&self, peer: &str) -> Option<State> {
+    pub(crate) fn state_of(&self, peer: &str) -> Option<State> {
         self.scene.shelf.book().link(peer).map(|one| one.shown_state())
     }
 
-    fn fingerprint(&self) -> Fingerprint {
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
         Fingerprint(self.scene.keys.current().unwrap().fingerprint())
     }
 }
 
-async fn until(holds: impl Fn() -> bool) {
+pub(crate) async fn until(holds: impl Fn() -> bool) {
     eventually("what the test waits for", holds).await;
 }
 
@@ -240,7 +261,7 @@ async fn tied() -> (Cluster, Cluster) {
 }
 
 /// Publishes until it comes: the route may still be on its way.
-async fn crosses(publisher: &mut Client, subscriber: &mut Client, topic: &str) {
+pub(crate) async fn crosses(publisher: &mut Client, subscriber: &mut Client, topic: &str) {
     let text = format!("to {topic}");
     loop {
         publisher.publish(topic, text.as_bytes(), Q1).await;

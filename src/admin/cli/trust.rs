@@ -63,8 +63,8 @@ pub struct CreateLink {
     /// With a token: where to reach the other cluster, instead of what the token says
     #[arg(long = "remote-address", value_name = "HOST:PORT")]
     pub remote_addresses: Vec<String>,
-    /// Refused: a link needs connections both ways
-    #[arg(long, hide = true)]
+    /// Only the cluster that brings the token dials, as from behind a NAT: it lends the other the connections it needs
+    #[arg(long)]
     pub unidirectional: bool,
     /// Which broker.
     #[command(flatten)]
@@ -73,13 +73,6 @@ pub struct CreateLink {
 
 impl CreateLink {
     pub(super) fn run(self) -> Result<(), Failure> {
-        if self.unidirectional {
-            return Err(Failure::usage(
-                "--unidirectional: a link needs connections both ways, since wishes go one way and messages the other; \
-                 for a peer that only sends or only asks, use --group with a group that has can_forward or \
-                 can_sync_routes alone",
-            ));
-        }
         let positional = match &self.settings[..] {
             [token] if token.starts_with(crate::trust::token::PREFIX) => Some(token.clone()),
             _ => None,
@@ -106,6 +99,7 @@ impl CreateLink {
                     remote_addresses: self.remote_addresses,
                     description: self.description,
                     replace: self.replace,
+                    unidirectional: self.unidirectional,
                 };
                 commands::link_join(&remote, &self.name, order)
             }
@@ -117,6 +111,10 @@ impl CreateLink {
                 ];
                 refuse("this needs --token", &of_join)?;
                 if !self.settings.is_empty() {
+                    refuse(
+                        "with settings, say dialled_by=...",
+                        &[("--unidirectional", self.unidirectional)],
+                    )?;
                     return commands::link_create(&remote, &self.name, &self.settings);
                 }
                 let order = TokenOrder {
@@ -129,6 +127,7 @@ impl CreateLink {
                     approve: self.approve,
                     expect_fingerprint: self.expect_fingerprint,
                     replace: self.replace,
+                    unidirectional: self.unidirectional,
                 };
                 commands::link_issue(&remote, &self.name, order, self.quiet)
             }

@@ -30,6 +30,7 @@ use crate::broker::links::Link;
 use crate::config;
 use crate::config::link_table;
 use crate::config::settings;
+use crate::config::settings::DialledBy;
 use crate::config::settings::Export;
 use crate::config::settings::MASK;
 use crate::config::settings::OnFull;
@@ -405,6 +406,7 @@ fn configured(link: &settings::Link) -> Value {
         "name": link.name,
         "enable": link.enable,
         "server": servers.join(","),
+        "dialled_by": dialled_by(link.dialled_by),
         "clientid": link.clientid,
         "username": link.username,
         "password": hidden,
@@ -454,6 +456,14 @@ fn configured(link: &settings::Link) -> Value {
 /// The filter, or where the QoS is bounded both.
 fn grant(grant: &TopicGrant) -> Value {
     if grant.qos_max < 2 { json!({"topic": grant.filter, "qos": grant.qos_max}) } else { json!(grant.filter) }
+}
+
+fn dialled_by(by: DialledBy) -> &'static str {
+    match by {
+        DialledBy::Both => "both",
+        DialledBy::Us => "us",
+        DialledBy::Peer => "peer",
+    }
 }
 
 fn trust(trust: Trust) -> Option<&'static str> {

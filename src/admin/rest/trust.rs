@@ -143,6 +143,7 @@ pub(super) fn issue(_state: &HttpState, call: &Call) -> Result<TrustChange, Prob
             "approve",
             "expect_fingerprint",
             "replace",
+            "unidirectional",
             "i_know",
         ],
     )?;
@@ -160,6 +161,7 @@ pub(super) fn issue(_state: &HttpState, call: &Call) -> Result<TrustChange, Prob
     let expect_fingerprint = fields.read("expect_fingerprint", fingerprint)?;
     let (approve, replace, i_know) =
         (fields.flag("approve")?, fields.flag("replace")?, fields.flag("i_know")?);
+    let unidirectional = fields.flag("unidirectional")?;
     let issuer = call.caller.clone();
     Ok(change("token_create", move |book, own, now| {
         let new = NewLink {
@@ -172,6 +174,7 @@ pub(super) fn issue(_state: &HttpState, call: &Call) -> Result<TrustChange, Prob
             approve,
             expect_fingerprint,
             replace,
+            unidirectional,
             ..NewLink::named(&name, &issuer)
         };
         let issued = book.issue(own, &new, random::bytes(), random::bytes(), now)?;
@@ -181,6 +184,7 @@ pub(super) fn issue(_state: &HttpState, call: &Call) -> Result<TrustChange, Prob
             "identity": issued.identity.to_string(),
             "fingerprint": issued.token.fingerprint.to_string(),
             "addresses": address::texts(&issued.token.addrs),
+            "unidirectional": unidirectional,
             "expires": rfc3339::format(issued.token.expires),
             "token": issued.text.0.as_str(),
         });
@@ -209,6 +213,7 @@ pub(super) fn join(call: &Call) -> Result<Order, Problem> {
             "remote_addresses",
             "description",
             "replace",
+            "unidirectional",
         ],
     )?;
     let token = fields.required("token")?;
@@ -223,6 +228,7 @@ pub(super) fn join(call: &Call) -> Result<Order, Problem> {
         description: fields.text("description")?.unwrap_or_default().to_owned(),
         operator: call.caller.clone(),
         replace: fields.flag("replace")?,
+        unidirectional: fields.flag("unidirectional")?,
     })
 }
 

@@ -78,7 +78,9 @@ impl EnrollDesk for Desk {
         let book = self.shelf.book();
         match purpose {
             Purpose::Enroll => book.pending(clock::now().unix_ms / 1000),
-            Purpose::Statement => book.identities().any(|one| one.kind == Kind::Link && one.is_active()),
+            Purpose::Statement | Purpose::Reverse => {
+                book.identities().any(|one| one.kind == Kind::Link && one.is_active())
+            }
         }
     }
 
@@ -117,6 +119,8 @@ impl EnrollDesk for Desk {
                 Purpose::Statement => {
                     statements::answer(trust::ask(&self.changes, statements::hear(asked)).await)
                 }
+                // There is no request on such a connection: the broker takes it.
+                Purpose::Reverse => Vec::new(),
             }
         })
     }
@@ -147,11 +151,17 @@ pub(super) fn dialled(peer: &Identity) -> Vec<ServerAddr> {
 /// The link to a peer that has come: it wants nothing yet, and an operator says what.
 pub(in crate::admin) fn link_to(peer: &Identity) -> Option<LinkEdit> {
     let addresses = dialled(peer);
-    if !peer.is_active() || addresses.is_empty() {
+    // Who came with a token and said no address cannot be dialled.
+    let dials = peer.addrs.is_empty() && peer.caps.iter().any(|cap| cap == trust::REVERSE);
+    if !peer.is_active() || (addresses.is_empty() && !dials) {
         return None;
     }
     let servers: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    let link = json!({"server": servers.join(","), "topics": [], "trust": "pin"});
+    let link = if dials {
+        json!({"dialled_by": "peer", "topics": [], "trust": "pin"})
+    } else {
+        json!({"server": servers.join(","), "topics": [], "trust": "pin"})
+    };
     Some(LinkEdit { name: peer.name.clone(), change: LinkChange::Ensure(link) })
 }
 
@@ -194,5 +204,17 @@ mod tests {
         assert_eq!(dialled_from("192.0.2.1:4711"), ["192.0.2.1", "b.example.net"]);
         assert_eq!(dialled_from("127.0.0.1:4711"), ["127.0.0.1", "192.0.2.1", "b.example.net"]);
         assert!(link_to(&peer("192.0.2.1:4711", &["127.0.0.1"])).is_none());
+    }
+
+    #[test]
+    fn a_peer_that_can_only_dial_gets_a_link_for_which_it_does() {
+        let mut dials = peer("192.0.2.1:4711", &[]);
+        assert!(link_to(&dials).is_none(), "it said nothing of lending connections");
+        dials.caps = vec![trust::REVERSE.to_owned()];
+        let LinkChange::Ensure(link) = link_to(&dials).unwrap().change else { unreachable!() };
+        assert_eq!(link, json!({"dialled_by": "peer", "topics": [], "trust": "pin"}));
+        dials.addrs = peer("", &["192.0.2.1"]).addrs;
+        let LinkChange::Ensure(link) = link_to(&dials).unwrap().change else { unreachable!() };
+        assert_eq!(link["server"], "192.0.2.1:8883");
     }
 }

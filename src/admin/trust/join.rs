@@ -54,6 +54,8 @@ pub struct Order {
     pub operator: String,
     /// Whether the issuer may be known already, with another certificate.
     pub replace: bool,
+    /// Whether only we dial, and lend the issuer the connections that it needs. The token may say so too.
+    pub unidirectional: bool,
 }
 
 impl Order {
@@ -65,6 +67,10 @@ impl Order {
             replace: self.replace,
             ..Join::of(&self.token, &self.operator)
         }
+    }
+
+    fn is_unidirectional(&self) -> bool {
+        self.unidirectional || self.token.unidirectional
     }
 
     fn servers(&self) -> &[ServerAddr] {
@@ -100,6 +106,13 @@ pub async fn join(changes: &Changes, keys: &Arc<LinkKeys>, order: Order) -> Resu
     if let Some(skew) = accepted.skew(clock::now().unix_ms / 1000) {
         tracing::warn!(skew, "enrolment");
     }
+    if order.is_unidirectional() && !accepted.caps.iter().any(|cap| cap == trust::REVERSE) {
+        let message = format!(
+            "{} takes no connections that are lent to it: it has to be able to dial us",
+            order.token.cluster
+        );
+        return Err(Problem::conflict(message));
+    }
     let waits = accepted.pending_approval;
     accept(changes, &order, request, accepted, &server).await?;
     Ok(json!({
@@ -108,6 +121,7 @@ pub async fn join(changes: &Changes, keys: &Arc<LinkKeys>, order: Order) -> Resu
         "fingerprint": order.token.fingerprint.to_string(),
         "topics": order.topics,
         "pending_approval": waits,
+        "unidirectional": order.is_unidirectional(),
     }))
 }
 
@@ -117,20 +131,31 @@ async fn prepare(changes: &Changes, order: &Arc<Order>) -> Result<Request, Probl
     let (asked, out) = (Arc::clone(order), Arc::clone(&made));
     let apply = move |book: &mut trust::Book, own: &trust::Own<'_>, now| {
         book.check_join(own, &asked.join(), now)?;
-        let addrs = if asked.addrs.is_empty() { own.addrs } else { &asked.addrs[..] };
-        if addrs.is_empty() {
-            return Err(TrustError::Usage(
-                "the peer has to reach this cluster, and no listener of role link with TLS is bound to an address that tells \
-                 where: give --address HOST:PORT"
-                    .to_owned(),
-            ));
-        }
+        let addrs = addresses(own, &asked)?;
         *out.lock() = Some(Request::of(&asked.token, own.prefix, addrs, own.caps, random::bytes()));
         Ok(Applied::default())
     };
     trust::ask(changes, TrustChange { name: "link_join_check", apply: Box::new(apply) }).await?;
     let request = made.lock().take();
     request.ok_or_else(|| trust::failed("no request was made"))
+}
+
+/// Where the issuer reaches us: nowhere, if only we dial.
+fn addresses<'a>(own: &trust::Own<'a>, asked: &'a Order) -> Result<&'a [ServerAddr], TrustError> {
+    let addrs = match (asked.is_unidirectional(), asked.addrs.is_empty()) {
+        (true, true) => return Ok(&[]),
+        (true, false) => return Err(TrustError::Usage("--address: only this cluster dials".to_owned())),
+        (false, true) => own.addrs,
+        (false, false) => &asked.addrs[..],
+    };
+    if addrs.is_empty() {
+        return Err(TrustError::Usage(
+            "the peer has to reach this cluster, and no listener of role link with TLS is bound to an address that tells \
+             where: give --address HOST:PORT, or --unidirectional if nobody can reach it"
+                .to_owned(),
+        ));
+    }
+    Ok(addrs)
 }
 
 /// Stores the issuer, and the link to it.
@@ -151,12 +176,15 @@ async fn accept(
             order.servers()
         };
         let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
-        let link = json!({
+        let mut link = json!({
             "server": servers.join(","),
             "topics": order.topics,
             "clientid": request.prefix,
             "trust": "pin",
         });
+        if order.is_unidirectional() {
+            link["dialled_by"] = "us".into();
+        }
         let edit = LinkEdit { name: order.token.cluster.clone(), change: LinkChange::Ensure(link) };
         Ok(Applied { answer: Value::Null, events: joined.events, links: vec![edit] })
     };

@@ -22,6 +22,7 @@ use crate::admin::trust;
 use crate::admin::trust::Shelf;
 use crate::admin::trust::statements;
 use crate::admin::trust::statements::Listener;
+use crate::broker::Broker;
 use crate::broker::link_keys::LinkKeys;
 use crate::net::clock;
 use crate::trust::Fingerprint;
@@ -43,6 +44,8 @@ pub struct Scene {
     pub keys: Arc<LinkKeys>,
     /// Our own name.
     pub cluster: String,
+    /// The broker, whose peers are told.
+    pub broker: Arc<Broker>,
 }
 
 /// A peer, and why it has not heard.
@@ -97,7 +100,7 @@ pub fn resume(scene: Scene) {
 fn peers(scene: &Scene) -> Vec<Listener> {
     let (book, now) = (scene.shelf.book(), clock::now().unix_ms / 1000);
     let links = book.identities().filter(|one| one.kind == Kind::Link);
-    links.filter_map(|one| Listener::of(&book, one, now)).collect()
+    links.filter_map(|one| Listener::of(&book, &scene.broker.links, one, now)).collect()
 }
 
 /// Tells them all at once; who has not heard.

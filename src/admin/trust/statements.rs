@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::admin::rest::Problem;
 use crate::admin::trust;
@@ -12,11 +14,16 @@ use crate::admin::trust::Applied;
 use crate::admin::trust::TrustChange;
 use crate::admin::trust::desk;
 use crate::broker::enrolment::Asked;
+use crate::broker::link_client::ConnectError;
+use crate::broker::links::Link;
+use crate::broker::links::Links;
+use crate::config::settings::DialledBy;
 use crate::config::settings::ServerAddr;
 use crate::net::clock;
 use crate::net::enroll::Purpose;
 use crate::net::enroll::client;
 use crate::net::own_certificate::OwnCertificate;
+use crate::net::transport::Transport;
 use crate::trust::Fingerprint;
 use crate::trust::book::Book;
 use crate::trust::book::Seen;
@@ -36,21 +43,39 @@ const FIND_TIME: Duration = Duration::from_secs(5);
 const HEARD: &str = "heard";
 
 /// A peer that is to be told something.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Listener {
     /// Its name.
     pub name: String,
-    servers: Vec<ServerAddr>,
+    way: Way,
     pins: Vec<[u8; 32]>,
+}
+
+/// How a peer is reached.
+#[derive(Debug)]
+enum Way {
+    /// There.
+    Dial(Vec<ServerAddr>),
+    /// Only it dials: over a connection that it has lent us, of which there was one or will be.
+    Lent(Mutex<Option<Transport>>, Arc<Link>),
 }
 
 impl Listener {
     /// The peer of this identity, as of this moment; `None` if nobody knows where it is.
     #[must_use]
-    pub fn of(book: &Book, one: &Identity, now: u64) -> Option<Self> {
+    pub fn of(book: &Book, links: &Links, one: &Identity, now: u64) -> Option<Self> {
         let (pins, servers) = (book.pins(&one.name, now), desk::dialled(one));
-        let reachable = one.kind == Kind::Link && one.is_active() && !servers.is_empty() && !pins.is_empty();
-        reachable.then(|| Self { name: one.name.clone(), servers, pins })
+        if one.kind != Kind::Link || !one.is_active() || pins.is_empty() {
+            return None;
+        }
+        let lends = links.get(&one.name).filter(|link| link.settings.dialled_by == DialledBy::Peer);
+        let way = match lends {
+            // Those that wait go with the link.
+            Some(link) => Way::Lent(Mutex::new(link.incoming.room.pop(&pins, clock::now())), link),
+            None if servers.is_empty() => return None,
+            None => Way::Dial(servers),
+        };
+        Some(Self { name: one.name.clone(), way, pins })
     }
 
     /// Says it. What was answered, if that is not that the peer has heard.
@@ -58,9 +83,24 @@ impl Listener {
     /// # Errors
     /// Why it was not told, or not heard.
     async fn tell(&self, own: &Arc<OwnCertificate>, statement: &Statement) -> Result<(), String> {
-        let found = client::find(&self.servers, &self.pins, own, Purpose::Statement, FIND_TIME).await;
-        let found = found.map_err(|not_found| not_found.to_string())?;
-        let answer = found.ask(&statement.encode(), client::ANSWER_TIME).await;
+        let request = statement.encode();
+        let answer = match &self.way {
+            Way::Dial(servers) => {
+                let found = client::find(servers, &self.pins, own, Purpose::Statement, FIND_TIME).await;
+                let found = found.map_err(|not_found| not_found.to_string())?;
+                found.ask(&request, client::ANSWER_TIME).await
+            }
+            Way::Lent(held, link) => {
+                let held = held.lock().take();
+                let lent = match held {
+                    Some(lent) => lent,
+                    None => timeout(FIND_TIME, link.incoming.room.take(&self.pins))
+                        .await
+                        .map_err(|_| ConnectError::NoneLent.to_string())?,
+                };
+                client::ask(lent, &request, client::ANSWER_TIME).await
+            }
+        };
         let answer = answer.map_err(|error| error.to_string())?;
         if answer == HEARD.as_bytes() { Ok(()) } else { Err(String::from_utf8_lossy(&answer).into_owned()) }
     }

@@ -17,6 +17,7 @@ use crate::broker::link_client::PACKET_BYTES_MAX;
 use crate::broker::links::Link;
 use crate::broker::material::client_options;
 use crate::config::settings;
+use crate::config::settings::DialledBy;
 use crate::config::settings::ServerAddr;
 use crate::link::replicator::CONNECT_TIMEOUT_MS;
 use crate::metrics::labels::CertificateSide;
@@ -47,6 +48,8 @@ use crate::net::transport::Transport;
 const KEEP_ALIVE_SECONDS: u16 = 60;
 /// From dialling to CONNACK.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(CONNECT_TIMEOUT_MS);
+/// How long the peer has to lend us a connection, of that time.
+const LENT_TIMEOUT: Duration = Duration::from_millis(CONNECT_TIMEOUT_MS - 2_000);
 /// Receive Maximum where CONNACK has none (MQTT 5.0 section 3.2.2.3.3).
 const RECEIVE_MAXIMUM: u16 = u16::MAX;
 
@@ -65,6 +68,9 @@ pub enum ConnectError {
     /// CONNACK refused us.
     #[error("refused: {0}")]
     Refused(ReasonCode),
+    /// The peer dials, and did not.
+    #[error("the peer, which alone can dial, has lent no connection")]
+    NoneLent,
     /// No CONNACK in time.
     #[error("no CONNACK within {CONNECT_TIMEOUT_MS} ms")]
     Timeout,
@@ -85,7 +91,7 @@ impl ConnectError {
             Self::Dial(error) => error.reason(),
             Self::Lost(lost) => lost.reason(),
             Self::Refused(reason) if is_about_identity(*reason) => ReconnectReason::Auth,
-            Self::Timeout => ReconnectReason::Timeout,
+            Self::Timeout | Self::NoneLent => ReconnectReason::Timeout,
             Self::Refused(_) | Self::MaximumQoS | Self::Connect(_) => ReconnectReason::Refused,
         }
     }
@@ -101,7 +107,7 @@ impl ConnectError {
             Self::Material(_) | Self::Dial(DialError::Tls(_) | DialError::ServerName(_)) => {
                 LinkState::Unauthenticated
             }
-            Self::Dial(_) | Self::Timeout => LinkState::Unreachable,
+            Self::Dial(_) | Self::Timeout | Self::NoneLent => LinkState::Unreachable,
         }
     }
 
@@ -186,9 +192,6 @@ impl Dialer {
         let (link, client_id, server) = (Arc::clone(&self.link), Arc::clone(&self.client_id), self.server);
         let packet_bytes_max = self.packet_bytes_max;
         Box::pin(async move {
-            let servers = &link.settings.servers;
-            // The configuration has at least one.
-            let server = servers.get(server % servers.len().max(1)).ok_or(ConnectError::Timeout)?;
             timeout(CONNECT_TIMEOUT, connect(&link, server, &client_id, packet_bytes_max))
                 .await
                 .unwrap_or(Err(ConnectError::Timeout))
@@ -198,36 +201,50 @@ impl Dialer {
 
 async fn connect(
     link: &Link,
-    server: &ServerAddr,
+    server: usize,
     client_id: &str,
     packet_bytes_max: u32,
 ) -> Result<(LinkClient, Accepted), ConnectError> {
-    let Link { settings, metrics, .. } = link;
-    let greeting = greeting(settings, client_id, packet_bytes_max)?;
-    let tls = match &settings.ssl {
-        Some(ssl) => Some(load(client_options(settings, ssl)).await?),
-        None => None,
+    let greeting = greeting(&link.settings, client_id, packet_bytes_max)?;
+    let mut transport = match link.settings.dialled_by {
+        DialledBy::Both | DialledBy::Us => dialled(link, server).await?,
+        DialledBy::Peer => lent(link).await?,
     };
-    let mut transport = dial(&server.host, server.port, tls.as_ref(), CONNECT_TIMEOUT).await?;
-    let expiries = [
-        (CertificateSide::Local, tls.as_ref().and_then(|tls| tls.not_after_unix)),
-        (CertificateSide::Remote, transport.server_not_after_unix()),
-    ];
-    for (side, at) in expiries {
-        metrics.note_expiry(side, at);
-    }
+    link.metrics.note_expiry(CertificateSide::Remote, transport.peer_not_after_unix());
     transport.write_all(&greeting).await.map_err(lost)?;
     transport.flush().await.map_err(lost)?;
     answer(transport, packet_bytes_max).await
 }
 
+async fn dialled(link: &Link, server: usize) -> Result<Transport, ConnectError> {
+    let servers = &link.settings.servers;
+    // The configuration has at least one.
+    let server = servers.get(server % servers.len().max(1)).ok_or(ConnectError::Timeout)?;
+    let tls = load_tls(&link.settings).await?;
+    link.metrics.note_expiry(CertificateSide::Local, tls.as_ref().and_then(|tls| tls.not_after_unix));
+    Ok(dial(&server.host, server.port, tls.as_ref(), CONNECT_TIMEOUT).await?)
+}
+
+/// One that the peer has made.
+async fn lent(link: &Link) -> Result<Transport, ConnectError> {
+    let pins = link.settings.ssl.as_ref().map(|ssl| &ssl.cert_sha256[..]).unwrap_or_default();
+    timeout(LENT_TIMEOUT, link.incoming.room.take(pins)).await.map_err(|_| ConnectError::NoneLent)
+}
+
+/// TLS towards the peer, if the link has it.
+///
+/// # Errors
+/// What is wrong with a file.
+pub async fn load_tls(link: &settings::Link) -> Result<Option<ClientTls>, TlsError> {
+    let Some(ssl) = &link.ssl else { return Ok(None) };
+    load(client_options(link, ssl)).await.map(Some)
+}
+
 /// Reads the files again for every attempt, so that renewed certificates are used without a restart: where a file system
 /// may hang, and a pass phrase may take its time.
-async fn load(options: ClientTlsOptions) -> Result<ClientTls, ConnectError> {
+async fn load(options: ClientTlsOptions) -> Result<ClientTls, TlsError> {
     let loading = task::spawn_blocking(move || ClientTls::load(&options, clock::now()));
-    let loaded =
-        loading.await.unwrap_or(Err(TlsError::Options("reading the files failed; the log says more")));
-    Ok(loaded?)
+    loading.await.unwrap_or(Err(TlsError::Options("reading the files failed; the log says more")))
 }
 
 fn greeting(link: &settings::Link, client_id: &str, packet_bytes_max: u32) -> Result<Vec<u8>, EncodeError> {

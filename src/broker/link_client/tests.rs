@@ -15,6 +15,7 @@ use super::*;
 use crate::broker::links::Link;
 use crate::broker::links::Links;
 use crate::config::settings;
+use crate::config::settings::DialledBy;
 use crate::config::settings::Export;
 use crate::config::settings::OnFull;
 use crate::config::settings::Secret;
@@ -180,6 +181,7 @@ pub(crate) fn settings(servers: Vec<ServerAddr>) -> settings::Link {
         name: "B".to_owned(),
         enable: true,
         servers,
+        dialled_by: DialledBy::Both,
         clientid: "clink-A-".to_owned(),
         username: Some("clink-user:A".to_owned()),
         password: Some(Secret::new("hunter2")),

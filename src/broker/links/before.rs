@@ -4,6 +4,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use crate::broker::Routes;
 use crate::broker::forwarder::kept;
@@ -21,6 +24,9 @@ use crate::storage::Key;
 use crate::storage::Storage;
 use crate::storage::Table;
 use crate::storage::store::Store;
+
+/// How long clients that use what we have lent may take to leave.
+const LENT_GRACE: Duration = Duration::from_secs(2);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -57,6 +63,11 @@ impl Link {
     pub(super) async fn suspend(&self) {
         self.end_tasks(false).await;
         self.forwarder.leave(clock::now());
+        // Their clients were told to leave before.
+        let lent = self.incoming.lending.crowd();
+        if timeout(LENT_GRACE, lent.gone()).await.is_err() {
+            lent.evict();
+        }
     }
 }
 

@@ -9,6 +9,8 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 
 use crate::broker::links::unread::Unread;
+use crate::broker::reverse::Room;
+use crate::broker::reverse::lend::Lending;
 use crate::link::extension::Received;
 use crate::link::retained::copies::Copies;
 use crate::link::seen::Place;
@@ -32,6 +34,10 @@ const PAUSE_LAST_MS: u64 = 250;
 #[derive(Debug, Default)]
 pub struct Incoming {
     connections: AtomicUsize,
+    /// Connections that the peer has lent us.
+    pub room: Room,
+    /// Those that we lend it.
+    pub lending: Lending,
     /// What has come of packets that are not complete.
     pub unread: Arc<Unread>,
     /// Until when none is read, on the monotonic clock.

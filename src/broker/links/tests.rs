@@ -35,6 +35,7 @@ use crate::link::payload::Heartbeat;
 use crate::link::payload::RouteBatch;
 use crate::link::payload::RouteOp;
 use crate::metrics::labels::LinkDropReason;
+use crate::metrics::labels::LinkState;
 use crate::mqtt::decode::DecodeLimits;
 use crate::mqtt::decode::Decoded;
 use crate::mqtt::decode::decode;

@@ -20,8 +20,10 @@ pub struct Link {
     pub name: String,
     /// Whether we connect to the peer and let it connect.
     pub enable: bool,
-    /// Where the peer accepts links, tried in turn; at least one.
+    /// Where the peer accepts links, tried in turn; none if only the peer dials, otherwise at least one.
     pub servers: Vec<ServerAddr>,
+    /// Which of the two sides dials.
+    pub dialled_by: DialledBy,
     /// Prefix of our Client Identifiers at the peer.
     pub clientid: String,
     /// Our username at the peer.
@@ -103,6 +105,19 @@ pub enum Trust {
     Pinned,
     /// `"ca"`: `cacertfile`, and the peer's cluster name as common name. It must have an identity all the same.
     Ca,
+}
+
+/// Who makes the connections of a link: `dialled_by`. Each side needs connections to the other (`link-protocol.md` 1.1); where one
+/// cannot be reached, it makes those of the other as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DialledBy {
+    /// Each side makes its own.
+    #[default]
+    Both,
+    /// We make ours, and lend the peer those that it needs.
+    Us,
+    /// The peer makes its own, and lends us those that we need.
+    Peer,
 }
 
 /// What the peer may have from us.

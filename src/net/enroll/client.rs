@@ -25,6 +25,8 @@ use rustls::pki_types::UnixTime;
 use rustls::sign::SingleCertAndKey;
 use sha2::Digest;
 use sha2::Sha256;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::lookup_host;
@@ -190,18 +192,30 @@ impl Found {
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn ask(mut self, request: &[u8], limit: Duration) -> Result<Vec<u8>, NoAnswer> {
-        let request = zeroize::Zeroizing::new(framed(request).ok_or(NoAnswer::Request)?);
-        let asking = async {
-            self.stream.write_all(&request).await.map_err(ReadError::Io)?;
-            self.stream.flush().await.map_err(ReadError::Io)?;
-            let answer = read_message(&mut self.stream).await?;
-            // The answer is there: nobody depends on how the connection ends.
-            let _ = self.stream.shutdown().await;
-            Ok(answer)
-        };
-        timeout(limit, asking).await.unwrap_or(Err(NoAnswer::Timeout))
+    pub async fn ask(self, request: &[u8], limit: Duration) -> Result<Vec<u8>, NoAnswer> {
+        ask(self.stream, request, limit).await
     }
+}
+
+/// Sends the request over a connection that is there, and gives the answer.
+///
+/// # Errors
+/// Why there is none.
+pub async fn ask(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: &[u8],
+    limit: Duration,
+) -> Result<Vec<u8>, NoAnswer> {
+    let request = zeroize::Zeroizing::new(framed(request).ok_or(NoAnswer::Request)?);
+    let asking = async {
+        stream.write_all(&request).await.map_err(ReadError::Io)?;
+        stream.flush().await.map_err(ReadError::Io)?;
+        let answer = read_message(&mut stream).await?;
+        // The answer is there: nobody depends on how the connection ends.
+        let _ = stream.shutdown().await;
+        Ok(answer)
+    };
+    timeout(limit, asking).await.unwrap_or(Err(NoAnswer::Timeout))
 }
 
 /// All addresses of one name at a time; of what went wrong, another certificate is told before anything else.

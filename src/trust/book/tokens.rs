@@ -126,6 +126,8 @@ pub struct NewLink<'a> {
     pub expect_fingerprint: Option<Fingerprint>,
     /// Whether an identity of that name gets a new certificate in this way; until then the old one is good.
     pub replace: bool,
+    /// Whether only the peer is to dial.
+    pub unidirectional: bool,
 }
 
 impl<'a> NewLink<'a> {
@@ -144,6 +146,7 @@ impl<'a> NewLink<'a> {
             approve: false,
             expect_fingerprint: None,
             replace: false,
+            unidirectional: false,
         }
     }
 
@@ -224,6 +227,7 @@ impl Book {
             addrs: addresses(own, new)?,
             secret,
             expires: now.saturating_add(new.lifetime),
+            unidirectional: new.unidirectional,
         };
         let text = token.encode().map_err(TrustError::usage)?;
         let kept = PendingToken {

@@ -60,6 +60,7 @@ fn a_request_is_made_of_a_token() {
         addrs: Vec::new(),
         secret: request().secret,
         expires: 0,
+        unidirectional: false,
     };
     let made = Request::of(&token, "clink-B-", &request().addrs, &request().caps, [0x0c; 16]);
     assert_eq!(made, request());

@@ -13,6 +13,7 @@ fn token() -> Token {
         addrs: address::parse_all(&["a.example.net:8883", "[::1]:8884"], false).unwrap(),
         secret: Secret::new([0x5a; 32]),
         expires: 1_767_323_045,
+        unidirectional: false,
     }
 }
 
@@ -136,13 +137,14 @@ prop_compose! {
         id in any::<[u8; 16]>(), secret in any::<[u8; 32]>(), fingerprint in any::<[u8; 32]>(),
         cluster in "[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", issued_for in "[A-Za-z0-9][A-Za-z0-9_.-]{0,62}",
         addrs in prop::collection::vec(("[a-z0-9.-]{1,12}", 1_u16..), 1..=16), expires in 0_u64..253_402_300_799,
+        unidirectional in any::<bool>(),
     ) -> Token {
         let addrs = addrs.into_iter().map(|(host, port)| ServerAddr { host, port }).collect();
         Token {
             id: Uuid::from_random(id),
             secret: Secret::new(secret),
             fingerprint: Fingerprint(fingerprint),
-            cluster, issued_for, addrs, expires,
+            cluster, issued_for, addrs, expires, unidirectional,
         }
     }
 }

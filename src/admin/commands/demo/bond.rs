@@ -49,6 +49,7 @@ pub(super) async fn tie(a: &Side<'_>, b: &Side<'_>) -> Result<String, Problem> {
         description: String::new(),
         operator: OPERATOR.to_owned(),
         replace: false,
+        unidirectional: false,
     };
     let joined = join::join(b.changes, b.keys, order).await?;
     want_everything(a, b.name).await?;

@@ -47,6 +47,8 @@ pub struct TokenOrder {
     pub expect_fingerprint: Option<String>,
     /// `--replace`
     pub replace: bool,
+    /// `--unidirectional`
+    pub unidirectional: bool,
 }
 
 /// What is asked for with `link create NAME --token TOKEN`.
@@ -68,6 +70,8 @@ pub struct JoinOrder {
     pub description: String,
     /// `--replace`
     pub replace: bool,
+    /// `--unidirectional`
+    pub unidirectional: bool,
 }
 
 /// Fields that were given: an absent one is not sent.
@@ -86,6 +90,7 @@ pub fn link_issue(remote: &Remote, name: &str, order: TokenOrder, quiet: bool) -
         "description": order.description,
         "approve": order.approve,
         "replace": order.replace,
+        "unidirectional": order.unidirectional,
         "i_know": order.i_know,
     });
     put(&mut body, "expiry", order.expiry.as_deref());
@@ -119,6 +124,7 @@ pub fn link_join(remote: &Remote, name: &str, order: JoinOrder) -> Result<(), Fa
         "remote_addresses": order.remote_addresses,
         "description": order.description,
         "replace": order.replace,
+        "unidirectional": order.unidirectional,
     });
     put(&mut body, "fingerprint", order.fingerprint.as_deref());
     let joined = remote.send("POST", "/api/v5/trust/join", &body)?;
@@ -134,6 +140,9 @@ fn told_of_link(joined: &Value) -> String {
     } else {
         format!("Link {name} created; importing {wanted} topic filters\n")
     });
+    if joined["unidirectional"] == true {
+        told.push_str(&format!("Only this cluster dials: {name} uses connections that it lends\n"));
+    }
     if joined["pending_approval"] == true {
         told.push_str(&format!("{name} lets us in once its operator has approved (there: link approve)\n"));
     }
