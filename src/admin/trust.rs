@@ -136,6 +136,7 @@ pub struct Ourselves {
     also: Vec<Fingerprint>,
     addrs: Vec<ServerAddr>,
     caps: Vec<String>,
+    token_lifetime: u64,
     configured: Vec<crate::auth::peer::PeerRule>,
 }
 
@@ -160,6 +161,7 @@ impl Ourselves {
             also: next.iter().map(|next| Fingerprint(next.fingerprint())).collect(),
             addrs: addresses(node, &settings),
             caps: CAPABILITIES.map(str::to_owned).to_vec(),
+            token_lifetime: settings.link.token_expiry.as_secs(),
             configured: settings.cluster.links.iter().filter(of_book).map(material::peer_rule).collect(),
             cluster: settings.cluster.name,
         })
@@ -175,6 +177,7 @@ impl Ourselves {
             also: &self.also,
             addrs: &self.addrs,
             caps: &self.caps,
+            token_lifetime: self.token_lifetime,
             configured: &self.configured,
         }
     }

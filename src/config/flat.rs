@@ -28,6 +28,7 @@ use super::settings::Io;
 use super::settings::Jwt;
 use super::settings::JwtKeys;
 use super::settings::Link;
+use super::settings::Linking;
 use super::settings::Listener;
 use super::settings::ListenerTls;
 use super::settings::Log;
@@ -67,6 +68,7 @@ pub(super) fn flatten(settings: &Settings) -> BTreeMap<String, Shown> {
         data,
         io,
         listeners,
+        link,
         crl_cache,
         mqtt,
         overload_protection,
@@ -87,6 +89,7 @@ pub(super) fn flatten(settings: &Settings) -> BTreeMap<String, Shown> {
     flat.prefix = String::new();
     flat.data(data);
     flat.io(io);
+    flat.linking(link);
     flat.crl_cache(crl_cache);
     flat.mqtt(mqtt);
     flat.protection(overload_protection, flapping_detect);
@@ -393,6 +396,11 @@ impl Flat {
         self.put("mqtt.ignore_loop_deliver", ignore_loop_deliver);
         self.put("mqtt.response_information", response_information);
         self.put("mqtt.strict_mode", strict_mode);
+    }
+
+    fn linking(&mut self, link: &Linking) {
+        let Linking { token_expiry } = link;
+        self.duration("link.token_expiry", Some(*token_expiry));
     }
 
     fn protection(&mut self, overload: &OverloadProtection, flapping: &FlappingDetect) {

@@ -19,6 +19,7 @@ use super::settings::Role;
 use super::settings::SecurityProfile;
 use super::settings::Settings;
 use super::settings::Verify;
+use crate::trust::token;
 
 /// One line of the chapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,11 +33,12 @@ pub struct Point {
 /// A line, and what finds where it does not hold.
 type Rule = (&'static str, fn(&Settings, &mut Vec<String>));
 
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 10] = [
     ("Nobody is let in who has not proved who they are.", proof),
     ("Nothing crosses a network in plaintext, and TLS is 1.3.", encryption),
     ("Links come in by a listener of their own, on an address that was chosen.", link_listener),
     ("Both ends of a link prove themselves by certificate.", link_proof),
+    ("Tokens for links are short-lived.", tokens),
     ("A link carries the topics that were named, and a peer has finite rates.", link_bounds),
     ("What no rule of the ACL file allows is denied.", authorization),
     ("Who comes and goes too often is kept out for a while.", flapping),
@@ -181,6 +183,12 @@ fn link_bounds(settings: &Settings, broken: &mut Vec<String>) {
         if link.quota.rates.messages.is_none() || link.quota.rates.bytes.is_none() {
             broken.push(format!("{path}.quota: messages_rate and bytes_rate are not both finite"));
         }
+    }
+}
+
+fn tokens(settings: &Settings, broken: &mut Vec<String>) {
+    if settings.link.token_expiry.as_secs() > token::LIFETIME_SECONDS {
+        broken.push("link.token_expiry: longer than 15m".to_owned());
     }
 }
 

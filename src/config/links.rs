@@ -15,6 +15,7 @@ use super::settings::ClientTls;
 use super::settings::DialledBy;
 use super::settings::Export;
 use super::settings::Link;
+use super::settings::Linking;
 use super::settings::OnFull;
 use super::settings::Peer;
 use super::settings::Quota;
@@ -24,6 +25,7 @@ use super::settings::Trust;
 use super::settings::Verify;
 use super::settings::Written;
 use super::units;
+use crate::trust::token;
 
 /// Servers of one link.
 const SERVERS_MAX: usize = 16;
@@ -37,6 +39,20 @@ const TRUSTS: [(&str, Trust); 3] = [("config", Trust::Configured), ("pin", Trust
 /// Who may dial.
 const DIALLED_BY: [(&str, DialledBy); 3] =
     [("both", DialledBy::Both), ("us", DialledBy::Us), ("peer", DialledBy::Peer)];
+
+/// `[link]`
+pub(super) fn linking(section: Section<'_>) -> Linking {
+    let longest = Duration::from_secs(token::LIFETIME_SECONDS_MAX);
+    let linking = Linking {
+        token_expiry: section.or(
+            "token_expiry",
+            Duration::from_secs(token::LIFETIME_SECONDS),
+            parse::duration(Duration::from_secs(1)..=longest),
+        ),
+    };
+    section.finish();
+    linking
+}
 
 /// Reads the links of the cluster that calls itself `own`.
 pub(super) fn links(cluster: &Section<'_>, own: &str) -> Vec<Link> {

@@ -62,6 +62,7 @@ pub(super) fn settings(reading: &Reading<'_>, defaults: &Defaults<'_>) -> Settin
         data: data(root.section("data")),
         io: io(root.section("io")),
         listeners,
+        link: links::linking(root.section("link")),
         crl_cache: listener_tls::crl_cache(root.section("crl_cache")),
         mqtt: mqtt(root.section("mqtt")),
         overload_protection: protection::overload_protection(root.section("overload_protection")),

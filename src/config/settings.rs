@@ -23,6 +23,7 @@ pub use self::link::ClientTls;
 pub use self::link::DialledBy;
 pub use self::link::Export;
 pub use self::link::Link;
+pub use self::link::Linking;
 pub use self::link::OnFull;
 pub use self::link::Peer;
 pub use self::link::Quota;
@@ -71,6 +72,8 @@ pub struct Settings {
     pub io: Io,
     /// `[[listeners]]`, in the order of the file; disabled ones included.
     pub listeners: Vec<Listener>,
+    /// `[link]`
+    pub link: Linking,
     /// `[crl_cache]`
     pub crl_cache: CrlCache,
     /// `[mqtt]`

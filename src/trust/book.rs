@@ -87,6 +87,8 @@ pub struct Own<'a> {
     pub addrs: &'a [ServerAddr],
     /// What it can do.
     pub caps: &'a [String],
+    /// How long a token is valid of which nobody says it, in seconds.
+    pub token_lifetime: u64,
     /// The peers that the configuration knows, by whatever proof.
     pub configured: &'a [PeerRule],
 }

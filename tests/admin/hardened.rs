@@ -67,7 +67,7 @@ fn lines(output: &Output, word: &str) -> Vec<usize> {
 #[test]
 fn the_chapters_files_pass_and_each_line_is_confirmed() {
     let output = check(&chapter());
-    assert_eq!(lines(&output, "ok"), (1..=10).collect::<Vec<_>>(), "{output:?}");
+    assert_eq!(lines(&output, "ok"), (1..=11).collect::<Vec<_>>(), "{output:?}");
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
 }
 
@@ -79,8 +79,8 @@ fn a_line_that_does_not_hold_says_where_and_the_command_fails() {
     fs::write(&config, open).unwrap();
     fs::set_permissions(folder.path().join("a.key"), fs::Permissions::from_mode(0o644)).unwrap();
     let output = check(&folder);
-    assert_eq!((lines(&output, "NO"), output.status.code()), (vec![7, 10], Some(2)), "{output:?}");
+    assert_eq!((lines(&output, "NO"), output.status.code()), (vec![8, 11], Some(2)), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("flapping_detect.enable: false") && text.contains("a.key is open to every user"));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("2 of 10 lines"));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("2 of 11 lines"));
 }

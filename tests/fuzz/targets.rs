@@ -582,6 +582,7 @@ pub(crate) fn enrol_request(input: &[u8]) {
         also: &[],
         addrs: &[],
         caps: &[],
+        token_lifetime: 900,
         configured: &[],
     };
     let mut book = Book::default();

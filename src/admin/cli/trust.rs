@@ -36,7 +36,7 @@ pub struct CreateLink {
     /// Let a link that is there get another certificate in this way
     #[arg(long)]
     pub replace: bool,
-    /// How long the token is valid, 15m unless it is said; more than 24h needs --i-know
+    /// How long the token is valid, `link.token_expiry` unless it is said; more than 24h needs --i-know
     #[arg(long, value_name = "TIME")]
     pub expiry: Option<String>,
     /// Let the token be valid for longer than a day

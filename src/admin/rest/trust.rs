@@ -39,7 +39,6 @@ use crate::trust::book::NewLink;
 use crate::trust::book::OVERLAP_SECONDS_MAX;
 use crate::trust::book::Outbound;
 use crate::trust::group::Entitlement;
-use crate::trust::token;
 
 /// The moment, in seconds since the Unix epoch.
 fn now() -> u64 {
@@ -168,7 +167,7 @@ pub(super) fn issue(_state: &HttpState, call: &Call) -> Result<TrustChange, Prob
             prefix: prefix.as_deref(),
             groups: &groups,
             addrs: &addrs,
-            lifetime: lifetime.unwrap_or(token::LIFETIME_SECONDS),
+            lifetime,
             i_know,
             description: &description,
             approve,

@@ -256,6 +256,7 @@ mod tests {
             also: &[],
             addrs: &[],
             caps: &[],
+            token_lifetime: 900,
             configured: &[],
         };
         (hear(asked).apply)(book, &own, NOW).map(|applied| applied.events.len())
@@ -270,6 +271,7 @@ mod tests {
             also: &[],
             addrs: &[],
             caps: &[],
+            token_lifetime: 900,
             configured: &[],
         };
         let leaf = Leaf::read(&holder.1, Of::Link).unwrap();

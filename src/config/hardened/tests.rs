@@ -27,7 +27,7 @@ fn the_chapter_has_these_lines_and_its_configuration_keeps_them() {
 /// What is changed in the chapter's configuration, which lines that breaks, and at what setting.
 #[test]
 fn each_weak_spot_breaks_its_line() {
-    let table: [(&str, &str, &[usize], &str); 22] = [
+    let table: [(&str, &str, &[usize], &str); 23] = [
         (
             "[authentication]",
             "[authentication]\nallow_anonymous = true",
@@ -75,26 +75,27 @@ fn each_weak_spot_breaks_its_line() {
             &[3],
             "listeners[ssl:links].allow_insecure",
         ),
-        ("topics = [\"plant/+/state\"]", "topics = [\"#\"]", &[5], "cluster.links[B].topics"),
-        ("export = [\"plant/+/state\"]", "export = [\"#\"]", &[5], "cluster.links[B].export"),
-        ("export = [\"plant/+/state\"]", "", &[5], "cluster.links[B].export"),
-        ("bytes_rate = \"10MB/s\"", "", &[5], "cluster.links[B].quota"),
-        ("file = \"acl.conf\"", "", &[6], "authorization.file"),
-        ("security_profile = \"hardened\"", "", &[6], "authorization.security_profile"),
+        ("[authentication]", "[link]\ntoken_expiry = \"16m\"\n[authentication]", &[5], "link.token_expiry"),
+        ("topics = [\"plant/+/state\"]", "topics = [\"#\"]", &[6], "cluster.links[B].topics"),
+        ("export = [\"plant/+/state\"]", "export = [\"#\"]", &[6], "cluster.links[B].export"),
+        ("export = [\"plant/+/state\"]", "", &[6], "cluster.links[B].export"),
+        ("bytes_rate = \"10MB/s\"", "", &[6], "cluster.links[B].quota"),
+        ("file = \"acl.conf\"", "", &[7], "authorization.file"),
+        ("security_profile = \"hardened\"", "", &[7], "authorization.security_profile"),
         (
             "file = \"acl.conf\"",
             "file = \"acl.conf\"\nmode = \"emqx\"\nno_match = \"allow\"",
-            &[6],
+            &[7],
             "authorization.mode",
         ),
-        ("[flapping_detect]\nenable = true", "", &[7], "flapping_detect.enable"),
+        ("[flapping_detect]\nenable = true", "", &[8], "flapping_detect.enable"),
         (
             "[authentication]",
             "[overload_protection]\nmax_memory = \"infinity\"\n[authentication]",
-            &[8],
+            &[9],
             "overload_protection.max_memory",
         ),
-        ("[authentication]", "[log]\nsecurity_file = false\n[authentication]", &[9], "log.security_file"),
+        ("[authentication]", "[log]\nsecurity_file = false\n[authentication]", &[10], "log.security_file"),
     ];
     for (old, new, lines, setting) in table {
         assert!(chapter().contains(old), "{old}");

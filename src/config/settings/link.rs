@@ -13,6 +13,13 @@ use crate::link::extension::Capabilities;
 use crate::mqtt::topic;
 use crate::trust::rights::Rights;
 
+/// `[link]`: what holds for all links that are made with tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Linking {
+    /// How long a token is valid of which nobody says it.
+    pub token_expiry: Duration,
+}
+
 /// One `[[cluster.links]]` entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {

@@ -48,6 +48,7 @@ impl Cluster {
             also: &[],
             addrs: &self.addrs,
             caps: &self.caps,
+            token_lifetime: crate::trust::token::LIFETIME_SECONDS,
             configured: &self.configured,
         }
     }

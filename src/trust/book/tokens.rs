@@ -112,8 +112,8 @@ pub struct NewLink<'a> {
     pub groups: &'a [String],
     /// Where the peer reaches us, instead of [`Own::addrs`].
     pub addrs: &'a [ServerAddr],
-    /// How long the token is valid, in seconds.
-    pub lifetime: u64,
+    /// How long the token is valid, in seconds; [`Own::token_lifetime`].
+    pub lifetime: Option<u64>,
     /// Whether more than a day is meant.
     pub i_know: bool,
     /// What it is for.
@@ -139,7 +139,7 @@ impl<'a> NewLink<'a> {
             prefix: None,
             groups: &[],
             addrs: &[],
-            lifetime: token::LIFETIME_SECONDS,
+            lifetime: None,
             i_know: false,
             description: "",
             issuer,
@@ -152,8 +152,8 @@ impl<'a> NewLink<'a> {
 
     fn check(&self) -> Result<(), TrustError> {
         let longest = if self.i_know { token::LIFETIME_SECONDS_LIMIT } else { token::LIFETIME_SECONDS_MAX };
-        if self.lifetime == 0 || self.lifetime > longest {
-            let text = format!("a token is valid for 1 to {longest} seconds, {} asked for", self.lifetime);
+        if let Some(lifetime) = self.lifetime.filter(|lifetime| !(1..=longest).contains(lifetime)) {
+            let text = format!("a token is valid for 1 to {longest} seconds, {lifetime} asked for");
             return Err(TrustError::Usage(text));
         }
         check_texts(self.description, self.issuer)
@@ -226,7 +226,7 @@ impl Book {
             fingerprint: own.fingerprint,
             addrs: addresses(own, new)?,
             secret,
-            expires: now.saturating_add(new.lifetime),
+            expires: now.saturating_add(new.lifetime.unwrap_or(own.token_lifetime)),
             unidirectional: new.unidirectional,
         };
         let text = token.encode().map_err(TrustError::usage)?;

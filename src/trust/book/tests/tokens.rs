@@ -86,7 +86,7 @@ fn lifetimes_addresses_groups_and_texts_have_bounds() {
     let addrs = a.addrs.clone();
     let groups = ["nobody".to_owned()];
     let long = "x".repeat(513);
-    let with = |lifetime, i_know| NewLink { lifetime, i_know, ..NewLink::named("B", "ada") };
+    let with = |lifetime, i_know| NewLink { lifetime: Some(lifetime), i_know, ..NewLink::named("B", "ada") };
     for (new, exit_code) in [
         (with(0, false), 2),
         (with(24 * 3600 + 1, false), 2),
@@ -98,13 +98,16 @@ fn lifetimes_addresses_groups_and_texts_have_bounds() {
         let error = refused(&mut book, |book| issue(book, &a.own(), &new, 1, NOW));
         assert_eq!(error.exit_code(), exit_code, "{error}");
     }
+    let own = Own { token_lifetime: 7, ..a.own() };
+    let unsaid = issue(&mut book.clone(), &own, &NewLink::named("B", "ada"), 1, NOW).unwrap();
+    assert_eq!(unsaid.expires, NOW + 7);
     a.addrs.clear();
     let error = refused(&mut book, |book| issue(book, &a.own(), &NewLink::named("B", "ada"), 1, NOW));
     assert!(error.to_string().contains("--address"), "{error}");
     let behind_nat = NewLink { addrs: &addrs, ..with(24 * 3600, false) };
     assert_eq!(issue(&mut book, &a.own(), &behind_nat, 1, NOW).unwrap().addrs, addrs);
     let known =
-        NewLink { addrs: &addrs, i_know: true, lifetime: 24 * 3600 + 1, ..NewLink::named("C", "ada") };
+        NewLink { addrs: &addrs, i_know: true, lifetime: Some(24 * 3600 + 1), ..NewLink::named("C", "ada") };
     issue(&mut book, &a.own(), &known, 2, NOW).unwrap();
     let again = NewLink { addrs: &addrs, ..NewLink::named("D", "ada") };
     assert_eq!(
