@@ -37,6 +37,8 @@ pub use self::link::link_show;
 pub use self::link::link_spool;
 pub use self::link_change::link_create;
 pub use self::link_change::link_delete;
+pub use self::link_change::link_get;
+pub use self::link_change::link_renamed;
 pub use self::link_change::link_set;
 pub use self::link_change::link_unset;
 pub use self::operate::auth_unlock;

@@ -35,8 +35,11 @@ pub enum LinkChange {
     Replace(Value),
     /// Make it of this object, unless there is one.
     Ensure(Value),
-    /// Delete it.
-    Delete,
+    /// Delete it, with a word to the peer or without.
+    Delete {
+        /// Whether the peer is told.
+        notify: bool,
+    },
     /// Delete it if it is kept here and lives by an identity, which is gone.
     Withdraw,
 }
@@ -49,7 +52,7 @@ impl LinkChange {
             Self::Create(_) => "create",
             Self::Replace(_) => "replace",
             Self::Ensure(_) => "ensure",
-            Self::Delete => "delete",
+            Self::Delete { .. } => "delete",
             Self::Withdraw => "withdraw",
         }
     }
@@ -113,7 +116,7 @@ pub(super) fn edited(sources: &Sources, in_force: &[Link], edit: LinkEdit) -> Re
             let message = format!("{name}: there is such a link already, at {}", link.written.0);
             return Err(Problem::already_exists(message));
         }
-        (LinkChange::Replace(_) | LinkChange::Delete, None) => {
+        (LinkChange::Replace(_) | LinkChange::Delete { .. }, None) => {
             return Err(Problem::not_found(format!("{name}: no such link")));
         }
         (LinkChange::Ensure(_), Some(_)) | (LinkChange::Withdraw, None) => return Ok(sources.clone()),
@@ -127,7 +130,7 @@ pub(super) fn edited(sources: &Sources, in_force: &[Link], edit: LinkEdit) -> Re
         _ => {}
     }
     let new_text = match change {
-        LinkChange::Delete | LinkChange::Withdraw => link_table::remove(text, &name),
+        LinkChange::Delete { .. } | LinkChange::Withdraw => link_table::remove(text, &name),
         LinkChange::Create(body) | LinkChange::Replace(body) | LinkChange::Ensure(body) => {
             link_table::find(text, &name)
                 .and_then(|before| link_table::kept(&name, &body, before.as_ref()))

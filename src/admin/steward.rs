@@ -109,8 +109,8 @@ impl Steward {
     }
 
     async fn change_link(&mut self, edit: LinkEdit) -> Result<(), Problem> {
-        if matches!(edit.change, LinkChange::Delete)
-            && let Some(outcome) = trust::delete(&mut self.node, &mut self.sources, &edit.name).await
+        if let LinkChange::Delete { notify } = edit.change
+            && let Some(outcome) = trust::delete(&mut self.node, &mut self.sources, &edit.name, notify).await
         {
             return outcome;
         }

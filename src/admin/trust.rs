@@ -200,6 +200,16 @@ fn addresses(node: &Node, settings: &Settings) -> Vec<ServerAddr> {
 /// # Errors
 /// Why nothing was changed.
 pub async fn change(node: &mut Node, sources: &mut Sources, change: TrustChange) -> Result<Value, Problem> {
+    make(node, sources, change, true).await
+}
+
+/// The same; peers that are removed by it are told if `notify`.
+async fn make(
+    node: &mut Node,
+    sources: &mut Sources,
+    change: TrustChange,
+    notify: bool,
+) -> Result<Value, Problem> {
     let Some((_, before)) = sources.trust() else {
         return Err(Problem::conflict("this broker has no file for identities"));
     };
@@ -210,7 +220,9 @@ pub async fn change(node: &mut Node, sources: &mut Sources, change: TrustChange)
     let removed = removed(before, &book, &node.server().broker().links);
     put(node, sources, book, links).await?;
     tell(node, &events);
-    tell_removed(node, removed);
+    if notify {
+        tell_removed(node, removed);
+    }
     Ok(answer)
 }
 
@@ -372,9 +384,14 @@ pub(in crate::admin) fn failed(message: &str) -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", message)
 }
 
-/// Deletes a link that trusts by identity, and the identity with it; its tokens are good no more. `None` if there is no
-/// such identity.
-pub async fn delete(node: &mut Node, sources: &mut Sources, name: &str) -> Option<Result<(), Problem>> {
+/// Deletes a link that trusts by identity, and the identity with it; its tokens are good no more; the peer is told
+/// if `notify`. `None` if there is no such identity.
+pub async fn delete(
+    node: &mut Node,
+    sources: &mut Sources,
+    name: &str,
+    notify: bool,
+) -> Option<Result<(), Problem>> {
     let book = Arc::clone(sources.trust()?.1);
     book.link(name)?;
     let in_force = &node.server().settings().cluster.links;
@@ -385,10 +402,11 @@ pub async fn delete(node: &mut Node, sources: &mut Sources, name: &str) -> Optio
     let peer = name.to_owned();
     let apply = move |book: &mut Book, _: &Own<'_>, _| {
         let event = book.delete_identity(Kind::Link, &peer, "an operator")?;
-        let edit = LinkEdit { name: peer, change: LinkChange::Delete };
+        let edit = LinkEdit { name: peer, change: LinkChange::Delete { notify } };
         let links = if has_link { vec![edit] } else { Vec::new() };
-        Ok(Applied { answer: Value::Null, events: vec![event], links })
+        Ok(Applied { links, ..Applied::event(event) })
     };
-    let made = change(node, sources, TrustChange { name: "link_delete", apply: Box::new(apply) }).await;
+    let change = TrustChange { name: "link_delete", apply: Box::new(apply) };
+    let made = make(node, sources, change, notify).await;
     Some(made.map(drop))
 }

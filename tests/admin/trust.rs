@@ -197,7 +197,7 @@ async fn a_token_is_of_use_once_and_to_the_cluster_that_it_is_for() {
     let pair = Pair::make("B", clock::now()).unwrap();
     let file = folder.path().join("own.pem");
     fs::write(&file, pair.pem().as_bytes()).unwrap();
-    let said = done(&b, &format!("link cert import {}", file.display())).await;
+    let said = done(&b, &format!("link cert import {} --yes", file.display())).await;
     assert!(said.starts_with("Link certificate sha256:"), "{said}");
     let (code, _, said) = join(&b, "A", &first).await;
     assert!(code == 8, "{code}: {said}");
@@ -211,18 +211,18 @@ async fn a_token_is_of_use_once_and_to_the_cluster_that_it_is_for() {
     let listed: Value = serde_json::from_str(&done(&a, "link token list --format json").await).unwrap();
     let id = listed.as_array().unwrap().iter().find(|token| token["name"] == "C").unwrap()["id"].clone();
     let id = id.as_str().unwrap();
-    assert_eq!(done(&a, &format!("link token revoke {id}")).await, format!("Token {id} revoked\n"));
-    refused(&a, &format!("link token revoke {id}"), 8, "not valid any more").await;
+    assert_eq!(done(&a, &format!("link token revoke {id} --yes")).await, format!("Token {id} revoked\n"));
+    refused(&a, &format!("link token revoke {id} --yes"), 8, "not valid any more").await;
     let (code, _, said) = join(&c, "A", &second).await;
     assert!(code == 8 && said.contains("the token was taken back"), "{code}: {said}");
     // Where nobody is awaited at all, the token cannot be good.
     let alone = start("D").await;
     let third = token(&alone, "C").await;
     let listed: Value = serde_json::from_str(&done(&alone, "link token list --format json").await).unwrap();
-    done(&alone, &format!("link token revoke {}", listed[0]["id"].as_str().unwrap())).await;
+    done(&alone, &format!("link token revoke {} --yes", listed[0]["id"].as_str().unwrap())).await;
     let (code, _, said) = join(&c, "D", &third).await;
     assert!(code == 8 && said.contains("it does not enrol clusters"), "{code}: {said}");
-    refused(&a, "link token revoke nonsense", 4, "no such token").await;
+    refused(&a, "link token revoke nonsense --yes", 4, "no such token").await;
     let (code, _, said) = join(&c, "A", "tmb1.damaged").await;
     assert!(code == 2 && said.contains("token: the token is damaged"), "{said}");
     let dump = api(&a, "GET", "tokens", None).await.1;
@@ -352,8 +352,8 @@ async fn a_pin_by_hand_makes_the_link_and_a_second_one_has_to_be_meant() {
     done(&a, &format!("{} --replace", line(&two))).await;
     let pins = api(&a, "GET", "pins", None).await.json();
     assert_eq!(pins["data"][0]["fingerprint"], json!(two));
-    done(&a, "link trust B --remove").await;
-    refused(&a, "link trust B --remove", 4, "no pin for B").await;
+    done(&a, "link trust B --remove --yes").await;
+    refused(&a, "link trust B --remove --yes", 4, "no pin for B").await;
 }
 
 #[tokio::test]
@@ -376,6 +376,49 @@ async fn the_link_certificate_is_rotated_and_the_link_goes_on() {
     refused(&a, "link cert rotate --overlap 91d", 2, "overlap: at most 90 days").await;
     refused(&a, "link cert rotate --overlap 0s", 2, "say --yes").await;
     refused(&a, "link cert rotate --overlap soon", 2, "overlap: ").await;
+}
+
+#[tokio::test]
+async fn settings_of_a_link_are_read_one_by_one_and_its_name_stays() {
+    let (a, b) = (start("A").await, start("B").await);
+    let token = token(&a, "B").await;
+    assert_eq!(join(&b, "A", &token).await.0, 0);
+    done(&b, "link set A topics=x/#,y relay=true").await;
+    for (line, value) in [
+        ("link get A topics", "x/#,y\n"),
+        ("link get A relay", "true\n"),
+        ("link get A trust", "pin\n"),
+        ("link get A username", "\n"),
+    ] {
+        assert_eq!(done(&b, line).await, value, "{line}");
+    }
+    done(&b, "link unset A relay username").await;
+    assert_eq!(done(&b, "link get A relay").await, "false\n");
+    refused(&b, "link unset A topics", 2, "topics: this is required").await;
+    for line in ["link get A topic", "link unset A topic", "link unset A name"] {
+        refused(&b, line, 2, "not the key of a setting").await;
+    }
+    refused(&b, "link get C topics", 4, "no such link").await;
+    refused(&b, "link rename A C", 2, "the name of the peer cluster").await;
+}
+
+#[tokio::test]
+async fn what_destroys_something_is_asked_about() {
+    let a = start("A").await;
+    token(&a, "B").await;
+    for line in [
+        "link delete B",
+        "link token revoke 0b5d6a3e-1c2d-4e5f-8a9b-0c1d2e3f4a5b",
+        "link trust B --remove",
+        "link cert rotate --overlap 0",
+        "auth identity delete link/B",
+        "auth identity revoke link/B",
+        "auth group delete x",
+    ] {
+        refused(&a, line, 2, "say --yes").await;
+    }
+    assert!(done(&a, "auth identity list --format csv").await.contains(",B,"));
+    done(&a, "link delete B --yes --notify-peer=false").await;
 }
 
 #[tokio::test]

@@ -158,7 +158,7 @@ async fn both_sides_replace_their_certificates_and_say_goodbye() {
         }
     }
     both_ways(&island, &mainland, "x").await;
-    mainland.edit("island", LinkChange::Delete).await.unwrap();
+    mainland.edit("island", LinkChange::Delete { notify: true }).await.unwrap();
     until(|| island.state_of("mainland") == Some(State::RevokedByPeer)).await;
     drop((island.stop().await, mainland.stop().await));
 }

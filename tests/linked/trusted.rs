@@ -336,14 +336,14 @@ async fn whoever_is_revoked_is_out_within_a_second() {
 #[tokio::test]
 async fn a_peer_hears_that_the_link_is_deleted() {
     let (a, b) = tied().await;
-    a.edit("B", LinkChange::Delete).await.unwrap();
+    a.edit("B", LinkChange::Delete { notify: true }).await.unwrap();
     assert!(a.broker.links.get("B").is_none() && a.state_of("B").is_none());
     until(|| b.state_of("A") == Some(State::RevokedByPeer)).await;
     until(|| !b.broker.links.get("A").unwrap().settings.enable).await;
     // Both can begin anew.
     let token = b.issue("A", &[]).await;
     assert!(token.is_err(), "{token:?}: the operator of B decides when to forget");
-    b.edit("A", LinkChange::Delete).await.unwrap();
+    b.edit("A", LinkChange::Delete { notify: true }).await.unwrap();
     let token = b.issue("A", &[]).await.unwrap();
     a.join_patiently(&token, &[]).await.unwrap();
     a.until_linked("B").await;
@@ -378,6 +378,16 @@ async fn of_many_that_use_a_token_at_a_time_one_wins() {
 }
 
 #[tokio::test]
+async fn a_peer_that_is_not_told_is_only_refused() {
+    let (a, b) = tied().await;
+    a.edit("B", LinkChange::Delete { notify: false }).await.unwrap();
+    let link = b.broker.links.get("A").unwrap();
+    until(|| link.metrics.state.is(LinkState::Unauthenticated)).await;
+    assert_eq!(b.state_of("A"), Some(State::Active));
+    drop((a.stop().await, b.stop().await));
+}
+
+#[tokio::test]
 async fn a_token_is_for_one_cluster_and_no_other() {
     let (a, c) = (Cluster::start("A").await, Cluster::start("C").await);
     let token = a.issue("B", &[]).await.unwrap();
@@ -386,7 +396,7 @@ async fn a_token_is_for_one_cluster_and_no_other() {
     let problem = format!("{:?}", a.join(&token, &[]).await.unwrap_err());
     assert!(problem.contains("A"), "{problem}");
     // Taken back, it is of no use to B either.
-    a.edit("B", LinkChange::Delete).await.unwrap();
+    a.edit("B", LinkChange::Delete { notify: true }).await.unwrap();
     let b = Cluster::start("B").await;
     assert!(b.join(&token, &[]).await.is_err());
     assert!(b.state_of("A").is_none() && b.broker.links.get("A").is_none(), "nothing is left of it");

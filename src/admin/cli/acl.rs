@@ -24,7 +24,10 @@ pub enum AclCommand {
     ///
     /// With --config it is read by that configuration's mode and profile, and its links, listeners and users are
     /// known. Exit 2 for errors, and for findings above "info".
-    #[command(after_help = "Example:\n  tombolo acl check acl/acl.conf --config config/tombolo.toml")]
+    #[command(
+        visible_alias = "lint",
+        after_help = "Example:\n  tombolo acl check acl/acl.conf --config config/tombolo.toml"
+    )]
     Check {
         /// The ACL file
         file: PathBuf,

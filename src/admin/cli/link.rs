@@ -68,6 +68,18 @@ pub enum LinkCommand {
         #[command(subcommand)]
         command: CertCommand,
     },
+    /// Print what a setting of a link is, its default too
+    #[command(after_help = "Example:\n  tombolo link get B topics\n  tombolo link get B peer.username")]
+    Get {
+        /// The peer's cluster name
+        name: String,
+        /// Which setting
+        #[arg(value_name = "KEY")]
+        setting: String,
+        /// Which broker.
+        #[command(flatten)]
+        broker: Broker,
+    },
     /// Change settings of a link that is kept in the data directory
     #[command(after_help = "Example:\n  tombolo link set B topics=global/#,cluster/+/status")]
     Set(Settings),
@@ -82,6 +94,20 @@ pub enum LinkCommand {
         /// Do not ask
         #[arg(long)]
         yes: bool,
+        /// Whether the peer is told, if it can be reached
+        #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+        notify_peer: bool,
+        /// Which broker.
+        #[command(flatten)]
+        broker: Broker,
+    },
+    /// A link cannot be renamed: its name is the peer's own
+    #[command(hide = true)]
+    Rename {
+        /// The peer's cluster name
+        name: String,
+        /// Another one
+        new_name: String,
         /// Which broker.
         #[command(flatten)]
         broker: Broker,
@@ -186,7 +212,11 @@ pub fn link(command: LinkCommand) -> Result<(), Failure> {
         LinkCommand::Unset(Keys { name, keys, broker }) => {
             commands::link_unset(&broker.remote(), &name, &keys)
         }
-        LinkCommand::Delete { name, yes, broker } => commands::link_delete(&broker.remote(), &name, yes),
+        LinkCommand::Get { name, setting, broker } => commands::link_get(&broker.remote(), &name, &setting),
+        LinkCommand::Rename { name, new_name, broker: _ } => Err(commands::link_renamed(&name, &new_name)),
+        LinkCommand::Delete { name, yes, notify_peer, broker } => {
+            commands::link_delete(&broker.remote(), &name, yes, notify_peer)
+        }
         LinkCommand::Info(one) => one.run(commands::link_info),
         LinkCommand::Spool(one) => one.run(commands::link_spool),
         LinkCommand::Ledger(one) => one.run(commands::link_ledger),

@@ -160,10 +160,15 @@ pub enum TokenCommand {
         shown: Shown,
     },
     /// Take a token back, with the identity that waits for it
-    #[command(after_help = "Example:\n  tombolo link token revoke 0b5d6a3e-1c2d-4e5f-8a9b-0c1d2e3f4a5b")]
+    #[command(
+        after_help = "Example:\n  tombolo link token revoke 0b5d6a3e-1c2d-4e5f-8a9b-0c1d2e3f4a5b --yes"
+    )]
     Revoke {
         /// Its id, as listed
         id: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
         /// Which broker.
         #[command(flatten)]
         broker: Broker,
@@ -174,7 +179,7 @@ impl TokenCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self {
             Self::List { broker, shown } => commands::token_list(&broker.remote(), shown.format),
-            Self::Revoke { id, broker } => commands::token_revoke(&broker.remote(), &id),
+            Self::Revoke { id, yes, broker } => commands::token_revoke(&broker.remote(), &id, yes),
         }
     }
 }
@@ -199,6 +204,9 @@ pub struct TrustLink {
     /// Take the pin back
     #[arg(long, conflicts_with_all = ["fingerprint", "addresses", "topics", "replace"])]
     pub remove: bool,
+    /// Do not ask before it is taken back
+    #[arg(long, requires = "remove")]
+    pub yes: bool,
     /// Which broker.
     #[command(flatten)]
     pub broker: Broker,
@@ -216,7 +224,7 @@ impl TrustLink {
                 &self.topics,
                 self.replace,
             ),
-            _ => commands::link_distrust(&remote, &self.name),
+            _ => commands::link_distrust(&remote, &self.name, self.yes),
         }
     }
 }
@@ -251,13 +259,16 @@ pub enum CertCommand {
         broker: Broker,
     },
     /// Show another certificate from now on; peers know the one before and must be told
-    #[command(after_help = "Example:\n  tombolo link cert import link.pem --keyfile link.key")]
+    #[command(after_help = "Example:\n  tombolo link cert import link.pem --keyfile link.key --yes")]
     Import {
         /// The certificate, PEM; its key may stand in the same file
         file: PathBuf,
         /// Its key, PEM
         #[arg(long, value_name = "FILE")]
         keyfile: Option<PathBuf>,
+        /// Do not ask: peers that know the one before refuse this cluster until they are told
+        #[arg(long)]
+        yes: bool,
         /// Which broker.
         #[command(flatten)]
         broker: Broker,
@@ -269,8 +280,8 @@ impl CertCommand {
         match self {
             Self::Show { pem, broker, shown } => commands::cert_show(&broker.remote(), shown.format, pem),
             Self::Rotate { overlap, yes, broker } => commands::cert_rotate(&broker.remote(), &overlap, yes),
-            Self::Import { file, keyfile, broker } => {
-                commands::cert_import(&broker.remote(), &file, keyfile.as_deref().unwrap_or(&file))
+            Self::Import { file, keyfile, yes, broker } => {
+                commands::cert_import(&broker.remote(), &file, keyfile.as_deref().unwrap_or(&file), yes)
             }
         }
     }

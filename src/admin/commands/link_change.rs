@@ -53,15 +53,55 @@ pub fn link_set(remote: &Remote, name: &str, settings: &[String]) -> Result<(), 
 pub fn link_unset(remote: &Remote, name: &str, keys: &[String]) -> Result<(), Failure> {
     change(remote, name, |link| {
         keys.iter().try_for_each(|key| {
-            *slot(link, key).ok_or_else(|| no_key(key))? = Value::Null;
+            if !setting(link, key)?.is_null() {
+                *slot(link, key).ok_or_else(|| no_key(key))? = Value::Null;
+            }
             Ok(())
         })
     })
 }
 
+/// `link get NAME KEY`: as `link set` takes it.
+pub fn link_get(remote: &Remote, name: &str, key: &str) -> Result<(), Failure> {
+    let link = remote.request("GET", &path(name)?)?;
+    output::print(&format!("{}\n", written(setting(&link, key)?)))
+}
+
+/// `link rename NAME NEW`: why that cannot be.
+pub fn link_renamed(name: &str, new_name: &str) -> Failure {
+    Failure::usage(format!(
+        "a link has the name of the peer cluster, by which both sides speak of it: if {name} calls itself {new_name} now, delete \
+         the link and make one to {new_name}"
+    ))
+}
+
+/// A setting of a link, which says what each of its settings is.
+fn setting<'a>(link: &'a Value, key: &str) -> Result<&'a Value, Failure> {
+    let mut place = link;
+    for part in key.split('.') {
+        place = match place {
+            // A table that was left out; what it may hold is not known here.
+            Value::Null => return Ok(&Value::Null),
+            Value::Object(fields) => fields.get(part).filter(|_| key != "name").ok_or_else(|| no_key(key))?,
+            _ => return Err(no_key(key)),
+        };
+    }
+    Ok(place)
+}
+
+/// Items of a list between commas; nothing for what is not set.
+fn written(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => output::shown(&Value::from(text.as_str())),
+        Value::Array(items) => items.iter().map(written).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
 /// `link delete NAME`: what waits for the peer goes too, so it asks. So does the peer's identity, which without a link is a
 /// token that is out.
-pub fn link_delete(remote: &Remote, name: &str, yes: bool) -> Result<(), Failure> {
+pub fn link_delete(remote: &Remote, name: &str, yes: bool, notify_peer: bool) -> Result<(), Failure> {
     let path = path(name)?;
     if !yes {
         let link = there_is(remote.request("GET", &path))?;
@@ -71,7 +111,8 @@ pub fn link_delete(remote: &Remote, name: &str, yes: bool) -> Result<(), Failure
             confirm(&format!("Delete the link {name}, with {waiting} messages that wait for it?"))?;
         }
     }
-    remote.request("DELETE", &path)?;
+    let query = if notify_peer { "" } else { "?notify_peer=false" };
+    remote.request("DELETE", &format!("{path}{query}"))?;
     output::print(&format!("Link {name} deleted\n"))
 }
 
@@ -195,6 +236,23 @@ mod tests {
             "peer": {"username": "b"}, "password": "1234", "spool": {"max_bytes": "10MB"},
         });
         assert_eq!(link, expected);
+    }
+
+    #[test]
+    fn a_setting_is_printed_as_it_is_set() {
+        let link = json!({"name": "B", "topics": ["a/#", "b"], "peer": null, "spool": {"max_bytes": "1GB"}, "relay": false});
+        for (key, text) in [
+            ("topics", "a/#,b"),
+            ("relay", "false"),
+            ("spool.max_bytes", "1GB"),
+            ("peer", ""),
+            ("peer.username", ""),
+        ] {
+            assert_eq!(written(setting(&link, key).unwrap()), text, "{key}");
+        }
+        for wrong in ["topic", "topics.x", "spool.min", "name", ""] {
+            assert_eq!(setting(&link, wrong).unwrap_err().exit, Exit::Usage, "{wrong}");
+        }
     }
 
     #[test]

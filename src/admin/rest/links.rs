@@ -67,6 +67,13 @@ pub(super) const ROUTE_FILTERS: &[Parameter] = &[
     },
 ];
 
+/// How a link is deleted.
+pub(super) const DELETE: &[Parameter] = &[Parameter {
+    name: "notify_peer",
+    kind: "boolean",
+    about: "Whether the peer is told that the link is removed; true",
+}];
+
 /// What is explained.
 pub(super) const EXPLAIN: &[Parameter] = &[
     Parameter { name: "topic", kind: "string", about: "The Topic Name of a message" },
@@ -142,7 +149,14 @@ pub(in crate::admin) fn may_have(state: &HttpState, call: &Call) -> bool {
 
 /// `DELETE cluster/links/link/{name}`
 pub(super) fn delete(call: &Call) -> Result<LinkEdit, Problem> {
-    Ok(LinkEdit { name: call.item.clone(), change: LinkChange::Delete })
+    let notify = match call.query.value("notify_peer") {
+        None | Some("true") => true,
+        Some("false") => false,
+        Some(other) => {
+            return Err(Problem::bad_request(format!("notify_peer: {other:?} is not true or false")));
+        }
+    };
+    Ok(LinkEdit { name: call.item.clone(), change: LinkChange::Delete { notify } })
 }
 
 /// What is answered then: nothing.

@@ -494,6 +494,7 @@ const ROUTES: &[Route] = &[
         path: "/api/v5/cluster/links/link/{name}",
         needs: Needs::Link(Entitlement::CanDelete),
         act: Some("link_delete"),
+        query: &[links::DELETE],
         about: "Deletes a link; its peer is told first",
         answers: &[
             (204, "Done"),

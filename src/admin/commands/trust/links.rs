@@ -163,7 +163,10 @@ pub fn token_list(remote: &Remote, format: Format) -> Result<(), Failure> {
 }
 
 /// `link token revoke ID`
-pub fn token_revoke(remote: &Remote, id: &str) -> Result<(), Failure> {
+pub fn token_revoke(remote: &Remote, id: &str, yes: bool) -> Result<(), Failure> {
+    if !yes {
+        confirm(&format!("Take the token {id} back, with the identity that waits for it?"))?;
+    }
     remote.request("DELETE", &item("/api/v5/trust/tokens", id)?)?;
     output::print(&format!("Token {id} revoked\n"))
 }
@@ -189,7 +192,10 @@ pub fn link_trust(
 }
 
 /// `link trust NAME --remove`
-pub fn link_distrust(remote: &Remote, name: &str) -> Result<(), Failure> {
+pub fn link_distrust(remote: &Remote, name: &str, yes: bool) -> Result<(), Failure> {
+    if !yes {
+        confirm(&format!("Trust the servers of {name} no more?"))?;
+    }
     remote.request("DELETE", &item("/api/v5/trust/pins", name)?)?;
     output::print(&format!("Link {name}: what was pinned by hand is not trusted any more\n"))
 }
@@ -213,6 +219,7 @@ pub fn cert_show(remote: &Remote, format: Format, pem: bool) -> Result<(), Failu
 
 /// `link cert rotate`
 pub fn cert_rotate(remote: &Remote, overlap: &str, yes: bool) -> Result<(), Failure> {
+    let overlap = if overlap == "0" { "0s" } else { overlap };
     let at_once = crate::config::duration(overlap).is_ok_and(|overlap| overlap.as_secs() == 0);
     if at_once && !yes {
         confirm("Replace the link certificate at once? Peers that do not hear it need a new token")?;
@@ -240,8 +247,13 @@ fn told_of_rotation(rotation: &Value) -> String {
 }
 
 /// `link cert import FILE`
-pub fn cert_import(remote: &Remote, file: &Path, key: &Path) -> Result<(), Failure> {
+pub fn cert_import(remote: &Remote, file: &Path, key: &Path, yes: bool) -> Result<(), Failure> {
     let (certificate, key) = (read_pem(file)?, read_pem(key)?);
+    if !yes {
+        confirm(
+            "Show another link certificate from now on? Peers that know the one before refuse it until they are told",
+        )?;
+    }
     let body = json!({"certificate": certificate.as_str(), "key": key.as_str()});
     let shown = remote.send("PUT", "/api/v5/trust/certificate", &body)?;
     let peers: Vec<String> =
