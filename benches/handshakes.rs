@@ -104,6 +104,7 @@ impl Files {
             honor_cipher_order: true,
             reuse_sessions: false,
             session_tickets: false,
+            server_names: Vec::new(),
         }
     }
 

@@ -317,6 +317,7 @@ fn server_options(ssl: &ListenerTls, pins: Vec<[u8; 32]>, strict: bool) -> Serve
         honor_cipher_order: ssl.honor_cipher_order,
         reuse_sessions: ssl.reuse_sessions,
         session_tickets: ssl.session_tickets,
+        server_names: ssl.server_names.clone(),
     }
 }
 

@@ -275,6 +275,7 @@ impl Flat {
             honor_cipher_order,
             reuse_sessions,
             session_tickets,
+            server_names,
             depth,
             crl,
             ocsp,
@@ -294,6 +295,7 @@ impl Flat {
         self.put("ssl.honor_cipher_order", honor_cipher_order);
         self.put("ssl.reuse_sessions", reuse_sessions);
         self.put("ssl.session_tickets", session_tickets);
+        self.put("ssl.server_names", server_names);
         self.put("ssl.depth", depth);
         match crl {
             None => self.put("ssl.enable_crl_check", false),

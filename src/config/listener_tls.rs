@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rustls::pki_types::DnsName;
+
 use super::document::Node;
 use super::document::Value;
 use super::parse;
@@ -87,6 +89,7 @@ pub(super) fn ssl(listener: &Section<'_>, kind: ListenerKind, role: Role) -> Opt
         // A resumed session skips the check of the certificate; `check` refuses them together.
         reuse_sessions: section.or("reuse_sessions", !asks, parse::boolean),
         session_tickets: section.or("session_tickets", !asks, session_tickets),
+        server_names: section.list("server_names", server_name).unwrap_or_default(),
         depth: section.or("depth", if strict { 2 } else { 10 }, |node| narrow(parse::integer(0..=10)(node)?)),
         crl: crl(&section),
         ocsp: ocsp(section.section("ocsp")),
@@ -104,6 +107,15 @@ pub(super) fn ssl(listener: &Section<'_>, kind: ListenerKind, role: Role) -> Opt
     absent_here(&section);
     section.finish();
     Some(tls)
+}
+
+/// A name that a client can ask for: a host name, no address.
+fn server_name(node: &Node) -> Result<String, Wrong> {
+    let name = parse::word(node)?;
+    match DnsName::try_from(name.as_str()) {
+        Ok(_) => Ok(name),
+        Err(_) => Err(format!("`{name}` is not a host name").into()),
+    }
 }
 
 fn versions(section: &Section<'_>, default: TlsVersions) -> TlsVersions {

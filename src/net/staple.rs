@@ -16,11 +16,13 @@ pub use crate::net::ocsp::OcspError;
 #[derive(Debug)]
 pub(super) struct Own {
     current: RwLock<Arc<CertifiedKey>>,
+    /// Whoever asks for another server gets none, and whoever names none; empty: everybody gets it.
+    names: Vec<String>,
 }
 
 impl Own {
-    pub(super) fn new(key: CertifiedKey) -> Self {
-        Self { current: RwLock::new(Arc::new(key)) }
+    pub(super) fn new(key: CertifiedKey, names: Vec<String>) -> Self {
+        Self { current: RwLock::new(Arc::new(key)), names }
     }
 
     fn staple(&self, answer: Option<Vec<u8>>) {
@@ -30,7 +32,11 @@ impl Own {
 }
 
 impl ResolvesServerCert for Own {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if !self.names.is_empty() {
+            let asked = hello.server_name()?;
+            self.names.iter().find(|name| name.eq_ignore_ascii_case(asked))?;
+        }
         Some(Arc::clone(&self.current.read()))
     }
 }

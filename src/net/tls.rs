@@ -103,6 +103,8 @@ pub struct ServerTlsOptions {
     pub reuse_sessions: bool,
     /// Whether clients get tickets to resume with.
     pub session_tickets: bool,
+    /// Who asks for another server (SNI), or for none, is refused; empty: nobody is for that.
+    pub server_names: Vec<String>,
 }
 
 /// A listener's TLS, ready for handshakes.
@@ -273,7 +275,7 @@ impl ServerTls {
             None => builder.with_no_client_auth(),
         };
         let leaf = identity.certified.end_entity_cert()?.clone().into_owned();
-        let own = Arc::new(Own::new(identity.certified));
+        let own = Arc::new(Own::new(identity.certified, options.server_names.clone()));
         let stapler = match &options.ocsp_issuer {
             Some(issuer) => Some(Arc::new(stapler(&own, &leaf, issuer)?)),
             None => None,

@@ -268,6 +268,22 @@ async fn t8_older_protocols_are_answered_with_an_alert_only() {
     }
 }
 
+/// As a proxy that dispatches by name would: who asks for another server is refused before anything else, and who names none.
+#[tokio::test]
+async fn who_asks_for_another_server_is_refused() {
+    let authority = Authority::new("ca");
+    let server = authority.issue("server");
+    let named = |name: &str| ServerTlsOptions { server_names: vec![name.to_owned()], ..open(&server) };
+    let asking = client(&authority, None);
+    meet(&named("LOCALHOST"), &asking).await.client.unwrap();
+    let (error, alert) = meet(&named("other.example.net"), &asking).await.refused();
+    assert!(matches!(error, Error::General(_)), "{error}");
+    assert!(alert.contains("AccessDenied"), "{alert}");
+    let by_address = ClientTlsOptions { server_name: Some("127.0.0.1".to_owned()), ..asking };
+    let (_, alert) = meet(&named("localhost"), &by_address).await.refused();
+    assert!(alert.contains("AccessDenied"), "{alert}");
+}
+
 /// Whoever has a ticket of before a reload shakes hands anew: the keys of tickets are of one [`ServerTls`].
 #[tokio::test]
 async fn a_reload_ends_the_tickets() {

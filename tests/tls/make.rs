@@ -199,6 +199,7 @@ pub(crate) fn open(server: &Issued) -> ServerTlsOptions {
         honor_cipher_order: true,
         reuse_sessions: false,
         session_tickets: false,
+        server_names: Vec::new(),
     }
 }
 

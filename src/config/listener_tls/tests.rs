@@ -118,6 +118,11 @@ fn a_wrong_option_is_named_with_its_path() {
         ),
         (LINK, "cacertfile = \"ca\"\nreuse_sessions = true", "reuse_sessions: not with"),
         ("", "enable_crl_check = true", "enable_crl_check: this needs crlfile or crl_url"),
+        (
+            "",
+            "server_names = [\"a.example.net\", \"192.0.2.1 \"]",
+            "server_names[1]: `192.0.2.1 ` is not a host name",
+        ),
         ("", "crlfile = \"x\"", "crlfile: this needs verify"),
         ("", "crl_url = [\"ldap://x\"]", "crl_url[0]: this is not an http"),
         (

@@ -41,6 +41,8 @@ pub struct ListenerTls {
     pub reuse_sessions: bool,
     /// Whether clients get tickets to resume with.
     pub session_tickets: bool,
+    /// Names of this server that a client may ask for (SNI), and must; empty: any, or none.
+    pub server_names: Vec<String>,
     /// Intermediate certificates allowed between a leaf and its authority.
     pub depth: u8,
     /// What tells of revoked certificates; `None`: nobody is asked.

@@ -188,7 +188,7 @@ fn what_is_stapled_goes_when_the_certificate_is_revoked_and_only_then() {
     let (leaf, leaf_key) = authority.issue(ExtendedKeyUsagePurpose::ServerAuth);
     let private = PrivateKeyDer::try_from(leaf_key.serialize_der()).unwrap();
     let certified = CertifiedKey::from_der(vec![leaf.clone().into()], private, &provider()).unwrap();
-    let own = Arc::new(Own::new(certified));
+    let own = Arc::new(Own::new(certified, Vec::new()));
     let stapler = Stapler::new(own, &leaf, authority.der.clone().into()).unwrap();
     let id = CertId::new(&leaf, &authority.der).unwrap();
     let good = answer(&id, GOOD, authority.issuer.key(), &[]);
