@@ -35,7 +35,6 @@ use serde_json::Value;
 use serde_json::json;
 use tokio::net::TcpListener;
 #[cfg(unix)]
-use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
 use crate::admin::http::asker::Asker;
@@ -81,8 +80,19 @@ const API_PREFIX: &str = "/api";
 
 struct Shared {
     state: HttpState,
-    /// Where we listen; `None` for the admin socket.
-    bound: Option<SocketAddr>,
+    /// Where we listen.
+    bound: Bound,
+}
+
+/// Where requests come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// A port: who asks has to say who they are.
+    To(SocketAddr),
+    /// A socket whose file lets in who may everything.
+    AdminSocket,
+    /// A socket whose file lets in who may look.
+    ViewerSocket,
 }
 
 /// Answers on `listener` until `shutdown` ends, then lets requests under way finish for a short time.
@@ -95,7 +105,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let bound = listener.local_addr()?;
-    serve(listener, Some(bound), state, shutdown).await
+    serve(listener, Bound::To(bound), state, shutdown).await
 }
 
 /// The same over TLS, where operators are known by their certificates as well.
@@ -110,7 +120,7 @@ pub async fn run_tls(
 ) -> io::Result<()> {
     let bound = listener.local_addr()?;
     let (stopped, limit) = stop_limit();
-    let router = router(state, Some(bound)).into_make_service_with_connect_info::<Peer>();
+    let router = router(state, Bound::To(bound)).into_make_service_with_connect_info::<Peer>();
     let listener = socket::BoundedListener::new(TlsListener::new(listener, tls));
     let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
         shutdown.await;
@@ -122,27 +132,13 @@ pub async fn run_tls(
     }
 }
 
-/// The same on the admin socket, to whoever the file's permissions let in.
-///
-/// # Errors
-/// If the socket fails.
-#[cfg(unix)]
-pub async fn run_socket(
-    listener: UnixListener,
-    state: HttpState,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    serve(listener, None, state, shutdown).await
-}
-
-/// The same on whatever connections come from, which need not be sockets. `bound` is the address that they were made to;
-/// without one nobody needs a key.
+/// The same on whatever connections come from, which need not be sockets.
 ///
 /// # Errors
 /// If the listener fails.
 pub async fn serve<L: Listener<Io: Unpin, Addr: std::fmt::Debug>>(
     listener: L,
-    bound: Option<SocketAddr>,
+    bound: Bound,
     state: HttpState,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
@@ -169,7 +165,7 @@ fn stop_limit() -> (oneshot::Sender<()>, impl Future<Output = ()>) {
     (stopped, limit)
 }
 
-fn router(state: HttpState, bound: Option<SocketAddr>) -> Router {
+fn router(state: HttpState, bound: Bound) -> Router {
     let shared = Arc::new(Shared { state, bound });
     let mut router = Router::new();
     for route in routes() {
@@ -390,8 +386,8 @@ impl Shared {
     }
 
     fn is_ours(&self, request: &Request) -> bool {
-        // No page of a browser reaches the admin socket.
-        let Some(bound) = self.bound else { return true };
+        // No page of a browser reaches a socket that is a file.
+        let Bound::To(bound) = self.bound else { return true };
         let headers = request.headers();
         if peer(request).is_some() {
             // Over TLS no other name can be made to lead here: its certificate would not be ours.

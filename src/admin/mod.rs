@@ -14,6 +14,7 @@ pub mod output;
 pub mod remote;
 pub mod rest;
 pub mod rules;
+pub mod sockets;
 pub mod steward;
 pub mod systemd;
 pub mod trust;

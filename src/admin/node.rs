@@ -3,13 +3,11 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
 #[cfg(unix)]
-use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -19,6 +17,8 @@ use crate::admin::http::tls::Tls;
 use crate::admin::keys::Keys;
 use crate::admin::rest::Changes;
 use crate::admin::rest::HttpState;
+use crate::admin::sockets;
+use crate::admin::sockets::Socket;
 use crate::admin::trust::Book;
 use crate::admin::trust::Shelf;
 use crate::admin::trust::desk::Desk;
@@ -46,8 +46,8 @@ pub enum NodeError {
     /// TLS of the second HTTP port.
     #[error("http.ssl: {0}")]
     Tls(String),
-    /// The admin socket.
-    #[error("data.dir: cannot make {}: {source}", .path.display())]
+    /// The admin socket, or that of viewers.
+    #[error("cannot make {}: {source}", .path.display())]
     Socket {
         /// Its file.
         path: PathBuf,
@@ -59,15 +59,12 @@ pub enum NodeError {
     Start(#[from] StartError),
 }
 
-/// The admin socket in the data directory.
-pub const ADMIN_SOCKET: &str = "admin.sock";
-
 /// A running node.
 pub struct Node {
     server: Server,
     http_address: SocketAddr,
     https_address: Option<SocketAddr>,
-    socket_path: PathBuf,
+    socket_paths: Vec<PathBuf>,
     stop_http: watch::Sender<bool>,
     http: Vec<JoinHandle<()>>,
     shelf: Arc<Shelf>,
@@ -110,23 +107,25 @@ impl Node {
         let (node, http_settings) = (settings.cluster.node.clone(), settings.http.clone());
         let data = settings.data.dir.clone();
         let http_tls = settings.http.ssl.clone();
+        let viewer = settings.http.viewer_socket.clone();
         let server = Server::start_on(settings, storage).await?;
-        let socket_path = data.join(ADMIN_SOCKET);
         let (stop_http, stopped) = watch::channel(false);
         let keys = Arc::new(Keys::of(&data));
         let shelf = Arc::new(Shelf::default());
         let state = state(&server, node, http_settings, keys, changes, Arc::clone(&shelf));
         let mut http = Vec::new();
-        #[cfg(unix)]
-        match admin_socket(&data, &socket_path) {
-            Ok(socket) => {
-                let shutdown = end_of(stopped.clone());
-                http.push(tokio::spawn(logged(http::run_socket(socket, state.clone(), shutdown))));
-            }
-            Err(source) => {
+        let opened = sockets::open(&data, viewer.as_deref());
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err((path, source)) => {
                 server.stop().await;
-                return Err(NodeError::Socket { path: socket_path, source });
+                return Err(NodeError::Socket { path, source });
             }
+        };
+        let socket_paths = opened.iter().map(|socket| socket.path.clone()).collect();
+        for Socket { listener, bound, .. } in opened {
+            let shutdown = end_of(stopped.clone());
+            http.push(tokio::spawn(logged(http::serve(listener, bound, state.clone(), shutdown))));
         }
         if let (Some(listener), Some(ssl)) = (over_tls, http_tls) {
             match tls(&server, ssl) {
@@ -148,7 +147,7 @@ impl Node {
             tracing::info!(%address, "HTTPS listening");
         }
         let trusted_unix = clock::now().unix_ms / 1000;
-        Ok(Self { server, http_address, https_address, socket_path, stop_http, http, shelf, trusted_unix })
+        Ok(Self { server, http_address, https_address, socket_paths, stop_http, http, shelf, trusted_unix })
     }
 
     /// The broker.
@@ -210,7 +209,9 @@ impl Node {
     /// Stops in order, within ten seconds.
     pub async fn stop(self) {
         // While we hold the data directory: a broker that starts after us makes its own.
-        let _ = fs::remove_file(&self.socket_path);
+        for path in &self.socket_paths {
+            let _ = fs::remove_file(path);
+        }
         let broker = Arc::clone(self.server.broker());
         self.server.stop().await;
         // The ends of the last connections are in them.
@@ -245,26 +246,6 @@ async fn logged(running: impl Future<Output = io::Result<()>>) {
     if let Err(error) = running.await {
         tracing::error!(%error, "HTTP ended");
     }
-}
-
-/// Makes the socket for its owner only: in a folder nobody else can enter, then moved into place, over what a broker
-/// that was killed left there. Call it while holding the data directory.
-#[cfg(unix)]
-fn admin_socket(data: &Path, path: &Path) -> io::Result<UnixListener> {
-    use std::os::unix::fs::DirBuilderExt;
-    use std::os::unix::fs::PermissionsExt;
-
-    let folder = data.join(".admin");
-    let made = folder.join("s");
-    let _ = fs::remove_dir_all(&folder);
-    fs::DirBuilder::new().mode(0o700).create(&folder)?;
-    let listener = UnixListener::bind(&made).and_then(|listener| {
-        fs::set_permissions(&made, fs::Permissions::from_mode(0o600))?;
-        fs::rename(&made, path)?;
-        Ok(listener)
-    });
-    let _ = fs::remove_dir_all(&folder);
-    listener
 }
 
 fn state(

@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::admin::base64;
 use crate::admin::commands::Exit;
 use crate::admin::commands::Failure;
-use crate::admin::node::ADMIN_SOCKET;
+use crate::admin::sockets::ADMIN_SOCKET;
 use crate::net::clock;
 use crate::net::tls::ClientTls;
 use crate::net::tls::ClientTlsOptions;
@@ -167,6 +167,8 @@ fn refused(url: &Url, error: &io::Error) -> Failure {
 pub enum Remote {
     /// The one that holds this data directory.
     Data(PathBuf),
+    /// The one that listens on this socket.
+    Socket(PathBuf),
     /// The one that listens there.
     Http(Url, Box<Access>),
 }
@@ -248,7 +250,7 @@ impl Remote {
 
     fn head(&self, method: &str, path: &str) -> String {
         match self {
-            Self::Data(_) => format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"),
+            Self::Data(_) | Self::Socket(_) => format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"),
             Self::Http(url, access) => {
                 let key = access.key.as_ref().map(|Credentials(key)| base64::encode(key.as_bytes()));
                 let key = key.map(|key| format!("Authorization: Basic {key}\r\n")).unwrap_or_default();
@@ -262,6 +264,15 @@ impl Remote {
             Self::Data(data) => {
                 let stream =
                     UnixStream::connect(data.join(ADMIN_SOCKET)).map_err(|error| no_socket(data, &error))?;
+                stream.set_read_timeout(Some(SILENCE_LIMIT)).map(|()| Box::new(stream) as Box<dyn Stream>)
+            }
+            Self::Socket(path) => {
+                let failed = |error: io::Error| {
+                    let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+                    let exit = if is_denied { Exit::Denied } else { Exit::Other };
+                    Failure::new(exit, format!("no broker answers at {self}: {error}"))
+                };
+                let stream = UnixStream::connect(path).map_err(failed)?;
                 stream.set_read_timeout(Some(SILENCE_LIMIT)).map(|()| Box::new(stream) as Box<dyn Stream>)
             }
             Self::Http(url, access) => {
@@ -283,6 +294,7 @@ impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Data(data) => data.join(ADMIN_SOCKET).display().fmt(f),
+            Self::Socket(path) => path.display().fmt(f),
             Self::Http(url, _) => {
                 write!(f, "{}://{}", if url.secure { "https" } else { "http" }, url.authority)
             }

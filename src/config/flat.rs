@@ -495,10 +495,11 @@ impl Flat {
     }
 
     fn http_and_log(&mut self, http: &Http, log: &Log) {
-        let Http { bind, metrics_auth, metrics_emqx, ssl } = http;
+        let Http { bind, metrics_auth, metrics_emqx, viewer_socket, ssl } = http;
         self.put("http.bind", bind);
         self.put("http.metrics_auth", metrics_auth);
         self.put("http.metrics_emqx", metrics_emqx);
+        self.path("http.viewer_socket", viewer_socket.as_deref());
         self.put("http.ssl.enable", ssl.is_some());
         if let Some(HttpTls { bind, certfile, keyfile }) = ssl {
             self.put("http.ssl.bind", bind);

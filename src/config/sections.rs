@@ -267,10 +267,11 @@ fn http(section: Section<'_>) -> Http {
     let bind = section.or("bind", SocketAddr::from((Ipv4Addr::LOCALHOST, 18083)), listeners::socket_addr);
     let metrics_auth = section.or("metrics_auth", false, parse::boolean);
     let metrics_emqx = section.or("metrics_emqx", false, parse::boolean);
+    let viewer_socket = section.optional("viewer_socket", parse::path);
     let ssl = http_ssl(section.section("ssl"));
     section.finish();
     let metrics_auth = metrics_auth || !bind.ip().to_canonical().is_loopback();
-    Http { bind, metrics_auth, metrics_emqx, ssl }
+    Http { bind, metrics_auth, metrics_emqx, viewer_socket, ssl }
 }
 
 /// A second address, over TLS: operators are known there by their certificates too.

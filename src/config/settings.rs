@@ -415,6 +415,8 @@ pub struct Http {
     pub metrics_auth: bool,
     /// Whether `/metrics/emqx` is there.
     pub metrics_emqx: bool,
+    /// A socket for whoever may look: members of its folder's group, if that is set-group-ID.
+    pub viewer_socket: Option<PathBuf>,
     /// The same over TLS, on another address.
     pub ssl: Option<HttpTls>,
 }

@@ -98,7 +98,9 @@ fn the_shipped_file_names_the_defaults_of_links_and_tls() {
         name = "links"
         type = "ssl"
         role = "link"
-        ssl = { certfile = "certs/server.pem", keyfile = "certs/server.key", cacertfile = "certs/ca.pem", crlfile = "certs/crl.pem" }
+        ssl = { certfile = "certs/server.pem", keyfile = "certs/server.key", cacertfile = "certs/ca.pem", crlfile = "certs/crl.pem", server_names = ["mqtt.example.net"] }
+        [http]
+        viewer_socket = "/run/tombolo/viewer.sock"
         [authentication]
         password_file = "config/passwd"
         [[authentication.chain]]

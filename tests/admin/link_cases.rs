@@ -5,7 +5,7 @@ use serde_json::Value;
 use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
-use tombolo::admin::node::ADMIN_SOCKET;
+use tombolo::admin::sockets::ADMIN_SOCKET;
 
 use crate::harness::LIMIT;
 use crate::harness::Q1;

@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::process::Command;
 use tokio::time::timeout;
-use tombolo::admin::node::ADMIN_SOCKET;
+use tombolo::admin::sockets::ADMIN_SOCKET;
 use tombolo::mqtt::packet::Version;
 
 use crate::harness::Client;
@@ -35,9 +35,14 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) async fn start(cluster: &str, links: &str) -> Self {
+        Self::start_with(cluster, "", links).await
+    }
+
+    /// The same with more of `[http]`.
+    pub(crate) async fn start_with(cluster: &str, http: &str, links: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
-            "[cluster]\nname = \"{cluster}\"\n[data]\ndir = \"{}\"\ndurability = \"memory\"\n[http]\nbind = \"127.0.0.1:0\"\n\
+            "[cluster]\nname = \"{cluster}\"\n[data]\ndir = \"{}\"\ndurability = \"memory\"\n[http]\nbind = \"127.0.0.1:0\"\n{http}\n\
              [authentication]\nallow_anonymous = true\n[authorization]\nfile = \"{}\"\n\
              [[listeners]]\nname = \"default\"\ntype = \"tcp\"\nbind = \"127.0.0.1:0\"\nrole = \"any\"\n\
              allow_insecure = true\n{links}",

@@ -296,3 +296,23 @@ async fn the_port_is_as_strict_as_a_links() {
     }
     scene.connect(TlsVersion::V13, None).await.unwrap();
 }
+
+/// `http.viewer_socket`: whoever its file lets in has `server viewer`.
+#[tokio::test]
+async fn the_socket_of_viewers_shows_what_a_viewer_may_see() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("viewer.sock").display().to_string();
+    let broker = Broker::start_with("A", &format!("viewer_socket = \"{socket}\""), "").await;
+    let by = async |line: &str| run(&line.split(' ').chain(["--socket", &socket]).collect::<Vec<_>>()).await;
+    for line in ["client list", "link list", "auth identity list", "auth group list", "status"] {
+        let ran = by(line).await;
+        assert!(ran.0 == 0 && ran.2.is_empty(), "{line}: {ran:?}");
+    }
+    for line in ["auth group create x", "link create B", "link cert rotate", "events"] {
+        let ran = by(line).await;
+        assert!(ran.0 == 3 && ran.2.contains("viewer socket may not"), "{line}: {ran:?}");
+    }
+    drop(broker);
+    let ran = by("client list").await;
+    assert!(ran.0 == 1 && ran.2.contains("no broker answers at"), "{ran:?}");
+}

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::time::timeout;
-use tombolo::admin::node::ADMIN_SOCKET;
+use tombolo::admin::sockets::ADMIN_SOCKET;
 use tombolo::mqtt::packet::Connect;
 use tombolo::mqtt::packet::Publish;
 use tombolo::mqtt::packet::Version;

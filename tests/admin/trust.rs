@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::time::timeout;
-use tombolo::admin::node::ADMIN_SOCKET;
+use tombolo::admin::sockets::ADMIN_SOCKET;
 use tombolo::net::clock;
 use tombolo::net::own_certificate::Pair;
 use tombolo::net::own_certificate::chain_pem;

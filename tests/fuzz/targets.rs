@@ -238,7 +238,12 @@ impl HttpPort {
         let runtime = runtime.expect("a runtime");
         let (connections, accepted) = mpsc::unbounded_channel();
         let bound = (Ipv4Addr::LOCALHOST, 18083).into();
-        runtime.spawn(http::serve(Connections(accepted), Some(bound), http_state(), future::pending()));
+        runtime.spawn(http::serve(
+            Connections(accepted),
+            http::Bound::To(bound),
+            http_state(),
+            future::pending(),
+        ));
         Self { runtime, connections }
     }
 

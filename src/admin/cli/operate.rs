@@ -26,6 +26,9 @@ pub struct Broker {
     /// The data directory of the broker, whose admin socket is used
     #[arg(long, value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
+    /// Another socket of the broker, such as that of viewers (`http.viewer_socket`)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "url"])]
+    pub socket: Option<PathBuf>,
     /// Another way to the broker, such as http://127.0.0.1:18083 or https://192.0.2.10:18084
     #[arg(long, conflicts_with = "data")]
     pub url: Option<Url>,
@@ -51,7 +54,7 @@ impl Broker {
                 url,
                 Box::new(Access { key: self.key, certificate, server: self.tls_fingerprint }),
             ),
-            None => Remote::Data(self.data),
+            None => self.socket.map_or(Remote::Data(self.data), Remote::Socket),
         }
     }
 }

@@ -7,6 +7,7 @@ use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::http::header;
 
+use super::Bound;
 use super::Shared;
 use super::tls::Peer;
 use crate::admin::base64;
@@ -37,6 +38,11 @@ impl Asker {
     fn admin(name: String) -> Self {
         Self { name, rights: OperatorRights::admin(), peer: None }
     }
+
+    fn viewer(name: &str) -> Self {
+        let rights = OperatorRights { server: [Entitlement::Viewer].into(), ..OperatorRights::default() };
+        Self { name: name.to_owned(), rights, peer: None }
+    }
 }
 
 impl Shared {
@@ -47,7 +53,11 @@ impl Shared {
         headers: &HeaderMap,
         peer: Option<&Peer>,
     ) -> Result<Asker, Problem> {
-        let Some(bound) = self.bound else { return Ok(Asker::admin("admin socket".to_owned())) };
+        let bound = match self.bound {
+            Bound::To(bound) => bound,
+            Bound::AdminSocket => return Ok(Asker::admin("admin socket".to_owned())),
+            Bound::ViewerSocket => return Ok(Asker::viewer("viewer socket")),
+        };
         if let Some(operator) = peer.and_then(|peer| self.operator(peer)) {
             return Ok(operator);
         }
@@ -57,8 +67,7 @@ impl Shared {
             Access::Key => false,
         };
         if open {
-            let rights = OperatorRights { server: [Entitlement::Viewer].into(), ..OperatorRights::default() };
-            return Ok(Asker { name: "anybody".to_owned(), rights, peer: None });
+            return Ok(Asker::viewer("anybody"));
         }
         let refused = |code, message| Err(Problem::new(StatusCode::UNAUTHORIZED, code, message));
         if !headers.contains_key(header::AUTHORIZATION) {

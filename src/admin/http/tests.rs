@@ -184,7 +184,7 @@ async fn metrics_are_open_on_loopback_only_and_only_if_configured() {
     assert_eq!(server.get("/health/live").await.0, 200);
     server.stop().await;
 
-    let shared = Shared { state: state(Ok(())).await, bound: Some("0.0.0.0:1".parse().unwrap()) };
+    let shared = Shared { state: state(Ok(())).await, bound: Bound::To("0.0.0.0:1".parse().unwrap()) };
     let refused = shared.admit(Access::Metrics, &HeaderMap::new(), None).unwrap_err();
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
 }
