@@ -22,6 +22,7 @@ use crate::admin::sockets::Socket;
 use crate::admin::trust::Book;
 use crate::admin::trust::Shelf;
 use crate::admin::trust::desk::Desk;
+use crate::broker::events::event::What;
 use crate::broker::server::ReloadError;
 use crate::broker::server::Server;
 use crate::broker::server::StartError;
@@ -31,6 +32,7 @@ use crate::config::settings::Http;
 use crate::config::settings::HttpTls;
 use crate::net::clock;
 use crate::storage::Storage;
+use crate::trust::identity::Kind;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -169,8 +171,19 @@ impl Node {
 
     /// From now on clusters may come with a token. The book is that of the settings in force.
     pub fn trust(&mut self, book: Arc<Book>, changes: &Changes) {
-        self.shelf.set(book);
         let keys = Arc::clone(self.server.link_keys());
+        let peers = book.identities().filter(|one| one.kind == Kind::Link && one.is_active());
+        let peers: Vec<&str> = peers.map(|one| one.name.as_str()).collect();
+        if keys.is_new() && !peers.is_empty() {
+            let text = format!(
+                "authn_certificate_lost: the link certificate is gone from the data directory, and {} know no other: link them anew \
+                 with `link create NAME --replace`",
+                peers.join(", ")
+            );
+            let what = What::Trust { name: "authn_certificate_lost", critical: true };
+            self.server.broker().security_note(what, &text, clock::now());
+        }
+        self.shelf.set(book);
         let desk = Desk::new(changes.clone(), Arc::clone(&self.shelf), keys);
         self.server.broker().enrolment.set_desk(Arc::new(desk));
     }

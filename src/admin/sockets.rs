@@ -78,7 +78,7 @@ fn for_group(path: &Path) -> io::Result<UnixListener> {
     name.push(".new");
     let made = path.with_file_name(name);
     match fs::remove_file(&made) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => bind(&made, path, 0o660),
     }
 }

@@ -80,6 +80,7 @@ struct State {
     current: Option<Arc<OwnCertificate>>,
     next: Option<(Pair, Arc<OwnCertificate>)>,
     warnings: Vec<String>,
+    is_new: bool,
 }
 
 impl LinkKeys {
@@ -142,7 +143,16 @@ impl LinkKeys {
             return Ok(Arc::clone(current));
         }
         let made = Pair::make(&self.cluster, now)?;
-        self.adopt(&mut state, &made)
+        let own = self.adopt(&mut state, &made)?;
+        state.is_new = true;
+        Ok(own)
+    }
+
+    /// Whether there was none when the broker started: nobody can know what is shown.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        let state = self.state.lock();
+        state.is_new || state.current.is_none()
     }
 
     /// Puts a pair of the operator's in force instead of the one there is (trust.md 2.2). One text may hold both.

@@ -31,7 +31,20 @@ pub enum Purpose {
     Admin,
 }
 
+/// Beyond so many days a certificate is surely not replaced as often as it should be: the bound that browsers set to servers'.
+const LIFETIME_DAYS_MAX: u64 = 398;
+
 impl Leaf {
+    /// What to say of `whose` certificate if it is valid for longer than it should be.
+    #[must_use]
+    pub fn long_lived(&self, whose: &str) -> Option<String> {
+        let days = self.not_after.saturating_sub(self.not_before) / 86_400;
+        let text = format!(
+            "{whose} is valid for {days} days: one that is replaced within {LIFETIME_DAYS_MAX} is of less use to a thief"
+        );
+        (days > LIFETIME_DAYS_MAX).then_some(text)
+    }
+
     /// Reads a certificate.
     ///
     /// # Errors
@@ -142,5 +155,17 @@ mod tests {
         assert_eq!(rejected(&CertificateError::WeakSignature), Rejected::Weak);
         assert_eq!(rejected(&CertificateError::Authority), Rejected::Usage);
         assert_eq!(rejected(&CertificateError::UnsafeSubject), Rejected::Unreadable);
+    }
+
+    #[test]
+    fn a_certificate_that_is_valid_for_long_is_said_so() {
+        let leaf = |days: u64| Leaf {
+            sha256: Fingerprint([1; 32]),
+            not_before: 86_400,
+            not_after: 86_400 * (days + 1),
+            fit: Ok(()),
+        };
+        assert_eq!(leaf(398).long_lived("x"), None);
+        assert!(leaf(399).long_lived("x").unwrap().starts_with("x is valid for 399 days: "));
     }
 }

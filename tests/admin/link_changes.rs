@@ -98,7 +98,7 @@ impl Broker {
     }
 
     /// Ended without notice and started again.
-    async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.process.kill().await.unwrap();
         (self.process, self.listeners) = Self::run(&self.folder).await;
         self.address = self.listeners["tcp:default"].clone();

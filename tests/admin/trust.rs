@@ -378,6 +378,36 @@ async fn the_link_certificate_is_rotated_and_the_link_goes_on() {
     refused(&a, "link cert rotate --overlap soon", 2, "overlap: ").await;
 }
 
+/// Warned, not refused: it is what was asked for.
+#[tokio::test]
+async fn what_was_surely_not_meant_is_said() {
+    let (mut a, b) = (start("A").await, start("B").await);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("b.pem");
+    fs::write(&file, done(&b, "link cert show --pem").await).unwrap();
+    done(&a, "auth group create idle").await;
+    let (code, _, said) =
+        ran(&a, &format!("auth identity create link/B {} --group idle", file.display())).await;
+    assert!(
+        code == 0
+            && said == "warning: B is in no group with `peer` on the link: it gets in and can do nothing\n",
+        "{said}"
+    );
+    assert_eq!(ran(&a, "auth identity group add link/B link-peer").await.2, "");
+    // Peers know the certificate that was there.
+    fs::remove_dir_all(a.data().join("link")).unwrap();
+    a.restart().await;
+    let events = done(&a, "events --format json").await;
+    let lost: Vec<&str> = events.lines().filter(|line| line.contains("authn_certificate_lost")).collect();
+    assert!(
+        lost.len() == 1 && lost[0].contains("and B know no other") && lost[0].contains("--replace"),
+        "{events}"
+    );
+    a.restart().await;
+    let events = done(&a, "events --format json").await;
+    assert!(!events.contains("authn_certificate_lost"), "once: {events}");
+}
+
 #[tokio::test]
 async fn settings_of_a_link_are_read_one_by_one_and_its_name_stays() {
     let (a, b) = (start("A").await, start("B").await);

@@ -54,6 +54,13 @@ fn text(answer: &Value, field: &str) -> String {
     crate::admin::output::shown(&answer[field])
 }
 
+/// Prints what the broker finds that an operator should know.
+fn warn(answer: &Value) {
+    for warning in answer["warnings"].as_array().into_iter().flatten() {
+        eprintln!("warning: {}", crate::admin::output::shown(warning));
+    }
+}
+
 /// A file of PEM, which may hold a key.
 fn read_pem(file: &Path) -> Result<Zeroizing<String>, Failure> {
     let failed = |error: io::Error| Failure::usage(format!("{}: {error}", file.display()));

@@ -20,6 +20,8 @@ use crate::net::own_certificate::OwnCertificate;
 use crate::net::own_certificate::Pair;
 use crate::trust::Fingerprint;
 use crate::trust::identity::Kind;
+use crate::trust::leaf::Leaf;
+use crate::trust::leaf::Purpose;
 
 /// A certificate with its key, as PEM. One text may hold both.
 pub struct NewCertificate {
@@ -63,5 +65,9 @@ pub async fn import(node: &mut Node, sources: &Sources, new: NewCertificate) -> 
     let known = before.is_some_and(|before| before != own.fingerprint());
     let peers = book.identities().filter(|one| known && one.kind == Kind::Link && one.is_active());
     answer["peers_to_tell"] = json!(peers.map(|one| one.name.as_str()).collect::<Vec<_>>());
+    let leaf = pair.chain.first().and_then(|leaf| Leaf::read(leaf, Purpose::Link).ok());
+    if let Some(warning) = leaf.and_then(|leaf| leaf.long_lived("the link certificate")) {
+        answer["warnings"] = json!([warning]);
+    }
     Ok(answer)
 }

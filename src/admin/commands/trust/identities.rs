@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::read_pem;
 use super::text;
+use super::warn;
 use crate::admin::commands::Failure;
 use crate::admin::commands::link_change::confirm;
 use crate::admin::commands::operate::all;
@@ -25,6 +26,7 @@ const COLUMNS: &[Column] = &[
     ("STATE", "state"),
     ("PREFIX", "prefix"),
     ("LAST SEEN", "last_seen"),
+    ("EXPIRES AT", "expires_at"),
 ];
 /// What `info` shows.
 const INFO: [&str; 6] = ["type", "name", "identifier", "state", "groups", "rights"];
@@ -115,6 +117,7 @@ pub fn identity_create(
         body["prefix"] = json!(prefix);
     }
     let one = remote.send("POST", "/api/v5/trust/identities", &body)?;
+    warn(&one);
     output::print(&format!("Identity {identity} created, certificate {}\n", text(&one, "identifier")))
 }
 
@@ -177,7 +180,7 @@ fn change_groups(
     let groups = one["groups"].as_array().into_iter().flatten();
     let mut groups: Vec<String> = groups.filter_map(Value::as_str).map(str::to_owned).collect();
     change(&mut groups)?;
-    remote.send("PUT", &path, &json!({"groups": groups})).map(|_| ())
+    remote.send("PUT", &path, &json!({"groups": groups})).map(|one| warn(&one))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::read_pem;
 use super::read_token;
 use super::text;
+use super::warn;
 use crate::admin::commands::Failure;
 use crate::admin::commands::link_change::confirm;
 use crate::admin::commands::operate::all;
@@ -256,6 +257,7 @@ pub fn cert_import(remote: &Remote, file: &Path, key: &Path, yes: bool) -> Resul
     }
     let body = json!({"certificate": certificate.as_str(), "key": key.as_str()});
     let shown = remote.send("PUT", "/api/v5/trust/certificate", &body)?;
+    warn(&shown);
     let peers: Vec<String> =
         shown["peers_to_tell"].as_array().into_iter().flatten().map(output::shown).collect();
     if !peers.is_empty() {

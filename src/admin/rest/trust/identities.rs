@@ -134,6 +134,22 @@ fn after(book: &Book, kind: Kind, name: &str) -> Value {
     book.named(kind, name).map_or(Value::Null, |one| shown::identity(book, one))
 }
 
+/// What an operator surely did not mean, told with the answer.
+fn warned(mut answer: Value, book: &Book, kind: Kind, name: &str, leaf: Option<&Leaf>) -> Value {
+    let mut warnings = Vec::new();
+    warnings.extend(leaf.and_then(|leaf| leaf.long_lived(&format!("the certificate of {name}"))));
+    let rights = book.rights_of_link(name);
+    let is_idle = kind == Kind::Link && !rights.can_forward && !rights.can_sync_routes;
+    if is_idle && book.link(name).is_some_and(Identity::is_active) {
+        warnings
+            .push(format!("{name} is in no group with `peer` on the link: it gets in and can do nothing"));
+    }
+    if !warnings.is_empty() {
+        answer["warnings"] = warnings.into();
+    }
+    answer
+}
+
 /// `POST trust/identities`: of a certificate that was brought along.
 pub(in crate::admin::rest) fn create(_state: &HttpState, call: &Call) -> Result<TrustChange, Problem> {
     let known = ["type", "name", "certificate", "groups", "prefix", "addresses", "topics", "description"];
@@ -171,7 +187,8 @@ pub(in crate::admin::rest) fn create(_state: &HttpState, call: &Call) -> Result<
         };
         let (_, event) = book.create_identity(own, &new, random::bytes(), now)?;
         let links = if addrs.is_empty() { Vec::new() } else { vec![pinned_link(&name, &addrs, &topics)] };
-        Ok(Applied { answer: after(book, kind, &name), events: vec![event], links })
+        let answer = warned(after(book, kind, &name), book, kind, &name, Some(&leaf));
+        Ok(Applied { answer, events: vec![event], links })
     }))
 }
 
@@ -189,7 +206,8 @@ pub(in crate::admin::rest) fn update(state: &HttpState, call: &Call) -> Result<T
         if let Some(groups) = &groups {
             events.extend(set_groups(book, kind, &name, groups)?);
         }
-        Ok(Applied { answer: after(book, kind, &name), events, links: Vec::new() })
+        let answer = warned(after(book, kind, &name), book, kind, &name, None);
+        Ok(Applied { answer, events, links: Vec::new() })
     }))
 }
 
