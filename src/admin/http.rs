@@ -299,8 +299,8 @@ async fn perform(
             let overlap = overlap(&call)?;
             let changes = state.changes.clone().ok_or_else(nothing_to_change)?;
             let keys = state.link_keys.clone().ok_or_else(nothing_to_change)?;
-            let (shelf, cluster, broker) = (state.shelf, state.cluster, state.broker);
-            let scene = Scene { changes, keys, shelf, cluster, broker };
+            let HttpState { shelf, cluster, broker, rotation, .. } = state;
+            let scene = Scene { changes, keys, shelf, cluster, broker, rotation };
             rotate::rotate(&scene, overlap).await.map(answer)
         }
         Action::Follow(handler) => {

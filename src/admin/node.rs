@@ -22,6 +22,8 @@ use crate::admin::sockets::Socket;
 use crate::admin::trust::Book;
 use crate::admin::trust::Shelf;
 use crate::admin::trust::desk::Desk;
+use crate::admin::trust::rotate::Rotation;
+use crate::admin::trust::rotate::configured;
 use crate::broker::events::event::What;
 use crate::broker::server::ReloadError;
 use crate::broker::server::Server;
@@ -70,6 +72,7 @@ pub struct Node {
     stop_http: watch::Sender<bool>,
     http: Vec<JoinHandle<()>>,
     shelf: Arc<Shelf>,
+    rotation: Arc<Rotation>,
     /// Up to when what is over was put out of force, in seconds since the Unix epoch.
     trusted_unix: u64,
 }
@@ -113,8 +116,9 @@ impl Node {
         let server = Server::start_on(settings, storage).await?;
         let (stop_http, stopped) = watch::channel(false);
         let keys = Arc::new(Keys::of(&data));
-        let shelf = Arc::new(Shelf::default());
-        let state = state(&server, node, http_settings, keys, changes, Arc::clone(&shelf));
+        let (shelf, rotation) = (Arc::new(Shelf::default()), Arc::new(Rotation::default()));
+        let shared = (Arc::clone(&shelf), Arc::clone(&rotation));
+        let state = state(&server, node, http_settings, keys, changes, shared);
         let mut http = Vec::new();
         let opened = sockets::open(&data, viewer.as_deref());
         let opened = match opened {
@@ -149,7 +153,17 @@ impl Node {
             tracing::info!(%address, "HTTPS listening");
         }
         let trusted_unix = clock::now().unix_ms / 1000;
-        Ok(Self { server, http_address, https_address, socket_paths, stop_http, http, shelf, trusted_unix })
+        Ok(Self {
+            server,
+            http_address,
+            https_address,
+            socket_paths,
+            stop_http,
+            http,
+            shelf,
+            rotation,
+            trusted_unix,
+        })
     }
 
     /// The broker.
@@ -167,6 +181,17 @@ impl Node {
     #[must_use]
     pub fn shelf(&self) -> &Arc<Shelf> {
         &self.shelf
+    }
+
+    /// The rotation of the link certificate.
+    #[must_use]
+    pub fn rotation(&self) -> &Arc<Rotation> {
+        &self.rotation
+    }
+
+    /// Notes which peers of the configuration know the link certificate, as the settings are now.
+    pub fn note_configured(&self) {
+        self.rotation.note_configured(configured(self.server.settings()));
     }
 
     /// From now on clusters may come with a token. The book is that of the settings in force.
@@ -267,7 +292,7 @@ fn state(
     settings: Http,
     keys: Arc<Keys>,
     changes: Option<Changes>,
-    shelf: Arc<Shelf>,
+    (shelf, rotation): (Arc<Shelf>, Arc<Rotation>),
 ) -> HttpState {
     let broker = Arc::clone(server.broker());
     let (metrics, readiness) = (Arc::clone(&broker), Arc::clone(&broker));
@@ -284,6 +309,7 @@ fn state(
         allowed_hosts: Vec::new(),
         keys,
         shelf,
+        rotation,
         link_keys: Some(Arc::clone(server.link_keys())),
         changes,
     }

@@ -21,6 +21,7 @@ use crate::admin::trust::Shelf;
 use crate::admin::trust::TrustChange;
 use crate::admin::trust::certificate::NewCertificate;
 use crate::admin::trust::join::Order;
+use crate::admin::trust::rotate::Rotation;
 use crate::broker::Broker;
 use crate::broker::feeds::LineReader;
 use crate::broker::inspect::Page;
@@ -65,13 +66,8 @@ pub enum Change {
     Link(LinkEdit, oneshot::Sender<Result<(), Problem>>),
     /// Change who is trusted, or what they may do.
     Trust(TrustChange, oneshot::Sender<Result<Value, Problem>>),
-    /// Show the link certificate that is there now.
-    Renew {
-        /// The next one first takes its place.
-        promote: bool,
-        /// Where it is said when that is done.
-        answer: oneshot::Sender<Result<(), Problem>>,
-    },
+    /// Put the next link certificate in force.
+    Promote(oneshot::Sender<Result<(), Problem>>),
     /// Show another link certificate.
     Certificate(NewCertificate, oneshot::Sender<Result<Value, Problem>>),
 }
@@ -102,6 +98,8 @@ pub struct HttpState {
     pub keys: Arc<Keys>,
     /// Who is trusted.
     pub shelf: Arc<Shelf>,
+    /// How far the rotation of the link certificate is.
+    pub rotation: Arc<Rotation>,
     /// The link certificate, if this broker has a place for one.
     pub link_keys: Option<Arc<LinkKeys>>,
     /// Who changes the configuration; `None` if there is none to read again.

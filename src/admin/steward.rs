@@ -53,7 +53,8 @@ impl Steward {
         if let Err(problem) = made {
             tracing::error!(error = problem.message, "links to peers that had come could not be made");
         }
-        rotate::resume(steward.scene());
+        steward.node.note_configured();
+        rotate::resume(&steward.scene());
         Ok(steward)
     }
 
@@ -66,6 +67,7 @@ impl Steward {
             keys: Arc::clone(self.node.server().link_keys()),
             cluster: self.node.server().settings().cluster.name.clone(),
             broker: Arc::clone(self.node.server().broker()),
+            rotation: Arc::clone(self.node.rotation()),
         }
     }
 
@@ -95,8 +97,8 @@ impl Steward {
                 let outcome = trust::change(&mut self.node, &mut self.sources, change).await;
                 let _ = answer.send(outcome);
             }
-            Change::Renew { promote, answer } => {
-                let outcome = rotate::put_in_force(&mut self.node, promote).await;
+            Change::Promote(answer) => {
+                let outcome = rotate::put_in_force(&mut self.node).await;
                 let _ = answer.send(outcome);
             }
             Change::Certificate(new, answer) => {
@@ -119,6 +121,7 @@ impl Steward {
 
     /// Sees to what is over by now.
     pub async fn tick(&mut self) {
+        self.node.note_configured();
         trust::tick(&mut self.node, &mut self.sources).await;
     }
 

@@ -230,7 +230,7 @@ async fn make(
 fn removed(before: &Book, after: &Book, links: &Links) -> Vec<Listener> {
     let now = clock::now().unix_ms / 1000;
     let gone = before.identities().filter(|one| one.kind == Kind::Link && after.link(&one.name).is_none());
-    gone.filter_map(|one| Listener::of(before, links, one, now)).collect()
+    gone.filter_map(|one| Listener::of(before, links, one, now).ok()).collect()
 }
 
 /// Tells them, if they can be reached: each still decides itself, and finds out if it is not told.

@@ -78,9 +78,18 @@ pub struct LinkKeys {
 #[derive(Debug, Default)]
 struct State {
     current: Option<Arc<OwnCertificate>>,
-    next: Option<(Pair, Arc<OwnCertificate>)>,
+    next: Option<Next>,
     warnings: Vec<String>,
     is_new: bool,
+}
+
+/// The pair of a rotation that is under way.
+#[derive(Debug)]
+struct Next {
+    pair: Pair,
+    judged: Arc<OwnCertificate>,
+    /// The last second in which the one in force is good, since the Unix epoch; `None` if an older version began it.
+    until: Option<u64>,
 }
 
 impl LinkKeys {
@@ -101,8 +110,8 @@ impl LinkKeys {
             Stand::Settled { current, next } => {
                 state.current = Some(Arc::new(files.judge(&current)?));
                 if let Some(pair) = next {
-                    let judged = files.judge_next(&pair)?;
-                    state.next = Some((pair, Arc::new(judged)));
+                    let judged = Arc::new(files.judge_next(&pair)?);
+                    state.next = Some(Next { pair, judged, until: files.until() });
                 }
             }
         }
@@ -176,7 +185,7 @@ impl LinkKeys {
 
     fn adopt(&self, state: &mut State, pair: &Pair) -> Result<Arc<OwnCertificate>, LinkKeysError> {
         let judged = Arc::new(OwnCertificate::new(pair)?);
-        self.files.write_next(pair)?;
+        self.files.write_next(pair, None)?;
         self.files.put_in_place(pair)?;
         state.current = Some(Arc::clone(&judged));
         Ok(judged)
@@ -185,23 +194,35 @@ impl LinkKeys {
     /// The certificate that is to be in force after the rotation that is under way.
     #[must_use]
     pub fn next(&self) -> Option<Arc<OwnCertificate>> {
-        self.state.lock().next.as_ref().map(|(_, next)| Arc::clone(next))
+        self.state.lock().next.as_ref().map(|next| Arc::clone(&next.judged))
     }
 
-    /// Begins a rotation: makes the next pair, to be told to peers before it is in force (trust.md 2.6). The one that was
-    /// begun before, if there is one.
+    /// The last second in which the certificate in force is good beside the next one, since the Unix epoch. `None` if no
+    /// rotation is under way, or an older version has begun it.
+    #[must_use]
+    pub fn next_until(&self) -> Option<u64> {
+        self.state.lock().next.as_ref().and_then(|next| next.until)
+    }
+
+    /// Begins a rotation: makes the next pair, to be told to peers before it is in force (trust.md 2.6). The one in force is good
+    /// until `until`, in seconds since the Unix epoch. Of a rotation that is under way the moment is only brought forward: peers
+    /// that were told of it refuse the certificate in force from then on.
     ///
     /// # Errors
     /// If it cannot be made or stored.
-    pub fn prepare_next(&self, now: Now) -> Result<Arc<OwnCertificate>, LinkKeysError> {
+    pub fn prepare_next(&self, now: Now, until: u64) -> Result<Arc<OwnCertificate>, LinkKeysError> {
         let mut state = self.state.lock();
-        if let Some((_, next)) = &state.next {
-            return Ok(Arc::clone(next));
+        if let Some(next) = &mut state.next {
+            if next.until.is_none_or(|before| until < before) {
+                self.files.write_next(&next.pair, Some(until))?;
+                next.until = Some(until);
+            }
+            return Ok(Arc::clone(&next.judged));
         }
         let pair = Pair::make(&self.cluster, now)?;
         let judged = Arc::new(OwnCertificate::new(&pair)?);
-        self.files.write_next(&pair)?;
-        state.next = Some((pair, Arc::clone(&judged)));
+        self.files.write_next(&pair, Some(until))?;
+        state.next = Some(Next { pair, judged: Arc::clone(&judged), until: Some(until) });
         Ok(judged)
     }
 
@@ -212,13 +233,12 @@ impl LinkKeys {
     /// broker may find the new one.
     pub fn promote(&self) -> Result<Arc<OwnCertificate>, LinkKeysError> {
         let mut state = self.state.lock();
-        let (pair, next) = state.next.take().ok_or(LinkKeysError::NotRotating)?;
-        if let Err(error) = self.files.put_in_place(&pair) {
-            state.next = Some((pair, next));
-            return Err(error);
-        }
-        state.current = Some(Arc::clone(&next));
-        Ok(next)
+        let next = state.next.as_ref().ok_or(LinkKeysError::NotRotating)?;
+        self.files.put_in_place(&next.pair)?;
+        let judged = Arc::clone(&next.judged);
+        state.next = None;
+        state.current = Some(Arc::clone(&judged));
+        Ok(judged)
     }
 
     /// Gives a rotation up: the next pair is destroyed.

@@ -110,7 +110,7 @@ impl Material {
 }
 
 /// What a change of links alone has to read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LinkMaterial {
     /// TLS of the listeners for links, by their id, if the fingerprints they take have changed.
     pub tls: BTreeMap<String, Arc<ServerTls>>,
@@ -121,6 +121,15 @@ pub struct LinkMaterial {
 }
 
 impl LinkMaterial {
+    /// Reads and checks what the listeners for links need to show `own`, which need not be the link certificate in force.
+    ///
+    /// # Errors
+    /// As [`Material::load`].
+    pub fn to_show(settings: &Settings, own: &Arc<OwnCertificate>, now: Now) -> Result<Self, Vec<String>> {
+        let mut findings = Findings::default();
+        Self::of_listeners(settings, Some(own), now, &mut findings).into_result(findings)
+    }
+
     /// Reads and checks what the links called `names` need, and with `repin` what the listeners for links need.
     ///
     /// # Errors
@@ -137,21 +146,36 @@ impl LinkMaterial {
         for link in links.iter().filter(|link| names.contains(&link.name)) {
             check_link_tls(link, now, &mut findings);
         }
-        let (mut tls, mut authorities) = (BTreeMap::new(), None);
+        let mut material = Self::default();
         if repin {
             let own = link_certificate(settings, Some(keys), now, &mut findings);
-            let enabled = settings.listeners.iter().filter(|listener| listener.enable);
-            for listener in enabled.filter(|listener| listener.role.accepts_links()) {
-                if let Some(loaded) = listener_tls(listener, links, own.as_ref(), now, &mut findings) {
-                    tls.insert(listener.id(), Arc::new(loaded));
-                }
+            material = Self::of_listeners(settings, own.as_ref(), now, &mut findings);
+        }
+        material.into_result(findings)
+    }
+
+    fn of_listeners(
+        settings: &Settings,
+        own: Option<&Arc<OwnCertificate>>,
+        now: Now,
+        findings: &mut Findings,
+    ) -> Self {
+        let (links, mut tls) = (&settings.cluster.links, BTreeMap::new());
+        let enabled = settings.listeners.iter().filter(|listener| listener.enable);
+        for listener in enabled.filter(|listener| listener.role.accepts_links()) {
+            if let Some(loaded) = listener_tls(listener, links, own, now, findings) {
+                tls.insert(listener.id(), Arc::new(loaded));
             }
-            authorities = web(settings, now, &mut findings);
         }
-        if !findings.errors.is_empty() {
-            return Err(findings.errors);
+        Self { tls, web: web(settings, now, findings), warnings: Vec::new() }
+    }
+
+    fn into_result(self, findings: Findings) -> Result<Self, Vec<String>> {
+        if findings.errors.is_empty() {
+            Ok(Self { warnings: findings.warnings, ..self })
+        } else {
+            Err(findings.errors)
         }
-        Ok(Self { tls, web: authorities, warnings: findings.warnings })
     }
 }
 

@@ -626,6 +626,10 @@ label! {
         StapleFail = "authn_ocsp_fail",
         /// A certificate that we depend on expires soon, or has expired.
         CertificateExpiry = "authn_certificate_expiry",
+        /// Our link certificate is being replaced, or was.
+        CertificateRotation = "authn_certificate_rotation",
+        /// It should be, and cannot be.
+        CertificateRotationFail = "authn_certificate_rotation_fail",
         /// Somebody is kept out from now on.
         Ban = "authn_ban",
         /// A session belongs to another user.

@@ -597,9 +597,10 @@ async fn a_listener_for_links_shows_the_link_certificate_and_the_next_one_after_
     assert_eq!(shown(&stream), first.der());
     let mut client = Client::over(stream);
     assert_eq!(client.connect(&hello(Version::V5, "clink-B-1")).await, Got::ConnAck(false, 0));
-    keys.prepare_next(clock::now()).unwrap();
-    let next = keys.promote().unwrap();
-    broker.server.show_link_certificate().await.unwrap();
+    let next = keys.prepare_next(clock::now(), 0).unwrap();
+    let prepared = broker.server.prepare_link_certificate(Arc::clone(&next)).await.unwrap();
+    keys.promote().unwrap();
+    broker.server.show_link_certificate(prepared).await;
     let stream = raw(&broker, &b, &[]).await.unwrap();
     assert_eq!(shown(&stream), next.der());
     client.quiet().await;

@@ -310,6 +310,7 @@ fn http_state() -> HttpState {
         keys: Arc::new(Keys::of(Path::new("/nonexistent"))),
         link_keys: None,
         changes: None,
+        rotation: Arc::default(),
         shelf: Arc::default(),
     }
 }

@@ -40,7 +40,10 @@ use tombolo::broker::Broker;
 use tombolo::config::Environment;
 use tombolo::config::Sources;
 use tombolo::metrics::labels::LinkState;
+use tombolo::metrics::labels::SecurityEvent;
 use tombolo::mqtt::packet::Version;
+use tombolo::net::clock;
+use tombolo::net::own_certificate::Pair;
 use tombolo::net::random;
 use tombolo::trust::Fingerprint;
 use tombolo::trust::Token;
@@ -442,6 +445,70 @@ async fn the_certificate_is_replaced_while_messages_cross_and_none_is_lost() {
     a.until_linked("B").await;
     b.until_linked("A").await;
     drop((a.stop().await, b.stop().await));
+}
+
+#[tokio::test]
+async fn there_is_one_rotation_at_a_time_and_whoever_is_not_told_is_said_to_be() {
+    let (a, b) = tied().await;
+    let before = a.fingerprint();
+    let stranger = Pair::make("C", clock::now()).unwrap();
+    a.trust("C", stranger.chain[0].to_vec()).await;
+    let folder = b.stop().await;
+    let (one, two) = tokio::join!(
+        rotate::rotate(&a.scene, rotate::OVERLAP_SECONDS),
+        rotate::rotate(&a.scene, rotate::OVERLAP_SECONDS)
+    );
+    let begun = one.unwrap();
+    assert!(format!("{:?}", two.unwrap_err()).contains("is being replaced at this moment"));
+    let names: Vec<&str> =
+        begun["not_heard"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(
+        (&begun["in_force"], &begun["heard"], &names[..]),
+        (&json!(false), &json!([]), &["B", "C"][..])
+    );
+    assert!(begun["not_heard"][1]["reason"].as_str().unwrap().contains("no address"), "{begun}");
+    assert_eq!(a.fingerprint(), before);
+    let shown = a.scene.rotation.show(&a.scene.keys);
+    assert_eq!((&shown["not_heard"], &shown["until"]), (&begun["not_heard"], &begun["until"]));
+    // Whoever asks again goes on with it. It is over when it was said to be, or sooner, after a restart too.
+    let a = Cluster::run(a.stop().await).await;
+    let again = rotate::rotate(&a.scene, 2 * rotate::OVERLAP_SECONDS).await.unwrap();
+    assert_eq!((&again["next"], &again["until"]), (&begun["next"], &begun["until"]));
+    let sooner = rotate::rotate(&a.scene, 60).await.unwrap();
+    assert_eq!(sooner["next"], begun["next"]);
+    assert!(sooner["until"].as_str() < begun["until"].as_str(), "{sooner}");
+    let done = rotate::rotate(&a.scene, 0).await.unwrap();
+    assert_eq!((&done["next"], &done["in_force"]), (&begun["next"], &json!(true)));
+    assert_eq!(a.fingerprint().to_string(), begun["next"].as_str().unwrap());
+    assert_eq!(a.scene.rotation.show(&a.scene.keys), Value::Null);
+    drop((a.stop().await, folder));
+}
+
+#[tokio::test]
+async fn a_listener_that_cannot_show_the_next_certificate_keeps_it_from_being_in_force() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let text = params.self_signed(&key).unwrap().pem();
+    fs::write(&ca, &text).unwrap();
+    let ssl = format!("[listeners.ssl]\ncacertfile = \"{}\"\n", ca.display());
+    let a = Cluster::start_in(folder, "A", &ssl).await;
+    let before = a.fingerprint();
+    fs::remove_file(&ca).unwrap();
+    let began = rotate::rotate(&a.scene, rotate::OVERLAP_SECONDS).await.unwrap();
+    assert_eq!(began["in_force"], json!(false), "{began}");
+    assert!(began["trouble"].as_str().unwrap().contains("ca.pem"), "{began}");
+    assert_eq!(a.fingerprint(), before);
+    assert_eq!(a.scene.rotation.show(&a.scene.keys)["trouble"], began["trouble"]);
+    let failed = a.broker.metrics.broker.security_events[SecurityEvent::CertificateRotationFail].value();
+    assert_eq!(failed, 1);
+    fs::write(&ca, &text).unwrap();
+    let ended = rotate::rotate(&a.scene, rotate::OVERLAP_SECONDS).await.unwrap();
+    assert_eq!((&ended["in_force"], &ended["next"]), (&json!(true), &began["next"]));
+    assert_ne!(a.fingerprint(), before);
+    a.stop().await;
 }
 
 /// A cluster whose certificate an authority has signed, and that certificate (DER).

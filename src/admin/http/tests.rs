@@ -40,6 +40,7 @@ async fn state(readiness: Readiness) -> HttpState {
         link_keys: None,
         changes: None,
         shelf: Arc::default(),
+        rotation: Arc::default(),
     }
 }
 

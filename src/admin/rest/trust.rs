@@ -272,6 +272,7 @@ pub(super) fn certificate(state: &HttpState, _call: &Call) -> Outcome {
     let current = keys.current().ok_or_else(not_found)?;
     let mut answer = shown_certificate(&current);
     answer["next"] = keys.next().map_or(Value::Null, |next| shown_certificate(&next));
+    answer["rotation"] = state.rotation.show(keys);
     Ok(Answer::Json(answer))
 }
 

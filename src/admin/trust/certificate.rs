@@ -50,6 +50,7 @@ pub async fn import(node: &mut Node, sources: &Sources, new: NewCertificate) -> 
     if let Some(holder) = book.owner_of(fingerprint) {
         return Err(Problem::conflict(format!("{fingerprint} is the certificate of {}", holder.name)));
     }
+    let prepared = rotate::prepare(node, Arc::new(judged)).await?;
     let keys = Arc::clone(node.server().link_keys());
     let before = keys.current().map(|own| own.fingerprint());
     let imported = spawn_blocking(move || keys.import(&new.certificates, &new.key, clock::now()))
@@ -60,7 +61,7 @@ pub async fn import(node: &mut Node, sources: &Sources, new: NewCertificate) -> 
         LinkKeysError::Rotating => Problem::conflict(error.to_string()),
         error => failed(&error.to_string()),
     })?;
-    rotate::put_in_force(node, false).await?;
+    rotate::show(node, prepared).await;
     let mut answer = shown_certificate(&own);
     let known = before.is_some_and(|before| before != own.fingerprint());
     let peers = book.identities().filter(|one| known && one.kind == Kind::Link && one.is_active());

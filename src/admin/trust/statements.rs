@@ -61,21 +61,34 @@ enum Way {
 }
 
 impl Listener {
-    /// The peer of this identity, as of this moment; `None` if nobody knows where it is.
-    #[must_use]
-    pub fn of(book: &Book, links: &Links, one: &Identity, now: u64) -> Option<Self> {
-        let (pins, servers) = (book.pins(&one.name, now), desk::dialled(one));
+    /// The peer of this identity, as of this moment.
+    ///
+    /// # Errors
+    /// Why it cannot be told anything.
+    pub fn of(book: &Book, links: &Links, one: &Identity, now: u64) -> Result<Self, &'static str> {
+        let pins = book.pins(&one.name, now);
         if one.kind != Kind::Link || !one.is_active() || pins.is_empty() {
-            return None;
+            return Err("it is not trusted");
         }
-        let lends = links.get(&one.name).filter(|link| link.settings.dialled_by == DialledBy::Peer);
-        let way = match lends {
+        let way = match links.get(&one.name) {
             // Those that wait go with the link.
-            Some(link) => Way::Lent(Mutex::new(link.incoming.room.pop(&pins, clock::now())), link),
-            None if servers.is_empty() => return None,
-            None => Way::Dial(servers),
+            Some(link) if link.settings.dialled_by == DialledBy::Peer => {
+                Way::Lent(Mutex::new(link.incoming.room.pop(&pins, clock::now())), link)
+            }
+            link => {
+                // Where an operator has us dial it, else where it said that it is.
+                let dialled = link.map(|link| link.settings.servers.clone());
+                let servers = dialled.filter(|servers| !servers.is_empty());
+                let servers = servers.unwrap_or_else(|| desk::dialled(one));
+                if servers.is_empty() {
+                    return Err(
+                        "no address of it is known, and it lends no connection: only its operator can tell it",
+                    );
+                }
+                Way::Dial(servers)
+            }
         };
-        Some(Self { name: one.name.clone(), way, pins })
+        Ok(Self { name: one.name.clone(), way, pins })
     }
 
     /// Says it. What was answered, if that is not that the peer has heard.

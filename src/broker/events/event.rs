@@ -97,6 +97,11 @@ pub enum What<'a> {
     },
     /// A certificate that we depend on expires soon, or has expired.
     CertificateExpiry,
+    /// Our link certificate is being replaced, or was; or it should be and cannot be.
+    CertificateRotation {
+        /// Whether it goes on.
+        works: bool,
+    },
     /// Somebody is kept out from now on.
     Ban,
     /// A session belongs to another user than the one who asks for it.
@@ -148,6 +153,8 @@ impl What<'_> {
             Self::RevocationLists { taken: true } => Name::RevocationLists,
             Self::RevocationLists { taken: false } => Name::RevocationListsFail,
             Self::CertificateExpiry => Name::CertificateExpiry,
+            Self::CertificateRotation { works: true } => Name::CertificateRotation,
+            Self::CertificateRotation { works: false } => Name::CertificateRotationFail,
             Self::Staple { taken: true } => Name::Staple,
             Self::Staple { taken: false } => Name::StapleFail,
             Self::Ban => Name::Ban,
@@ -175,6 +182,7 @@ impl What<'_> {
             | Self::LinkState(LinkState::Active | LinkState::Connecting | LinkState::Disabled)
             | Self::LoginSuccess
             | Self::Unlock
+            | Self::CertificateRotation { works: true }
             | Self::Trust { critical: false, .. }
             | Self::Admin { .. } => Level::Info,
             Self::LinkForgery

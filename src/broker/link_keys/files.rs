@@ -23,8 +23,11 @@ use crate::net::own_certificate::PEM_BYTES_MAX;
 use crate::net::own_certificate::Pair;
 use crate::net::own_certificate::chain_from_pem;
 use crate::net::own_certificate::chain_pem;
+use crate::time::moment;
 
 const NEXT: &str = "next.pem";
+/// Stands before the moment in the first line of that file, which is none of PEM's.
+const UNTIL: &str = "until ";
 /// Longest of these files, in bytes.
 const FILE_BYTES_MAX: u64 = PEM_BYTES_MAX as u64;
 
@@ -79,10 +82,21 @@ impl Files {
             .map_err(|source| LinkKeysError::Content { path: self.folder.join(name), source })
     }
 
-    /// Writes down what is to become the pair.
-    pub(super) fn write_next(&self, pair: &Pair) -> Result<(), LinkKeysError> {
+    /// Writes down what is to become the pair, and of a rotation until when the one before is good.
+    pub(super) fn write_next(&self, pair: &Pair, until: Option<u64>) -> Result<(), LinkKeysError> {
         self.make_folder().map_err(|source| LinkKeysError::Io { path: self.folder.clone(), source })?;
-        self.write(NEXT, &pair.pem())
+        let first = until.map(|until| format!("{UNTIL}{}\n", moment::format(until))).unwrap_or_default();
+        let pem = pair.pem();
+        let mut text = Zeroizing::new(String::with_capacity(first.len() + pem.len()));
+        text.push_str(&first);
+        text.push_str(&pem);
+        self.write(NEXT, &text)
+    }
+
+    /// Until when the pair in force is good beside the one that is written down, if that is said.
+    pub(super) fn until(&self) -> Option<u64> {
+        let text = self.text(NEXT).ok().flatten()?;
+        moment::parse(text.lines().next()?.strip_prefix(UNTIL)?)
     }
 
     /// Makes what was written down the pair.

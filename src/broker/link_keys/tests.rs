@@ -7,6 +7,7 @@ use super::*;
 use crate::auth::fitness;
 
 const NOW: Now = Now { mono_ms: 0, unix_ms: 1_767_225_600_000 };
+const UNTIL: u64 = 1_767_830_400;
 const YEAR_MS: u64 = 366 * 86_400_000;
 
 fn open(data: &TempDir) -> LinkKeys {
@@ -51,7 +52,7 @@ fn what_was_interrupted_is_finished_by_the_next_start() {
         let data = tempfile::tempdir().unwrap();
         let keys = open(&data);
         keys.ensure(NOW).unwrap();
-        let next = keys.prepare_next(NOW).unwrap();
+        let next = keys.prepare_next(NOW, UNTIL).unwrap();
         let folder = data.path().join("link");
         let pending = fs::read_to_string(folder.join("next.pem")).unwrap();
         let pair = Pair::from_pem(&pending, &pending).unwrap();
@@ -78,13 +79,13 @@ fn a_rotation_is_prepared_once_and_then_finished_or_given_up() {
     let first = keys.ensure(NOW).unwrap();
     assert!(matches!(keys.promote(), Err(LinkKeysError::NotRotating)));
     assert!(matches!(keys.abandon_next(), Err(LinkKeysError::NotRotating)));
-    let given_up = keys.prepare_next(NOW).unwrap();
-    assert_eq!(keys.prepare_next(NOW).unwrap().fingerprint(), given_up.fingerprint());
+    let given_up = keys.prepare_next(NOW, UNTIL).unwrap();
+    assert_eq!(keys.prepare_next(NOW, UNTIL).unwrap().fingerprint(), given_up.fingerprint());
     assert_eq!(mode(&data.path().join("link/next.pem")), 0o600);
     assert_eq!(open(&data).next().unwrap().fingerprint(), given_up.fingerprint());
     keys.abandon_next().unwrap();
     assert!(keys.next().is_none() && open(&data).next().is_none());
-    let next = keys.prepare_next(NOW.plus_ms(1)).unwrap();
+    let next = keys.prepare_next(NOW.plus_ms(1), UNTIL).unwrap();
     assert_ne!(next.fingerprint(), given_up.fingerprint());
     assert_eq!(keys.current().unwrap().fingerprint(), first.fingerprint(), "until it is promoted");
     keys.promote().unwrap();
@@ -101,7 +102,7 @@ fn an_imported_pair_takes_the_place_of_ours_if_it_is_good_enough() {
     keys.ensure(NOW).unwrap();
     let foreign = Pair::make("from elsewhere", NOW).unwrap();
     let text = foreign.pem();
-    keys.prepare_next(NOW).unwrap();
+    keys.prepare_next(NOW, UNTIL).unwrap();
     assert!(matches!(keys.import(&text, &text, NOW), Err(LinkKeysError::Rotating)));
     keys.abandon_next().unwrap();
     for (certificates, now, reason) in [

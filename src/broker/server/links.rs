@@ -18,6 +18,7 @@ use crate::config::Settings;
 use crate::config::settings::Link;
 use crate::config::settings::Trust;
 use crate::net::clock;
+use crate::net::own_certificate::OwnCertificate;
 use crate::time::Now;
 
 /// Links that were checked and may be put in force.
@@ -65,17 +66,23 @@ impl Server {
         Ok(PreparedLinks { settings, diff, repin, material, rules, hold: Duration::ZERO })
     }
 
-    /// Shows the link certificate that is in force now, where another was shown: after a rotation or an import.
-    /// Connections that there are go on.
+    /// Reads and checks what the listeners for links need to show another link certificate: before it is put in its place, so
+    /// that nothing fails any more afterwards.
     ///
     /// # Errors
-    /// A file that a listener for links names; nothing is changed then.
-    pub async fn show_link_certificate(&self) -> Result<(), ReloadError> {
-        let (asked, keys, now) = (self.settings.clone(), Arc::clone(&self.link_keys), clock::now());
-        let material = read(move || LinkMaterial::load(&asked, &[], true, &keys, now)).await?;
+    /// A file that a listener for links names.
+    pub async fn prepare_link_certificate(
+        &self,
+        own: Arc<OwnCertificate>,
+    ) -> Result<LinkMaterial, ReloadError> {
+        let asked = self.settings.clone();
+        read(move || LinkMaterial::to_show(&asked, &own, clock::now())).await
+    }
+
+    /// Has the listeners for links show what was prepared, after a rotation or an import. Connections that there are go on.
+    pub async fn show_link_certificate(&self, material: LinkMaterial) {
         material.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        self.repin(material, now).await;
-        Ok(())
+        self.repin(material, clock::now()).await;
     }
 
     /// Has links that show the link certificate connect anew, with the one that is in force now. What their peers want of us is

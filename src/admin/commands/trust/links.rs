@@ -214,8 +214,20 @@ pub fn cert_show(remote: &Remote, format: Format, pem: bool) -> Result<(), Failu
         fields.remove("pem");
         let next = text(&fields["next"], "fingerprint");
         fields.insert("next".to_owned(), next.into());
+        let rotation = fields.remove("rotation").unwrap_or_default();
+        if rotation.is_object() {
+            fields.insert("next_until".to_owned(), rotation["until"].clone());
+            fields.insert("next_told".to_owned(), joined(&rotation, "heard", output::shown).into());
+            let deaf = |one: &Value| format!("{} ({})", text(one, "name"), text(one, "reason"));
+            fields.insert("next_not_told".to_owned(), joined(&rotation, "not_heard", deaf).into());
+            fields.insert("next_trouble".to_owned(), rotation["trouble"].clone());
+        }
     }
     output::print(&output::record(format, &certificate))
+}
+
+fn joined(value: &Value, field: &str, shown: impl Fn(&Value) -> String) -> String {
+    value[field].as_array().into_iter().flatten().map(shown).collect::<Vec<_>>().join(", ")
 }
 
 /// `link cert rotate`
@@ -230,18 +242,23 @@ pub fn cert_rotate(remote: &Remote, overlap: &str, yes: bool) -> Result<(), Fail
 }
 
 fn told_of_rotation(rotation: &Value) -> String {
-    let names = |field: &str| rotation[field].as_array().map_or(&[][..], Vec::as_slice);
     let next = text(rotation, "next");
     let mut told = if rotation["in_force"] == true {
         format!("Link certificate {next} is shown from now on\n")
     } else {
         format!("Link certificate {next} is next, at {} at the latest\n", text(rotation, "until"))
     };
-    let heard: Vec<String> = names("heard").iter().map(output::shown).collect();
+    let heard = joined(rotation, "heard", output::shown);
     if !heard.is_empty() {
-        told.push_str(&format!("Told: {}\n", heard.join(", ")));
+        told.push_str(&format!("Told: {heard}\n"));
     }
-    for one in names("not_heard") {
+    if !rotation["trouble"].is_null() {
+        told.push_str(&format!(
+            "It cannot be put in force, and is tried again: {}\n",
+            text(rotation, "trouble")
+        ));
+    }
+    for one in rotation["not_heard"].as_array().into_iter().flatten() {
         told.push_str(&format!("Not told yet: {} ({})\n", text(one, "name"), text(one, "reason")));
     }
     told
