@@ -122,6 +122,9 @@ impl Steward {
     /// Sees to what is over by now.
     pub async fn tick(&mut self) {
         self.node.note_configured();
+        if self.node.server().settings().link.auto_rotate {
+            rotate::renew_in_time(&self.scene());
+        }
         trust::tick(&mut self.node, &mut self.sources).await;
     }
 

@@ -5,6 +5,7 @@ mod before;
 mod books;
 pub mod incoming;
 mod passing;
+mod pins;
 mod tasks;
 pub mod unread;
 mod wanted;
@@ -36,6 +37,7 @@ use crate::broker::link_retained::Sweep;
 use crate::broker::links::before::Before;
 pub use crate::broker::links::books::PeerBooks;
 use crate::broker::links::incoming::Incoming;
+use crate::broker::links::pins::Pins;
 use crate::broker::links::tasks::Tasks;
 use crate::broker::routes::LinkId;
 use crate::broker::routes::RouteChange;
@@ -80,6 +82,8 @@ pub struct Link {
     pub id: LinkId,
     /// The configuration.
     pub settings: settings::Link,
+    /// The certificates of its peer, those in `settings` and what came since.
+    pins: RwLock<Arc<Pins>>,
     /// What we want from the peer.
     pub topics: LinkTopics,
     /// Up to which QoS we take it, where that is bounded.
@@ -415,7 +419,7 @@ impl Links {
             let settings = &link.settings;
             settings.enable
                 && settings.dialled_by == DialledBy::Peer
-                && settings.peer.cert_sha256.contains(fingerprint)
+                && link.pins().shown.contains(fingerprint)
         };
         self.links.read().values().find(lends).map(Arc::clone)
     }
@@ -558,6 +562,7 @@ impl Links {
             stopped: AtomicBool::new(false),
             store: self.store.clone(),
             tasks: Mutex::default(),
+            pins: RwLock::new(Arc::new(Pins::of(&settings))),
             settings,
         })
     }

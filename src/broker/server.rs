@@ -473,8 +473,14 @@ impl Server {
         }
         // A changed link is replaced at once, so that what its peer wants of us is kept.
         for link in links {
-            if members.added.contains(&link.name) || members.changed.contains(&link.name) {
-                self.start_link(link.clone(), hold).await;
+            if !members.added.contains(&link.name) && !members.changed.contains(&link.name) {
+                continue;
+            }
+            let before = self.settings.cluster.links.iter().find(|before| before.name == link.name);
+            let running = self.broker.links.get(&link.name);
+            match running.filter(|_| before.is_some_and(|before| before.has_only_more_pins(link))) {
+                Some(running) => running.take_pins(link),
+                None => self.start_link(link.clone(), hold).await,
             }
         }
     }

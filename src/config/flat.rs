@@ -401,8 +401,9 @@ impl Flat {
     }
 
     fn linking(&mut self, link: &Linking) {
-        let Linking { token_expiry } = link;
+        let Linking { token_expiry, auto_rotate } = link;
         self.duration("link.token_expiry", Some(*token_expiry));
+        self.put("link.auto_rotate", auto_rotate);
     }
 
     fn protection(&mut self, overload: &OverloadProtection, flapping: &FlappingDetect) {

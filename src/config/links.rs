@@ -49,6 +49,7 @@ pub(super) fn linking(section: Section<'_>) -> Linking {
             Duration::from_secs(token::LIFETIME_SECONDS),
             parse::duration(Duration::from_secs(1)..=longest),
         ),
+        auto_rotate: section.or("auto_rotate", true, parse::boolean),
     };
     section.finish();
     linking

@@ -160,6 +160,22 @@ impl OwnCertificate {
         })
     }
 
+    /// Whether it is one as [`Pair::make`] makes them for this cluster, and not an operator's.
+    #[must_use]
+    pub fn is_made_for(&self, cluster: &str) -> bool {
+        // The moment of `notAfter` itself is within.
+        let lifetime = i64::try_from((LIFETIME + BACKDATED).as_secs() + 1).unwrap_or(i64::MAX);
+        let named = |leaf: &[u8]| {
+            fitness::read(leaf).is_ok_and(|read| {
+                let name = format!("CN={cluster}");
+                read.subject().to_string() == name && read.issuer().to_string() == name
+            })
+        };
+        self.certified.cert.len() == 1
+            && self.not_after_unix.saturating_sub(self.not_before_unix) == lifetime
+            && named(self.der())
+    }
+
     /// SHA-256 of the certificate: what peers pin.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {

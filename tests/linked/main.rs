@@ -14,6 +14,7 @@ mod pair;
 mod processes;
 mod proxy;
 mod relay;
+mod renewed;
 mod retained;
 mod reverse;
 mod revoked;

@@ -72,7 +72,7 @@ pub(crate) struct Cluster {
     pub(crate) broker: Arc<Broker>,
     mqtt: SocketAddr,
     links: SocketAddr,
-    folder: TempDir,
+    pub(crate) folder: TempDir,
     stop: mpsc::Sender<()>,
     running: JoinHandle<()>,
 }
@@ -182,7 +182,7 @@ impl Cluster {
     }
 
     /// `link create ISSUER --token …`
-    async fn join(&self, token: &Token, groups: &[&str]) -> Result<Value, Problem> {
+    pub(crate) async fn join(&self, token: &Token, groups: &[&str]) -> Result<Value, Problem> {
         let order = Order {
             token: token.clone(),
             name: None,
@@ -251,7 +251,7 @@ pub(crate) async fn until(holds: impl Fn() -> bool) {
 }
 
 /// Two clusters that want everything of each other and may have it.
-async fn tied() -> (Cluster, Cluster) {
+pub(crate) async fn tied() -> (Cluster, Cluster) {
     let (a, b) = (Cluster::start("A").await, Cluster::start("B").await);
     a.grant_everything().await;
     b.grant_everything().await;
@@ -543,7 +543,7 @@ impl Cluster {
     }
 
     /// `auth identity create link/NAME`
-    async fn trust(&self, name: &'static str, certificate: Vec<u8>) {
+    pub(crate) async fn trust(&self, name: &'static str, certificate: Vec<u8>) {
         self.change(move |book, own, now| {
             let leaf = Leaf::read(&certificate, Purpose::Link).unwrap();
             let new = NewIdentity {

@@ -138,7 +138,7 @@ pub(in crate::admin) fn may_have(state: &HttpState, call: &Call) -> bool {
         return true;
     }
     let name = call.body["name"].as_str().unwrap_or(&call.item);
-    match state.broker.links.get(name).map(|link| configured(&link.settings)) {
+    match state.broker.links.get(name).map(|link| configured(&link.settings_in_force())) {
         Some(there) => OF_ADMINS.iter().all(|key| call.body[*key] == there[*key]),
         None => {
             let is_left_out = |key: &&str| ["server", "trust"].contains(key) || call.body[*key].is_null();
@@ -354,7 +354,7 @@ fn acl(state: &HttpState, client: &str, name: &str) -> Explained {
 
 /// EMQX's link object: the configuration with its defaults, secrets masked, and the status; ours beside it.
 fn shown(state: &HttpState, link: &Link) -> Value {
-    let mut object = configured(&link.settings);
+    let mut object = configured(&link.settings_in_force());
     let (now, status) = (link.state(), status(link.state()));
     let mut node = json!({"node": state.node, "status": status});
     object["status"] = json!(status);

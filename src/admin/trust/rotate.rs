@@ -5,9 +5,11 @@
 //! There is one rotation at a time, and one that tells of it at a time. Whoever asks for another while one is under way goes on
 //! with that one, and may bring its end forward.
 
+mod renewal;
 mod standing;
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +21,8 @@ use tokio::task::JoinSet;
 use tokio::task::spawn_blocking;
 use tokio::time;
 
+use self::renewal::Renewal;
+use self::renewal::Step;
 use self::standing::Standing;
 use crate::admin::node::Node;
 use crate::admin::rest::Change;
@@ -39,6 +43,7 @@ use crate::config::Settings;
 use crate::config::settings::Link;
 use crate::config::settings::ListenerTls;
 use crate::config::settings::Trust;
+use crate::metrics::labels::LinkState;
 use crate::net::clock;
 use crate::net::own_certificate::OwnCertificate;
 use crate::trust::Fingerprint;
@@ -63,6 +68,8 @@ pub struct Rotation {
     standing: parking_lot::Mutex<Standing>,
     /// Peers of the configuration that know the link certificate.
     configured: parking_lot::Mutex<Vec<String>>,
+    /// Rotations that nobody asks for.
+    renewal: parking_lot::Mutex<Renewal>,
     /// Whoever tells the rest again and again.
     teller: parking_lot::Mutex<Option<AbortHandle>>,
 }
@@ -167,6 +174,61 @@ pub fn resume(scene: &Scene) {
     }
 }
 
+/// Sees to it that the link certificate is replaced in time, if it was made here: one that an operator has brought is theirs to
+/// replace. Where a peer cannot be told that is said instead, and an operator decides.
+pub fn renew_in_time(scene: &Scene) {
+    let Some(own) = scene.keys.current().filter(|_| scene.keys.next().is_none()) else { return };
+    let now = clock::now();
+    let is_due = renewal::is_due(own.not_before_unix(), own.not_after_unix(), now.unix_seconds());
+    if !is_due || !own.is_made_for(&scene.cluster) {
+        return;
+    }
+    let absent = absent(scene);
+    let until = rfc3339::format(u64::try_from(own.not_after_unix()).unwrap_or(0));
+    match scene.rotation.renewal.lock().step(!absent.is_empty(), now.unix_ms / 1000) {
+        Step::Wait => {}
+        Step::Warn => {
+            let names: Vec<&str> = absent.iter().map(String::as_str).collect();
+            let text = format!(
+                "the link certificate should be replaced before {until}, which is not done by itself because {} cannot be told: \
+                 see to them, or run `tombolo link cert rotate` and give their operators the next one",
+                names.join(", ")
+            );
+            tracing::warn!("{text}");
+            scene.broker.security_note(What::CertificateRotation { works: false }, &text, now);
+        }
+        Step::Rotate => {
+            let text = format!(
+                "the link certificate, good until {until}, is being replaced: two thirds of its time are over"
+            );
+            tracing::info!("{text}");
+            scene.broker.security_note(What::CertificateRotation { works: true }, &text, now);
+            let scene = scene.clone();
+            tokio::spawn(async move {
+                if let Err(problem) = begin(&scene, OVERLAP_SECONDS).await {
+                    let (text, now) = (
+                        format!("the link certificate could not be replaced: {}", problem.message),
+                        clock::now(),
+                    );
+                    tracing::error!("{text}");
+                    scene.broker.security_note(What::CertificateRotation { works: false }, &text, now);
+                    scene.rotation.renewal.lock().failed(now.unix_ms / 1000);
+                }
+            });
+        }
+    }
+}
+
+/// The peers that cannot be told at this moment, or ever.
+fn absent(scene: &Scene) -> BTreeSet<String> {
+    let (book, now) = (scene.shelf.book(), clock::now().unix_ms / 1000);
+    let links = &scene.broker.links;
+    let is_up = |name: &str| links.get(name).is_some_and(|link| link.metrics.state.is(LinkState::Active));
+    let trusted = book.identities().filter(|one| one.kind == Kind::Link && one.is_active());
+    let absent = trusted.filter(|one| !is_up(&one.name) || !Listener::can_be(&book, links, one, now));
+    absent.map(|one| one.name.clone()).chain(scene.rotation.configured.lock().iter().cloned()).collect()
+}
+
 /// Has the rest told again and again, by one task alone.
 fn go_on(scene: &Scene) {
     let going_on = tokio::spawn(keep_on(scene.clone())).abort_handle();
@@ -205,12 +267,7 @@ async fn round(scene: &Scene) -> bool {
     let (Some(own), Some(next)) = (scene.keys.current(), scene.keys.next()) else { return false };
     let until = scene.keys.next_until().unwrap_or(u64::MAX);
     scene.rotation.standing.lock().begin(next.fingerprint());
-    let (peers, mut deaf) = peers(scene);
-    let all: Vec<String> = peers.iter().map(|peer| peer.name.clone()).collect();
-    let rest = {
-        let standing = scene.rotation.standing.lock();
-        peers.into_iter().filter(|peer| !standing.has_heard(&peer.name)).collect()
-    };
+    let (all, rest, mut deaf) = peers(scene);
     deaf.extend(tell(scene, (&own, &next), rest, until).await);
     scene.rotation.standing.lock().told(all, deaf.clone());
     let is_over = clock::now().unix_ms / 1000 >= until;
@@ -246,22 +303,26 @@ fn say_in_force(scene: &Scene, next: &OwnCertificate, deaf: &BTreeMap<String, St
     }
 }
 
-/// The peers that can be told, and those that cannot and why.
-fn peers(scene: &Scene) -> (Vec<Listener>, BTreeMap<String, String>) {
+/// All peers that are trusted; those of them that are to be told yet; and those that cannot be and why.
+fn peers(scene: &Scene) -> (Vec<String>, Vec<Listener>, BTreeMap<String, String>) {
     let (book, now) = (scene.shelf.book(), clock::now().unix_ms / 1000);
     let configured = scene.rotation.configured.lock().clone();
     let mut deaf: BTreeMap<String, String> =
         configured.into_iter().map(|name| (name, CONFIGURED.to_owned())).collect();
-    let mut peers = Vec::new();
+    let (mut all, mut rest) = (Vec::new(), Vec::new());
     for one in book.identities().filter(|one| one.kind == Kind::Link && one.is_active()) {
+        all.push(one.name.clone());
+        if scene.rotation.standing.lock().has_heard(&one.name) {
+            continue;
+        }
         match Listener::of(&book, &scene.broker.links, one, now) {
-            Ok(listener) => peers.push(listener),
+            Ok(listener) => rest.push(listener),
             Err(why) => {
                 deaf.insert(one.name.clone(), why.to_owned());
             }
         }
     }
-    (peers, deaf)
+    (all, rest, deaf)
 }
 
 /// Tells them all at once; who has not heard, and why.

@@ -60,35 +60,55 @@ enum Way {
     Lent(Mutex<Option<Transport>>, Arc<Link>),
 }
 
+/// How a peer could be reached.
+enum Found {
+    There(Vec<ServerAddr>),
+    ByItself(Arc<Link>),
+}
+
+/// How the peer of this identity could be told something, and by which certificates it is known.
+fn find(
+    book: &Book,
+    links: &Links,
+    one: &Identity,
+    now: u64,
+) -> Result<(Found, Vec<[u8; 32]>), &'static str> {
+    let pins = book.pins(&one.name, now);
+    if one.kind != Kind::Link || !one.is_active() || pins.is_empty() {
+        return Err("it is not trusted");
+    }
+    let link = links.get(&one.name);
+    if let Some(link) = link.as_ref().filter(|link| link.settings.dialled_by == DialledBy::Peer) {
+        return Ok((Found::ByItself(Arc::clone(link)), pins));
+    }
+    // Where an operator has us dial it, else where it said that it is.
+    let dialled = link.map(|link| link.settings.servers.clone()).filter(|servers| !servers.is_empty());
+    let servers = dialled.unwrap_or_else(|| desk::dialled(one));
+    if servers.is_empty() {
+        return Err("no address of it is known, and it lends no connection: only its operator can tell it");
+    }
+    Ok((Found::There(servers), pins))
+}
+
 impl Listener {
-    /// The peer of this identity, as of this moment.
+    /// The peer of this identity, as of this moment. Of the connections that it has lent us one is taken.
     ///
     /// # Errors
     /// Why it cannot be told anything.
     pub fn of(book: &Book, links: &Links, one: &Identity, now: u64) -> Result<Self, &'static str> {
-        let pins = book.pins(&one.name, now);
-        if one.kind != Kind::Link || !one.is_active() || pins.is_empty() {
-            return Err("it is not trusted");
-        }
-        let way = match links.get(&one.name) {
+        let (found, pins) = find(book, links, one, now)?;
+        let way = match found {
+            Found::There(servers) => Way::Dial(servers),
             // Those that wait go with the link.
-            Some(link) if link.settings.dialled_by == DialledBy::Peer => {
-                Way::Lent(Mutex::new(link.incoming.room.pop(&pins, clock::now())), link)
-            }
-            link => {
-                // Where an operator has us dial it, else where it said that it is.
-                let dialled = link.map(|link| link.settings.servers.clone());
-                let servers = dialled.filter(|servers| !servers.is_empty());
-                let servers = servers.unwrap_or_else(|| desk::dialled(one));
-                if servers.is_empty() {
-                    return Err(
-                        "no address of it is known, and it lends no connection: only its operator can tell it",
-                    );
-                }
-                Way::Dial(servers)
-            }
+            Found::ByItself(link) => Way::Lent(Mutex::new(link.incoming.room.pop(&pins, clock::now())), link),
         };
         Ok(Self { name: one.name.clone(), way, pins })
+    }
+
+    /// Whether there is a way to tell the peer of this identity.
+    #[must_use]
+    pub fn can_be(book: &Book, links: &Links, one: &Identity, now: u64) -> bool {
+        find(book, links, one, now).is_ok()
     }
 
     /// Says it. What was answered, if that is not that the peer has heard.

@@ -220,24 +220,25 @@ async fn dialled(link: &Link, server: usize) -> Result<Transport, ConnectError> 
     let servers = &link.settings.servers;
     // The configuration has at least one.
     let server = servers.get(server % servers.len().max(1)).ok_or(ConnectError::Timeout)?;
-    let tls = load_tls(&link.settings).await?;
+    let tls = load_tls(link).await?;
     link.metrics.note_expiry(CertificateSide::Local, tls.as_ref().and_then(|tls| tls.not_after_unix));
     Ok(dial(&server.host, server.port, tls.as_ref(), CONNECT_TIMEOUT).await?)
 }
 
 /// One that the peer has made.
 async fn lent(link: &Link) -> Result<Transport, ConnectError> {
-    let pins = link.settings.ssl.as_ref().map(|ssl| &ssl.cert_sha256[..]).unwrap_or_default();
-    timeout(LENT_TIMEOUT, link.incoming.room.take(pins)).await.map_err(|_| ConnectError::NoneLent)
+    let pins = link.pins();
+    timeout(LENT_TIMEOUT, link.incoming.room.take(&pins.servers)).await.map_err(|_| ConnectError::NoneLent)
 }
 
 /// TLS towards the peer, if the link has it.
 ///
 /// # Errors
 /// What is wrong with a file.
-pub async fn load_tls(link: &settings::Link) -> Result<Option<ClientTls>, TlsError> {
-    let Some(ssl) = &link.ssl else { return Ok(None) };
-    load(client_options(link, ssl)).await.map(Some)
+pub async fn load_tls(link: &Link) -> Result<Option<ClientTls>, TlsError> {
+    let settings = link.settings_in_force();
+    let Some(ssl) = &settings.ssl else { return Ok(None) };
+    load(client_options(&settings, ssl)).await.map(Some)
 }
 
 /// Reads the files again for every attempt, so that renewed certificates are used without a restart: where a file system

@@ -180,10 +180,10 @@ async fn keep_one(link: Arc<Link>, broker: Arc<Broker>, endpoint: Arc<Endpoint>,
 
 /// Dials, and has the peer's word.
 async fn lend(link: &Link, server: usize) -> Result<Waiting, LendError> {
-    let (settings, servers) = (&link.settings, &link.settings.servers);
+    let servers = &link.settings.servers;
     // The configuration has at least one, and TLS.
     let server = servers.get(server % servers.len().max(1)).ok_or(LendError::Timeout)?;
-    let tls = load_tls(settings).await?.ok_or(LendError::NotOpen)?;
+    let tls = load_tls(link).await?.ok_or(LendError::NotOpen)?;
     let mut transport = dial(&server.host, server.port, Some(&reversed(&tls)), DIAL_TIMEOUT).await?;
     let Transport::TlsClient(stream) = &transport else { return Err(LendError::NotOpen) };
     let (tcp, session) = stream.get_ref();

@@ -18,6 +18,8 @@ use crate::trust::rights::Rights;
 pub struct Linking {
     /// How long a token is valid of which nobody says it.
     pub token_expiry: Duration,
+    /// Whether the link certificate that was made here is replaced when two thirds of its lifetime are over.
+    pub auto_rotate: bool,
 }
 
 /// One `[[cluster.links]]` entry.
@@ -137,6 +139,24 @@ pub enum Export {
 }
 
 impl Link {
+    /// Whether `new` differs from this in nothing but that the peer may show more certificates: what is there can stay.
+    #[must_use]
+    pub fn has_only_more_pins(&self, new: &Self) -> bool {
+        // Where none is listed something else decides.
+        let more = |old: &[[u8; 32]], new: &[[u8; 32]]| {
+            old.is_empty() == new.is_empty() && old.iter().all(|pin| new.contains(pin))
+        };
+        let mut same = new.clone();
+        same.peer.cert_sha256.clone_from(&self.peer.cert_sha256);
+        if let (Some(same), Some(ssl)) = (&mut same.ssl, &self.ssl) {
+            same.cert_sha256.clone_from(&ssl.cert_sha256);
+        }
+        let servers = |link: &Self| link.ssl.as_ref().map(|ssl| ssl.cert_sha256.clone()).unwrap_or_default();
+        same == *self
+            && more(&self.peer.cert_sha256, &new.peer.cert_sha256)
+            && more(&servers(self), &servers(new))
+    }
+
     /// Whether nothing moves over it for now, because its peer has no identity that is active.
     #[must_use]
     pub fn is_dormant(&self) -> bool {

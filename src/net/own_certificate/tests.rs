@@ -45,6 +45,17 @@ fn what_is_made_is_for_both_directions_for_a_year_and_for_this_cluster() {
 }
 
 #[test]
+fn what_an_operator_brings_is_told_from_what_is_made() {
+    let made = OwnCertificate::new(&Pair::make("berlin", NOW).unwrap()).unwrap();
+    assert!(made.is_made_for("berlin") && !made.is_made_for("ber") && !made.is_made_for("paris"));
+    let brought = other(&PKCS_ECDSA_P256_SHA256, |params| {
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "berlin");
+    });
+    assert!(!OwnCertificate::new(&brought).unwrap().is_made_for("berlin"), "it is valid for another time");
+}
+
+#[test]
 fn dates_are_asked_at_both_edges() {
     let own = OwnCertificate::new(&Pair::make("a", NOW).unwrap()).unwrap();
     let at = |unix_s: i64| Now { mono_ms: 0, unix_ms: unix_s.unsigned_abs() * 1000 };
