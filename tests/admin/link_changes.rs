@@ -42,7 +42,7 @@ impl Broker {
     pub(crate) async fn start_with(cluster: &str, http: &str, links: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
-            "[cluster]\nname = \"{cluster}\"\n[data]\ndir = \"{}\"\ndurability = \"memory\"\n[http]\nbind = \"127.0.0.1:0\"\n{http}\n\
+            "[cluster]\nname = \"{cluster}\"\n[data]\ndir = \"{}\"\ndurability = \"memory\"\n[http]\nbind = \"127.0.0.1:0\"\n{http}\
              [authentication]\nallow_anonymous = true\n[authorization]\nfile = \"{}\"\n\
              [[listeners]]\nname = \"default\"\ntype = \"tcp\"\nbind = \"127.0.0.1:0\"\nrole = \"any\"\n\
              allow_insecure = true\n{links}",

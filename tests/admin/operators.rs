@@ -302,7 +302,7 @@ async fn the_port_is_as_strict_as_a_links() {
 async fn the_socket_of_viewers_shows_what_a_viewer_may_see() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("viewer.sock").display().to_string();
-    let broker = Broker::start_with("A", &format!("viewer_socket = \"{socket}\""), "").await;
+    let broker = Broker::start_with("A", &format!("viewer_socket = \"{socket}\"\n"), "").await;
     let by = async |line: &str| run(&line.split(' ').chain(["--socket", &socket]).collect::<Vec<_>>()).await;
     for line in ["client list", "link list", "auth identity list", "auth group list", "status"] {
         let ran = by(line).await;
