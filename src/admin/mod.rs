@@ -2,6 +2,7 @@
 
 pub use crate::time::moment as rfc3339;
 
+pub mod announcer;
 pub mod base64;
 pub mod cli;
 pub mod commands;

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::admin::announcer;
 use crate::admin::http;
 use crate::admin::http::tls::Ours;
 use crate::admin::http::tls::Tls;
@@ -71,6 +72,7 @@ pub struct Node {
     socket_paths: Vec<PathBuf>,
     stop_http: watch::Sender<bool>,
     http: Vec<JoinHandle<()>>,
+    announcing: JoinHandle<()>,
     shelf: Arc<Shelf>,
     rotation: Arc<Rotation>,
     /// Up to when what is over was put out of force, in seconds since the Unix epoch.
@@ -118,6 +120,7 @@ impl Node {
         let keys = Arc::new(Keys::of(&data));
         let (shelf, rotation) = (Arc::new(Shelf::default()), Arc::new(Rotation::default()));
         let shared = (Arc::clone(&shelf), Arc::clone(&rotation));
+        let announced = node.clone();
         let state = state(&server, node, http_settings, keys, changes, shared);
         let mut http = Vec::new();
         let opened = sockets::open(&data, viewer.as_deref());
@@ -152,6 +155,8 @@ impl Node {
         if let Some(address) = https_address {
             tracing::info!(%address, "HTTPS listening");
         }
+        let announcing = announcer::run(Arc::clone(server.broker()), Arc::clone(&shelf), announced);
+        let announcing = tokio::spawn(announcing);
         let trusted_unix = clock::now().unix_ms / 1000;
         Ok(Self {
             server,
@@ -160,6 +165,7 @@ impl Node {
             socket_paths,
             stop_http,
             http,
+            announcing,
             shelf,
             rotation,
             trusted_unix,
@@ -254,6 +260,7 @@ impl Node {
         self.server.stop().await;
         // The ends of the last connections are in them.
         broker.traces.close();
+        self.announcing.abort();
         self.stop_http.send_replace(true);
         for http in self.http {
             // It ends by itself within its own limit; a panic there is logged by the runtime.

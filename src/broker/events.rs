@@ -143,6 +143,12 @@ impl SecurityLog {
         self.feeds.open(wanted, state.lines(wanted))
     }
 
+    /// How many follow, the file among them.
+    #[must_use]
+    pub fn followers(&self) -> usize {
+        self.feeds.count()
+    }
+
     /// Ends all readers, after what they hold: the broker stops.
     pub fn close(&self) {
         self.feeds.close();

@@ -89,6 +89,12 @@ impl<F: Debug + Send + 'static> Feeds<F> {
         self.running.load(Ordering::Relaxed) > 0
     }
 
+    /// How many read.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
+    }
+
     /// Whether there is a reader whose filter passes `test`.
     pub fn any(&self, test: impl Fn(&F) -> bool) -> bool {
         self.all.lock().feeds.iter().any(|feed| test(&feed.filter))

@@ -310,7 +310,8 @@ pub struct Broker {
     sweeper: Sweeper,
     exclusive: Exclusive,
     delayed: DelayedMessages,
-    sys: SysTopics,
+    /// What the broker says of itself.
+    pub sys: SysTopics,
     policy: RwLock<Arc<Policy>>,
     /// The generation of `policy`, to be compared without its lock.
     policy_generation: AtomicU64,

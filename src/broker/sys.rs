@@ -2,13 +2,20 @@
 //! subscribes: at the next tick after a subscription under `$SYS/`, then every ten seconds. Nothing is stored and
 //! nothing crosses a link. Who may subscribe is the ACL's to say; the shipped one denies it.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::broker::Broker;
+use crate::broker::client::Client;
+use crate::broker::counts::Counts;
 use crate::broker::delivery::Source;
+use crate::broker::identity::Proof;
+use crate::broker::routes::Target;
+use crate::broker::routes::Targets;
 use crate::metrics::labels::DropReason;
 use crate::metrics::labels::PacketType;
 use crate::mqtt::packet::QoS;
@@ -68,6 +75,8 @@ fn connected(broker: &Broker) -> u64 {
 pub struct SysTopics {
     /// Somebody subscribed since the last round.
     asked: AtomicBool,
+    /// The same, for whoever publishes events.
+    subscribed: Notify,
     rounds: Mutex<Rounds>,
 }
 
@@ -82,7 +91,13 @@ impl SysTopics {
     pub fn note(&self, filter: &str) {
         if filter.starts_with(SYS_PREFIX) {
             self.asked.store(true, Ordering::Relaxed);
+            self.subscribed.notify_one();
         }
+    }
+
+    /// Waits until somebody subscribes to something of the broker's, or has since the last time.
+    pub async fn subscribed(&self) {
+        self.subscribed.notified().await;
     }
 
     /// Seconds since the first call, when a round is due.
@@ -134,6 +149,44 @@ impl Broker {
             // As if a link had brought it: not forwarded.
             self.publish_one(&publications[0], Source::Broker, now);
         }
+    }
+}
+
+/// Where security events are published to operators, by the node's name.
+#[must_use]
+pub fn events_topic(node: &str) -> String {
+    format!("$SYS/brokers/{node}/events/security")
+}
+
+impl Broker {
+    /// Publishes a security event to those who subscribe to it and `may` see it, by what they have proved. Whoever else
+    /// subscribes gets nothing, whatever the rules allow; nor do Shared Subscriptions, whose members need not be alike. Whether
+    /// there is anybody.
+    pub fn publish_security_event(
+        &self,
+        topic: &str,
+        line: &str,
+        may: impl Fn(&Proof) -> bool,
+        now: Now,
+    ) -> bool {
+        let routed = self.routes.targets(topic);
+        let may = |target: &&Target<Arc<Client>>| {
+            let identity = Arc::clone(&target.destination.lock().identity);
+            may(&identity.proof)
+        };
+        let clients = routed.targets.clients.iter().filter(may);
+        let targets = Targets { clients: clients.cloned().collect(), ..Targets::default() };
+        if targets.clients.is_empty() {
+            return false;
+        }
+        let (qos, payload) = (QoS::AtLeastOnce, line.as_bytes());
+        let publications =
+            [Publication { topic, properties: &[], payload, qos, retain: false, expiry: None }];
+        let (mut frames, mut counts) = (RunFrames::default(), Counts::default());
+        let mut run = Run::new(&publications, &mut frames, now);
+        self.deliver(&mut run, &targets, Source::Broker, now, &mut counts.tally, &mut Vec::new());
+        counts.report(&self.metrics);
+        true
     }
 }
 

@@ -1,13 +1,30 @@
 //! `$SYS/broker/...`, under mosquitto's names.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use tokio::task::yield_now;
+use tokio::time::timeout;
+use tombolo::admin::announcer;
+use tombolo::admin::trust::Book;
+use tombolo::admin::trust::Own;
+use tombolo::admin::trust::Shelf;
+use tombolo::broker::events::event::What;
 use tombolo::mqtt::packet::Connect;
 use tombolo::mqtt::packet::Publish;
 use tombolo::mqtt::packet::Version;
 use tombolo::mqtt::packet::Will;
 use tombolo::mqtt::property::Properties;
+use tombolo::net::clock;
+use tombolo::trust::Fingerprint;
+use tombolo::trust::book::NewIdentity;
+use tombolo::trust::group::Permission;
+use tombolo::trust::identity::Kind;
+use tombolo::trust::leaf::Leaf;
+use tombolo::trust::leaf::Purpose;
 
+use crate::certificates::enter;
+use crate::harness::LIMIT;
 use crate::harness::Q0;
 use crate::harness::Q1;
 use crate::harness::Q2;
@@ -15,6 +32,8 @@ use crate::harness::Setup;
 use crate::harness::broker;
 use crate::harness::hello;
 use crate::harness::message;
+use crate::transports::Authority;
+use crate::transports::Issued;
 
 #[tokio::test]
 async fn who_subscribes_hears_of_the_broker() {
@@ -103,4 +122,88 @@ async fn no_client_publishes_to_sys_or_to_a_shared_filter() {
     assert_eq!(client.publish_as(state).await, 0);
     assert_eq!(watcher.receive().await.text(), "1");
     assert_eq!(broker.metric("tombolo_retained_messages"), 1);
+}
+
+/// Security events go to operators who may see them, by certificate, and to nobody else, whatever the rules allow.
+#[tokio::test]
+async fn operators_hear_of_security_events() {
+    let authority = Authority::new();
+    let server = authority.issue("localhost");
+    let keys = authority.server_keys(&server);
+    let listener = format!(
+        "[[listeners]]\nname = \"x\"\ntype = \"ssl\"\nbind = \"127.0.0.1:0\"\n[listeners.ssl]\n{keys}\nverify = \"verify_peer\"\n"
+    );
+    let broker = Setup::new().listeners(&listener).start().await;
+    let (ada, eve) = (authority.issue("ada"), authority.issue("eve"));
+    let mut clients = Vec::new();
+    for (own, id) in [(&ada, "ada"), (&eve, "eve")] {
+        let mut client = enter(&broker, &authority, own, id).await.unwrap();
+        client.subscribe("$SYS/brokers/#", Q1).await;
+        clients.push(client);
+    }
+    let shelf = Arc::new(Shelf::default());
+    shelf.set(Arc::new(book_with(&[(&ada, "ada", "can_view_events"), (&eve, "eve", "viewer")])));
+    let inner = Arc::clone(broker.server.broker());
+    let others = inner.events.followers();
+    let announcing = tokio::spawn(announcer::run(Arc::clone(&inner), Arc::clone(&shelf), "n1".to_owned()));
+    let [ada, eve] = &mut clients[..] else { unreachable!() };
+    until(|| inner.events.followers() > others).await;
+    inner.security_note(What::Admin { act: "test" }, "something happened", clock::now());
+    loop {
+        let heard = ada.receive().await;
+        assert_eq!((&*heard.topic, heard.qos), ("$SYS/brokers/n1/events/security", Q1));
+        if heard.text().contains("\"description\":\"something happened\"") {
+            break;
+        }
+    }
+    eve.quiet().await;
+    // Out of office from now on.
+    shelf.set(Arc::default());
+    inner.security_note(What::Admin { act: "test" }, "something else", clock::now());
+    until(|| inner.events.followers() == others).await;
+    ada.quiet().await;
+    announcing.abort();
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let waiting = async {
+        while !condition() {
+            yield_now().await;
+        }
+    };
+    timeout(LIMIT, waiting).await.unwrap();
+}
+
+/// Operators with these certificates, each with one entitlement.
+fn book_with(operators: &[(&Issued, &str, &str)]) -> Book {
+    let mut book = Book::default();
+    let own = Own {
+        cluster: "A",
+        prefix: "clink-A-",
+        fingerprint: Fingerprint([1; 32]),
+        also: &[],
+        addrs: &[],
+        caps: &[],
+        token_lifetime: 900,
+        configured: &[],
+    };
+    for (number, (issued, name, entitlement)) in (1..).zip(operators) {
+        let groups = [format!("{name}s")];
+        book.create_group(&groups[0], "").unwrap();
+        book.add_permission(&groups[0], Permission::parse(&["server", entitlement]).unwrap()).unwrap();
+        let leaf = Leaf::read(&issued.read().0[0], Purpose::Admin).unwrap();
+        let new = NewIdentity {
+            kind: Kind::Admin,
+            name,
+            prefix: None,
+            groups: &groups,
+            addrs: &[],
+            caps: &[],
+            leaf: &leaf,
+            description: "",
+            operator: "test",
+        };
+        book.create_identity(&own, &new, [number; 16], clock::now().unix_ms / 1000).unwrap();
+    }
+    book
 }
