@@ -49,6 +49,7 @@ pub use crate::broker::link_client::connect::ConnectError;
 pub use crate::broker::link_client::connect::Dial;
 pub use crate::broker::link_client::connect::Dialer;
 pub use crate::broker::link_client::connect::load_tls;
+pub use crate::broker::link_client::connect::server;
 
 /// The largest packet that we take unless a [`Dialer`] is told otherwise: acknowledgements and most answers of the
 /// link protocol are far smaller. CONNECT tells the peer.

@@ -43,9 +43,9 @@ use super::settings::RateLimits;
 use super::settings::Secret;
 use super::settings::Settings;
 use super::settings::Spool;
+use super::settings::Told;
 use super::settings::without_query;
 use crate::trust::rights::Rights;
-use crate::trust::rights::TopicGrant;
 
 /// A value as text, and the secret behind it, if it is one.
 #[derive(Clone, PartialEq, Eq)]
@@ -164,6 +164,7 @@ impl Flat {
             max_inflight,
             trust,
             granted,
+            told,
             peer,
             quota,
             spool,
@@ -191,11 +192,15 @@ impl Flat {
         self.text("max_inflight", max_inflight.map_or_else(|| "auto".to_owned(), |most| most.to_string()));
         self.put("trust", trust);
         if let Some(Rights { can_forward, can_sync_routes, import, export }) = granted {
-            let texts = |grants: &[TopicGrant]| grants.iter().map(ToString::to_string).collect::<Vec<_>>();
             self.put("granted.can_forward", can_forward);
             self.put("granted.can_sync_routes", can_sync_routes);
             self.put("granted.import", texts(import));
             self.put("granted.export", texts(export));
+        }
+        let Told { servers, networks } = told;
+        if !servers.is_empty() {
+            self.put("told.server", texts(servers));
+            self.put("told.networks", texts(networks));
         }
         self.put("ssl.allow_insecure", allow_insecure);
         self.put("ssl.enable", ssl.is_some());
@@ -250,7 +255,7 @@ impl Flat {
         self.put("max_connections", max_connections);
         self.rate("max_conn_rate", *max_conn_rate);
         self.put("proxy_protocol", proxy_protocol);
-        self.put("proxy_trusted", proxy_trusted.iter().map(ToString::to_string).collect::<Vec<_>>());
+        self.put("proxy_trusted", texts(proxy_trusted));
         self.put("allow_insecure", allow_insecure);
         self.put("authn.enable", authn_enable);
         self.rates("limits", limits);
@@ -401,9 +406,10 @@ impl Flat {
     }
 
     fn linking(&mut self, link: &Linking) {
-        let Linking { token_expiry, auto_rotate } = link;
+        let Linking { token_expiry, auto_rotate, allowed_peer_networks } = link;
         self.duration("link.token_expiry", Some(*token_expiry));
         self.put("link.auto_rotate", auto_rotate);
+        self.put("link.allowed_peer_networks", texts(allowed_peer_networks));
     }
 
     fn protection(&mut self, overload: &OverloadProtection, flapping: &FlappingDetect) {
@@ -513,6 +519,11 @@ impl Flat {
         self.put("log.security_file", security_file);
         self.put("log.security_file_max_bytes", security_file_max_bytes);
     }
+}
+
+/// Each as it is written.
+fn texts(items: &[impl ToString]) -> Vec<String> {
+    items.iter().map(ToString::to_string).collect()
 }
 
 /// A fingerprint in hexadecimal, as `cert_sha256` takes it.

@@ -39,7 +39,10 @@ const RULES: [Rule; 10] = [
     ("Links come in by a listener of their own, on an address that was chosen.", link_listener),
     ("Both ends of a link prove themselves by certificate.", link_proof),
     ("Tokens for links are short-lived.", tokens),
-    ("A link carries the topics that were named, and a peer has finite rates.", link_bounds),
+    (
+        "A link carries the topics that were named; a peer has finite rates, and cannot have us dial this machine.",
+        link_bounds,
+    ),
     ("What no rule of the ACL file allows is denied.", authorization),
     ("Who comes and goes too often is kept out for a while.", flapping),
     ("Memory has a ceiling.", memory),
@@ -167,6 +170,11 @@ fn link_proof(settings: &Settings, broken: &mut Vec<String>) {
 }
 
 fn link_bounds(settings: &Settings, broken: &mut Vec<String>) {
+    if !settings.link.allowed_peer_networks.is_empty() {
+        broken.push(
+            "link.allowed_peer_networks: where nobody but this machine comes, we go for a peer".to_owned(),
+        );
+    }
     for (path, link) in links(settings) {
         if link.topics.iter().any(|filter| filter == "#") {
             broken.push(format!("{path}.topics: we ask for everything"));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::document::Node;
 use super::listener_tls::VERIFY;
+use super::listeners;
 use super::parse;
 use super::reader::Section;
 use super::reader::Wrong;
@@ -21,6 +22,7 @@ use super::settings::Peer;
 use super::settings::Quota;
 use super::settings::ServerAddr;
 use super::settings::Spool;
+use super::settings::Told;
 use super::settings::Trust;
 use super::settings::Verify;
 use super::settings::Written;
@@ -50,6 +52,7 @@ pub(super) fn linking(section: Section<'_>) -> Linking {
             parse::duration(Duration::from_secs(1)..=longest),
         ),
         auto_rotate: section.or("auto_rotate", true, parse::boolean),
+        allowed_peer_networks: listeners::networks(&section, "allowed_peer_networks"),
     };
     section.finish();
     linking
@@ -85,6 +88,7 @@ fn link(section: Section<'_>, own: &str) -> Link {
         max_inflight: max_inflight(&section),
         trust: section.or("trust", Trust::Configured, parse::one_of(&TRUSTS)),
         granted: None,
+        told: Told::default(),
         peer: peer(section.section("peer"), &name),
         quota: quota(section.section("quota")),
         spool: spool(section.section("spool")),

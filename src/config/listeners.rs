@@ -97,7 +97,7 @@ fn listener(section: Section<'_>) -> Listener {
             .unwrap_or_else(|| u32::try_from(connections).unwrap_or(u32::MAX)),
         max_conn_rate: section.or("max_conn_rate", None, parse::or_word("infinity", parse::rate)),
         proxy_protocol: section.or("proxy_protocol", false, parse::boolean),
-        proxy_trusted: proxy_trusted(&section),
+        proxy_trusted: networks(&section, "proxy_trusted"),
         allow_insecure: section.or("allow_insecure", false, parse::boolean),
         authn_enable: authn(section.section("authn")),
         ssl: listener_tls::ssl(&section, kind, role),
@@ -114,15 +114,14 @@ fn limits(section: Section<'_>) -> RateLimits {
 }
 
 /// More than any number of load balancers: every connection is compared with each.
-const PROXY_TRUSTED_MAX: usize = 256;
+const NETWORKS_MAX: usize = 256;
 
-fn proxy_trusted(section: &Section<'_>) -> Vec<Network> {
+/// Addresses and blocks of them.
+pub(super) fn networks(section: &Section<'_>, key: &'static str) -> Vec<Network> {
     let one = |node: &Node| units::network(&parse::word(node)?).map_err(Wrong::from);
-    let list = section.list("proxy_trusted", one).unwrap_or_default();
-    if list.len() > PROXY_TRUSTED_MAX {
-        section
-            .reading()
-            .error(&section.path("proxy_trusted"), format!("at most {PROXY_TRUSTED_MAX} addresses"));
+    let list = section.list(key, one).unwrap_or_default();
+    if list.len() > NETWORKS_MAX {
+        section.reading().error(&section.path(key), format!("at most {NETWORKS_MAX} addresses"));
     }
     list
 }

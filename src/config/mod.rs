@@ -29,6 +29,7 @@ pub use self::sources::TRUST_FILE;
 pub use self::trusted::LINK_CERTIFICATE;
 pub use self::trusted::LINK_FOLDER;
 pub use self::trusted::LINK_KEY;
+pub use self::trusted::told;
 pub use self::units::duration;
 pub use self::units::network;
 pub use self::warnings::warnings;

@@ -28,6 +28,7 @@ pub use self::link::OnFull;
 pub use self::link::Peer;
 pub use self::link::Quota;
 pub use self::link::Spool;
+pub use self::link::Told;
 pub use self::link::Trust;
 pub use self::link::Written;
 pub use self::network::Network;

@@ -9,8 +9,11 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::config::settings::Network;
 use crate::metrics::labels::ReconnectReason;
 use crate::net::handshake::tls_error;
+use crate::net::peer_networks::NoAddress;
+use crate::net::peer_networks::resolve;
 use crate::net::tls::ClientTls;
 use crate::net::transport::Transport;
 use crate::net::trust::shown;
@@ -24,6 +27,9 @@ pub enum DialError {
     /// No address, refused, unreachable.
     #[error("{0}")]
     Io(io::Error),
+    /// Nowhere that a peer may send us.
+    #[error(transparent)]
+    NoAddress(NoAddress),
     /// Neither a DNS name nor an address, so TLS cannot verify it.
     #[error("`{0}` is not a name a certificate can have")]
     ServerName(String),
@@ -40,6 +46,7 @@ impl DialError {
             Self::Timeout(_) => ReconnectReason::Timeout,
             Self::Io(error) if error.kind() == io::ErrorKind::TimedOut => ReconnectReason::Timeout,
             Self::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => ReconnectReason::Refused,
+            Self::NoAddress(_) => ReconnectReason::Refused,
             Self::Io(_) => ReconnectReason::Lost,
             Self::ServerName(_) | Self::Tls(_) => ReconnectReason::Tls,
         }
@@ -56,12 +63,36 @@ pub async fn dial(
     tls: Option<&ClientTls>,
     limit: Duration,
 ) -> Result<Transport, DialError> {
-    timeout(limit, connect(host, port, tls)).await.unwrap_or(Err(DialError::Timeout(limit)))
+    dial_within(host, port, None, tls, limit).await
 }
 
-async fn connect(host: &str, port: u16, tls: Option<&ClientTls>) -> Result<Transport, DialError> {
+/// The same, to the addresses among those at which a peer may have us knock ([`resolve`]).
+///
+/// # Errors
+/// The same.
+pub async fn dial_within(
+    host: &str,
+    port: u16,
+    networks: Option<&[Network]>,
+    tls: Option<&ClientTls>,
+    limit: Duration,
+) -> Result<Transport, DialError> {
+    let connecting = connect(host, port, networks, tls);
+    timeout(limit, connecting).await.unwrap_or(Err(DialError::Timeout(limit)))
+}
+
+async fn connect(
+    host: &str,
+    port: u16,
+    networks: Option<&[Network]>,
+    tls: Option<&ClientTls>,
+) -> Result<Transport, DialError> {
     let server_name = tls.map(|tls| verified_name(tls, host)).transpose()?;
-    let stream = TcpStream::connect((host, port)).await.map_err(DialError::Io)?;
+    let addresses = resolve(host, port, networks).await.map_err(|error| match error {
+        NoAddress::Name(error) => DialError::Io(error),
+        forbidden @ NoAddress::Forbidden(..) => DialError::NoAddress(forbidden),
+    })?;
+    let stream = TcpStream::connect(&addresses[..]).await.map_err(DialError::Io)?;
     stream.set_nodelay(true).map_err(DialError::Io)?;
     let (Some(tls), Some(server_name)) = (tls, server_name) else {
         return Ok(Transport::Tcp(stream));

@@ -1,10 +1,15 @@
 //! Where a link may be dialled that a peer told us of (trust.md 2.4): whoever tells addresses must not be able to have us
-//! knock at what only this machine can reach. Pure; names are resolved before, once.
+//! knock at what only this machine can reach. A name is resolved once, and what
+//! is dialled is what was checked.
 
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
+use std::net::SocketAddr;
+
+use tokio::net::lookup_host;
 
 use crate::config::settings::Network;
 
@@ -56,6 +61,46 @@ pub fn check_peer_address(address: IpAddr, allowed: &[Network]) -> Result<(), Fo
         allowed.iter().any(|block| block.holds(address))
     };
     if listed { Ok(()) } else { Err(kind) }
+}
+
+/// Why a server has no address that is dialled.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAddress {
+    /// Its name has none.
+    #[error("{0}")]
+    Name(#[from] io::Error),
+    /// It has only others.
+    #[error(
+        "{0} is {1}, and only the peer says that it is there: link.allowed_peer_networks does not hold it"
+    )]
+    Forbidden(IpAddr, Forbidden),
+}
+
+/// The addresses of a server, resolved once. Of one that a peer has named (`allowed` says where it may be beside ordinary
+/// addresses) only those that may be dialled.
+///
+/// # Errors
+/// If there are none.
+pub async fn resolve(
+    host: &str,
+    port: u16,
+    allowed: Option<&[Network]>,
+) -> Result<Vec<SocketAddr>, NoAddress> {
+    let mut open = Vec::new();
+    let mut forbidden = None;
+    for address in lookup_host((host, port)).await? {
+        match allowed.map_or(Ok(()), |allowed| check_peer_address(address.ip(), allowed)) {
+            Ok(()) => open.push(address),
+            Err(kind) => forbidden = Some((address.ip(), kind)),
+        }
+    }
+    if open.is_empty() {
+        return Err(match forbidden {
+            Some((address, kind)) => NoAddress::Forbidden(address, kind),
+            None => NoAddress::Name(io::ErrorKind::NotFound.into()),
+        });
+    }
+    Ok(open)
 }
 
 /// The address that is reached in the end.
@@ -133,6 +178,19 @@ mod tests {
         for (address, forbidden) in table {
             assert_eq!(check_peer_address(ip(address), &[]).err(), forbidden, "{address}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_dialled_where_it_leads_and_not_for_what_it_is_called() {
+        let loopback: [Network; 2] = ["127.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()];
+        for host in ["localhost", "127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+            let error = resolve(host, 1, Some(&[])).await.unwrap_err();
+            assert!(matches!(error, NoAddress::Forbidden(_, Forbidden::Loopback)), "{host}: {error}");
+            assert!(!resolve(host, 1, Some(&loopback)).await.unwrap().is_empty(), "{host}");
+            assert!(!resolve(host, 1, None).await.unwrap().is_empty(), "{host}: an operator named it");
+        }
+        let error = resolve("169.254.169.254", 80, Some(&loopback)).await.unwrap_err().to_string();
+        assert!(error.starts_with("169.254.169.254 is the address of a metadata service"), "{error}");
     }
 
     #[test]

@@ -32,6 +32,7 @@ use tombolo::broker::enrolment::Asked;
 use tombolo::broker::enrolment::EnrollDesk;
 use tombolo::broker::link_keys::LinkKeys;
 use tombolo::config::settings::ServerAddr;
+use tombolo::config::settings::Told;
 use tombolo::mqtt::packet::Version;
 use tombolo::net::address::PeerAddr;
 use tombolo::net::clock;
@@ -156,7 +157,15 @@ fn at(address: SocketAddr) -> ServerAddr {
 }
 
 async fn find(broker: &Running, own: &Arc<OwnCertificate>) -> Result<Found, NotFound> {
-    client::find(&[at(broker.address("ssl:x"))], &[fingerprint(broker)], own, Purpose::Enroll, LIMIT).await
+    client::find(
+        &[at(broker.address("ssl:x"))],
+        &Told::default(),
+        &[fingerprint(broker)],
+        own,
+        Purpose::Enroll,
+        LIMIT,
+    )
+    .await
 }
 
 async fn outcome(broker: &Running, named: &str, count: u64) {
@@ -469,10 +478,16 @@ async fn a_server_with_another_certificate_gets_nothing_and_both_fingerprints_ar
         let (stream, _) = listener.accept().await.unwrap();
         TlsAcceptor::from(config).accept(stream).await.map(|_| ()).map_err(|error| error.to_string())
     });
-    let error =
-        client::find(std::slice::from_ref(&between), &[expected.fingerprint()], &b, Purpose::Enroll, LIMIT)
-            .await
-            .unwrap_err();
+    let error = client::find(
+        std::slice::from_ref(&between),
+        &Told::default(),
+        &[expected.fingerprint()],
+        &b,
+        Purpose::Enroll,
+        LIMIT,
+    )
+    .await
+    .unwrap_err();
     assert!(error.is_mismatch());
     let wanted = format!(
         "certificate of {between} is sha256:{}, token says sha256:{}",
@@ -493,15 +508,21 @@ async fn dead_addresses_and_wrong_servers_do_not_keep_from_the_right_one() {
     let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let right = at(broker.address("ssl:x"));
     let servers = [at(dead), at(other.address("ssl:x")), right.clone()];
-    let found = client::find(&servers, &[fingerprint(&broker)], &b, Purpose::Enroll, LIMIT).await.unwrap();
+    let found = client::find(&servers, &Told::default(), &[fingerprint(&broker)], &b, Purpose::Enroll, LIMIT)
+        .await
+        .unwrap();
     assert_eq!(found.server, right);
     assert!(found.passed.iter().all(|passed| passed.server != right));
     assert_eq!(found.ask(b"x", LIMIT).await.unwrap(), b"answer to x");
     let error =
-        client::find(&servers[..2], &[fingerprint(&broker)], &b, Purpose::Enroll, LIMIT).await.unwrap_err();
+        client::find(&servers[..2], &Told::default(), &[fingerprint(&broker)], &b, Purpose::Enroll, LIMIT)
+            .await
+            .unwrap_err();
     assert_eq!((error.0.len(), error.is_mismatch()), (2, true), "{error}");
     assert!(error.to_string().starts_with("tried 2 address(es) of the token: "), "{error}");
-    let none = client::find(&[], &[fingerprint(&broker)], &b, Purpose::Enroll, LIMIT).await.unwrap_err();
+    let none = client::find(&[], &Told::default(), &[fingerprint(&broker)], &b, Purpose::Enroll, LIMIT)
+        .await
+        .unwrap_err();
     assert!(none.0.is_empty());
 }
 
@@ -510,7 +531,9 @@ async fn a_server_that_says_nothing_is_given_up_in_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = at(listener.local_addr().unwrap());
     let time = Duration::from_millis(100);
-    let error = client::find(&[silent], &[[0; 32]], &own("B"), Purpose::Enroll, time).await.unwrap_err();
+    let error = client::find(&[silent], &Told::default(), &[[0; 32]], &own("B"), Purpose::Enroll, time)
+        .await
+        .unwrap_err();
     assert!(matches!(error.0[0].why, Why::Timeout), "{error}");
 }
 

@@ -47,6 +47,7 @@ use tombolo::net::own_certificate::Pair;
 use tombolo::net::random;
 use tombolo::trust::Fingerprint;
 use tombolo::trust::Token;
+use tombolo::trust::address;
 use tombolo::trust::book::NewIdentity;
 use tombolo::trust::book::NewLink;
 use tombolo::trust::group::LINK_PEER;
@@ -183,13 +184,18 @@ impl Cluster {
 
     /// `link create ISSUER --token …`
     pub(crate) async fn join(&self, token: &Token, groups: &[&str]) -> Result<Value, Problem> {
+        self.join_from(token, groups, &[]).await
+    }
+
+    /// The same with `--address`.
+    async fn join_from(&self, token: &Token, groups: &[&str], addrs: &[&str]) -> Result<Value, Problem> {
         let order = Order {
             token: token.clone(),
             name: None,
             fingerprint: None,
             groups: groups.iter().map(|name| (*name).to_owned()).collect(),
             topics: vec!["#".to_owned()],
-            addrs: Vec::new(),
+            addrs: addrs.iter().map(|server| address::parse(server).unwrap()).collect(),
             remote: Vec::new(),
             description: String::new(),
             operator: "test".to_owned(),
@@ -350,6 +356,24 @@ async fn a_peer_hears_that_the_link_is_deleted() {
     let token = b.issue("A", &[]).await.unwrap();
     a.join_patiently(&token, &[]).await.unwrap();
     a.until_linked("B").await;
+    drop((a.stop().await, b.stop().await));
+}
+
+#[tokio::test]
+async fn a_peer_has_us_knock_at_our_own_doors_only_where_the_operator_lets_it() {
+    let (a, b) = (Cluster::start("A").await, Cluster::start("B").await);
+    let token = a.issue("B", &[LINK_PEER]).await.unwrap();
+    // It comes from 127.0.0.1, which is therefore no secret to it.
+    b.join_from(&token, &[LINK_PEER], &["127.0.0.2:1"]).await.unwrap();
+    let trouble = |a: &Cluster| a.broker.links.get("B").unwrap().trouble.lock().clone();
+    let says = |a: &Cluster, text: &str| trouble(a).is_some_and(|trouble| trouble.contains(text));
+    until(|| says(&a, "127.0.0.2 is a loopback address")).await;
+    let folder = a.stop().await;
+    let file = folder.path().join("t.toml");
+    let text = fs::read_to_string(&file).unwrap() + "[link]\nallowed_peer_networks = [\"127.0.0.2\"]\n";
+    fs::write(file, text).unwrap();
+    let a = Cluster::run(folder).await;
+    until(|| trouble(&a).is_some() && !says(&a, "a loopback address")).await;
     drop((a.stop().await, b.stop().await));
 }
 

@@ -2,8 +2,6 @@
 //! that is stored.
 
 use std::future::Future;
-use std::net::IpAddr;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -23,12 +21,10 @@ use crate::admin::trust::statements;
 use crate::broker::enrolment::Asked;
 use crate::broker::enrolment::EnrollDesk;
 use crate::broker::link_keys::LinkKeys;
-use crate::config::settings::Network;
-use crate::config::settings::ServerAddr;
 use crate::net::clock;
 use crate::net::enroll::Purpose;
 use crate::net::enroll::server;
-use crate::net::peer_networks::check_peer_address;
+use crate::trust::address;
 use crate::trust::book::Redeemed;
 use crate::trust::enroll::Answer;
 use crate::trust::enroll::Code;
@@ -135,28 +131,15 @@ pub(in crate::admin) fn missing_links() -> TrustChange {
     TrustChange { name: "links", apply: Box::new(apply) }
 }
 
-/// Of the addresses that a peer has named those that are dialled: ordinary ones, and the one that it came from. Nobody has us knock at
-/// what only this machine can reach (`trust.md` 2.4).
-pub(super) fn dialled(peer: &Identity) -> Vec<ServerAddr> {
-    let source = peer.activated_from.as_deref().and_then(|source| source.parse::<SocketAddr>().ok());
-    let own: Vec<Network> =
-        source.map(|source| Network::of(source.ip().to_canonical())).into_iter().collect();
-    let may_be = |address: &&ServerAddr| match address.host.parse::<IpAddr>() {
-        Ok(ip) => check_peer_address(ip, &own).is_ok(),
-        Err(_) => !address.is_loopback(),
-    };
-    peer.addrs.iter().filter(may_be).cloned().collect()
-}
-
-/// The link to a peer that has come: it wants nothing yet, and an operator says what.
+/// The link to a peer that has come: it wants nothing yet, and an operator says what. Where the peer has named what is not dialled
+/// for it, the link says so.
 pub(in crate::admin) fn link_to(peer: &Identity) -> Option<LinkEdit> {
-    let addresses = dialled(peer);
     // Who came with a token and said no address cannot be dialled.
     let dials = peer.addrs.is_empty() && peer.caps.iter().any(|cap| cap == trust::REVERSE);
-    if !peer.is_active() || (addresses.is_empty() && !dials) {
+    if !peer.is_active() || (peer.addrs.is_empty() && !dials) {
         return None;
     }
-    let servers: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    let servers = address::texts(&peer.addrs);
     let link = if dials {
         json!({"dialled_by": "peer", "topics": [], "trust": "pin"})
     } else {
@@ -168,6 +151,7 @@ pub(in crate::admin) fn link_to(peer: &Identity) -> Option<LinkEdit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::settings::ServerAddr;
     use crate::trust::Uuid;
     use crate::trust::identity::State;
 
@@ -192,18 +176,6 @@ mod tests {
             notes: Vec::new(),
             description: String::new(),
         }
-    }
-
-    #[test]
-    fn a_peer_cannot_have_us_knock_at_our_own_doors() {
-        let named =
-            ["127.0.0.1", "::1", "localhost", "169.254.169.254", "0.0.0.0", "192.0.2.1", "b.example.net"];
-        let dialled_from = |source| -> Vec<String> {
-            dialled(&peer(source, &named)).into_iter().map(|address| address.host).collect()
-        };
-        assert_eq!(dialled_from("192.0.2.1:4711"), ["192.0.2.1", "b.example.net"]);
-        assert_eq!(dialled_from("127.0.0.1:4711"), ["127.0.0.1", "192.0.2.1", "b.example.net"]);
-        assert!(link_to(&peer("192.0.2.1:4711", &["127.0.0.1"])).is_none());
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::admin::trust::Applied;
 use crate::admin::trust::TrustChange;
 use crate::broker::link_keys::LinkKeys;
 use crate::config::settings::ServerAddr;
+use crate::config::settings::Told;
 use crate::net::clock;
 use crate::net::enroll::Purpose;
 use crate::net::enroll::client;
@@ -91,9 +92,10 @@ pub async fn join(changes: &Changes, keys: &Arc<LinkKeys>, order: Order) -> Resu
     let request = prepare(changes, &order).await?;
     let own = keys.current().ok_or_else(|| trust::failed("there is no link certificate"))?;
     let pins = [order.token.fingerprint.0];
-    let found = client::find(order.servers(), &pins, &own, Purpose::Enroll, client::FIND_TIME)
-        .await
-        .map_err(|not_found| unreachable_issuer(&order, &not_found))?;
+    let found =
+        client::find(order.servers(), &Told::default(), &pins, &own, Purpose::Enroll, client::FIND_TIME)
+            .await
+            .map_err(|not_found| unreachable_issuer(&order, &not_found))?;
     let server = found.server.clone();
     found.passed.iter().for_each(|passed| tracing::warn!(%passed, "an address of the token was passed over"));
     let answer = found.ask(&request.encode(), client::ANSWER_TIME).await;

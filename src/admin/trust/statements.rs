@@ -12,13 +12,14 @@ use crate::admin::rest::Problem;
 use crate::admin::trust;
 use crate::admin::trust::Applied;
 use crate::admin::trust::TrustChange;
-use crate::admin::trust::desk;
 use crate::broker::enrolment::Asked;
 use crate::broker::link_client::ConnectError;
 use crate::broker::links::Link;
 use crate::broker::links::Links;
 use crate::config::settings::DialledBy;
 use crate::config::settings::ServerAddr;
+use crate::config::settings::Told;
+use crate::config::told;
 use crate::net::clock;
 use crate::net::enroll::Purpose;
 use crate::net::enroll::client;
@@ -55,14 +56,14 @@ pub struct Listener {
 #[derive(Debug)]
 enum Way {
     /// There.
-    Dial(Vec<ServerAddr>),
+    Dial(Vec<ServerAddr>, Told),
     /// Only it dials: over a connection that it has lent us, of which there was one or will be.
     Lent(Mutex<Option<Transport>>, Arc<Link>),
 }
 
 /// How a peer could be reached.
 enum Found {
-    There(Vec<ServerAddr>),
+    There(Vec<ServerAddr>, Told),
     ByItself(Arc<Link>),
 }
 
@@ -82,12 +83,14 @@ fn find(
         return Ok((Found::ByItself(Arc::clone(link)), pins));
     }
     // Where an operator has us dial it, else where it said that it is.
-    let dialled = link.map(|link| link.settings.servers.clone()).filter(|servers| !servers.is_empty());
-    let servers = dialled.unwrap_or_else(|| desk::dialled(one));
+    let (servers, told) = match link {
+        Some(link) => (link.settings.servers.clone(), link.settings.told.clone()),
+        None => (one.addrs.clone(), told(one, &[])),
+    };
     if servers.is_empty() {
         return Err("no address of it is known, and it lends no connection: only its operator can tell it");
     }
-    Ok((Found::There(servers), pins))
+    Ok((Found::There(servers, told), pins))
 }
 
 impl Listener {
@@ -98,7 +101,7 @@ impl Listener {
     pub fn of(book: &Book, links: &Links, one: &Identity, now: u64) -> Result<Self, &'static str> {
         let (found, pins) = find(book, links, one, now)?;
         let way = match found {
-            Found::There(servers) => Way::Dial(servers),
+            Found::There(servers, told) => Way::Dial(servers, told),
             // Those that wait go with the link.
             Found::ByItself(link) => Way::Lent(Mutex::new(link.incoming.room.pop(&pins, clock::now())), link),
         };
@@ -118,8 +121,8 @@ impl Listener {
     async fn tell(&self, own: &Arc<OwnCertificate>, statement: &Statement) -> Result<(), String> {
         let request = statement.encode();
         let answer = match &self.way {
-            Way::Dial(servers) => {
-                let found = client::find(servers, &self.pins, own, Purpose::Statement, FIND_TIME).await;
+            Way::Dial(servers, told) => {
+                let found = client::find(servers, told, &self.pins, own, Purpose::Statement, FIND_TIME).await;
                 let found = found.map_err(|not_found| not_found.to_string())?;
                 found.ask(&request, client::ANSWER_TIME).await
             }

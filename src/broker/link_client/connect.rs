@@ -38,7 +38,8 @@ use crate::mqtt::property::Property;
 use crate::mqtt::reason::ReasonCode;
 use crate::net::clock;
 use crate::net::dial::DialError;
-use crate::net::dial::dial;
+use crate::net::dial::dial_within;
+use crate::net::peer_networks::check_peer_address;
 use crate::net::tls::ClientTls;
 use crate::net::tls::ClientTlsOptions;
 use crate::net::tls::TlsError;
@@ -177,8 +178,7 @@ impl Dialer {
     /// The server of the current attempt; `None` if the settings have none.
     #[must_use]
     pub fn server(&self) -> Option<&ServerAddr> {
-        let servers = &self.link.settings.servers;
-        servers.get(self.server % servers.len().max(1))
+        server(&self.link.settings, self.server)
     }
 
     /// The current server does not do: the next attempt takes the next one.
@@ -217,12 +217,24 @@ async fn connect(
 }
 
 async fn dialled(link: &Link, server: usize) -> Result<Transport, ConnectError> {
-    let servers = &link.settings.servers;
     // The configuration has at least one.
-    let server = servers.get(server % servers.len().max(1)).ok_or(ConnectError::Timeout)?;
+    let server = self::server(&link.settings, server).ok_or(ConnectError::Timeout)?;
     let tls = load_tls(link).await?;
     link.metrics.note_expiry(CertificateSide::Local, tls.as_ref().and_then(|tls| tls.not_after_unix));
-    Ok(dial(&server.host, server.port, tls.as_ref(), CONNECT_TIMEOUT).await?)
+    let networks = link.settings.told.networks_of(server);
+    Ok(dial_within(&server.host, server.port, networks, tls.as_ref(), CONNECT_TIMEOUT).await?)
+}
+
+/// The server of an attempt. Those that will not be dialled have no turn, unless there are no others.
+pub fn server(link: &settings::Link, turn: usize) -> Option<&ServerAddr> {
+    let may_be = |server: &&ServerAddr| match (link.told.networks_of(server), server.host.parse()) {
+        (Some(networks), Ok(address)) => check_peer_address(address, networks).is_ok(),
+        _ => true,
+    };
+    match link.servers.iter().filter(may_be).count() {
+        0 => link.servers.get(turn % link.servers.len().max(1)),
+        count => link.servers.iter().filter(may_be).nth(turn % count),
+    }
 }
 
 /// One that the peer has made.

@@ -193,6 +193,7 @@ pub(crate) fn settings(servers: Vec<ServerAddr>) -> settings::Link {
         pool_size: 1,
         max_inflight: Some(32),
         trust: settings::Trust::Configured,
+        told: settings::Told::default(),
         granted: None,
         peer: settings::Peer {
             clientid: "clink-B-".to_owned(),

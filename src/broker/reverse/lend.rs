@@ -20,6 +20,7 @@ use crate::broker::accept;
 use crate::broker::accept::Endpoint;
 use crate::broker::enrolment::Asked;
 use crate::broker::linger::linger;
+use crate::broker::link_client;
 use crate::broker::link_client::load_tls;
 use crate::broker::links::Link;
 use crate::config::settings::ListenerKind;
@@ -32,7 +33,7 @@ use crate::net::admission::Crowd;
 use crate::net::admission::Entry;
 use crate::net::clock;
 use crate::net::dial::DialError;
-use crate::net::dial::dial;
+use crate::net::dial::dial_within;
 use crate::net::enroll::Purpose;
 use crate::net::enroll::ReadError;
 use crate::net::enroll::framed;
@@ -180,11 +181,11 @@ async fn keep_one(link: Arc<Link>, broker: Arc<Broker>, endpoint: Arc<Endpoint>,
 
 /// Dials, and has the peer's word.
 async fn lend(link: &Link, server: usize) -> Result<Waiting, LendError> {
-    let servers = &link.settings.servers;
     // The configuration has at least one, and TLS.
-    let server = servers.get(server % servers.len().max(1)).ok_or(LendError::Timeout)?;
+    let server = link_client::server(&link.settings, server).ok_or(LendError::Timeout)?;
     let tls = load_tls(link).await?.ok_or(LendError::NotOpen)?;
-    let mut transport = dial(&server.host, server.port, Some(&reversed(&tls)), DIAL_TIMEOUT).await?;
+    let (tls, networks) = (reversed(&tls), link.settings.told.networks_of(server));
+    let mut transport = dial_within(&server.host, server.port, networks, Some(&tls), DIAL_TIMEOUT).await?;
     let Transport::TlsClient(stream) = &transport else { return Err(LendError::NotOpen) };
     let (tcp, session) = stream.get_ref();
     if session.alpn_protocol() != Some(Purpose::Reverse.alpn()) {

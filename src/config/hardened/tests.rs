@@ -27,7 +27,7 @@ fn the_chapter_has_these_lines_and_its_configuration_keeps_them() {
 /// What is changed in the chapter's configuration, which lines that breaks, and at what setting.
 #[test]
 fn each_weak_spot_breaks_its_line() {
-    let table: [(&str, &str, &[usize], &str); 23] = [
+    let table: [(&str, &str, &[usize], &str); 24] = [
         (
             "[authentication]",
             "[authentication]\nallow_anonymous = true",
@@ -76,6 +76,12 @@ fn each_weak_spot_breaks_its_line() {
             "listeners[ssl:links].allow_insecure",
         ),
         ("[authentication]", "[link]\ntoken_expiry = \"16m\"\n[authentication]", &[5], "link.token_expiry"),
+        (
+            "[authentication]",
+            "[link]\nallowed_peer_networks = [\"127.0.0.1\"]\n[authentication]",
+            &[6],
+            "link.allowed_peer_networks",
+        ),
         ("topics = [\"plant/+/state\"]", "topics = [\"#\"]", &[6], "cluster.links[B].topics"),
         ("export = [\"plant/+/state\"]", "export = [\"#\"]", &[6], "cluster.links[B].export"),
         ("export = [\"plant/+/state\"]", "", &[6], "cluster.links[B].export"),

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Network;
 use super::RateLimits;
 use super::Secret;
 use super::ServerAddr;
@@ -20,6 +21,25 @@ pub struct Linking {
     pub token_expiry: Duration,
     /// Whether the link certificate that was made here is replaced when two thirds of its lifetime are over.
     pub auto_rotate: bool,
+    /// Where servers may be that a peer has named, beside ordinary addresses.
+    pub allowed_peer_networks: Vec<Network>,
+}
+
+/// What a peer has said of where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Told {
+    /// Its servers, as it named them.
+    pub servers: Vec<ServerAddr>,
+    /// Where they may be, beside ordinary addresses.
+    pub networks: Vec<Network>,
+}
+
+impl Told {
+    /// Where this server may be, beside ordinary addresses; `None` for one that the peer has not named: it may be anywhere.
+    #[must_use]
+    pub fn networks_of(&self, server: &ServerAddr) -> Option<&[Network]> {
+        self.servers.contains(server).then_some(&self.networks[..])
+    }
 }
 
 /// One `[[cluster.links]]` entry.
@@ -58,6 +78,8 @@ pub struct Link {
     /// With a `trust` other than [`Trust::Configured`]: what the groups of the peer's identity grant it, if it has one that is
     /// active. Without it nothing moves.
     pub granted: Option<Rights>,
+    /// With the same: what the peer has said of where it is.
+    pub told: Told,
     /// How the peer proves itself when it dials us.
     pub peer: Peer,
     /// What we grant the peer.

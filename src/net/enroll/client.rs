@@ -29,7 +29,6 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::net::lookup_host;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -42,11 +41,15 @@ use crate::auth::certificate::fingerprint_hex;
 use crate::auth::fitness::Demands;
 use crate::auth::fitness::KeyUsage;
 use crate::auth::fitness::LINK_RSA_BITS_MIN;
+use crate::config::settings::Network;
 use crate::config::settings::ServerAddr;
+use crate::config::settings::Told;
 use crate::net::crypto::Signatures;
 use crate::net::crypto::provider;
 use crate::net::handshake::tls_error;
 use crate::net::own_certificate::OwnCertificate;
+use crate::net::peer_networks::NoAddress;
+use crate::net::peer_networks::resolve;
 use crate::net::pin::check_pinned;
 use crate::net::transport::ClientTlsStream;
 use crate::net::trust::shown;
@@ -64,9 +67,9 @@ const ADDRESSES_MAX: usize = 8;
 /// Why a server of the token is not the one that is asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Why {
-    /// Its name has no address.
+    /// Its name has no address, or none that is dialled.
     #[error("cannot find its address: {0}")]
-    Name(io::Error),
+    Name(NoAddress),
     /// There is no connection to it.
     #[error("{0}")]
     Io(io::Error),
@@ -155,12 +158,14 @@ pub struct Found {
     stream: ClientTlsStream,
 }
 
-/// Looks for the server with one of these certificates (their SHA-256), and shows it ours. Each name is resolved once.
+/// Looks for the server with one of these certificates (their SHA-256), and shows it ours. Each name is resolved once; those
+/// that are `told` by the peer are looked for only where it may send us.
 ///
 /// # Errors
 /// Why it is none of them, after `limit` at most.
 pub async fn find(
     servers: &[ServerAddr],
+    told: &Told,
     expected: &[[u8; 32]],
     own: &Arc<OwnCertificate>,
     purpose: Purpose,
@@ -170,8 +175,10 @@ pub async fn find(
     let expected: Arc<[[u8; 32]]> = expected.into();
     for server in servers.iter().take(SERVERS_MAX).cloned() {
         let (own, expected) = (Arc::clone(own), Arc::clone(&expected));
+        let networks = told.networks_of(&server).map(<[_]>::to_vec);
         trying.spawn(async move {
-            let tried = timeout(limit, try_server(&server, &expected, &own, purpose)).await;
+            let tried =
+                timeout(limit, try_server(&server, networks.as_deref(), &expected, &own, purpose)).await;
             (server, tried.unwrap_or(Err(Why::Timeout)))
         });
     }
@@ -221,13 +228,14 @@ pub async fn ask(
 /// All addresses of one name at a time; of what went wrong, another certificate is told before anything else.
 async fn try_server(
     server: &ServerAddr,
+    networks: Option<&[Network]>,
     expected: &Arc<[[u8; 32]]>,
     own: &Arc<OwnCertificate>,
     purpose: Purpose,
 ) -> Result<ClientTlsStream, Why> {
-    let addresses = lookup_host((&*server.host, server.port)).await.map_err(Why::Name)?;
+    let addresses = resolve(&server.host, server.port, networks).await.map_err(Why::Name)?;
     let mut trying = JoinSet::new();
-    for address in addresses.take(ADDRESSES_MAX) {
+    for address in addresses.into_iter().take(ADDRESSES_MAX) {
         let (own, host, expected) = (Arc::clone(own), server.host.clone(), Arc::clone(expected));
         trying.spawn(async move { try_address(address, &host, expected, &own, purpose).await });
     }
@@ -240,7 +248,7 @@ async fn try_server(
             Ok(Err(_)) | Err(_) => {}
         }
     }
-    Err(worst.unwrap_or_else(|| Why::Name(io::ErrorKind::NotFound.into())))
+    Err(worst.unwrap_or_else(|| Why::Io(io::ErrorKind::NotFound.into())))
 }
 
 async fn try_address(
