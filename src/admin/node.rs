@@ -1,5 +1,6 @@
 //! A broker with its HTTP port and admin socket: what `serve` runs one of and `demo` two.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -35,7 +36,9 @@ use crate::config::settings::Http;
 use crate::config::settings::HttpTls;
 use crate::net::clock;
 use crate::storage::Storage;
+use crate::trust::identity::Identity;
 use crate::trust::identity::Kind;
+use crate::trust::identity::Role;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +67,9 @@ pub enum NodeError {
     Start(#[from] StartError),
 }
 
+/// When certificates expire, in seconds since the Unix epoch, by the names of the peers.
+type Dates = Arc<BTreeMap<String, i64>>;
+
 /// A running node.
 pub struct Node {
     server: Server,
@@ -75,6 +81,8 @@ pub struct Node {
     announcing: JoinHandle<()>,
     shelf: Arc<Shelf>,
     rotation: Arc<Rotation>,
+    /// When the certificates of peers expire, as of this book.
+    dated: Option<(Arc<Book>, Dates)>,
     /// Up to when what is over was put out of force, in seconds since the Unix epoch.
     trusted_unix: u64,
 }
@@ -168,6 +176,7 @@ impl Node {
             announcing,
             shelf,
             rotation,
+            dated: None,
             trusted_unix,
         })
     }
@@ -195,9 +204,24 @@ impl Node {
         &self.rotation
     }
 
-    /// Notes which peers of the configuration know the link certificate, as the settings are now.
-    pub fn note_configured(&self) {
+    /// Notes which peers of the configuration know the link certificate, and when certificates of links expire, as it is now.
+    pub fn note_certificates(&mut self) {
         self.rotation.note_configured(configured(self.server.settings()));
+        let book = self.shelf.book();
+        if self.dated.as_ref().is_none_or(|(before, _)| !Arc::ptr_eq(before, &book)) {
+            let trusted = book.identities().filter(|one| one.kind == Kind::Link && one.is_active());
+            let last = |one: &Identity| one.pin(Role::Current).and_then(|pin| pin.not_after);
+            let dates = trusted.filter_map(|one| {
+                // The second behind the last one.
+                let at = i64::try_from(last(one)?).ok()?.saturating_add(1);
+                Some((one.name.clone(), at))
+            });
+            let dates = Arc::new(dates.collect());
+            self.dated = Some((book, dates));
+        }
+        let pinned = self.dated.as_ref().map(|(_, dates)| Arc::clone(dates)).unwrap_or_default();
+        let own = self.server.link_keys().current().map(|own| own.not_after_unix());
+        self.server.keeper().set_dates(own, pinned);
     }
 
     /// From now on clusters may come with a token. The book is that of the settings in force.

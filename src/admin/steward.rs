@@ -53,7 +53,7 @@ impl Steward {
         if let Err(problem) = made {
             tracing::error!(error = problem.message, "links to peers that had come could not be made");
         }
-        steward.node.note_configured();
+        steward.node.note_certificates();
         rotate::resume(&steward.scene());
         Ok(steward)
     }
@@ -121,7 +121,7 @@ impl Steward {
 
     /// Sees to what is over by now.
     pub async fn tick(&mut self) {
-        self.node.note_configured();
+        self.node.note_certificates();
         if self.node.server().settings().link.auto_rotate {
             rotate::renew_in_time(&self.scene());
         }

@@ -11,7 +11,12 @@ mod tasks;
 
 use std::collections::BTreeMap;
 use std::collections::HashSet;
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -25,6 +30,8 @@ use crate::broker::Broker;
 use crate::broker::client::Client;
 use crate::broker::events::event::SecurityEvent;
 use crate::broker::events::event::What;
+use crate::broker::material::read_bounded;
+use crate::broker::replace::replace;
 use crate::broker::trust::expiry::Dated;
 use crate::broker::trust::expiry::Due;
 use crate::broker::trust::expiry::Expiries;
@@ -47,6 +54,10 @@ use crate::time::Now;
 
 /// How often files and dates are looked at.
 const TICK: Duration = Duration::from_secs(30);
+/// What was said of certificates that expire, in the data directory.
+const SAID: &str = "expiry-said.json";
+/// The longest such file in bytes.
+const SAID_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -55,6 +66,10 @@ pub struct Keeper {
     /// Held by whoever puts fetched lists in force, on a thread that may wait: it takes its time, and in turn.
     adopting: Mutex<()>,
     expiries: Expiries,
+    /// Where it is kept what was said of them.
+    said: OnceLock<PathBuf>,
+    /// There are dates that were not looked at yet.
+    is_dated_anew: AtomicBool,
     changed: Notify,
 }
 
@@ -70,6 +85,10 @@ struct State {
     of_links: Vec<Arc<ClientTrust>>,
     /// The fingerprints of clusters that enrolled.
     enrolled: Arc<HashSet<[u8; 32]>>,
+    /// When the link certificate expires.
+    own: Option<i64>,
+    /// When the certificates expire by which peers are known, by their names.
+    pinned: Arc<BTreeMap<String, i64>>,
 }
 
 impl State {
@@ -89,8 +108,9 @@ impl Keeper {
         now: Now,
     ) {
         self.note(settings, tls, web, now);
-        let keeper = Arc::clone(self);
+        let (keeper, data) = (Arc::clone(self), settings.data.dir.clone());
         let adopting = task::spawn_blocking(move || {
+            keeper.remember(&data);
             let _in_turn = keeper.adopting.lock();
             let known = keeper.state.lock().lists.known();
             known.iter().for_each(Adoption::run_again);
@@ -143,6 +163,33 @@ impl Keeper {
         state.pin_enrolled();
     }
 
+    /// When the link certificate expires, and those by which peers are known, in seconds since the Unix epoch.
+    pub fn set_dates(&self, own: Option<i64>, pinned: Arc<BTreeMap<String, i64>>) {
+        let mut state = self.state.lock();
+        if (state.own, &state.pinned) != (own, &pinned) {
+            (state.own, state.pinned) = (own, pinned);
+            self.is_dated_anew.store(true, Ordering::Relaxed);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Reads once what was said of certificates that expire before this process began.
+    fn remember(&self, data: &Path) {
+        let file = data.join(SAID);
+        if self.said.set(file.clone()).is_ok()
+            && let Ok(bytes) = read_bounded(&file, SAID_BYTES_MAX)
+        {
+            self.expiries.remember(&String::from_utf8_lossy(&bytes));
+        }
+    }
+
+    /// Keeps it for the next process. If it cannot be kept, it is said again then.
+    async fn keep_said(&self, now: Now) {
+        let Some(file) = self.said.get().cloned() else { return };
+        let text = self.expiries.to_json(now.unix_seconds());
+        let _ = task::spawn_blocking(move || replace(&file, &text)).await;
+    }
+
     /// Works for as long as the broker lives.
     pub async fn run(self: Arc<Self>, broker: Arc<Broker>) {
         let mut ticks = time::interval(TICK);
@@ -158,7 +205,11 @@ impl Keeper {
                     }
                     self.check(&broker, clock::now()).await;
                 }
-                () = self.changed.notified() => {}
+                () = self.changed.notified() => {
+                    if self.is_dated_anew.swap(false, Ordering::Relaxed) {
+                        self.check(&broker, clock::now()).await;
+                    }
+                }
                 // A panic is logged by the runtime.
                 Some(_) = reading.join_next() => {}
                 Some((url, result)) = fetches.next() => {
@@ -244,8 +295,10 @@ impl Keeper {
             let state = self.state.lock();
             (Arc::clone(&state.trusts), dates(&state, broker))
         };
-        for due in self.expiries.observe(dates, now.unix_seconds()) {
-            tell_expiry(broker, &due, now);
+        let due = self.expiries.observe(dates, now.unix_seconds());
+        due.iter().for_each(|due| tell_expiry(broker, due, now));
+        if !due.is_empty() {
+            self.keep_said(now).await;
         }
         if !trusts.is_empty() {
             let broker = Arc::clone(broker);
@@ -302,14 +355,19 @@ fn dates(state: &State, broker: &Broker) -> Vec<(Dated, i64)> {
     broker.metrics.keep_listeners(|id| state.listeners.contains_key(id));
     for (id, at) in &state.listeners {
         broker.metrics.listener(id).cert_expiry.set_ms(ms(*at));
-        dates.push((Dated::Listener(id.clone()), *at));
+        // One that shows the link certificate is not told of by itself.
+        dates.extend((state.own != Some(*at)).then(|| (Dated::Listener(id.clone()), *at)));
     }
     for (id, trust) in state.trusts.iter().filter(|(_, trust)| trust.checks_revocation()) {
         let next = trust.next_update_unix();
         broker.metrics.listener(id).crl_next_update.set_ms(ms(next.unwrap_or(0)));
         dates.extend(next.map(|at| (Dated::Lists(id.clone()), at)));
     }
+    broker.metrics.broker.link_certificate_expiry.set_ms(ms(state.own.unwrap_or(0)));
+    dates.extend(state.own.map(|at| (Dated::Own, at)));
+    dates.extend(state.pinned.iter().map(|(name, at)| (Dated::Pinned(name.clone()), *at)));
     for link in broker.links.all() {
+        link.metrics.note_expiry(CertificateSide::Pinned, state.pinned.get(link.peer()).copied());
         let peer = || link.peer().to_owned();
         let sides = [
             (CertificateSide::Local, Dated::Local(peer())),
@@ -318,8 +376,10 @@ fn dates(state: &State, broker: &Broker) -> Vec<(Dated, i64)> {
         ];
         for (side, dated) in sides {
             let ms = link.metrics.cert_expiry[side].ms();
-            if ms > 0 {
-                dates.push((dated, i64::try_from(ms / 1000).unwrap_or(i64::MAX)));
+            let at = i64::try_from(ms / 1000).unwrap_or(i64::MAX);
+            let is_said = state.own == Some(at) || state.pinned.get(link.peer()) == Some(&at);
+            if ms > 0 && !is_said {
+                dates.push((dated, at));
             }
         }
     }

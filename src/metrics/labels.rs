@@ -463,6 +463,8 @@ label! {
         Remote = "remote",
         /// What the peer shows when it dials us.
         RemoteClient = "remote_client",
+        /// By which it is known, whether it has shown it or not.
+        Pinned = "pinned",
     }
 }
 

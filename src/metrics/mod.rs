@@ -170,6 +170,8 @@ families! {
             "jwks_fetches_total", "Fetches of the keys of tokens.";
         peer_refusals: CounterSet<Refusal, { Refusal::ALL.len() }> =
             "peer_refusals_total", "Connections refused because they acted as a peer cluster without its full proof, by reason.";
+        link_certificate_expiry: SecondsGauge =
+            "link_certificate_expiry_timestamp_seconds", "When the link certificate expires; 0 if there is none.";
         security_events: CounterSet<SecurityEvent, { SecurityEvent::COUNT }> =
             "security_events_total", "Security events, those that were left out of the log included, by name.";
         security_events_suppressed: Counter =
@@ -228,7 +230,7 @@ families! {
         bootstraps: CounterSet<BootstrapReason, { BootstrapReason::COUNT }> =
             "link_bootstraps_total", "Bootstraps of all routes sent to the peer, by reason.";
         cert_expiry: Set<SecondsGauge, CertificateSide, { CertificateSide::COUNT }> =
-            "link_cert_expiry_timestamp_seconds", "When certificates of the link expire: local, ours; remote, of the peer's listener; remote_client, what the peer dials us with; 0 if not known.";
+            "link_cert_expiry_timestamp_seconds", "When certificates of the link expire: local, ours; remote, of the peer's listener; remote_client, what the peer dials us with; pinned, by which it is trusted; 0 if not known.";
         rtt: SecondsHistogram =
             "link_rtt_seconds", "Round trips of heartbeats to a peer that answers them: sent until acknowledged.";
         lag: SecondsHistogram =

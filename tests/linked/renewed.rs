@@ -64,6 +64,28 @@ async fn behind_two_thirds_of_its_time_the_certificate_is_replaced_and_the_peer_
 }
 
 #[tokio::test]
+async fn a_certificate_that_expires_soon_is_told_of_once_whatever_restarts() {
+    let folder = Cluster::start("A").await.stop().await;
+    age(&folder, "A", 340);
+    says(&folder, false);
+    let told = |cluster: &Cluster| {
+        let metrics = &cluster.broker.metrics.broker;
+        metrics.security_events[SecurityEvent::CertificateExpiry].value()
+    };
+    let a = Cluster::run(folder).await;
+    until(|| told(&a) == 1).await;
+    until(|| a.folder.path().join("data/expiry-said.json").exists()).await;
+    let a = Cluster::run(a.stop().await).await;
+    // A peer's is told of by itself.
+    let soon = Now { unix_ms: clock::now().unix_ms - 360 * DAY_MS, ..clock::now() };
+    let peer = Pair::make("C", soon).unwrap();
+    a.trust("C", peer.chain[0].to_vec()).await;
+    until(|| told(&a) >= 1).await;
+    assert_eq!(told(&a), 1, "ours was told of in the life before");
+    a.stop().await;
+}
+
+#[tokio::test]
 async fn a_peer_that_announces_its_next_certificate_keeps_its_connections() {
     let (a, b) = tied().await;
     // Somebody who cannot be told, so that both are good for a while.

@@ -24,6 +24,7 @@ const LINK_COLUMNS: &[Column] = &[
     ("ROUTES IN", "routes_in"),
     ("SPOOL", "spool_messages"),
     ("IDENTITY", "identity"),
+    ("CERT EXPIRES", "cert_expires"),
     ("REASON", "reason"),
 ];
 const ROUTE_COLUMNS: &[Column] = &[("FILTER", "filter"), ("SHARE GROUP", "share_group")];
@@ -64,7 +65,10 @@ pub fn link_list(remote: &Remote, format: Format) -> Result<(), Failure> {
 fn with_identities(mut links: Vec<Value>, identities: &[Value]) -> Vec<Value> {
     for one in identities.iter().filter(|one| one["kind"] == "link" && one["state"] != "CONFIGURED") {
         match links.iter_mut().find(|link| link["name"] == one["name"]) {
-            Some(link) => link["identity"] = one["state"].clone(),
+            Some(link) => {
+                link["identity"] = one["state"].clone();
+                link["cert_expires"] = one["expires_at"].clone();
+            }
             None => links.push(json!({"name": one["name"], "identity": one["state"]})),
         }
     }
