@@ -65,6 +65,7 @@ const MAY_SLEEP: &[(&str, &str)] = &[
     ("tests/acceptance/routes.rs", "changes routes at a rate"),
     ("tests/broker/harness.rs", "a metric announces nothing: looked at until it is as wanted"),
     ("tests/durable/process.rs", "another process announces nothing: asked until it answers"),
+    ("tests/linked/killed.rs", "another process announces nothing: looked at until it is as wanted"),
     ("tests/linked/pair.rs", "a metric announces nothing: looked at until it is as wanted"),
     ("tests/linked/processes.rs", "another process announces nothing: asked until it answers"),
 ];

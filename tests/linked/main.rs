@@ -9,6 +9,7 @@ mod harness;
 
 mod books;
 mod crossing;
+mod killed;
 mod outage;
 mod pair;
 mod processes;
