@@ -55,7 +55,8 @@ use crate::admin::rest::Method;
 use crate::admin::rest::Outcome;
 use crate::admin::rest::Problem;
 use crate::admin::rest::Route;
-use crate::admin::rest::may_have;
+use crate::admin::rest::lacking_for;
+use crate::admin::rest::lacking_for_rotation;
 use crate::admin::rest::routes;
 use crate::admin::trust::join;
 use crate::admin::trust::rotate;
@@ -254,10 +255,10 @@ async fn perform(
         return Err(Problem::bad_request(format!("{name}: no such parameter")));
     }
     let body = if route.body.is_some() { read_json(request.into_body()).await? } else { Value::Null };
-    let Asker { name: caller, rights, peer } = asker;
+    let Asker { name: caller, rights, proof } = asker;
     let call = Call { item, second, caller, rights, query, body };
-    if !route.needs.are_met_by(&call) {
-        return Err(shared.denied(route, &call));
+    if let Some(lacking) = route.needs.lacked_by(&call) {
+        return Err(shared.denied(route, &call, &lacking));
     }
     let state = shared.state.clone();
     match route.action {
@@ -275,14 +276,14 @@ async fn perform(
         }
         Action::Reload => reload(state.changes.as_ref()).await,
         Action::Link(edit, answer) => {
-            if !may_have(&state, &call) {
-                return Err(shared.denied(route, &call));
+            if let Some(lacking) = lacking_for(&state, &call) {
+                return Err(shared.denied(route, &call, &lacking));
             }
             change_link(state.changes.as_ref(), edit(&call)?).await?;
             answer(&state, &call)
         }
         Action::Trust(make, answer) => {
-            let change = make(&state, &call)?;
+            let change = make(&state, &call)?.within(call.rights);
             asked_for(state.changes.as_ref(), |done| Change::Trust(change, done)).await?.map(answer)
         }
         Action::Join(order, answer) => {
@@ -296,6 +297,9 @@ async fn perform(
             asked_for(state.changes.as_ref(), |done| Change::Certificate(new, done)).await?.map(answer)
         }
         Action::Rotate(overlap, answer) => {
+            if let Some(lacking) = lacking_for_rotation(&state, &call) {
+                return Err(shared.denied(route, &call, &lacking));
+            }
             let overlap = overlap(&call)?;
             let changes = state.changes.clone().ok_or_else(nothing_to_change)?;
             let keys = state.link_keys.clone().ok_or_else(nothing_to_change)?;
@@ -304,7 +308,7 @@ async fn perform(
             rotate::rotate(&scene, overlap).await.map(answer)
         }
         Action::Follow(handler) => {
-            handler(&state, &call).map(|lines| Answer::Lines(lines, shared.still(peer, route)))
+            handler(&state, &call).map(|lines| Answer::Lines(lines, shared.still(proof, route)))
         }
     }
 }

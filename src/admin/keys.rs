@@ -130,6 +130,15 @@ impl Keys {
         })
     }
 
+    /// Whether there still is a key of this identifier.
+    #[must_use]
+    pub fn has(&self, id: &str) -> bool {
+        let mut read = self.read.lock();
+        // Whoever could not be verified now is not let in either.
+        self.refresh(&mut read).is_ok()
+            && read.as_ref().is_some_and(|(_, keys)| keys.iter().any(|key| key.id == id))
+    }
+
     fn refresh(&self, read: &mut Option<(Stamp, Vec<Key>)>) -> Result<(), KeysError> {
         let stamp = match fs::metadata(&self.path) {
             Ok(found) => {
@@ -268,6 +277,7 @@ mod tests {
         assert_eq!(first.secret.len(), 64);
         writer.delete(&first.key.id).unwrap();
         assert!(!keys.verify(&first.key.id, &first.secret) && keys.verify(&second.key.id, &second.secret));
+        assert!(!keys.has(&first.key.id) && keys.has(&second.key.id));
         assert!(matches!(writer.delete(&first.key.id), Err(KeysError::NotFound(_))));
         let text = fs::read_to_string(data.path().join(FILE)).unwrap();
         assert!(!text.contains(&second.secret), "hashed at rest");

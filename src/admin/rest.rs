@@ -27,6 +27,7 @@ use crate::broker::feeds::LineReader;
 use crate::broker::inspect::Page;
 use crate::broker::link_keys::LinkKeys;
 use crate::trust::group::Entitlement;
+use crate::trust::name::clipped;
 use crate::trust::rights::OperatorRights;
 
 mod acl;
@@ -44,8 +45,9 @@ mod table;
 mod trace;
 mod trust;
 
-pub(super) use self::links::may_have;
+pub(super) use self::links::lacking_for;
 pub(super) use self::table::routes;
+pub(super) use self::trust::lacking_for_rotation;
 pub(super) use self::trust::shown_certificate;
 
 /// Items of a page, unless `limit` says otherwise, and at most: EMQX's numbers.
@@ -168,16 +170,19 @@ pub(super) enum Needs {
     /// This, on the link that the path names.
     Link(Entitlement),
     /// What this says of the request.
-    Judged(fn(&Call) -> bool),
+    Judged(fn(&Call) -> Lacking),
 }
 
+/// The permission that whoever asks lacks, as `auth group permission add` takes it; `None` if they may.
+pub(super) type Lacking = Option<String>;
+
 impl Needs {
-    /// Whether whoever asks has it.
-    pub(super) fn are_met_by(&self, call: &Call) -> bool {
+    /// What whoever asks would have to be permitted besides what they are.
+    pub(super) fn lacked_by(&self, call: &Call) -> Lacking {
         match self {
-            Self::Nothing => true,
-            Self::Server(wanted) => call.rights.on_server(*wanted),
-            Self::Link(wanted) => call.rights.on_link(&call.item, *wanted),
+            Self::Nothing => None,
+            Self::Server(wanted) => call.lacks(*wanted),
+            Self::Link(wanted) => call.lacks_on_link(&call.item, *wanted),
             Self::Judged(judge) => judge(call),
         }
     }
@@ -222,6 +227,18 @@ pub(super) struct Call {
     pub(super) rights: OperatorRights,
     pub(super) query: Query,
     pub(super) body: Value,
+}
+
+impl Call {
+    /// This on the server, unless whoever asks has it.
+    fn lacks(&self, wanted: Entitlement) -> Lacking {
+        (!self.rights.on_server(wanted)).then(|| format!("server {wanted}"))
+    }
+
+    /// This on the link with `name`, unless whoever asks has it.
+    fn lacks_on_link(&self, name: &str, wanted: Entitlement) -> Lacking {
+        (!self.rights.on_link(name, wanted)).then(|| format!("link {} {wanted}", clipped(name)))
+    }
 }
 
 /// Without the body, in which there may be a token or a key.

@@ -46,6 +46,7 @@ use crate::trust::book::Seen;
 pub use crate::trust::book::TrustError;
 use crate::trust::identity::Kind;
 use crate::trust::name;
+use crate::trust::rights::OperatorRights;
 
 /// What this program can do in the enrolment: what it could do when it enrolled is asked of it later.
 pub const CAPABILITIES: [&str; 2] = ["link-1", REVERSE];
@@ -64,6 +65,21 @@ pub struct TrustChange {
     pub name: &'static str,
     /// What it is.
     pub apply: Apply,
+}
+
+impl TrustChange {
+    /// The same of somebody with these rights, who grants nobody more than they have: refused as a whole otherwise.
+    #[must_use]
+    pub fn within(self, rights: OperatorRights) -> Self {
+        let (name, asked) = (self.name, self.apply);
+        let apply = move |book: &mut Book, own: &Own<'_>, now| {
+            let before = book.clone();
+            let applied = asked(book, own, now)?;
+            book.check_granted(&before, &rights)?;
+            Ok(applied)
+        };
+        Self { name, apply: Box::new(apply) }
+    }
 }
 
 impl std::fmt::Debug for TrustChange {

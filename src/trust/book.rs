@@ -42,6 +42,7 @@ pub use self::tokens::TokenState;
 
 mod error;
 mod event;
+mod grants;
 mod groups;
 mod identities;
 mod join;
@@ -302,11 +303,12 @@ impl Book {
         Err(TrustError::Conflict(format!("there are {IDENTITIES_MAX} identities already: delete some")))
     }
 
-    /// Groups that an identity is to be in: they exist, and none twice. Without any: `otherwise`.
-    fn checked_groups(&self, groups: &[String], otherwise: &[&str]) -> Result<Vec<String>, TrustError> {
+    /// Groups that an identity is to be in: they exist, are for such ones, and none twice. Without any a peer is in
+    /// [`LINK_PEER`], an operator in none.
+    fn checked_groups(&self, kind: Kind, groups: &[String]) -> Result<Vec<String>, TrustError> {
         let mut checked: Vec<String> = groups.to_vec();
-        if checked.is_empty() {
-            checked = otherwise.iter().map(|name| (*name).to_owned()).collect();
+        if checked.is_empty() && kind == Kind::Link {
+            checked.push(LINK_PEER.to_owned());
         }
         checked.sort_unstable();
         checked.dedup();
@@ -315,7 +317,7 @@ impl Book {
         }
         match checked.iter().find(|name| self.group(name).is_none()) {
             Some(name) => Err(TrustError::NotFound { what: "group", name: name::clipped(name) }),
-            None => Ok(checked),
+            None => checked.iter().try_for_each(|name| self.check_fits(kind, name)).map(|()| checked),
         }
     }
 

@@ -151,6 +151,18 @@ impl OperatorRights {
         self.server.iter().any(|has| has.implies_on_server(wanted))
     }
 
+    /// Whether whoever has these may grant this: what operators may do, only as far as they may it themselves. What peers may
+    /// do is nobody's own.
+    #[must_use]
+    pub fn may_grant(&self, permission: &Permission) -> bool {
+        let wanted = permission.entitlement;
+        match &permission.entity {
+            Entity::Server => self.on_server(wanted),
+            Entity::Link(name) => wanted.is_of_peers() || self.on_link(name, wanted),
+            Entity::OwnLink | Entity::Topic(_) => true,
+        }
+    }
+
     /// Whether this is permitted on the link with the cluster `name`.
     #[must_use]
     pub fn on_link(&self, name: &str, wanted: Entitlement) -> bool {

@@ -16,6 +16,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tombolo::admin::base64;
 use tombolo::admin::keys::Keys;
 use tombolo::net::clock;
 use tombolo::net::own_certificate::Pair;
@@ -105,6 +106,35 @@ impl Scene {
     async fn may_not(&self, name: &str, line: &str) {
         let ran = self.by(name, line).await;
         assert!(ran.0 == 3 && ran.2.contains(&format!("operator {name} may not do this")), "{line}: {ran:?}");
+    }
+
+    /// Because this is lacking.
+    async fn lacks(&self, name: &str, line: &str, permission: &str) {
+        let ran = self.by(name, line).await;
+        let told = format!("operator {name} may not do this: it takes the permission {permission}");
+        assert!(ran.0 == 3 && ran.2.contains(&told), "{line}: {ran:?}");
+    }
+
+    /// Because somebody would be granted this, which is more than they have.
+    async fn may_not_grant(&self, name: &str, line: &str, permission: &str) {
+        let ran = self.by(name, line).await;
+        let told = format!("permits `{permission}`, which you may not yourself");
+        assert!(ran.0 == 3 && ran.2.contains(&told), "{line}: {ran:?}");
+    }
+
+    /// What goes on, for an API key.
+    async fn stream(
+        &self,
+        path: &str,
+        id: &str,
+        secret: &str,
+    ) -> tokio::io::Lines<BufReader<TlsStream<TcpStream>>> {
+        let mut stream = self.connect(TlsVersion::V13, None).await.unwrap();
+        let credentials = base64::encode(format!("{id}:{secret}").as_bytes());
+        let request =
+            format!("GET {path} HTTP/1.0\r\nHost: any.example\r\nAuthorization: Basic {credentials}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        BufReader::new(stream).lines()
     }
 
     /// With these files as a certificate.
@@ -240,6 +270,145 @@ async fn who_makes_identities_cannot_say_what_they_may_do() {
     scene.done(&format!("auth identity create admin/eve {eve}")).await;
     assert_eq!(scene.may("eve", "link list --format csv").await.lines().count(), 1);
     scene.may_not("eve", "client list").await;
+}
+
+/// Nobody gives themselves or others what they have not, whichever way it is tried; whoever may everything grants everything.
+#[tokio::test]
+async fn who_manages_permissions_grants_no_more_than_they_have() {
+    let scene = Scene::new().await;
+    scene
+        .operator(
+            "ada",
+            &[
+                "server permission_manager",
+                "server viewer",
+                "server can_create_identities",
+                "link B operator",
+            ],
+        )
+        .await;
+    scene.link("B").await;
+    scene.done("auth group create bosses").await;
+    scene.done("auth group permission add bosses server admin").await;
+    let eve = scene.file("eve", "pem");
+    scene.may("ada", "auth group create staff").await;
+    scene.may("ada", &format!("auth identity create admin/eve {eve} --group staff")).await;
+    for (line, permission) in [
+        ("auth group permission add of-ada server admin", "server admin"),
+        ("auth group permission add of-ada server can_view_events", "server can_view_events"),
+        ("auth group permission add of-ada link C can_edit", "link C can_edit"),
+        ("auth group permission add staff server operator", "server operator"),
+        ("auth group permission add staff link B can_issue_token", "link B can_issue_token"),
+        ("auth identity group add admin/ada bosses", "server admin"),
+        ("auth identity group add admin/eve bosses", "server admin"),
+    ] {
+        scene.may_not_grant("ada", line, permission).await;
+    }
+    scene.may("ada", "auth identity delete admin/eve --yes").await;
+    let line = format!("auth identity create admin/eve {eve} --group bosses");
+    scene.may_not_grant("ada", &line, "server admin").await;
+    // Under another name it permits the same.
+    scene.may("ada", "auth group rename bosses chiefs").await;
+    scene.may_not_grant("ada", "auth identity group add admin/ada chiefs", "server admin").await;
+    // What they have, and what is for peers, they grant.
+    for line in [
+        "auth group permission add staff link B can_edit",
+        "auth group permission add staff server permission_manager",
+        "auth group permission add staff topic a/# can_import",
+    ] {
+        scene.may("ada", line).await;
+    }
+    scene.may("ada", &format!("auth identity create admin/eve {eve} --group staff")).await;
+    scene.done("auth identity group add admin/ada chiefs").await;
+    scene.may("ada", "auth group permission add staff server admin").await;
+    let events = scene.done("events --format json --event authz_admin").await;
+    assert!(events.contains("nobody grants more than they have"), "{events}");
+}
+
+#[tokio::test]
+async fn what_is_for_operators_is_not_for_peers_however_it_is_tried() {
+    let scene = Scene::new().await;
+    scene.done("auth group create ops").await;
+    scene.done("auth group permission add ops server can_view_events").await;
+    scene.done("auth group create mixed").await;
+    scene.done("link create C -q --address 127.0.0.1:1 --group mixed").await;
+    for line in [
+        "link create B -q --address 127.0.0.1:1 --group ops",
+        "auth identity group add link/C ops",
+        "auth group permission add mixed server viewer",
+    ] {
+        let ran = run(&[
+            &line.split(' ').collect::<Vec<_>>()[..],
+            &["--data", &scene.broker.data().display().to_string()],
+        ]
+        .concat())
+        .await;
+        assert!(ran.0 == 5 && ran.2.contains("is for operators"), "{line}: {ran:?}");
+    }
+    scene.done("auth group permission add mixed topic a can_import").await;
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_permission_that_is_lacking() {
+    let scene = Scene::new().await;
+    scene.operator("ada", &["link B can_edit"]).await;
+    scene.link("B").await;
+    for (line, permission) in [
+        ("client list", "server viewer"),
+        ("link delete B --yes", "link B can_delete"),
+        ("link create B -q", "server can_create_identities"),
+        ("link create C server=x:1 topics=a", "server can_create_links"),
+        ("link set B server=x:1", "server admin"),
+        ("link cert rotate", "server admin"),
+        ("auth group create g", "server permission_manager"),
+        ("auth identity show admin/ada", "server viewer"),
+        ("auth identity show link/C", "link C can_view"),
+    ] {
+        scene.lacks("ada", line, permission).await;
+    }
+}
+
+/// The link certificate is that of every link: `can_rotate` on each of them is what it takes.
+#[tokio::test]
+async fn who_may_rotate_for_every_link_may_rotate() {
+    let scene = Scene::new().await;
+    scene.operator("ada", &["link eve can_rotate"]).await;
+    scene.done(&format!("auth identity create link/eve {}", scene.file("eve", "pem"))).await;
+    let pair = Pair::make("bob", clock::now()).unwrap();
+    fs::write(scene.file("bob", "pem"), chain_pem(&pair.chain)).unwrap();
+    scene.done(&format!("auth identity create link/bob {}", scene.file("bob", "pem"))).await;
+    scene.lacks("ada", "link cert rotate", "link bob can_rotate").await;
+    scene.done("auth group permission add of-ada link bob can_rotate").await;
+    assert!(scene.may("ada", "link cert rotate").await.starts_with("Link certificate sha256:"));
+}
+
+#[tokio::test]
+async fn what_a_key_follows_ends_when_the_key_is_deleted() {
+    let scene = Scene::new().await;
+    let keys = Keys::of(&scene.broker.data());
+    let new = keys.create("test", 1).unwrap();
+    let mut followed = Vec::new();
+    for path in ["/api/v5/events/stream", "/api/v5/trace/stream"] {
+        let mut lines = scene.stream(path, &new.key.id, &new.secret).await;
+        // It runs once the head of the answer is there.
+        while !timeout(LIMIT, lines.next_line()).await.unwrap().unwrap().unwrap().is_empty() {}
+        followed.push(lines);
+    }
+    for name in ["heard", "unheard"] {
+        scene.done(&format!("banned create clientid {name}")).await;
+    }
+    scene.done("banned delete clientid heard").await;
+    while !timeout(LIMIT, followed[0].next_line()).await.unwrap().unwrap().unwrap().contains("clientid/heard")
+    {
+    }
+    keys.delete(&new.key.id).unwrap();
+    scene.done("banned delete clientid unheard").await;
+    for lines in &mut followed {
+        // The next line is its end: what happens, or the one that says that nothing does.
+        while let Some(line) = timeout(LIMIT, lines.next_line()).await.unwrap().unwrap() {
+            assert!(!line.contains("unheard"), "{line}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use tombolo::trust::book::NewLink;
 use tombolo::trust::group::LINK_PEER;
 use tombolo::trust::identity::Kind;
 use tombolo::trust::identity::State;
+use tombolo::trust::rights::OperatorRights;
 
 use crate::harness::Client;
 use crate::harness::Got;
@@ -42,6 +43,7 @@ async fn join(cluster: &Cluster, token: &Token, unidirectional: bool) -> Result<
         remote: Vec::new(),
         description: String::new(),
         operator: "test".to_owned(),
+        rights: OperatorRights::admin(),
         replace: false,
         unidirectional,
     };

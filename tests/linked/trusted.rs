@@ -56,6 +56,7 @@ use tombolo::trust::identity::Kind;
 use tombolo::trust::identity::State;
 use tombolo::trust::leaf::Leaf;
 use tombolo::trust::leaf::Purpose;
+use tombolo::trust::rights::OperatorRights;
 
 use crate::harness::Client;
 use crate::harness::Got;
@@ -199,6 +200,7 @@ impl Cluster {
             remote: Vec::new(),
             description: String::new(),
             operator: "test".to_owned(),
+            rights: OperatorRights::admin(),
             replace: false,
             unidirectional: false,
         };

@@ -30,18 +30,29 @@ pub(super) struct Asker {
     pub(super) name: String,
     /// What they may do.
     pub(super) rights: OperatorRights,
-    /// By which it is known, if that is a certificate.
-    pub(super) peer: Option<Peer>,
+    /// By what they are known.
+    pub(super) proof: Proof,
+}
+
+/// By what whoever asks is known.
+#[derive(Debug)]
+pub(super) enum Proof {
+    /// By the admin socket, or by nothing where nothing is needed.
+    None,
+    /// By an API key of this identifier.
+    Key(String),
+    /// By a certificate.
+    Certificate(Peer),
 }
 
 impl Asker {
-    fn admin(name: String) -> Self {
-        Self { name, rights: OperatorRights::admin(), peer: None }
+    fn admin(name: String, proof: Proof) -> Self {
+        Self { name, rights: OperatorRights::admin(), proof }
     }
 
     fn viewer(name: &str) -> Self {
         let rights = OperatorRights { server: [Entitlement::Viewer].into(), ..OperatorRights::default() };
-        Self { name: name.to_owned(), rights, peer: None }
+        Self { name: name.to_owned(), rights, proof: Proof::None }
     }
 }
 
@@ -55,7 +66,7 @@ impl Shared {
     ) -> Result<Asker, Problem> {
         let bound = match self.bound {
             Bound::To(bound) => bound,
-            Bound::AdminSocket => return Ok(Asker::admin("admin socket".to_owned())),
+            Bound::AdminSocket => return Ok(Asker::admin("admin socket".to_owned(), Proof::None)),
             Bound::ViewerSocket => return Ok(Asker::viewer("viewer socket")),
         };
         if let Some(operator) = peer.and_then(|peer| self.operator(peer)) {
@@ -75,7 +86,7 @@ impl Shared {
         }
         let claimed = credentials(headers);
         if let Some((id, _)) = claimed.as_ref().filter(|(id, secret)| self.state.keys.verify(id, secret)) {
-            return Ok(Asker::admin(format!("api_key {id}")));
+            return Ok(Asker::admin(format!("api_key {id}"), Proof::Key(id.clone())));
         }
         let event = SecurityEvent {
             identity: claimed.as_ref().map(|(id, _)| id.as_str()),
@@ -92,28 +103,28 @@ impl Shared {
         (one.kind == Kind::Admin).then(|| Asker {
             name: format!("operator {}", one.name),
             rights: book.operator_rights(one),
-            peer: Some(*peer),
+            proof: Proof::Certificate(*peer),
         })
     }
 
-    /// What tells whether this operator may still use a route that names no link; others may until they end it.
-    pub(super) fn still(self: &Arc<Self>, peer: Option<Peer>, route: &'static Route) -> Permitted {
+    /// What tells whether whoever asked may still use a route that names no link: as long as the API key is there, or the operator
+    /// has the right.
+    pub(super) fn still(self: &Arc<Self>, proof: Proof, route: &'static Route) -> Permitted {
         let shared = Arc::clone(self);
-        Permitted(Box::new(move || {
-            peer.is_none_or(|peer| {
-                shared.operator(&peer).is_some_and(|Asker { rights, .. }| {
-                    route.needs.are_met_by(&Call { rights, ..Call::default() })
-                })
-            })
+        let may = move |rights| route.needs.lacked_by(&Call { rights, ..Call::default() }).is_none();
+        Permitted(Box::new(move || match &proof {
+            Proof::None => true,
+            Proof::Key(id) => shared.state.keys.has(id),
+            Proof::Certificate(peer) => shared.operator(peer).is_some_and(|operator| may(operator.rights)),
         }))
     }
 
-    /// It is written down who wanted more than they may.
-    pub(super) fn denied(&self, route: &Route, call: &Call) -> Problem {
+    /// It is written down who wanted more than they may, and said which permission they lack.
+    pub(super) fn denied(&self, route: &Route, call: &Call, lacking: &str) -> Problem {
         let what = What::AuthzFail { action: "admin", topic: route.path };
         let event = SecurityEvent { identity: Some(&call.caller), ..SecurityEvent::new(what, &call.item) };
         self.state.broker.security_event(&event, clock::now());
-        let message = format!("{} may not do this", call.caller);
+        let message = format!("{} may not do this: it takes the permission {lacking}", call.caller);
         Problem::new(StatusCode::FORBIDDEN, "FORBIDDEN", message)
     }
 }

@@ -14,6 +14,7 @@ use serde_json::json;
 use super::Answer;
 use super::Call;
 use super::HttpState;
+use super::Lacking;
 use super::Outcome;
 use super::Paging;
 use super::Parameter;
@@ -132,19 +133,21 @@ pub(super) fn replace(call: &Call) -> Result<LinkEdit, Problem> {
     Ok(LinkEdit { name: call.item.clone(), change: LinkChange::Replace(call.body.clone()) })
 }
 
-/// Whether whoever asks may have a link be this: with all of [`OF_ADMINS`] as it is or, of a new one, by identity.
-pub(in crate::admin) fn may_have(state: &HttpState, call: &Call) -> bool {
-    if call.rights.on_server(Entitlement::Admin) || call.body.is_null() {
-        return true;
+/// What is lacking for a link to be this: nothing with all of [`OF_ADMINS`] as it is or, of a new one, by identity.
+pub(in crate::admin) fn lacking_for(state: &HttpState, call: &Call) -> Lacking {
+    let lacking = call.lacks(Entitlement::Admin);
+    if lacking.is_none() || call.body.is_null() {
+        return None;
     }
     let name = call.body["name"].as_str().unwrap_or(&call.item);
-    match state.broker.links.get(name).map(|link| configured(&link.settings_in_force())) {
+    let may = match state.broker.links.get(name).map(|link| configured(&link.settings_in_force())) {
         Some(there) => OF_ADMINS.iter().all(|key| call.body[*key] == there[*key]),
         None => {
             let is_left_out = |key: &&str| ["server", "trust"].contains(key) || call.body[*key].is_null();
             call.body["trust"] == "pin" && OF_ADMINS.iter().all(is_left_out)
         }
-    }
+    };
+    if may { None } else { lacking }
 }
 
 /// `DELETE cluster/links/link/{name}`

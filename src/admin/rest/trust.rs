@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::Answer;
 use super::Call;
 use super::HttpState;
+use super::Lacking;
 use super::Outcome;
 use super::Paging;
 use super::Problem;
@@ -39,6 +40,7 @@ use crate::trust::book::NewLink;
 use crate::trust::book::OVERLAP_SECONDS_MAX;
 use crate::trust::book::Outbound;
 use crate::trust::group::Entitlement;
+use crate::trust::identity::Kind;
 
 /// The moment, in seconds since the Unix epoch.
 fn now() -> u64 {
@@ -105,21 +107,38 @@ pub(super) fn tokens(state: &HttpState, call: &Call) -> Outcome {
     listed(call, book.tokens().map(|token| shown::token(token, now)).collect())
 }
 
-/// For `POST trust/tokens`: whoever says in which groups a peer is says what it may do.
-pub(super) fn may_issue(call: &Call) -> bool {
+/// For `POST trust/tokens`.
+pub(super) fn lacking_to_issue(call: &Call) -> Lacking {
     let name = call.body["name"].as_str().unwrap_or_default();
-    let rights = &call.rights;
-    let may = rights.on_server(Entitlement::CanCreateIdentities)
-        || rights.on_link(name, Entitlement::CanIssueToken);
-    may && (!has_groups(call) || rights.on_server(Entitlement::PermissionManager))
+    let of_link = call.lacks_on_link(name, Entitlement::CanIssueToken);
+    call.lacks(Entitlement::CanCreateIdentities)
+        .filter(|_| of_link.is_some())
+        .or_else(|| lacking_for_groups(call))
 }
 
 /// For `POST trust/join`: it makes an identity, and a link.
-pub(super) fn may_join(call: &Call) -> bool {
-    let rights = &call.rights;
-    rights.on_server(Entitlement::CanCreateIdentities)
-        && rights.on_server(Entitlement::CanCreateLinks)
-        && (!has_groups(call) || rights.on_server(Entitlement::PermissionManager))
+pub(super) fn lacking_to_join(call: &Call) -> Lacking {
+    let identity = call.lacks(Entitlement::CanCreateIdentities);
+    identity.or_else(|| call.lacks(Entitlement::CanCreateLinks)).or_else(|| lacking_for_groups(call))
+}
+
+/// Whoever says in which groups an identity is says what it may do.
+fn lacking_for_groups(call: &Call) -> Lacking {
+    if has_groups(call) { call.lacks(Entitlement::PermissionManager) } else { None }
+}
+
+/// For `POST trust/certificate/rotate`: whether `can_rotate` is there on any link.
+pub(super) fn lacking_to_rotate(call: &Call) -> Lacking {
+    let has_any = call.rights.links.keys().any(|name| call.rights.on_link(name, Entitlement::CanRotate));
+    if has_any { None } else { call.lacks(Entitlement::Admin) }
+}
+
+/// The link certificate is that of all links: `can_rotate` is needed on each that lives by an identity.
+pub(in crate::admin) fn lacking_for_rotation(state: &HttpState, call: &Call) -> Lacking {
+    call.lacks(Entitlement::Admin)?;
+    let book = state.shelf.book();
+    let mut links = book.identities().filter(|one| one.kind == Kind::Link && one.is_active());
+    links.find_map(|one| call.lacks_on_link(&one.name, Entitlement::CanRotate))
 }
 
 /// Without any it is in the group of all peers, which permits no topic.
@@ -226,6 +245,7 @@ pub(super) fn join(call: &Call) -> Result<Order, Problem> {
         remote: addresses(&fields, "remote_addresses")?,
         description: fields.text("description")?.unwrap_or_default().to_owned(),
         operator: call.caller.clone(),
+        rights: call.rights.clone(),
         replace: fields.flag("replace")?,
         unidirectional: fields.flag("unidirectional")?,
     })

@@ -31,6 +31,7 @@ use crate::trust::book::TrustError;
 use crate::trust::enroll::Accepted;
 use crate::trust::enroll::Answer;
 use crate::trust::enroll::Request;
+use crate::trust::rights::OperatorRights;
 
 /// What an operator asks for.
 #[derive(Debug, Clone)]
@@ -53,6 +54,8 @@ pub struct Order {
     pub description: String,
     /// Who asks.
     pub operator: String,
+    /// What they may do, and so what they may let the issuer do.
+    pub rights: OperatorRights,
     /// Whether the issuer may be known already, with another certificate.
     pub replace: bool,
     /// Whether only we dial, and lend the issuer the connections that it needs. The token may say so too.
@@ -133,6 +136,7 @@ async fn prepare(changes: &Changes, order: &Arc<Order>) -> Result<Request, Probl
     let (asked, out) = (Arc::clone(order), Arc::clone(&made));
     let apply = move |book: &mut trust::Book, own: &trust::Own<'_>, now| {
         book.check_join(own, &asked.join(), now)?;
+        book.check_may_grant(&asked.groups, &asked.rights)?;
         let addrs = addresses(own, &asked)?;
         *out.lock() = Some(Request::of(&asked.token, own.prefix, addrs, own.caps, random::bytes()));
         Ok(Applied::default())

@@ -116,6 +116,7 @@ impl Book {
     /// # Errors
     /// If there is no such group, or it has the permission, or too many.
     pub fn add_permission(&mut self, name: &str, permission: Permission) -> Result<Event, TrustError> {
+        self.check_peers_of(name, &permission)?;
         let all: usize = self.groups.values().map(|group| group.permissions.len()).sum();
         let group = self.group_mut(name)?;
         if group.permissions.contains(&permission) {

@@ -3,7 +3,6 @@
 use crate::trust::Uuid;
 use crate::trust::address::ServerAddr;
 use crate::trust::enroll;
-use crate::trust::group::LINK_PEER;
 use crate::trust::identity::Identity;
 use crate::trust::identity::Kind;
 use crate::trust::identity::State;
@@ -28,7 +27,7 @@ pub struct NewIdentity<'a> {
     pub name: &'a str,
     /// What a cluster's Client Identifiers begin with; the default prefix of its name.
     pub prefix: Option<&'a str>,
-    /// Its groups. Without any a cluster is in [`LINK_PEER`], and an operator in none.
+    /// Its groups. Without any a cluster is in [`LINK_PEER`](crate::trust::group::LINK_PEER), and an operator in none.
     pub groups: &'a [String],
     /// Where a cluster is reached.
     pub addrs: &'a [ServerAddr],
@@ -59,8 +58,7 @@ impl Book {
         if let Some(holder) = self.holder_of(own, new.leaf.sha256, None) {
             return Err(TrustError::Conflict(format!("{} is the certificate of {holder}", new.leaf.sha256)));
         }
-        let otherwise: &[&str] = if new.kind == Kind::Link { &[LINK_PEER] } else { &[] };
-        let groups = self.checked_groups(new.groups, otherwise)?;
+        let groups = self.checked_groups(new.kind, new.groups)?;
         let id = Uuid::from_random(id);
         if self.identities.contains_key(&id) || self.tokens.contains_key(&id) {
             return Err(TrustError::Conflict(format!("there is an identity {id} already")));
@@ -180,7 +178,7 @@ impl Book {
             return Err(TrustError::Conflict(format!("{name} is in {group} already")));
         }
         groups.push(group.to_owned());
-        let groups = self.checked_groups(&groups, &[])?;
+        let groups = self.checked_groups(kind, &groups)?;
         self.set_groups(kind, name, groups, format!("into {group}"))
     }
 

@@ -6,7 +6,6 @@ use crate::trust::Token;
 use crate::trust::Uuid;
 use crate::trust::enroll::Accepted;
 use crate::trust::enroll::Request;
-use crate::trust::group::LINK_PEER;
 use crate::trust::identity::Identity;
 use crate::trust::identity::Kind;
 use crate::trust::identity::Pin;
@@ -33,7 +32,7 @@ pub struct Join<'a> {
     pub name: Option<&'a str>,
     /// The prefix that the issuer may name, if it is not the default one of its name.
     pub prefix: Option<&'a str>,
-    /// In which groups the issuer's identity will be; [`LINK_PEER`].
+    /// In which groups the issuer's identity will be; [`LINK_PEER`](crate::trust::group::LINK_PEER).
     pub groups: &'a [String],
     /// What it is for.
     pub description: &'a str,
@@ -92,7 +91,7 @@ impl Book {
         self.check_name(own, issuer)?;
         Self::check_unconfigured(own, issuer)?;
         self.check_prefix(own, issuer, &join.prefix())?;
-        self.checked_groups(join.groups, &[LINK_PEER])?;
+        self.checked_groups(Kind::Link, join.groups)?;
         let same = self.link(issuer);
         if let Some(holder) = self.holder_of(own, token.fingerprint, same.map(|one| one.id)) {
             return Err(TrustError::Conflict(format!(
@@ -129,7 +128,7 @@ impl Book {
         check_names(own, join)?;
         check_answer(join, request, accepted)?;
         self.check_peer(own, join)?;
-        let groups = self.checked_groups(join.groups, &[LINK_PEER])?;
+        let groups = self.checked_groups(Kind::Link, join.groups)?;
         let token = join.token;
         let before = self.link(&token.cluster).cloned();
         let id = before.as_ref().map_or_else(|| Uuid::from_random(id), |one| one.id);

@@ -16,6 +16,7 @@ use crate::trust::leaf::Leaf;
 
 use super::*;
 
+mod grants;
 mod join;
 mod manage;
 mod model;

@@ -15,7 +15,6 @@ use crate::trust::Token;
 use crate::trust::Uuid;
 use crate::trust::address;
 use crate::trust::address::ServerAddr;
-use crate::trust::group::LINK_PEER;
 use crate::trust::identity;
 use crate::trust::identity::Identity;
 use crate::trust::identity::Kind;
@@ -108,7 +107,7 @@ pub struct NewLink<'a> {
     pub name: &'a str,
     /// What its Client Identifiers begin with; the default prefix of its name.
     pub prefix: Option<&'a str>,
-    /// Its groups; [`LINK_PEER`].
+    /// Its groups; [`LINK_PEER`](crate::trust::group::LINK_PEER).
     pub groups: &'a [String],
     /// Where the peer reaches us, instead of [`Own::addrs`].
     pub addrs: &'a [ServerAddr],
@@ -264,7 +263,7 @@ impl Book {
     fn groups_for(&self, new: &NewLink<'_>) -> Result<Vec<String>, TrustError> {
         match self.link(new.name).filter(|_| new.replace && new.groups.is_empty()) {
             Some(one) => Ok(one.groups.clone()),
-            None => self.checked_groups(new.groups, &[LINK_PEER]),
+            None => self.checked_groups(Kind::Link, new.groups),
         }
     }
 

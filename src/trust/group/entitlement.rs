@@ -44,7 +44,7 @@ pub enum Entitlement {
     CanCreateLinks,
     /// To make identities, and tokens for them.
     CanCreateIdentities,
-    /// To change groups, and who is in them. Whoever may that can give themselves everything else.
+    /// To change groups, and who is in them; nobody grants more than they have.
     PermissionManager,
     /// To read the security log.
     CanViewEvents,
@@ -80,7 +80,7 @@ pub const ENTITLEMENTS: &[(EntityKind, Entitlement, &str)] = &[
     (K::Server, E::Operator, "manage every link and the rules; no identities, tokens or certificates"),
     (K::Server, E::CanCreateLinks, "make links"),
     (K::Server, E::CanCreateIdentities, "make identities and tokens"),
-    (K::Server, E::PermissionManager, "change groups and who is in them, which leads to everything"),
+    (K::Server, E::PermissionManager, "change groups and who is in them, granting no more than one has"),
     (K::Server, E::CanViewEvents, "read the security log"),
     (K::Link, E::Viewer, "see the link"),
     (K::Link, E::Operator, "see, change and delete the link"),

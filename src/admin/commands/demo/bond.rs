@@ -22,6 +22,7 @@ use crate::trust::Token;
 use crate::trust::book::NewLink;
 use crate::trust::group::LINK_PEER;
 use crate::trust::group::Permission;
+use crate::trust::rights::OperatorRights;
 
 /// The group of the demo: everything may cross, as far as the other side asks for it.
 const GROUP: &str = "demo";
@@ -48,6 +49,7 @@ pub(super) async fn tie(a: &Side<'_>, b: &Side<'_>) -> Result<String, Problem> {
         remote: Vec::new(),
         description: String::new(),
         operator: OPERATOR.to_owned(),
+        rights: OperatorRights::admin(),
         replace: false,
         unidirectional: false,
     };

@@ -46,7 +46,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/trust/tokens",
-        needs: Needs::Judged(trust::may_issue),
+        needs: Needs::Judged(trust::lacking_to_issue),
         act: Some("token_create"),
         about: "Issues a token for a peer cluster: the only time that it is shown",
         body: Some("TokenOrder"),
@@ -67,7 +67,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/trust/join",
-        needs: Needs::Judged(trust::may_join),
+        needs: Needs::Judged(trust::lacking_to_join),
         act: Some("link_join"),
         about: "Takes a token to the cluster that issued it, and makes the link with it",
         body: Some("JoinOrder"),
@@ -93,7 +93,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/trust/identities",
-        needs: Needs::Judged(identities::may_create),
+        needs: Needs::Judged(identities::lacking_to_create),
         act: Some("identity_create"),
         about: "Makes an identity of a certificate that was brought along, without a token",
         body: Some("NewIdentity"),
@@ -103,7 +103,7 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v5/trust/identities/{type}/{name}",
-        needs: Needs::Judged(identities::may_see),
+        needs: Needs::Judged(identities::lacking_to_show),
         about: "One identity, with its effective rights: type link or admin, or tls for either",
         answers: FOUND,
         action: Action::Now(identities::show),
@@ -123,7 +123,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: Method::Delete,
         path: "/api/v5/trust/identities/{type}/{name}",
-        needs: Needs::Judged(identities::may_remove),
+        needs: Needs::Judged(identities::lacking_to_remove),
         act: Some("identity_delete"),
         about: "Deletes an identity, its tokens and pins, and the link that it made",
         answers: REMOVED,
@@ -143,7 +143,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/trust/identities/{type}/{name}/revoke",
-        needs: Needs::Judged(identities::may_remove),
+        needs: Needs::Judged(identities::lacking_to_remove),
         act: Some("identity_revoke"),
         about: "Trusts an identity no more; it stays, so that nobody comes with its certificate",
         answers: CHANGED,
@@ -255,6 +255,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         path: "/api/v5/trust/certificate/rotate",
+        needs: Needs::Judged(trust::lacking_to_rotate),
         act: Some("certificate_rotate"),
         about: "Makes the next link certificate and tells every peer; both are good for the overlap",
         body: Some("Rotation"),

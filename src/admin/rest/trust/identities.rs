@@ -12,13 +12,14 @@ use super::LinkEdit;
 use super::TrustChange;
 use super::addresses;
 use super::change;
-use super::has_groups;
+use super::lacking_for_groups;
 use super::listed;
 use super::pinned_link;
 use super::shown;
 use crate::admin::rest::Answer;
 use crate::admin::rest::Call;
 use crate::admin::rest::HttpState;
+use crate::admin::rest::Lacking;
 use crate::admin::rest::Outcome;
 use crate::admin::rest::Problem;
 use crate::admin::rest::fields::Fields;
@@ -45,36 +46,34 @@ pub(in crate::admin::rest) fn list(state: &HttpState, call: &Call) -> Outcome {
     let configured = configured.filter(|link| link.trust == Trust::Configured).map(configured_peer);
     let mut all: Vec<Value> =
         book.identities().map(|one| shown::identity(&book, one)).chain(configured).collect();
-    all.retain(|one| sees(call, &text(one, "kind"), &text(one, "name")));
+    all.retain(|one| lacking_to_see(call, &text(one, "kind"), &text(one, "name")).is_none());
     all.sort_by_key(|one| (text(one, "kind"), text(one, "name")));
     listed(call, all)
 }
 
 /// Whoever may see a link may see its peer.
-fn sees(call: &Call, kind: &str, name: &str) -> bool {
-    let rights = &call.rights;
-    rights.on_server(Entitlement::Viewer) || (kind == "link" && rights.on_link(name, Entitlement::CanView))
+fn lacking_to_see(call: &Call, kind: &str, name: &str) -> Lacking {
+    let all = call.lacks(Entitlement::Viewer);
+    if kind == "link" { all.and_then(|_| call.lacks_on_link(name, Entitlement::CanView)) } else { all }
 }
 
 /// For `GET trust/identities/{type}/{name}`.
-pub(in crate::admin::rest) fn may_see(call: &Call) -> bool {
-    sees(call, &call.item, &call.second)
+pub(in crate::admin::rest) fn lacking_to_show(call: &Call) -> Lacking {
+    lacking_to_see(call, &call.item, &call.second)
 }
 
 /// To delete and to revoke: peers, or the one of a link; operators are for whoever says what they may do.
-pub(in crate::admin::rest) fn may_remove(call: &Call) -> bool {
-    let rights = &call.rights;
-    let may_all = rights.on_server(Entitlement::CanCreateIdentities);
+pub(in crate::admin::rest) fn lacking_to_remove(call: &Call) -> Lacking {
+    let all = call.lacks(Entitlement::CanCreateIdentities);
     match call.item.as_str() {
-        "link" => may_all || rights.on_link(&call.second, Entitlement::CanDelete),
-        _ => may_all && rights.on_server(Entitlement::PermissionManager),
+        "link" => all.and_then(|_| call.lacks_on_link(&call.second, Entitlement::CanDelete)),
+        _ => all.or_else(|| call.lacks(Entitlement::PermissionManager)),
     }
 }
 
-/// For `POST trust/identities`: whoever says in which groups it is says what it may do.
-pub(in crate::admin::rest) fn may_create(call: &Call) -> bool {
-    call.rights.on_server(Entitlement::CanCreateIdentities)
-        && (!has_groups(call) || call.rights.on_server(Entitlement::PermissionManager))
+/// For `POST trust/identities`.
+pub(in crate::admin::rest) fn lacking_to_create(call: &Call) -> Lacking {
+    call.lacks(Entitlement::CanCreateIdentities).or_else(|| lacking_for_groups(call))
 }
 
 fn text(value: &Value, field: &str) -> String {

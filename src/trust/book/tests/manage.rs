@@ -70,10 +70,9 @@ fn operators_are_identities_that_begin_without_a_right() {
     book.create_group("admins", "").unwrap();
     book.add_permission("admins", permission("server admin")).unwrap();
     book.add_to_group(Kind::Admin, "B", "admins").unwrap();
-    book.add_to_group(Kind::Link, "B", "admins").unwrap();
     let rights = book.operator_rights(book.named(Kind::Admin, "B").unwrap());
     assert!(rights.on_server(Entitlement::PermissionManager));
-    // The peer of the same name and group gets nothing by it.
+    // The peer of the same name gets nothing by it.
     let of_peer = book.rights_of_link("B");
     assert_eq!(of_peer, Rights { can_forward: true, can_sync_routes: true, ..Rights::default() });
     assert_eq!(book.operator_rights(book.link("B").unwrap()), OperatorRights::default());
