@@ -82,10 +82,11 @@ fn complete_link(link: &mut Link, book: &Book, folder: &Path, allowed: &[Network
 }
 
 /// What the peer of this identity has said of where it is. It may be where it came from, and wherever `allowed` says; the server
-/// at which an operator had us ask it was named by that operator.
+/// at which an operator had us ask it was named by that operator, and so is all that an identity has which was made by hand.
 #[must_use]
 pub fn told(identity: &Identity, allowed: &[Network]) -> Told {
-    let source = identity.activated_from.as_deref().and_then(address::parse);
+    let Some(source) = &identity.activated_from else { return Told::default() };
+    let source = address::parse(source);
     let named = identity.addrs.iter().filter(|server| Some(*server) != source.as_ref());
     let mut networks = allowed.to_vec();
     networks.extend(source.iter().flat_map(around));
@@ -130,6 +131,14 @@ mod tests {
             let shown: Vec<String> = told.networks.iter().map(ToString::to_string).collect();
             assert_eq!(shown, networks, "{source}");
         }
+    }
+
+    #[test]
+    fn an_identity_made_by_hand_has_the_operator_s_addresses() {
+        let mut one = identity("B", 1);
+        one.activated_from = None;
+        one.addrs = vec![address::parse("127.0.0.1:8883").unwrap()];
+        assert_eq!(told(&one, &[]), Told::default());
     }
 
     #[test]
