@@ -174,6 +174,7 @@ fn sys_topics_pass_only_if_the_link_names_them_and_link_topics_never() {
             enabled: true,
             topics: &topics,
             capabilities: Capabilities::NONE,
+            demanded: Capabilities::NONE,
             reach: &[],
             qos: None,
         };
@@ -480,6 +481,7 @@ impl Replay {
             enabled: true,
             topics: &self.topics,
             capabilities: Capabilities::NONE,
+            demanded: Capabilities::NONE,
             reach: &[],
             qos: None,
         };
@@ -524,6 +526,7 @@ impl Replay {
             enabled,
             topics: &self.topics,
             capabilities: Capabilities::NONE,
+            demanded: Capabilities::NONE,
             reach: &[],
             qos: None,
         };
@@ -548,7 +551,7 @@ impl Replay {
             ControlDecision::Disconnect(_) => Answer::Disconnect(0x83),
             ControlDecision::Report(report) => panic!("EMQX asks for none: {report:?}"),
             ControlDecision::Page(order) => panic!("EMQX asks for none: {order:?}"),
-            ControlDecision::Reply { topic, payload, correlation_data } => {
+            ControlDecision::Reply { topic, payload, correlation_data, .. } => {
                 assert_eq!(Some(topic), publish.response_topic);
                 assert_eq!(Some(correlation_data), publish.correlation_data);
                 let mut inflater = Inflater::default();

@@ -36,6 +36,7 @@ use crate::config::settings::ListenerKind;
 use crate::config::settings::ServerAddr;
 use crate::config::settings::Settings;
 use crate::config::settings::Trust;
+use crate::link::extension::ENROLLED_FIRST;
 use crate::net::clock;
 use crate::trust::Fingerprint;
 pub use crate::trust::book::Book;
@@ -49,7 +50,7 @@ use crate::trust::name;
 use crate::trust::rights::OperatorRights;
 
 /// What this program can do in the enrolment: what it could do when it enrolled is asked of it later.
-pub const CAPABILITIES: [&str; 2] = ["link-1", REVERSE];
+pub const CAPABILITIES: [&str; 2] = [ENROLLED_FIRST, REVERSE];
 /// That a side which cannot dial takes connections that the other lends it.
 pub const REVERSE: &str = "reverse-1";
 

@@ -71,6 +71,7 @@ pub struct Replication {
     /// Since when the peer lacks a change of our routes, on the monotonic clock; [`u64::MAX`] if it knows all.
     behind_since_ms: AtomicU64,
     capabilities: Capabilities,
+    demanded: Capabilities,
     /// The last incarnation of our routes, and where it outlives the process: the next one is above it, whatever the clock says.
     incarnation: AtomicU64,
     store: Option<Arc<Store>>,
@@ -98,6 +99,7 @@ impl Replication {
             response_topic: name::response_topic(cluster, node).into(),
             behind_since_ms: AtomicU64::new(u64::MAX),
             capabilities: settings.capabilities(),
+            demanded: settings.demanded,
             incarnation: AtomicU64::new(last_incarnation),
             store,
             reach: Mutex::new(Arc::new([])),
@@ -220,6 +222,7 @@ impl Replication {
             topics: self.topics.clone(),
             last_incarnation: self.incarnation(),
             capabilities: self.capabilities,
+            demanded: self.demanded,
             answer_bytes_max,
         }
     }

@@ -14,6 +14,8 @@ use crate::broker::close::Close;
 use crate::broker::connection::Connection;
 use crate::broker::delivery::Reached;
 use crate::broker::delivery::Source;
+use crate::broker::events::event::SecurityEvent;
+use crate::broker::events::event::What;
 use crate::broker::gathering::Answer;
 use crate::broker::lent::Scratch;
 use crate::broker::links::Link;
@@ -291,7 +293,10 @@ impl<'a> Turn<'_, 'a> {
     fn answer_control(&mut self, decision: ControlDecision<'_>, publish: &Publish<'_>) -> Result<(), Close> {
         match decision {
             ControlDecision::Ack(code) => self.acknowledge_link(publish, code),
-            ControlDecision::Reply { topic, payload, correlation_data } => {
+            ControlDecision::Reply { topic, payload, correlation_data, refusal } => {
+                if refusal == Some(ingress::FEWER_CAPABILITIES) {
+                    self.note_downgrade();
+                }
                 self.acknowledge_link(publish, ingress::NO_MATCHING_SUBSCRIBERS);
                 let mut properties = PropertiesBuf::new();
                 properties.push(Property::CorrelationData(correlation_data));
@@ -308,6 +313,17 @@ impl<'a> Turn<'_, 'a> {
             }
         }
         Ok(())
+    }
+
+    /// The peer can do less than when it enrolled: somebody should know, if it is not an operator who did that.
+    fn note_downgrade(&self) {
+        let connection = &self.connection;
+        let peer = connection.publisher.identity.bound_to.as_deref();
+        tracing::warn!(peer, "the peer can do less than when it enrolled, and is refused");
+        let what = What::Trust { name: "authn_capabilities_lowered", critical: false };
+        let text = "the peer can do less than when it enrolled, and is refused";
+        let event = SecurityEvent { identity: peer, ..SecurityEvent::new(what, text) };
+        connection.broker.security_event(&event, self.now);
     }
 
     /// Answers a heartbeat with what we know: of the messages of the peer, and of its routes.

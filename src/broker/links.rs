@@ -190,6 +190,7 @@ impl Link {
             enabled: self.settings.enable,
             topics: &self.topics,
             capabilities: self.settings.capabilities(),
+            demanded: self.settings.demanded,
             reach: &self.settings.reach,
             qos: self.qos.as_ref(),
         }

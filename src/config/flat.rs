@@ -165,6 +165,7 @@ impl Flat {
             trust,
             granted,
             told,
+            demanded,
             peer,
             quota,
             spool,
@@ -196,6 +197,9 @@ impl Flat {
             self.put("granted.can_sync_routes", can_sync_routes);
             self.put("granted.import", texts(import));
             self.put("granted.export", texts(export));
+        }
+        if demanded.bits() != 0 {
+            self.put("demanded", demanded.names().collect::<Vec<_>>());
         }
         let Told { servers, networks } = told;
         if !servers.is_empty() {

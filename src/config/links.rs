@@ -27,6 +27,7 @@ use super::settings::Trust;
 use super::settings::Verify;
 use super::settings::Written;
 use super::units;
+use crate::link::extension::Capabilities;
 use crate::trust::token;
 
 /// Servers of one link.
@@ -89,6 +90,7 @@ fn link(section: Section<'_>, own: &str) -> Link {
         trust: section.or("trust", Trust::Configured, parse::one_of(&TRUSTS)),
         granted: None,
         told: Told::default(),
+        demanded: Capabilities::NONE,
         peer: peer(section.section("peer"), &name),
         quota: quota(section.section("quota")),
         spool: spool(section.section("spool")),

@@ -17,6 +17,7 @@ use super::settings::Settings;
 use super::settings::Told;
 use super::settings::Trust;
 use super::settings::Verify;
+use crate::link::extension::Capabilities;
 use crate::trust::address;
 use crate::trust::book::Book;
 use crate::trust::identity::Identity;
@@ -41,6 +42,7 @@ fn complete_link(link: &mut Link, book: &Book, folder: &Path, allowed: &[Network
     let identity = book.link(&link.name).filter(|identity| identity.is_active());
     let (pins, shown) = (book.pins(&link.name, now), book.peers_pins(&link.name, now));
     link.granted = identity.map(|_| book.rights_of_link(&link.name));
+    link.demanded = identity.map_or(Capabilities::NONE, |identity| Capabilities::demanded(&identity.caps));
     link.told = identity.map(|identity| told(identity, allowed)).unwrap_or_default();
     // Without one nobody is this peer, and nobody is dialled.
     link.enable &= identity.is_some();

@@ -51,6 +51,9 @@ pub const KEY_REACH: u64 = 1_010;
 /// Clusters that a message came through.
 pub const KEY_PATH: u64 = 1_011;
 
+/// What clusters name when they enrol (`trust.md` 2.4) for what [`Capabilities::OURS`] was in the first version that did.
+pub const ENROLLED_FIRST: &str = "link-1";
+
 /// How many capabilities of a peer are looked at.
 const CAPABILITIES_MAX: u32 = 64;
 /// Bits of a sum: what Erlang's integers and ours carry alike without a thought.
@@ -98,6 +101,20 @@ impl Capabilities {
     #[must_use]
     pub fn with(self, others: Self) -> Self {
         Self(self.0 | others.0)
+    }
+
+    /// What a peer that has named these when it enrolled must be able to do on every link from then on (`trust.md` 2.7). A later
+    /// version may add to it.
+    #[must_use]
+    pub fn demanded(enrolled: &[String]) -> Self {
+        let is_ours = enrolled.iter().any(|name| name == ENROLLED_FIRST);
+        if is_ours { Self::BOOTSTRAP_END.with(Self::HEARTBEAT_ACK) } else { Self::NONE }
+    }
+
+    /// These without those.
+    #[must_use]
+    pub fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
     }
 
     /// As a number, to be kept in an atomic.
@@ -347,6 +364,15 @@ mod tests {
         for other in [written(|out| etf::put_integer(out, 7)), written(|out| etf::put_map(out, 0))] {
             assert_eq!(Capabilities::parse(open(&other)), Capabilities::NONE);
         }
+    }
+
+    #[test]
+    fn who_enrolled_as_one_of_ours_must_remain_one() {
+        let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(Capabilities::demanded(&names(&["reverse-1", "link-9"])), Capabilities::NONE);
+        let demanded = Capabilities::demanded(&names(&["link-2", "link-1", "reverse-1"]));
+        assert!(Capabilities::OURS.has(demanded), "or we would be refused by our own kind");
+        assert!(!Capabilities::NONE.has(demanded) && !Capabilities::BOOTSTRAP_END.has(demanded));
     }
 
     #[test]

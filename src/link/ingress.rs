@@ -43,6 +43,9 @@ pub const QUOTA_EXCEEDED: u8 = 0x97;
 /// PUBACK: the payload is no forwarded message.
 pub const PAYLOAD_FORMAT_INVALID: u8 = 0x99;
 
+/// Why a peer is refused that can do less than when it enrolled.
+pub const FEWER_CAPABILITIES: &str = "fewer_capabilities_than_enrolled";
+
 /// A configured link as ingress needs it.
 #[derive(Debug, Clone, Copy)]
 pub struct LinkView<'a> {
@@ -56,6 +59,8 @@ pub struct LinkView<'a> {
     pub topics: &'a LinkTopics,
     /// What we can do with it beyond EMQX's protocol.
     pub capabilities: Capabilities,
+    /// What of that the peer must be able to do.
+    pub demanded: Capabilities,
     /// Clusters that we reach through it.
     pub reach: &'a [String],
     /// Up to which QoS messages are taken; `None`: up to any.
@@ -231,6 +236,8 @@ pub enum ControlDecision<'a> {
         payload: Vec<u8>,
         /// Correlation Data, as it came.
         correlation_data: &'a [u8],
+        /// Why the peer is refused, if it is.
+        refusal: Option<&'static str>,
     },
     /// Acknowledge with 0x10, take note of what the peer says, and publish a heartbeat_ack at QoS 1.
     Report(HeartbeatReport<'a>),
@@ -393,6 +400,7 @@ fn actor_init<'a>(
             Some("bad_remote_cluster_link_name")
         }
         Some(link) if !link.enabled => Some("cluster_link_disabled"),
+        Some(link) if !init.capabilities.has(link.demanded) => Some(FEWER_CAPABILITIES),
         Some(_) => None,
     };
     let capabilities = link.map_or(Capabilities::NONE, |link| link.capabilities.both(init.capabilities));
@@ -427,7 +435,7 @@ fn actor_init<'a>(
             .unwrap_or_default(),
     };
     payload::put_ack(&mut payload, &ack);
-    Ok(ControlDecision::Reply { topic, payload, correlation_data })
+    Ok(ControlDecision::Reply { topic, payload, correlation_data, refusal })
 }
 
 /// What to do about a PUBLISH on `$LINK/cluster/msg/PEER`.

@@ -101,6 +101,8 @@ pub struct ReplicatorConfig {
     pub last_incarnation: u64,
     /// What we can do with the peer beyond EMQX's protocol.
     pub capabilities: Capabilities,
+    /// What of that the peer must be able to do.
+    pub demanded: Capabilities,
     /// The longest payload of an answer that we take.
     pub answer_bytes_max: usize,
 }
@@ -331,6 +333,9 @@ impl Replicator {
         match answer {
             Ok(Answer::Init(ack)) if is_init => match ack.result {
                 Err(reason) => self.refused(Problem::rejected(&reason)),
+                Ok(()) if !ack.capabilities.has(self.config.demanded) => {
+                    self.refused(Problem::Less(self.config.demanded.without(ack.capabilities)));
+                }
                 Ok(()) => {
                     self.peer_needed_bootstrap = ack.need_bootstrap;
                     self.capabilities = self.config.capabilities.both(ack.capabilities);

@@ -287,6 +287,7 @@ fn replay(events: &[Value], topics: &[&str]) -> BTreeSet<Difference> {
         topics: LinkTopics::parse(topics).unwrap(),
         last_incarnation: 0,
         capabilities: Capabilities::OURS,
+        demanded: Capabilities::NONE,
         answer_bytes_max: 0,
     };
     let now = Now { mono_ms: 1_000_000, unix_ms: incarnation };

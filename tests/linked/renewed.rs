@@ -79,7 +79,7 @@ async fn a_certificate_that_expires_soon_is_told_of_once_whatever_restarts() {
     // A peer's is told of by itself.
     let soon = Now { unix_ms: clock::now().unix_ms - 360 * DAY_MS, ..clock::now() };
     let peer = Pair::make("C", soon).unwrap();
-    a.trust("C", peer.chain[0].to_vec()).await;
+    a.trust("C", peer.chain[0].to_vec(), &[]).await;
     until(|| told(&a) >= 1).await;
     assert_eq!(told(&a), 1, "ours was told of in the life before");
     a.stop().await;
@@ -90,7 +90,7 @@ async fn a_peer_that_announces_its_next_certificate_keeps_its_connections() {
     let (a, b) = tied().await;
     // Somebody who cannot be told, so that both are good for a while.
     let stranger = Pair::make("C", clock::now()).unwrap();
-    a.trust("C", stranger.chain[0].to_vec()).await;
+    a.trust("C", stranger.chain[0].to_vec(), &[]).await;
     let link = b.broker.links.get("A").unwrap();
     let (before, inward) = (link.pins(), link.connections_in());
     assert_eq!((before.servers.len(), before.shown.len()), (1, 1));

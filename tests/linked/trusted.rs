@@ -37,14 +37,26 @@ use tombolo::admin::trust::join::Order;
 use tombolo::admin::trust::rotate;
 use tombolo::admin::trust::rotate::Scene;
 use tombolo::broker::Broker;
+use tombolo::broker::events::Wanted;
 use tombolo::config::Environment;
 use tombolo::config::Sources;
+use tombolo::link::compress;
+use tombolo::link::extension::Capabilities;
+use tombolo::link::payload;
+use tombolo::link::payload::ActorInit;
 use tombolo::metrics::labels::LinkState;
 use tombolo::metrics::labels::SecurityEvent;
+use tombolo::mqtt::packet::Publish;
 use tombolo::mqtt::packet::Version;
+use tombolo::mqtt::property::Property;
 use tombolo::net::clock;
+use tombolo::net::dial::dial;
 use tombolo::net::own_certificate::Pair;
 use tombolo::net::random;
+use tombolo::net::tls::ClientTls;
+use tombolo::net::tls::ClientTlsOptions;
+use tombolo::net::tls::TlsVersion;
+use tombolo::net::tls::Verify;
 use tombolo::trust::Fingerprint;
 use tombolo::trust::Token;
 use tombolo::trust::address;
@@ -63,6 +75,8 @@ use crate::harness::Got;
 use crate::harness::Q1;
 use crate::harness::a_moment;
 use crate::harness::hello;
+use crate::harness::message;
+use crate::harness::properties;
 use crate::pair::eventually;
 
 /// The group whose members may send and have everything.
@@ -380,6 +394,56 @@ async fn a_peer_has_us_knock_at_our_own_doors_only_where_the_operator_lets_it() 
 }
 
 #[tokio::test]
+async fn a_peer_that_lost_what_it_could_is_refused() {
+    let a = Cluster::start("A").await;
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let certificate = params.self_signed(&key).unwrap();
+    a.trust("B", certificate.der().to_vec(), &["link-1"]).await;
+    let link = json!({"server": "127.0.0.1:1", "topics": ["#"], "trust": "pin"});
+    a.edit("B", LinkChange::Create(link)).await.unwrap();
+    // What calls itself B has its key, and speaks as EMQX does.
+    let file = a.folder.path().join("b.pem");
+    fs::write(&file, certificate.pem() + &key.serialize_pem()).unwrap();
+    let options = ClientTlsOptions {
+        cacertfile: None,
+        own: None,
+        certfile: Some(file.clone()),
+        keyfile: Some(file),
+        password: None,
+        server_pins: vec![a.fingerprint().0],
+        strict: false,
+        verify: Verify::Peer,
+        server_name: None,
+        versions: vec![TlsVersion::V13],
+    };
+    let tls = ClientTls::load(&options, clock::now()).unwrap();
+    let time = Duration::from_secs(5);
+    let stream = dial("127.0.0.1", a.links.port(), Some(&tls), time).await.unwrap();
+    let mut b = Client::over(stream);
+    assert_eq!(b.connect(&hello(Version::V5, "clink-B-1")).await, Got::ConnAck(false, 0));
+    b.subscribe("$LINK/cluster/resp/B/n", Q1).await;
+    let mut payload = Vec::new();
+    let capabilities = Capabilities::NONE;
+    let init = ActorInit { actor: "n", incarnation: 1, target_cluster: "A", proto_ver: 1, capabilities };
+    payload::put_actor_init(&mut payload, &init);
+    let list =
+        properties(&[Property::ResponseTopic("$LINK/cluster/resp/B/n"), Property::CorrelationData(b"1")]);
+    let sent =
+        Publish { qos: Q1, properties: list.as_properties(), ..message("$LINK/cluster/route/B", &payload) };
+    assert_eq!(b.publish_as(sent).await, 0x10);
+    let answer = b.receive().await;
+    let ack = payload::parse_ack(compress::open_plain(&answer.payload).unwrap()).unwrap();
+    assert_eq!(ack.result, Err("fewer_capabilities_than_enrolled".into()));
+    let events = a.broker.events.remembered(Wanted::default());
+    assert!(events.iter().any(|line| line.contains("authn_capabilities_lowered") && line.contains("\"B\"")));
+    b.vanish().await;
+    drop(a.stop().await);
+}
+
+#[tokio::test]
 async fn of_many_that_use_a_token_at_a_time_one_wins() {
     let a = Cluster::start("A").await;
     let token = Arc::new(a.issue("B", &[]).await.unwrap());
@@ -478,7 +542,7 @@ async fn there_is_one_rotation_at_a_time_and_whoever_is_not_told_is_said_to_be()
     let (a, b) = tied().await;
     let before = a.fingerprint();
     let stranger = Pair::make("C", clock::now()).unwrap();
-    a.trust("C", stranger.chain[0].to_vec()).await;
+    a.trust("C", stranger.chain[0].to_vec(), &[]).await;
     let folder = b.stop().await;
     let (one, two) = tokio::join!(
         rotate::rotate(&a.scene, rotate::OVERLAP_SECONDS),
@@ -569,7 +633,8 @@ impl Cluster {
     }
 
     /// `auth identity create link/NAME`
-    pub(crate) async fn trust(&self, name: &'static str, certificate: Vec<u8>) {
+    pub(crate) async fn trust(&self, name: &'static str, certificate: Vec<u8>, caps: &[&str]) {
+        let caps: Vec<String> = caps.iter().map(|one| (*one).to_owned()).collect();
         self.change(move |book, own, now| {
             let leaf = Leaf::read(&certificate, Purpose::Link).unwrap();
             let new = NewIdentity {
@@ -578,7 +643,7 @@ impl Cluster {
                 prefix: None,
                 groups: &[],
                 addrs: &[],
-                caps: &[],
+                caps: &caps,
                 leaf: &leaf,
                 description: "",
                 operator: "test",
@@ -603,11 +668,11 @@ async fn signed_by_the_authority_is_not_enough_to_be_a_peer() {
     a.link_by_authority(&b, "B").await;
     b.link_by_authority(&a, "A").await;
     assert!(!a.broker.links.get("B").unwrap().settings.enable, "B is signed, and nobody knows it");
-    b.trust("A", of_a).await;
+    b.trust("A", of_a, &[]).await;
     // B dials now, and A refuses it.
     until(|| b.broker.links.get("A").unwrap().metrics.state.is(LinkState::Unauthenticated)).await;
     assert_eq!(a.broker.links.get("B").unwrap().connections_in(), 0);
-    a.trust("B", of_b).await;
+    a.trust("B", of_b, &[]).await;
     a.until_linked("B").await;
     b.until_linked("A").await;
     drop((a.stop().await, b.stop().await));

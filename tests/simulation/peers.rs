@@ -240,6 +240,7 @@ impl World {
             enabled: true,
             topics: &direction.topics,
             capabilities: Capabilities::OURS,
+            demanded: Capabilities::NONE,
             reach: &[],
             qos: None,
         };
@@ -358,6 +359,7 @@ impl World {
             enabled: true,
             topics: &topics,
             capabilities: Capabilities::OURS,
+            demanded: Capabilities::NONE,
             reach: &[],
             qos: None,
         };

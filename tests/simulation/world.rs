@@ -342,6 +342,7 @@ impl World {
             topics: topics.clone(),
             last_incarnation: last,
             capabilities: Capabilities::OURS,
+            demanded: Capabilities::NONE,
             answer_bytes_max: 0,
         };
         // A small queue, so that it overflows now and then.

@@ -49,9 +49,10 @@ impl From<&Problem> for Trouble {
             {
                 (LinkState::Unauthenticated, ReconnectReason::Auth)
             }
-            Problem::Rejected(_) | Problem::SubscribeRefused(_) | Problem::PublishRefused(_) => {
-                (LinkState::Rejected, ReconnectReason::Refused)
-            }
+            Problem::Rejected(_)
+            | Problem::Less(_)
+            | Problem::SubscribeRefused(_)
+            | Problem::PublishRefused(_) => (LinkState::Rejected, ReconnectReason::Refused),
             Problem::UnreadableAck | Problem::WrongPage => (LinkState::Rejected, ReconnectReason::Protocol),
             Problem::ConnectTimeout | Problem::AckTimeout | Problem::PubackTimeout | Problem::PageTimeout => {
                 (LinkState::Unreachable, ReconnectReason::Timeout)

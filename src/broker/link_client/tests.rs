@@ -194,6 +194,7 @@ pub(crate) fn settings(servers: Vec<ServerAddr>) -> settings::Link {
         max_inflight: Some(32),
         trust: settings::Trust::Configured,
         told: settings::Told::default(),
+        demanded: crate::link::extension::Capabilities::NONE,
         granted: None,
         peer: settings::Peer {
             clientid: "clink-B-".to_owned(),

@@ -80,6 +80,8 @@ pub struct Link {
     pub granted: Option<Rights>,
     /// With the same: what the peer has said of where it is.
     pub told: Told,
+    /// With the same: what the peer must be able to do, because it could when it enrolled.
+    pub demanded: Capabilities,
     /// How the peer proves itself when it dials us.
     pub peer: Peer,
     /// What we grant the peer.

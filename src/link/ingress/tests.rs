@@ -46,6 +46,7 @@ impl Receiver {
             enabled: self.enabled,
             topics: &self.topics,
             capabilities: self.capabilities,
+            demanded: Capabilities::NONE,
             reach: &[],
             qos: None,
         };
@@ -60,7 +61,7 @@ impl Receiver {
                 Ok(NO_MATCHING_SUBSCRIBERS)
             }
             ControlDecision::Report(report) => panic!("{report:?}"),
-            ControlDecision::Reply { topic, payload, correlation_data } => {
+            ControlDecision::Reply { topic, payload, correlation_data, .. } => {
                 assert_eq!((topic, correlation_data), (RESPONSE, &b"0123"[..]));
                 let mut inflater = Inflater::default();
                 let ack = payload::parse_ack(inflater.open(&payload).unwrap()).unwrap();
@@ -198,6 +199,7 @@ fn a_message_passes_only_an_enabled_link_in_time() {
         enabled: true,
         topics: &topics,
         capabilities: Capabilities::NONE,
+        demanded: Capabilities::NONE,
         reach: &[],
         qos: None,
     };
@@ -224,6 +226,7 @@ fn a_message_above_the_qos_that_is_granted_is_dropped_and_the_next_is_not() {
         enabled: true,
         topics: &topics,
         capabilities: Capabilities::NONE,
+        demanded: Capabilities::NONE,
         reach: &[],
         qos: None,
     };
@@ -317,4 +320,42 @@ fn a_peer_asks_again_when_its_link_is_to_do_other_things() {
     let _ = receiver.init("n1", 1, "B");
     receiver.capabilities = all;
     assert_eq!(receiver.beat("n1"), Ok(0x10));
+}
+
+#[test]
+fn a_peer_that_can_do_less_than_when_it_enrolled_is_refused() {
+    let topics = LinkTopics::parse(&["t/#"]).unwrap();
+    let link = LinkView {
+        peer: "A",
+        cluster: "B",
+        enabled: true,
+        topics: &topics,
+        capabilities: Capabilities::OURS,
+        demanded: Capabilities::OURS,
+        reach: &[],
+        qos: None,
+    };
+    for (capabilities, refused) in [
+        (Capabilities::NONE, true),
+        (Capabilities::BOOTSTRAP_END, true),
+        (Capabilities::OURS, false),
+        (Capabilities::OURS.with(Capabilities::RELAY), false),
+    ] {
+        let mut payload = Vec::new();
+        let init =
+            ActorInit { actor: "n", incarnation: 1, target_cluster: "B", proto_ver: PROTO_VER, capabilities };
+        payload::put_actor_init(&mut payload, &init);
+        let (mut session, mut routes) = (IngressSession::default(), RemoteRoutes::default());
+        let publish = ControlPublish {
+            peer: "A",
+            response_topic: Some(RESPONSE),
+            correlation_data: Some(b"0123"),
+            payload: &payload,
+        };
+        let mut inflater = Inflater::default();
+        let decision = control(&mut session, Some(&link), &mut routes, &mut inflater, NOW, publish);
+        let ControlDecision::Reply { refusal, .. } = decision else { panic!("{decision:?}") };
+        assert_eq!(refusal, refused.then_some(FEWER_CAPABILITIES), "{capabilities:?}");
+        assert_eq!(session.actor().is_none(), refused);
+    }
 }

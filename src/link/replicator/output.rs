@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::link::extension::Capabilities;
 use crate::link::extension::Received;
 use crate::link::replicator::ACK_TIMEOUT_MS;
 use crate::link::replicator::CONNECT_TIMEOUT_MS;
@@ -52,6 +53,9 @@ pub enum Problem {
     /// `bad_remote_cluster_link_name` or another.
     #[error("rejected: {0}")]
     Rejected(String),
+    /// The peer cannot do this, and could when it enrolled.
+    #[error("refused: the peer can do less than when it enrolled, it lacks {}", .0.names().collect::<Vec<_>>().join(", "))]
+    Less(Capabilities),
     /// The peer refused the subscription to our response topic.
     #[error("subscription refused with reason code {0:#04x}")]
     SubscribeRefused(u8),

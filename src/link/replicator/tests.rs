@@ -1,5 +1,6 @@
 //! The edges of the drawing, one by one, against a scripted peer.
 
+mod demanded;
 use super::*;
 use crate::link::extension::Capabilities;
 use crate::link::extension::Received;
@@ -27,6 +28,7 @@ fn config(topics: &[&str]) -> ReplicatorConfig {
         topics: LinkTopics::parse(topics).unwrap(),
         last_incarnation: 0,
         capabilities: Capabilities::NONE,
+        demanded: Capabilities::NONE,
         answer_bytes_max: 100_000,
     }
 }
