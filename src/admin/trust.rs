@@ -273,12 +273,14 @@ pub async fn tick(node: &mut Node, sources: &mut Sources) {
     let now = clock::now().unix_ms / 1000;
     let shown = node.server().broker().links.take_shown();
     let is_over = before.next_change(node.trusted_unix()).is_some_and(|at| at <= now);
-    if !is_over && shown.is_empty() {
+    let lasting = lasting(before, &node.server().broker().links, now);
+    if !is_over && shown.is_empty() && lasting.is_empty() {
         return;
     }
     let mut book = Book::clone(before);
     let mut events = if is_over { book.expire(now) } else { Vec::new() };
-    let mut store = is_over;
+    let mut store = is_over || !lasting.is_empty();
+    lasting.iter().for_each(|name| book.lasts(name, now));
     for (fingerprint, source) in shown {
         match book.seen(Fingerprint(fingerprint), &source.to_string(), now) {
             Seen::Unknown => {}
@@ -306,6 +308,13 @@ pub async fn tick(node: &mut Node, sources: &mut Sources) {
             tracing::error!(error = problem.message, "what is over could not be put out of force")
         }
     }
+}
+
+/// Peers whose connections have lasted for long: they are not unused, though they do not come any more.
+fn lasting(book: &Book, links: &Links, now: u64) -> Vec<String> {
+    let links = links.all().into_iter();
+    let lasting = links.filter(|link| link.connections_in() > 0 && book.is_long_connected(link.peer(), now));
+    lasting.map(|link| link.peer().to_owned()).collect()
 }
 
 /// Writes a book and what follows for links, and puts both in force.

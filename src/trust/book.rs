@@ -52,6 +52,7 @@ mod rotate;
 mod seen;
 mod stored;
 mod tokens;
+mod unused;
 
 /// Identities of a book.
 pub const IDENTITIES_MAX: usize = 10_000;

@@ -291,8 +291,11 @@ impl CertCommand {
 #[derive(Debug, Subcommand)]
 pub enum IdentityCommand {
     /// List who is trusted: peers and operators by certificate, and the peers that the configuration knows
-    #[command(after_help = "Example:\n  tombolo auth identity list")]
+    #[command(after_help = "Example:\n  tombolo auth identity list --unused 30d")]
     List {
+        /// Only peers that were not seen for so long, nor are connected
+        #[arg(long, value_name = "TIME")]
+        unused: Option<String>,
         /// Which broker.
         #[command(flatten)]
         broker: Broker,
@@ -405,7 +408,9 @@ pub struct Membership {
 impl IdentityCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self {
-            Self::List { broker, shown } => commands::identity_list(&broker.remote(), shown.format),
+            Self::List { unused, broker, shown } => {
+                commands::identity_list(&broker.remote(), shown.format, unused.as_deref())
+            }
             Self::Show(OneIdentity { identity, broker, shown }) => {
                 commands::identity_show(&broker.remote(), shown.format, &identity)
             }

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use super::Exit;
 use super::Failure;
-use super::settings;
 use crate::broker::material::Material;
 use crate::config;
+use crate::config::Environment;
 use crate::config::Point;
 use crate::config::Settings;
+use crate::config::Sources;
 use crate::net::clock;
 
 /// The line of the chapter on security that the files answer for.
@@ -17,7 +18,9 @@ const FILES: &str = "Certificates, keys, the password file and the ACL file are 
 /// Checks a configuration and every file it names, with the code that `serve` starts with. `hardened` confirms each line
 /// of the README's chapter on security, and takes every warning for an error.
 pub fn check(path: Option<&Path>, hardened: bool) -> Result<(), Failure> {
-    let settings = settings(path)?;
+    let environment = Environment::of_process();
+    let sources = Sources::read(path, &environment).map_err(|errors| Failure::config(&errors))?;
+    let settings = sources.settings(&environment).map_err(|errors| Failure::config(&errors))?;
     let (mut errors, mut warnings) = (Vec::new(), Vec::new());
     match Material::load(&settings, clock::now()) {
         Ok(material) => {
@@ -32,6 +35,8 @@ pub fn check(path: Option<&Path>, hardened: bool) -> Result<(), Failure> {
     for line in config::warnings(&settings).iter().chain(&warnings) {
         println!("warning: {line}");
     }
+    let unused = sources.trust().map(|(_, book)| book.unused(environment.unix_seconds));
+    unused.iter().flatten().for_each(|line| println!("warning: {line}"));
     if !errors.is_empty() {
         return Err(Failure::new(Exit::Usage, errors.join("\n")));
     }

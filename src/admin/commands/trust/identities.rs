@@ -60,8 +60,8 @@ pub(super) fn path(identity: &str) -> Result<String, Failure> {
 }
 
 /// `auth identity list`
-pub fn identity_list(remote: &Remote, format: Format) -> Result<(), Failure> {
-    let mut rows = all(remote, "/api/v5/trust/identities", &[])?;
+pub fn identity_list(remote: &Remote, format: Format, unused: Option<&str>) -> Result<(), Failure> {
+    let mut rows = all(remote, "/api/v5/trust/identities", &[("unused", unused)])?;
     if !matches!(format, Format::Json | Format::Yaml) {
         rows.iter_mut().for_each(with_listed_groups);
     }

@@ -86,7 +86,7 @@ pub(super) const ROUTES: &[Route] = &[
         path: "/api/v5/trust/identities",
         needs: Needs::Nothing,
         about: "Identities of peers and operators, and the peers that the configuration knows",
-        query: &[PAGING],
+        query: &[PAGING, identities::FILTERS],
         action: Action::Now(identities::list),
         ..GET
     },

@@ -21,12 +21,15 @@ use crate::admin::rest::Call;
 use crate::admin::rest::HttpState;
 use crate::admin::rest::Lacking;
 use crate::admin::rest::Outcome;
+use crate::admin::rest::Parameter;
 use crate::admin::rest::Problem;
 use crate::admin::rest::fields::Fields;
 use crate::admin::trust::desk::link_to;
 use crate::auth::certificate::fingerprint_hex;
+use crate::config::duration;
 use crate::config::settings::Link;
 use crate::config::settings::Trust;
+use crate::net::clock;
 use crate::net::own_certificate::chain_from_pem;
 use crate::net::random;
 use crate::trust::book::Event;
@@ -38,17 +41,39 @@ use crate::trust::identity::Kind;
 use crate::trust::leaf::Leaf;
 use crate::trust::leaf::Purpose;
 
+/// Which identities.
+pub(in crate::admin::rest) const FILTERS: &[Parameter] = &[Parameter {
+    name: "unused",
+    kind: "string",
+    about: "only peers that were not seen for so long, such as 30d, nor are connected",
+}];
+
 /// `GET trust/identities`
 pub(in crate::admin::rest) fn list(state: &HttpState, call: &Call) -> Outcome {
     let book = state.shelf.book();
     let links = state.broker.links.all();
     let configured = links.iter().map(|link| &link.settings);
     let configured = configured.filter(|link| link.trust == Trust::Configured).map(configured_peer);
-    let mut all: Vec<Value> =
-        book.identities().map(|one| shown::identity(&book, one)).chain(configured).collect();
+    let identities = || book.identities();
+    let mut all: Vec<Value> = match unused_for(call)? {
+        None => identities().map(|one| shown::identity(&book, one)).chain(configured).collect(),
+        Some(seconds) => {
+            let until = (clock::now().unix_ms / 1000).saturating_sub(seconds);
+            let connected =
+                |name: &str| state.broker.links.get(name).is_some_and(|link| link.connections_in() > 0);
+            let unused = identities().filter(|one| one.kind == Kind::Link && one.last_used() <= until);
+            unused.filter(|one| !connected(&one.name)).map(|one| shown::identity(&book, one)).collect()
+        }
+    };
     all.retain(|one| lacking_to_see(call, &text(one, "kind"), &text(one, "name")).is_none());
     all.sort_by_key(|one| (text(one, "kind"), text(one, "name")));
     listed(call, all)
+}
+
+fn unused_for(call: &Call) -> Result<Option<u64>, Problem> {
+    let Some(text) = call.query.value("unused") else { return Ok(None) };
+    let time = duration(text).map_err(|error| Problem::bad_request(format!("unused: {error}")))?;
+    Ok(Some(time.as_secs()))
 }
 
 /// Whoever may see a link may see its peer.

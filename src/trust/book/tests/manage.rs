@@ -1,5 +1,6 @@
 use crate::trust::group::Entitlement;
 use crate::trust::group::Permission;
+use crate::trust::identity::Role;
 
 use super::*;
 
@@ -295,4 +296,27 @@ fn contradictions_with_the_configuration_are_found() {
     a.configured = vec![rule("B", Some(2)), rule("C", Some(2)), rule("b", None)];
     let found = book.conflicts(&a.own());
     assert_eq!(found.len(), 4, "{found:?}");
+}
+
+#[test]
+fn what_nobody_uses_is_told_and_what_is_connected_is_used() {
+    const DAY: u64 = 24 * 60 * 60;
+    let (_, mut book) = linked();
+    let print = book.link("B").unwrap().pin(Role::Current).unwrap().sha256;
+    assert_eq!(book.unused(NOW + DAY), [""; 0], "it has come with a token just now");
+    assert!(book.unused(NOW + DAY + 1)[0].starts_with("link B: its peer is trusted since "));
+    assert!(!book.is_long_connected("B", NOW + DAY), "it never was");
+    assert_eq!(book.seen(print, SOURCE, NOW + DAY), Seen::Known { store: true });
+    assert_eq!(book.unused(NOW + 31 * DAY - 1), [""; 0]);
+    assert!(book.unused(NOW + 31 * DAY)[0].starts_with("link B: its peer was last seen "));
+    assert!(
+        book.is_long_connected("B", NOW + DAY + 3_600) && !book.is_long_connected("B", NOW + DAY + 3_599)
+    );
+    book.lasts("B", NOW + 31 * DAY);
+    assert_eq!(book.unused(NOW + 31 * DAY), [""; 0]);
+    book.create_group("empty", "").unwrap();
+    assert!(book.unused(NOW + 31 * DAY)[0].starts_with("group empty: nobody is in it"));
+    book.revoke(Kind::Link, "B", "ada").unwrap();
+    book.lasts("B", NOW + 90 * DAY);
+    assert_eq!(book.unused(NOW + 90 * DAY).len(), 1, "nobody who is revoked is a finding, nor connected");
 }
