@@ -297,7 +297,7 @@ fn say_in_force(scene: &Scene, next: &OwnCertificate, deaf: &BTreeMap<String, St
     if !deaf.is_empty() {
         let names: Vec<&str> = deaf.keys().map(String::as_str).collect();
         let text =
-            format!("{} were not told of it: they need a new token, or the certificate", names.join(", "));
+            format!("not told of it, and in need of a new token or of the certificate: {}", names.join(", "));
         tracing::error!("{text}");
         scene.broker.security_note(What::CertificateRotation { works: false }, &text, clock::now());
     }

@@ -32,7 +32,7 @@ pub(super) struct Tasks {
 }
 
 impl Link {
-    /// Starts the tasks of this link, once it is in [`Links`]. A disabled link only watches its peer's actors.
+    /// Starts the tasks of this link, once it is in [`Links`](super::Links). A disabled link only watches its peer's actors.
     /// `hold`: how long the peer has before it is dialled.
     pub(super) fn run(self: &Arc<Self>, broker: &Arc<Broker>, node: &str, hold: Duration) {
         let mut tasks = self.tasks.lock();

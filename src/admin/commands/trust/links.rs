@@ -258,8 +258,9 @@ fn told_of_rotation(rotation: &Value) -> String {
             text(rotation, "trouble")
         ));
     }
+    let not_told = if rotation["in_force"] == true { "Not told, needs a new token" } else { "Not told yet" };
     for one in rotation["not_heard"].as_array().into_iter().flatten() {
-        told.push_str(&format!("Not told yet: {} ({})\n", text(one, "name"), text(one, "reason")));
+        told.push_str(&format!("{not_told}: {} ({})\n", text(one, "name"), text(one, "reason")));
     }
     told
 }
