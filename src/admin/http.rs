@@ -18,6 +18,7 @@ use axum::extract::ConnectInfo;
 use axum::extract::RawPathParams;
 use axum::extract::Request;
 use axum::extract::State;
+use axum::extract::connect_info::Connected;
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::http::HeaderMap;
 use axum::http::HeaderValue;
@@ -30,6 +31,7 @@ use axum::response::Response;
 use axum::routing::MethodFilter;
 use axum::routing::MethodRouter;
 use axum::routing::on;
+use axum::serve::IncomingStream;
 use axum::serve::Listener;
 use serde_json::Value;
 use serde_json::json;
@@ -63,6 +65,7 @@ use crate::admin::trust::rotate;
 use crate::admin::trust::rotate::Scene;
 use crate::broker::events::event::SecurityEvent;
 use crate::broker::events::event::What;
+use crate::net::address::PeerAddr;
 use crate::net::clock;
 
 mod asker;
@@ -106,7 +109,27 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let bound = listener.local_addr()?;
-    serve(listener, Bound::To(bound), state, shutdown).await
+    let (stopped, limit) = stop_limit();
+    let router = router(state, Bound::To(bound)).into_make_service_with_connect_info::<From>();
+    let serving =
+        axum::serve(socket::BoundedListener::new(listener), router).with_graceful_shutdown(async move {
+            shutdown.await;
+            drop(stopped);
+        });
+    tokio::select! {
+        result = serving => result,
+        () = limit => Ok(()),
+    }
+}
+
+/// From where a request without TLS comes.
+#[derive(Debug, Clone, Copy)]
+struct From(SocketAddr);
+
+impl Connected<IncomingStream<'_, socket::BoundedListener<TcpListener>>> for From {
+    fn connect_info(stream: IncomingStream<'_, socket::BoundedListener<TcpListener>>) -> Self {
+        Self(*stream.remote_addr())
+    }
 }
 
 /// The same over TLS, where operators are known by their certificates as well.
@@ -122,7 +145,7 @@ pub async fn run_tls(
     let bound = listener.local_addr()?;
     let (stopped, limit) = stop_limit();
     let router = router(state, Bound::To(bound)).into_make_service_with_connect_info::<Peer>();
-    let listener = socket::BoundedListener::new(TlsListener::new(listener, tls));
+    let listener = socket::BoundedListener::new(TlsListener::new(listener, bound, tls));
     let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
         shutdown.await;
         drop(stopped);
@@ -219,9 +242,10 @@ async fn dispatch(
     path: Result<RawPathParams, RawPathParamsRejection>,
     request: Request,
 ) -> Outcome {
-    let asker = shared.admit(route.access, request.headers(), peer(&request))?;
+    let asker = shared.admit(route.access, &request)?;
     // Before the body is read: a change that was asked for wrongly was asked for.
     let act = route.act.map(|act| (act, asker.name.clone(), request.uri().path().to_owned()));
+    let source = asker.source;
     let outcome = perform(route, &shared, path, request, asker).await;
     if let Some((act, caller, path)) = act {
         let result = match &outcome {
@@ -229,12 +253,9 @@ async fn dispatch(
             Err(problem) => &problem.message,
         };
         let what = What::Admin { act };
-        let event = SecurityEvent { identity: Some(&caller), ..SecurityEvent::new(what, "") };
-        let description = format!("{path}: {result}");
-        shared
-            .state
-            .broker
-            .security_event(&SecurityEvent { description: &description, ..event }, clock::now());
+        let text = format!("{path}: {result}");
+        let event = SecurityEvent { identity: Some(&caller), source, ..SecurityEvent::new(what, &text) };
+        shared.state.broker.security_event(&event, clock::now());
     }
     outcome
 }
@@ -255,10 +276,10 @@ async fn perform(
         return Err(Problem::bad_request(format!("{name}: no such parameter")));
     }
     let body = if route.body.is_some() { read_json(request.into_body()).await? } else { Value::Null };
-    let Asker { name: caller, rights, proof } = asker;
+    let Asker { name: caller, rights, proof, source } = asker;
     let call = Call { item, second, caller, rights, query, body };
     if let Some(lacking) = route.needs.lacked_by(&call) {
-        return Err(shared.denied(route, &call, &lacking));
+        return Err(shared.denied(route, &call, source, &lacking));
     }
     let state = shared.state.clone();
     match route.action {
@@ -277,7 +298,7 @@ async fn perform(
         Action::Reload => reload(state.changes.as_ref()).await,
         Action::Link(edit, answer) => {
             if let Some(lacking) = lacking_for(&state, &call) {
-                return Err(shared.denied(route, &call, &lacking));
+                return Err(shared.denied(route, &call, source, &lacking));
             }
             change_link(state.changes.as_ref(), edit(&call)?).await?;
             answer(&state, &call)
@@ -298,7 +319,7 @@ async fn perform(
         }
         Action::Rotate(overlap, answer) => {
             if let Some(lacking) = lacking_for_rotation(&state, &call) {
-                return Err(shared.denied(route, &call, &lacking));
+                return Err(shared.denied(route, &call, source, &lacking));
             }
             let overlap = overlap(&call)?;
             let changes = state.changes.clone().ok_or_else(nothing_to_change)?;
@@ -384,7 +405,7 @@ impl Shared {
         let path = request.uri().path();
         let known = routes().any(|route| route.access != Access::Key && route.path == path);
         if path.starts_with(API_PREFIX) && !known {
-            return self.admit(Access::Key, headers, peer(request)).err();
+            return self.admit(Access::Key, request).err();
         }
         None
     }
@@ -428,6 +449,12 @@ impl Shared {
 /// Who is at the other end, over TLS.
 fn peer(request: &Request) -> Option<&Peer> {
     request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer)
+}
+
+/// From where a request comes, if not by the admin socket.
+fn source(request: &Request) -> Option<PeerAddr> {
+    let plain = request.extensions().get::<ConnectInfo<From>>().map(|ConnectInfo(from)| from.0);
+    plain.or_else(|| peer(request).map(|peer| peer.address)).map(PeerAddr::Ip)
 }
 
 /// Whether a page that asks is of this server.

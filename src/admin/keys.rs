@@ -96,6 +96,17 @@ struct Document {
 pub struct Keys {
     path: PathBuf,
     read: Mutex<Option<(Stamp, Vec<Key>)>>,
+    /// Those of which it was told that they are there.
+    told: Mutex<Option<Vec<Key>>>,
+}
+
+/// What became of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyChange {
+    /// It was made.
+    Made(Key),
+    /// It was deleted.
+    Deleted(Key),
 }
 
 /// Tells one content of the file from another: every change is a new file.
@@ -110,7 +121,7 @@ impl Keys {
     /// The keys of this data directory; nothing is read yet.
     #[must_use]
     pub fn of(data: &Path) -> Self {
-        Self { path: data.join(FILE), read: Mutex::new(None) }
+        Self { path: data.join(FILE), read: Mutex::new(None), told: Mutex::new(None) }
     }
 
     /// Whether there is such a key. A file that cannot be read lets nobody in.
@@ -137,6 +148,22 @@ impl Keys {
         // Whoever could not be verified now is not let in either.
         self.refresh(&mut read).is_ok()
             && read.as_ref().is_some_and(|(_, keys)| keys.iter().any(|key| key.id == id))
+    }
+
+    /// Keys that were made or deleted since this was last asked, whoever wrote the file. At first there are none.
+    #[must_use]
+    pub fn take_changes(&self) -> Vec<KeyChange> {
+        let mut read = self.read.lock();
+        if self.refresh(&mut read).is_err() {
+            return Vec::new();
+        }
+        let keys = read.as_ref().map(|(_, keys)| keys.clone()).unwrap_or_default();
+        drop(read);
+        let Some(before) = self.told.lock().replace(keys.clone()) else { return Vec::new() };
+        let lacks = |keys: &[Key], id: &str| keys.iter().all(|key| key.id != id);
+        let made = keys.iter().filter(|key| lacks(&before, &key.id)).cloned().map(KeyChange::Made);
+        let deleted = before.iter().filter(|key| lacks(&keys, &key.id)).cloned().map(KeyChange::Deleted);
+        made.chain(deleted).collect()
     }
 
     fn refresh(&self, read: &mut Option<(Stamp, Vec<Key>)>) -> Result<(), KeysError> {
@@ -281,6 +308,21 @@ mod tests {
         assert!(matches!(writer.delete(&first.key.id), Err(KeysError::NotFound(_))));
         let text = fs::read_to_string(data.path().join(FILE)).unwrap();
         assert!(!text.contains(&second.secret), "hashed at rest");
+    }
+
+    #[test]
+    fn what_becomes_of_keys_is_told_once() {
+        let data = tempfile::tempdir().unwrap();
+        let (keys, writer) = (Keys::of(data.path()), Keys::of(data.path()));
+        let first = writer.create("ci", 1).unwrap().key;
+        assert!(keys.take_changes().is_empty(), "it was there before");
+        let second = writer.create("grafana", 2).unwrap().key;
+        assert_eq!(keys.take_changes(), [KeyChange::Made(second.clone())]);
+        assert!(keys.take_changes().is_empty());
+        writer.delete(&first.id).unwrap();
+        assert_eq!(keys.take_changes(), [KeyChange::Deleted(first)]);
+        fs::remove_file(data.path().join(FILE)).unwrap();
+        assert_eq!(keys.take_changes(), [KeyChange::Deleted(second)]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::admin::announcer;
 use crate::admin::http;
 use crate::admin::http::tls::Ours;
 use crate::admin::http::tls::Tls;
+use crate::admin::keys::KeyChange;
 use crate::admin::keys::Keys;
 use crate::admin::rest::Changes;
 use crate::admin::rest::HttpState;
@@ -83,6 +84,7 @@ pub struct Node {
     rotation: Arc<Rotation>,
     /// When the certificates of peers expire, as of this book.
     dated: Option<(Arc<Book>, Dates)>,
+    keys: Arc<Keys>,
     /// Up to when what is over was put out of force, in seconds since the Unix epoch.
     trusted_unix: u64,
 }
@@ -127,9 +129,11 @@ impl Node {
         let (stop_http, stopped) = watch::channel(false);
         let keys = Arc::new(Keys::of(&data));
         let (shelf, rotation) = (Arc::new(Shelf::default()), Arc::new(Rotation::default()));
+        // Those that are there already are no news.
+        let _ = keys.take_changes();
         let shared = (Arc::clone(&shelf), Arc::clone(&rotation));
         let announced = node.clone();
-        let state = state(&server, node, http_settings, keys, changes, shared);
+        let state = state(&server, node, http_settings, Arc::clone(&keys), changes, shared);
         let mut http = Vec::new();
         let opened = sockets::open(&data, viewer.as_deref());
         let opened = match opened {
@@ -177,6 +181,7 @@ impl Node {
             shelf,
             rotation,
             dated: None,
+            keys,
             trusted_unix,
         })
     }
@@ -252,6 +257,18 @@ impl Node {
     /// Notes that it was.
     pub fn set_trusted_unix(&mut self, at: u64) {
         self.trusted_unix = at;
+    }
+
+    /// Writes down which API keys were made or deleted: that is done in the data directory, whether a broker runs or not.
+    pub fn tell_keys(&self) {
+        for change in self.keys.take_changes() {
+            let (act, key) = match &change {
+                KeyChange::Made(key) => ("api_key_create", key),
+                KeyChange::Deleted(key) => ("api_key_delete", key),
+            };
+            let text = format!("{} ({}), by whoever may write the data directory", key.id, key.name);
+            self.server.broker().security_note(What::Admin { act }, &text, clock::now());
+        }
     }
 
     /// Where HTTP answers.

@@ -125,6 +125,7 @@ impl Steward {
         if self.node.server().settings().link.auto_rotate {
             rotate::renew_in_time(&self.scene());
         }
+        self.node.tell_keys();
         trust::tick(&mut self.node, &mut self.sources).await;
     }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::http::header;
@@ -18,6 +19,7 @@ use crate::admin::rest::Problem;
 use crate::admin::rest::Route;
 use crate::broker::events::event::SecurityEvent;
 use crate::broker::events::event::What;
+use crate::net::address::PeerAddr;
 use crate::net::clock;
 use crate::trust::group::Entitlement;
 use crate::trust::identity::Kind;
@@ -32,6 +34,8 @@ pub(super) struct Asker {
     pub(super) rights: OperatorRights,
     /// By what they are known.
     pub(super) proof: Proof,
+    /// From where they ask, if not by the admin socket.
+    pub(super) source: Option<PeerAddr>,
 }
 
 /// By what whoever asks is known.
@@ -46,30 +50,26 @@ pub(super) enum Proof {
 }
 
 impl Asker {
-    fn admin(name: String, proof: Proof) -> Self {
-        Self { name, rights: OperatorRights::admin(), proof }
+    fn admin(name: String, proof: Proof, source: Option<PeerAddr>) -> Self {
+        Self { name, rights: OperatorRights::admin(), proof, source }
     }
 
-    fn viewer(name: &str) -> Self {
+    fn viewer(name: &str, source: Option<PeerAddr>) -> Self {
         let rights = OperatorRights { server: [Entitlement::Viewer].into(), ..OperatorRights::default() };
-        Self { name: name.to_owned(), rights, proof: Proof::None }
+        Self { name: name.to_owned(), rights, proof: Proof::None, source }
     }
 }
 
 impl Shared {
     /// Whether whoever sent this may come in, and who it is.
-    pub(super) fn admit(
-        &self,
-        access: Access,
-        headers: &HeaderMap,
-        peer: Option<&Peer>,
-    ) -> Result<Asker, Problem> {
+    pub(super) fn admit(&self, access: Access, request: &Request) -> Result<Asker, Problem> {
         let bound = match self.bound {
             Bound::To(bound) => bound,
-            Bound::AdminSocket => return Ok(Asker::admin("admin socket".to_owned(), Proof::None)),
-            Bound::ViewerSocket => return Ok(Asker::viewer("viewer socket")),
+            Bound::AdminSocket => return Ok(Asker::admin("admin socket".to_owned(), Proof::None, None)),
+            Bound::ViewerSocket => return Ok(Asker::viewer("viewer socket", None)),
         };
-        if let Some(operator) = peer.and_then(|peer| self.operator(peer)) {
+        let (headers, source) = (request.headers(), super::source(request));
+        if let Some(operator) = super::peer(request).and_then(|peer| self.operator(peer)) {
             return Ok(operator);
         }
         let open = match access {
@@ -78,18 +78,24 @@ impl Shared {
             Access::Key => false,
         };
         if open {
-            return Ok(Asker::viewer("anybody"));
+            return Ok(Asker::viewer("anybody", source));
         }
         let refused = |code, message| Err(Problem::new(StatusCode::UNAUTHORIZED, code, message));
         if !headers.contains_key(header::AUTHORIZATION) {
+            if !request.method().is_safe() {
+                let what = What::LoginFail { method: "api_key" };
+                let event = SecurityEvent { source, ..SecurityEvent::new(what, "no API key, for a change") };
+                self.state.broker.security_event(&event, clock::now());
+            }
             return refused("UNAUTHORIZED", "an API key is needed: see `tombolo auth key create`");
         }
         let claimed = credentials(headers);
         if let Some((id, _)) = claimed.as_ref().filter(|(id, secret)| self.state.keys.verify(id, secret)) {
-            return Ok(Asker::admin(format!("api_key {id}"), Proof::Key(id.clone())));
+            return Ok(Asker::admin(format!("api_key {id}"), Proof::Key(id.clone()), source));
         }
         let event = SecurityEvent {
             identity: claimed.as_ref().map(|(id, _)| id.as_str()),
+            source,
             ..SecurityEvent::new(What::LoginFail { method: "api_key" }, "no such API key, or not its secret")
         };
         self.state.broker.security_event(&event, clock::now());
@@ -104,6 +110,7 @@ impl Shared {
             name: format!("operator {}", one.name),
             rights: book.operator_rights(one),
             proof: Proof::Certificate(*peer),
+            source: Some(PeerAddr::Ip(peer.address)),
         })
     }
 
@@ -120,9 +127,16 @@ impl Shared {
     }
 
     /// It is written down who wanted more than they may, and said which permission they lack.
-    pub(super) fn denied(&self, route: &Route, call: &Call, lacking: &str) -> Problem {
+    pub(super) fn denied(
+        &self,
+        route: &Route,
+        call: &Call,
+        source: Option<PeerAddr>,
+        lacking: &str,
+    ) -> Problem {
         let what = What::AuthzFail { action: "admin", topic: route.path };
-        let event = SecurityEvent { identity: Some(&call.caller), ..SecurityEvent::new(what, &call.item) };
+        let event =
+            SecurityEvent { identity: Some(&call.caller), source, ..SecurityEvent::new(what, &call.item) };
         self.state.broker.security_event(&event, clock::now());
         let message = format!("{} may not do this: it takes the permission {lacking}", call.caller);
         Problem::new(StatusCode::FORBIDDEN, "FORBIDDEN", message)

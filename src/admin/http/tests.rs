@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::admin::keys::Keys;
 use crate::admin::rest::Readiness;
+use crate::broker::events::Wanted;
 use crate::broker::server::Server;
 use crate::config;
 use crate::config::Environment;
@@ -186,7 +187,7 @@ async fn metrics_are_open_on_loopback_only_and_only_if_configured() {
     server.stop().await;
 
     let shared = Shared { state: state(Ok(())).await, bound: Bound::To("0.0.0.0:1".parse().unwrap()) };
-    let refused = shared.admit(Access::Metrics, &HeaderMap::new(), None).unwrap_err();
+    let refused = shared.admit(Access::Metrics, &Request::default()).unwrap_err();
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
 }
 
@@ -196,5 +197,58 @@ async fn the_end_does_not_wait_for_a_client_that_says_nothing() {
     let mut silent = TcpStream::connect(server.address).await.unwrap();
     silent.write_all(b"GET /sta").await.unwrap();
     assert_eq!(server.get("/status").await.0, 200);
+    server.stop().await;
+}
+
+/// Whatever changes something is written down: who, what, from where, and how it went. Those that only ask are named here.
+#[tokio::test]
+async fn every_change_that_is_asked_for_is_in_the_security_log() {
+    const ASKING: [&str; 2] = ["/api/v5/acl/check", "/api/v5/acl/explain"];
+    let data = tempfile::tempdir().unwrap();
+    let keys = Arc::new(Keys::of(data.path()));
+    let new = keys.create("test", 1).unwrap();
+    let state = HttpState { keys, ..state(Ok(())).await };
+    let broker = Arc::clone(&state.broker);
+    let server = start(state, "127.0.0.1:0").await;
+    let key = crate::admin::base64::encode(format!("{}:{}", new.key.id, new.secret).as_bytes());
+    let mut asked = 0;
+    for route in routes().filter(|route| route.method != Method::Get && !ASKING.contains(&route.path)) {
+        let mut path = String::new();
+        for part in route.path.split(['{', '}']).enumerate() {
+            path.push_str(if part.0 % 2 == 0 { part.1 } else { "x" });
+        }
+        let head = format!(
+            "{} {path} HTTP/1.1\nHost: {}",
+            format!("{:?}", route.method).to_uppercase(),
+            server.address
+        );
+        let asks = async |more: &str| {
+            let port = server.address.port();
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let rest = "Content-Type: application/json\nContent-Length: 2\nConnection: close\n\n";
+            let request = format!("{head}\n{more}{rest}").replace('\n', "\r\n") + "{}";
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer.split(' ').nth(1).unwrap().to_owned()
+        };
+        let logged = |what: &str| {
+            let lines = broker.events.remembered(Wanted::default());
+            let last = lines.iter().rev().find(|line| line.contains(what));
+            last.cloned().unwrap_or_else(|| panic!("{head}: nothing is written down"))
+        };
+        assert_eq!(asks("").await, "401", "{head}");
+        // Of many refusals of one source not all are written down.
+        assert!(logged("authn_login_fail:api_key").contains("\"source\":\"127.0.0.1:"), "{head}");
+        assert_ne!(asks(&format!("Authorization: Basic {key}\n")).await, "401", "{head}");
+        let line = logged("authz_admin:");
+        let act = route.act.unwrap_or_default();
+        let event = format!("\"authz_admin:{act}\",\"identity\":\"api_key {}\"", new.key.id);
+        for part in [&event, "\"source\":\"127.0.0.1:", &path] {
+            assert!(line.contains(part), "{head}: {line}");
+        }
+        asked += 1;
+    }
+    assert!(asked > 30, "{asked}");
     server.stop().await;
 }

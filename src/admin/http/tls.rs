@@ -2,6 +2,7 @@
 //! time, and hold up neither each other nor who is through.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,8 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Peer {
     /// SHA-256 of the certificate whose key it has, if it showed one. Nobody vouches for it yet.
     pub(super) certificate: Option<[u8; 32]>,
+    /// From where it comes.
+    pub(super) address: SocketAddr,
 }
 
 impl Connected<IncomingStream<'_, BoundedListener<TlsListener>>> for Peer {
@@ -97,6 +100,7 @@ impl Tls {
 /// Gives connections whose handshake is done.
 pub(super) struct TlsListener {
     ready: mpsc::Receiver<(TlsStream<TcpStream>, Peer)>,
+    bound: SocketAddr,
     accepting: AbortHandle,
 }
 
@@ -108,10 +112,10 @@ impl Drop for TlsListener {
 
 impl TlsListener {
     /// Accepts on this listener.
-    pub(super) fn new(listener: TcpListener, tls: Tls) -> Self {
+    pub(super) fn new(listener: TcpListener, bound: SocketAddr, tls: Tls) -> Self {
         let (through, ready) = mpsc::channel(1);
         let accepting = tokio::spawn(accept(listener, Arc::new(tls), through)).abort_handle();
-        Self { ready, accepting }
+        Self { ready, bound, accepting }
     }
 }
 
@@ -132,7 +136,7 @@ async fn accept(listener: TcpListener, tls: Arc<Tls>, through: mpsc::Sender<(Tls
                     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
                     let certificate = shown.map(|der| Sha256::digest(der).into());
                     // An error means that nobody is served any more.
-                    let _ = through.send((stream, Peer { certificate })).await;
+                    let _ = through.send((stream, Peer { certificate, address })).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%address, %error, "HTTP over TLS"),
                 Err(_) => tracing::debug!(%address, "HTTP over TLS: the handshake took longer than allowed"),
@@ -159,6 +163,6 @@ impl Listener for TlsListener {
     }
 
     fn local_addr(&self) -> io::Result<Peer> {
-        Ok(Peer { certificate: None })
+        Ok(Peer { certificate: None, address: self.bound })
     }
 }
