@@ -138,7 +138,7 @@ impl Connected<IncomingStream<'_, socket::BoundedListener<TcpListener>>> for Fro
 /// If the listener has no address.
 pub async fn run_tls(
     listener: TcpListener,
-    tls: Tls,
+    tls: Arc<Tls>,
     state: HttpState,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-#[cfg(unix)]
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::task::spawn_blocking;
 
 use crate::admin::announcer;
 use crate::admin::http;
@@ -35,6 +35,7 @@ use crate::config::Diff;
 use crate::config::Settings;
 use crate::config::settings::Http;
 use crate::config::settings::HttpTls;
+use crate::metrics::labels::Outcome;
 use crate::net::clock;
 use crate::storage::Storage;
 use crate::trust::identity::Identity;
@@ -85,6 +86,8 @@ pub struct Node {
     /// When the certificates of peers expire, as of this book.
     dated: Option<(Arc<Book>, Dates)>,
     keys: Arc<Keys>,
+    /// Of the second HTTP port.
+    tls: Option<Arc<Tls>>,
     /// Up to when what is over was put out of force, in seconds since the Unix epoch.
     trusted_unix: u64,
 }
@@ -135,6 +138,7 @@ impl Node {
         let announced = node.clone();
         let state = state(&server, node, http_settings, Arc::clone(&keys), changes, shared);
         let mut http = Vec::new();
+        let mut https = None;
         let opened = sockets::open(&data, viewer.as_deref());
         let opened = match opened {
             Ok(opened) => opened,
@@ -151,6 +155,7 @@ impl Node {
         if let (Some(listener), Some(ssl)) = (over_tls, http_tls) {
             match tls(&server, ssl) {
                 Ok(tls) => {
+                    let tls = Arc::clone(https.insert(Arc::new(tls)));
                     let shutdown = end_of(stopped.clone());
                     http.push(tokio::spawn(logged(http::run_tls(listener, tls, state.clone(), shutdown))));
                 }
@@ -182,6 +187,7 @@ impl Node {
             rotation,
             dated: None,
             keys,
+            tls: https,
             trusted_unix,
         })
     }
@@ -283,12 +289,26 @@ impl Node {
         self.https_address
     }
 
-    /// Puts new settings in force; see [`Server::reload`].
+    /// Puts new settings in force, and the files of the second HTTP port as they are now; see [`Server::reload`].
     ///
     /// # Errors
     /// Why nothing was changed.
     pub async fn reload(&mut self, settings: Settings) -> Result<Diff, ReloadError> {
-        self.server.reload(settings).await
+        let tls = self.tls.clone();
+        let reading = move || tls.map(|tls| tls.read_again().map(|read| read.map(|config| (tls, config))));
+        let read = spawn_blocking(reading).await.map_err(|error| wrong(&error))?;
+        let read = read.transpose().map_err(|error| {
+            let error = wrong(&error);
+            let broker = self.server.broker();
+            broker.metrics.broker.config_reloads[Outcome::Error].inc();
+            broker.security_note(What::ConfigReload { taken: false }, &error.to_string(), clock::now());
+            error
+        })?;
+        let diff = self.server.reload(settings).await?;
+        if let Some((tls, config)) = read.flatten() {
+            tls.put(config);
+        }
+        Ok(diff)
     }
 
     /// Stops in order, within ten seconds.
@@ -321,6 +341,10 @@ fn tls(server: &Server, ssl: HttpTls) -> Result<Tls, String> {
         }
     };
     Tls::new(ours).map_err(|error| error.to_string())
+}
+
+fn wrong(error: &dyn std::fmt::Display) -> ReloadError {
+    ReloadError::Material(vec![format!("http.ssl: {error}")])
 }
 
 async fn end_of(mut stopped: watch::Receiver<bool>) {

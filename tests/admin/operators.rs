@@ -442,6 +442,53 @@ async fn what_becomes_of_keys_and_who_was_denied_is_written_down_with_the_source
 }
 
 #[tokio::test]
+async fn the_files_of_the_port_are_read_again_with_a_reload_or_all_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let put = |pair: &Pair| {
+        fs::write(file("cert.pem"), chain_pem(&pair.chain)).unwrap();
+        fs::write(file("key.pem"), pair.key.pem().as_bytes()).unwrap();
+        pair.chain[0].to_vec()
+    };
+    let (first, second) =
+        (Pair::make("one", clock::now()).unwrap(), Pair::make("two", clock::now()).unwrap());
+    let before = put(&first);
+    let files = format!("certfile = \"{}\"\nkeyfile = \"{}\"\n", file("cert.pem"), file("key.pem"));
+    let broker = Broker::start("A", &format!("{TLS}{files}")).await;
+    let scene = Scene { broker, folder: tempfile::tempdir().unwrap(), fingerprint: String::new() };
+    let shown = async || {
+        let stream = scene.connect(TlsVersion::V13, None).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    };
+    let key = Keys::of(&scene.broker.data()).create("test", 1).unwrap();
+    let credentials = base64::encode(format!("{}:{}", key.key.id, key.secret).as_bytes());
+    let reload = async || {
+        let head = "POST /api/v5/config/reload HTTP/1.0\r\nHost: any.example\r\nContent-Length: 0\r\n";
+        let mut stream = scene.connect(TlsVersion::V13, None).await.unwrap();
+        stream
+            .write_all(format!("{head}Authorization: Basic {credentials}\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    assert_eq!(shown().await, before);
+    fs::write(file("cert.pem"), "none").unwrap();
+    let refused = reload().await;
+    assert!(
+        refused.contains(" 400 ") && refused.contains("http.ssl: ") && refused.contains("cert.pem"),
+        "{refused}"
+    );
+    assert_eq!(shown().await, before);
+    let after = put(&second);
+    assert_eq!(shown().await, before, "not before it is asked for");
+    let taken = reload().await;
+    assert!(taken.contains(" 200 "), "{taken}");
+    assert_eq!(shown().await, after);
+}
+
+#[tokio::test]
 async fn api_keys_work_there_as_well_and_what_is_wrong_is_said() {
     let scene = Scene::new().await;
     let url = format!("https://{}", scene.broker.listener("https"));

@@ -55,7 +55,7 @@ impl Connected<IncomingStream<'_, BoundedListener<TlsListener>>> for Peer {
 pub enum Ours {
     /// The link certificate, as it is at each handshake.
     Link(Arc<LinkKeys>),
-    /// Files, as they were at the start.
+    /// Files, as they were when they were last read.
     Files(PathBuf, PathBuf),
 }
 
@@ -73,6 +73,24 @@ impl Tls {
     pub fn new(ours: Ours) -> Result<Self, TlsError> {
         let tls = Self { ours, made: Mutex::default() };
         tls.config().map(|_| tls)
+    }
+
+    /// Reads the files again, if it is of files: what new connections are to have once all else is in force too.
+    ///
+    /// # Errors
+    /// Which file is wrong, and why. What there is stays.
+    pub fn read_again(&self) -> Result<Option<Arc<ServerConfig>>, TlsError> {
+        match &self.ours {
+            Ours::Link(_) => Ok(None),
+            Ours::Files(certfile, keyfile) => {
+                tls::operators(None, Some((certfile, keyfile)), clock::now()).map(Some)
+            }
+        }
+    }
+
+    /// Puts in force what was read again. Connections that there are go on.
+    pub fn put(&self, config: Arc<ServerConfig>) {
+        *self.made.lock() = Some(([0; 32], config));
     }
 
     fn config(&self) -> Result<Arc<ServerConfig>, TlsError> {
@@ -112,9 +130,9 @@ impl Drop for TlsListener {
 
 impl TlsListener {
     /// Accepts on this listener.
-    pub(super) fn new(listener: TcpListener, bound: SocketAddr, tls: Tls) -> Self {
+    pub(super) fn new(listener: TcpListener, bound: SocketAddr, tls: Arc<Tls>) -> Self {
         let (through, ready) = mpsc::channel(1);
-        let accepting = tokio::spawn(accept(listener, Arc::new(tls), through)).abort_handle();
+        let accepting = tokio::spawn(accept(listener, tls, through)).abort_handle();
         Self { ready, bound, accepting }
     }
 }
