@@ -44,7 +44,7 @@ pub const CAPABILITY_BYTES_MAX: usize = 64;
 /// The longest text of an error, in characters.
 pub const TEXT_CHARS_MAX: usize = 512;
 /// Seconds by which clocks may differ without a word about it.
-pub const SKEW_SECONDS_MAX: u64 = 60;
+pub const SKEW_SECONDS_MAX: u64 = 120;
 
 /// Random bytes that are repeated in the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -303,9 +303,13 @@ impl Accepted {
     #[must_use]
     pub fn skew(&self, now: u64) -> Option<String> {
         let seconds = self.time.abs_diff(now);
-        let way = if self.time > now { "ahead of" } else { "behind" };
+        let way = if self.time > now { "ahead" } else { "behind" };
         (seconds > SKEW_SECONDS_MAX).then(|| {
-            format!("the clock of {} is {seconds} s {way} this cluster's: set one of them", self.cluster)
+            let (theirs, ours) = (rfc3339::format(self.time), rfc3339::format(now));
+            format!(
+                "by the clock of {} it is {theirs}, by this cluster's {ours}: it is {seconds} s {way}; set one of them",
+                self.cluster
+            )
         })
     }
 }

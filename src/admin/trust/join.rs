@@ -3,10 +3,13 @@
 //! lost the answer asks again with the same token (`trust.md` 2.4).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value;
 use serde_json::json;
+use tokio::time;
+use tokio::time::Instant;
 
 use crate::admin::links::LinkChange;
 use crate::admin::links::LinkEdit;
@@ -21,17 +24,27 @@ use crate::config::settings::Told;
 use crate::net::clock;
 use crate::net::enroll::Purpose;
 use crate::net::enroll::client;
+use crate::net::enroll::client::Found;
 use crate::net::enroll::client::NotFound;
 use crate::net::enroll::client::Why;
+use crate::net::own_certificate::OwnCertificate;
 use crate::net::random;
+use crate::time::moment as rfc3339;
 use crate::trust::Fingerprint;
 use crate::trust::Token;
 use crate::trust::book::Join;
 use crate::trust::book::TrustError;
 use crate::trust::enroll::Accepted;
 use crate::trust::enroll::Answer;
+use crate::trust::enroll::Code;
 use crate::trust::enroll::Request;
+use crate::trust::leaf;
+use crate::trust::leaf::Leaf;
 use crate::trust::rights::OperatorRights;
+
+/// How long an issuer that hangs up is asked again, and how long it is left alone in between: one a second is let in from an address.
+const AGAIN_LIMIT: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(1_100);
 
 /// What an operator asks for.
 #[derive(Debug, Clone)]
@@ -94,11 +107,8 @@ pub async fn join(changes: &Changes, keys: &Arc<LinkKeys>, order: Order) -> Resu
     let order = Arc::new(order);
     let request = prepare(changes, &order).await?;
     let own = keys.current().ok_or_else(|| trust::failed("there is no link certificate"))?;
-    let pins = [order.token.fingerprint.0];
-    let found =
-        client::find(order.servers(), &Told::default(), &pins, &own, Purpose::Enroll, client::FIND_TIME)
-            .await
-            .map_err(|not_found| unreachable_issuer(&order, &not_found))?;
+    let found = find(&order, &own).await.map_err(|not_found| unreachable_issuer(&order, &not_found))?;
+    let leaf = found.certificate().and_then(|der| Leaf::read(der, leaf::Purpose::Link).ok());
     let server = found.server.clone();
     found.passed.iter().for_each(|passed| tracing::warn!(%passed, "an address of the token was passed over"));
     let answer = found.ask(&request.encode(), client::ANSWER_TIME).await;
@@ -106,9 +116,10 @@ pub async fn join(changes: &Changes, keys: &Arc<LinkKeys>, order: Order) -> Resu
     let answer = Answer::parse(&answer).map_err(|error| unanswered(&server, &error.to_string()))?;
     let accepted = match answer {
         Answer::Ok(accepted) => accepted,
-        Answer::Error { code, text } => return Err(TrustError::Refused { code, text }.into()),
+        Answer::Error { code, text } => return Err(refused(code, text).into()),
     };
-    if let Some(skew) = accepted.skew(clock::now().unix_ms / 1000) {
+    let skew = accepted.skew(clock::now().unix_ms / 1000);
+    if let Some(skew) = &skew {
         tracing::warn!(skew, "enrolment");
     }
     if order.is_unidirectional() && !accepted.caps.iter().any(|cap| cap == trust::REVERSE) {
@@ -119,7 +130,8 @@ pub async fn join(changes: &Changes, keys: &Arc<LinkKeys>, order: Order) -> Resu
         return Err(Problem::conflict(message));
     }
     let waits = accepted.pending_approval;
-    accept(changes, &order, request, accepted, &server).await?;
+    let not_after = leaf.map(|leaf| leaf.not_after);
+    accept(changes, &order, (request, accepted), &server, not_after).await?;
     Ok(json!({
         "name": order.token.cluster,
         "server": server.to_string(),
@@ -127,15 +139,38 @@ pub async fn join(changes: &Changes, keys: &Arc<LinkKeys>, order: Order) -> Resu
         "topics": order.topics,
         "pending_approval": waits,
         "unidirectional": order.is_unidirectional(),
+        "warning": skew,
     }))
+}
+
+/// The server of the token. One that hangs up was asked a moment ago, or is busy: for a while it is asked again.
+async fn find(order: &Order, own: &Arc<OwnCertificate>) -> Result<Found, NotFound> {
+    let (pins, until) = ([order.token.fingerprint.0], Instant::now() + AGAIN_LIMIT);
+    // An operator has brought the token: its addresses may lead anywhere.
+    let anywhere = Told::default();
+    loop {
+        match client::find(order.servers(), &anywhere, &pins, own, Purpose::Enroll, client::FIND_TIME).await {
+            Err(not_found) if not_found.is_too_soon() && Instant::now() < until => time::sleep(AGAIN).await,
+            outcome => return outcome,
+        }
+    }
+}
+
+/// The issuer's words. It is its clock that decides whether a token is over: so ours is told of as well.
+fn refused(code: Code, text: String) -> TrustError {
+    if code != Code::Expired {
+        return TrustError::Refused { code, text };
+    }
+    let ours = rfc3339::format(clock::now().unix_ms / 1000);
+    TrustError::Refused { code, text: format!("{text}; by the clock of this side it is {ours}") }
 }
 
 /// Checks the order against the book, and says what to ask.
 async fn prepare(changes: &Changes, order: &Arc<Order>) -> Result<Request, Problem> {
     let made = Arc::new(Mutex::new(None));
     let (asked, out) = (Arc::clone(order), Arc::clone(&made));
-    let apply = move |book: &mut trust::Book, own: &trust::Own<'_>, now| {
-        book.check_join(own, &asked.join(), now)?;
+    let apply = move |book: &mut trust::Book, own: &trust::Own<'_>, _| {
+        book.check_join(own, &asked.join())?;
         book.check_may_grant(&asked.groups, &asked.rights)?;
         let addrs = addresses(own, &asked)?;
         *out.lock() = Some(Request::of(&asked.token, own.prefix, addrs, own.caps, random::bytes()));
@@ -168,14 +203,15 @@ fn addresses<'a>(own: &trust::Own<'a>, asked: &'a Order) -> Result<&'a [ServerAd
 async fn accept(
     changes: &Changes,
     order: &Arc<Order>,
-    request: Request,
-    accepted: Accepted,
+    (request, accepted): (Request, Accepted),
     server: &ServerAddr,
+    not_after: Option<u64>,
 ) -> Result<Value, Problem> {
     let (order, source) = (Arc::clone(order), server.to_string());
     let apply = move |book: &mut trust::Book, own: &trust::Own<'_>, now| {
         let answer = (&request, &accepted);
-        let joined = book.accept_peer(own, &order.join(), answer, &source, random::bytes(), now)?;
+        let join = Join { not_after, ..order.join() };
+        let joined = book.accept_peer(own, &join, answer, &source, random::bytes(), now)?;
         let servers = if order.remote.is_empty() && !accepted.addrs.is_empty() {
             &accepted.addrs[..]
         } else {
@@ -207,7 +243,13 @@ fn unreachable_issuer(order: &Order, not_found: &NotFound) -> Problem {
     } else {
         (StatusCode::BAD_GATEWAY, "PEER_UNREACHABLE")
     };
-    Problem::new(status, code, format!("{}: {not_found}", order.token.cluster))
+    let mut message = format!("{}: {not_found}", order.token.cluster);
+    let now = clock::now().unix_ms / 1000;
+    if code == "TOKEN_OVER" && order.token.is_expired(now) {
+        let (end, ours) = (rfc3339::format(order.token.expires), rfc3339::format(now));
+        message.push_str(&format!("; it was good until {end}, and by the clock of this side it is {ours}"));
+    }
+    Problem::new(status, code, message)
 }
 
 fn unanswered(server: &ServerAddr, error: &str) -> Problem {

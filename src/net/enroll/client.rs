@@ -125,6 +125,16 @@ impl NotFound {
     }
 }
 
+impl NotFound {
+    /// Whether the right one may be there after a moment: one hung up, and none is another or awaits nobody.
+    #[must_use]
+    pub fn is_too_soon(&self) -> bool {
+        let any = |is: fn(&Why) -> bool| self.0.iter().any(|passed| is(&passed.why));
+        any(|why| matches!(why, Why::Closed))
+            && !any(|why| matches!(why, Why::Mismatch { .. } | Why::NotOpen))
+    }
+}
+
 impl fmt::Display for NotFound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all: Vec<String> = self.0.iter().map(ToString::to_string).collect();
@@ -156,6 +166,14 @@ pub struct Found {
     /// Servers of which it was known by then that they are not it.
     pub passed: Vec<Passed>,
     stream: ClientTlsStream,
+}
+
+impl Found {
+    /// The certificate that it has shown, DER.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&[u8]> {
+        self.stream.get_ref().1.peer_certificates()?.first().map(|der| &**der)
+    }
 }
 
 /// Looks for the server with one of these certificates (their SHA-256), and shows it ours. Each name is resolved once; those

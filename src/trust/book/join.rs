@@ -1,7 +1,6 @@
 //! The side that brings a token along (`trust.md` 2.4, steps 1 and 4): what is checked before anybody is asked, and what is kept
 //! once the issuer has said yes. Nothing is stored in between, so that a crash there leaves nothing behind.
 
-use crate::time::moment as rfc3339;
 use crate::trust::Token;
 use crate::trust::Uuid;
 use crate::trust::enroll::Accepted;
@@ -40,6 +39,8 @@ pub struct Join<'a> {
     pub operator: &'a str,
     /// Whether an active identity of that name may get another certificate.
     pub replace: bool,
+    /// The last second in which the issuer's certificate is valid, once it has shown it, in seconds since the Unix epoch.
+    pub not_after: Option<u64>,
 }
 
 /// What [`Book::accept_peer`] has done, and what [`Book::roll_back`] needs to undo it.
@@ -59,7 +60,16 @@ impl<'a> Join<'a> {
     /// With all that need not be said.
     #[must_use]
     pub fn of(token: &'a Token, operator: &'a str) -> Self {
-        Self { token, name: None, prefix: None, groups: &[], description: "", operator, replace: false }
+        Self {
+            token,
+            name: None,
+            prefix: None,
+            groups: &[],
+            description: "",
+            operator,
+            replace: false,
+            not_after: None,
+        }
     }
 
     fn prefix(&self) -> String {
@@ -68,20 +78,13 @@ impl<'a> Join<'a> {
 }
 
 impl Book {
-    /// Whether to ask the issuer at all. The certificate that it then shows has to be that of the token.
+    /// Whether to ask the issuer at all. The certificate that it then shows has to be that of the token. Whether the token is over is
+    /// said by the issuer's clock, not by ours.
     ///
     /// # Errors
-    /// If the token is of another or for another, or over, or there is such a link or prefix already.
-    pub fn check_join(&self, own: &Own<'_>, join: &Join<'_>, now: u64) -> Result<(), TrustError> {
-        let token = join.token;
+    /// If the token is of another or for another, or there is such a link or prefix already.
+    pub fn check_join(&self, own: &Own<'_>, join: &Join<'_>) -> Result<(), TrustError> {
         check_names(own, join)?;
-        if token.is_expired(now) {
-            return Err(TrustError::Over(format!(
-                "the token has expired at {}, and by this cluster's clock it is {}",
-                rfc3339::format(token.expires),
-                rfc3339::format(now)
-            )));
-        }
         check_texts(join.description, join.operator)?;
         self.check_peer(own, join)
     }
@@ -228,7 +231,7 @@ fn peer(
     now: u64,
 ) -> Identity {
     let token = join.token;
-    let pin = Pin { sha256: token.fingerprint, not_after: None, role: Role::Current, until: None };
+    let pin = Pin { sha256: token.fingerprint, not_after: join.not_after, role: Role::Current, until: None };
     let addrs = if accepted.addrs.is_empty() { &token.addrs } else { &accepted.addrs };
     let mut one = Identity {
         id,

@@ -129,6 +129,9 @@ pub fn link_join(remote: &Remote, name: &str, order: JoinOrder) -> Result<(), Fa
     });
     put(&mut body, "fingerprint", order.fingerprint.as_deref());
     let joined = remote.send("POST", "/api/v5/trust/join", &body)?;
+    if let Some(warning) = joined["warning"].as_str() {
+        eprintln!("warning: {warning}");
+    }
     output::print(&told_of_link(&joined))
 }
 

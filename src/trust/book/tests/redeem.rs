@@ -198,9 +198,9 @@ fn the_token_of_one_cluster_is_of_no_use_to_another() {
     let c = cluster("C", 3);
     let asks = Request { cluster: "C".to_owned(), prefix: c.prefix.clone(), ..c.asks(&token) };
     assert_eq!(code(&book.redeem(&a.own(), &asks, &c.leaf(), SOURCE, NOW)), Some(Code::WrongPeerName));
-    let error = Book::default().check_join(&c.own(), &Join::of(&token, "eve"), NOW).unwrap_err();
+    let error = Book::default().check_join(&c.own(), &Join::of(&token, "eve")).unwrap_err();
     assert_eq!((error.exit_code(), error.to_string().as_str()), (2, "the token is for B, this is C"));
-    let error = book.check_join(&a.own(), &Join::of(&token, "ada"), NOW).unwrap_err();
+    let error = book.check_join(&a.own(), &Join::of(&token, "ada")).unwrap_err();
     assert_eq!(error.to_string(), "this is A: its own token is for B");
     // Nor does its issuer become its own peer.
     let asks = Request { cluster: "B".to_owned(), ..a.asks(&token) };
