@@ -7,6 +7,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::num::NonZeroU64;
 use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
@@ -140,7 +141,8 @@ pub(super) async fn become_client(
 ) -> Option<Box<Connection>> {
     let Accepted { stream, peer, entry } = accepted;
     let places = entry.places();
-    enter(&broker, &endpoint, peer, entry, open(&broker, &endpoint, stream, peer, &places, home)).await
+    let opening = pin!(open(&broker, &endpoint, stream, peer, &places, home));
+    enter(&broker, &endpoint, peer, entry, opening).await
 }
 
 /// Serves a connection that was lent to a peer of ours, to its end: what it is used with came already.
@@ -153,18 +155,18 @@ pub(super) fn serve_lent(
 ) -> impl Future<Output = ()> + Send {
     Serving::new(Box::pin(async move {
         let places = entry.places();
-        let opening = greet(&broker, &endpoint, (handshaken, bytes), peer, &places, None);
+        let opening = pin!(greet(&broker, &endpoint, (handshaken, bytes), peer, &places, None));
         enter(&broker, &endpoint, peer, entry, opening).await
     }))
 }
 
-/// What becomes of it, unless others need the room.
+/// What becomes of it, unless others need the room. It stays where it is: each move would keep room for it twice.
 async fn enter(
     broker: &Arc<Broker>,
     endpoint: &Arc<Endpoint>,
     peer: PeerAddr,
     mut entry: Entry,
-    opening: impl Future<Output = Result<(Box<Connection>, Place), Refused>>,
+    opening: Pin<&mut impl Future<Output = Result<(Box<Connection>, Place), Refused>>>,
 ) -> Option<Box<Connection>> {
     let opening = async {
         match opening.await {

@@ -101,8 +101,8 @@ pub enum LinkCommand {
         #[command(flatten)]
         broker: Broker,
     },
-    /// A link cannot be renamed: its name is the peer's own
-    #[command(hide = true)]
+    /// Say why a link cannot be renamed: its name is the peer's own
+    #[command(after_help = "Example:\n  tombolo link rename B C")]
     Rename {
         /// The peer's cluster name
         name: String,
