@@ -14,6 +14,7 @@ mod commands;
 mod contract;
 mod descriptors;
 mod events;
+mod golden;
 mod hardened;
 mod link_cases;
 mod link_changes;

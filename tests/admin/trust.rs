@@ -26,7 +26,7 @@ const LISTENER: &str =
     "[[listeners]]\nname = \"links\"\ntype = \"ssl\"\nbind = \"127.0.0.1:0\"\nrole = \"link\"\n";
 
 /// How a command ends, and what it prints: standard output, then standard error.
-type Ran = (i32, String, String);
+pub(crate) type Ran = (i32, String, String);
 
 async fn ran_with(broker: &Broker, arguments: &[&str], input: &str) -> Ran {
     let mut process = Command::new(env!("CARGO_BIN_EXE_tombolo"))
@@ -49,7 +49,7 @@ async fn ran_with(broker: &Broker, arguments: &[&str], input: &str) -> Ran {
 }
 
 /// A command line, word by word.
-async fn ran(broker: &Broker, line: &str) -> Ran {
+pub(crate) async fn ran(broker: &Broker, line: &str) -> Ran {
     ran_with(broker, &line.split(' ').collect::<Vec<_>>(), "").await
 }
 
@@ -77,7 +77,7 @@ async fn metrics(broker: &Broker) -> String {
     exchange(stream, &head("GET", "/metrics", None, None)).await.1
 }
 
-async fn start(cluster: &str) -> Broker {
+pub(crate) async fn start(cluster: &str) -> Broker {
     Broker::start(cluster, LISTENER).await
 }
 
