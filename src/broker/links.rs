@@ -110,6 +110,8 @@ pub struct Link {
     pub forwarding_reset: Mutex<Forwarding>,
     /// What it became.
     pub states: Mutex<LinkStates>,
+    /// The version of the peer's program, as it said when it last accepted us.
+    pub peer_version: Mutex<Option<Box<str>>>,
     /// What the peer and we can do beyond EMQX's protocol.
     capabilities: AtomicU32,
     /// Since when this link counts, as [`crate::link::extension::Sent::epoch_ms`].
@@ -563,6 +565,7 @@ impl Links {
             stopped: AtomicBool::new(false),
             store: self.store.clone(),
             tasks: Mutex::default(),
+            peer_version: Mutex::default(),
             pins: RwLock::new(Arc::new(Pins::of(&settings))),
             settings,
         })

@@ -15,6 +15,7 @@
 //! | 1009 | `retained_page_ack` | a list of messages, each as a forwarded one |
 //! | 1010 | `actor_init_ack` | a list of binaries: the clusters that its sender reaches through us ([`crate::link::relay`]) |
 //! | 1011 | `extra` of a message | a list of binaries: the clusters that it came through |
+//! | 1012 | `actor_init_ack` | a binary: the version of the program that sends it |
 //!
 //! `actor_init` carries 1000 always, everything else goes only to a peer that has sent 1000 too and named what it is
 //! about. Answers come on `$LINK/cluster/resp/…`, as that to `actor_init`; the new operations are `heartbeat_ack`,
@@ -50,6 +51,20 @@ pub const KEY_MESSAGES: u64 = 1_009;
 pub const KEY_REACH: u64 = 1_010;
 /// Clusters that a message came through.
 pub const KEY_PATH: u64 = 1_011;
+
+/// The version of the peer's program.
+pub const KEY_VERSION: u64 = 1_012;
+/// Ours.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The longest that is shown.
+const VERSION_BYTES_MAX: usize = 64;
+
+/// A version as a peer has told it, if it can be shown.
+#[must_use]
+pub fn version(text: &str) -> Option<&str> {
+    let is_shown = text.len() <= VERSION_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
+    (is_shown && !text.is_empty()).then_some(text)
+}
 
 /// What clusters name when they enrol (`trust.md` 2.4) for what [`Capabilities::OURS`] was in the first version that did.
 pub const ENROLLED_FIRST: &str = "link-1";
@@ -373,6 +388,14 @@ mod tests {
         let demanded = Capabilities::demanded(&names(&["link-2", "link-1", "reverse-1"]));
         assert!(Capabilities::OURS.has(demanded), "or we would be refused by our own kind");
         assert!(!Capabilities::NONE.has(demanded) && !Capabilities::BOOTSTRAP_END.has(demanded));
+    }
+
+    #[test]
+    fn a_version_that_could_move_a_cursor_is_not_shown() {
+        assert_eq!((version(VERSION), version("2.0.0-rc.1+x")), (Some(VERSION), Some("2.0.0-rc.1+x")));
+        for wrong in ["", "1.0 beta", "1.0\n", "\u{1b}[2J", "é", &"1".repeat(65)] {
+            assert_eq!(version(wrong), None, "{wrong:?}");
+        }
     }
 
     #[test]

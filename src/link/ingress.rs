@@ -15,6 +15,7 @@ use crate::link::etf::Reader;
 use crate::link::extension::Capabilities;
 use crate::link::extension::RouteDigest;
 use crate::link::extension::Sent;
+use crate::link::extension::VERSION;
 use crate::link::message;
 use crate::link::message::Forwarded;
 use crate::link::message::MessageError;
@@ -433,6 +434,8 @@ fn actor_init<'a>(
             .filter(|_| capabilities.has(Capabilities::RELAY))
             .map(|link| link.reach.iter().map(String::as_str).collect())
             .unwrap_or_default(),
+        // Of no use to anybody else.
+        version: (init.capabilities != Capabilities::NONE).then_some(VERSION),
     };
     payload::put_ack(&mut payload, &ack);
     Ok(ControlDecision::Reply { topic, payload, correlation_data, refusal })

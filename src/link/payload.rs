@@ -11,12 +11,14 @@ use crate::link::etf;
 use crate::link::etf::EtfError;
 use crate::link::etf::Head;
 use crate::link::etf::Reader;
+use crate::link::extension;
 use crate::link::extension::Capabilities;
 use crate::link::extension::KEY_BOOKS;
 use crate::link::extension::KEY_BOOTSTRAP_END;
 use crate::link::extension::KEY_CAPABILITIES;
 use crate::link::extension::KEY_REACH;
 use crate::link::extension::KEY_ROUTE_DIGEST;
+use crate::link::extension::KEY_VERSION;
 use crate::link::extension::Received;
 use crate::link::extension::RouteDigest;
 use crate::link::extension::Sent;
@@ -43,7 +45,7 @@ const KEY_PROTO_VER: u64 = 14;
 const KEY_RESULT: u64 = 15;
 const KEY_NEED_BOOTSTRAP: u64 = 16;
 /// How many keys of [`crate::link::extension`] there are.
-const EXTENSIONS: usize = (KEY_REACH - KEY_CAPABILITIES) as usize + 1;
+const EXTENSIONS: usize = (KEY_VERSION - KEY_CAPABILITIES) as usize + 1;
 /// First element of a deletion in a route list.
 const ROUTE_DELETE: u64 = 100;
 
@@ -237,6 +239,8 @@ pub struct ActorInitAck<'a> {
     pub capabilities: Capabilities,
     /// Clusters that the receiver reaches through the sender.
     pub reach: Vec<&'a str>,
+    /// The version of the receiver's program.
+    pub version: Option<&'a str>,
 }
 
 /// The known keys of a map, each as a reader of its value.
@@ -376,6 +380,7 @@ fn init_ack<'a>(fields: &Fields<'a>) -> Result<ActorInitAck<'a>, PayloadError> {
         need_bootstrap,
         capabilities: fields.capabilities(),
         reach: fields.extension(KEY_REACH).map(parse_reach).unwrap_or_default(),
+        version: fields.extension(KEY_VERSION).and_then(|mut text| extension::version(text.text().ok()?)),
     })
 }
 
@@ -424,7 +429,8 @@ fn put_capabilities(out: &mut Vec<u8>, capabilities: Capabilities) {
 /// Appends an actor_init_ack payload. The reason of a rejection goes as a binary, as EMQX sends it.
 pub fn put_ack(out: &mut Vec<u8>, ack: &ActorInitAck<'_>) {
     etf::put_version(out);
-    let extensions = u32::from(ack.capabilities != Capabilities::NONE) + u32::from(!ack.reach.is_empty());
+    let extensions = [ack.capabilities != Capabilities::NONE, !ack.reach.is_empty(), ack.version.is_some()];
+    let extensions: u32 = extensions.into_iter().map(u32::from).sum();
     etf::put_map(out, 5 + extensions);
     etf::put_integer(out, KEY_ACTOR);
     etf::put_binary(out, ack.actor.as_bytes());
@@ -455,6 +461,10 @@ pub fn put_ack(out: &mut Vec<u8>, ack: &ActorInitAck<'_>) {
         etf::put_list(out, u32::try_from(ack.reach.len()).unwrap_or(0));
         ack.reach.iter().for_each(|name| etf::put_binary(out, name.as_bytes()));
         etf::put_nil(out);
+    }
+    if let Some(version) = ack.version {
+        etf::put_integer(out, KEY_VERSION);
+        etf::put_binary(out, version.as_bytes());
     }
 }
 

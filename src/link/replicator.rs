@@ -144,6 +144,7 @@ pub struct Replicator {
     capabilities: Capabilities,
     /// Clusters that the peer reaches through us.
     reach: Vec<Box<str>>,
+    version: Option<Box<str>>,
     /// The peer was told that this is all.
     end_told: bool,
     heartbeats: Heartbeats,
@@ -198,6 +199,7 @@ impl Replicator {
             peer_needed_bootstrap: None,
             capabilities: Capabilities::NONE,
             reach: Vec::new(),
+            version: None,
             end_told: false,
             heartbeats: Heartbeats::default(),
             puller: Puller::default(),
@@ -340,6 +342,7 @@ impl Replicator {
                     self.peer_needed_bootstrap = ack.need_bootstrap;
                     self.capabilities = self.config.capabilities.both(ack.capabilities);
                     self.reach = ack.reach.into_iter().map(Into::into).collect();
+                    self.version = ack.version.map(Into::into);
                     self.accepted(now);
                 }
             },
@@ -654,6 +657,12 @@ impl Replicator {
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
         self.capabilities
+    }
+
+    /// The version of the peer's program, if it has told it.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        self.version.as_deref()
     }
 
     /// Clusters that the peer reaches through us, as it said last.

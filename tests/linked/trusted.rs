@@ -306,6 +306,10 @@ async fn one_token_ties_two_clusters_and_messages_cross_both_ways() {
         subscriber.subscribe(topic, Q1).await;
         crosses(&mut near.client("publisher").await, &mut subscriber, topic).await;
     }
+    for (near, peer) in [(&a, "B"), (&b, "A")] {
+        let version = near.broker.links.get(peer).unwrap().peer_version.lock().clone();
+        assert_eq!(version.as_deref(), Some(env!("CARGO_PKG_VERSION")), "{peer}");
+    }
     // Who they are outlives the process, and nothing of it is secret.
     let folder = a.stop().await;
     let kept = fs::read_to_string(folder.path().join("data/trust.json")).unwrap();

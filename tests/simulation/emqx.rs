@@ -343,6 +343,7 @@ impl Store {
                     need_bootstrap: Some(need_bootstrap && self.truthful),
                     capabilities: Capabilities::NONE,
                     reach: Vec::new(),
+                    version: None,
                 };
                 payload::put_ack(&mut payload, &ack);
                 Answer::Reply(payload)

@@ -37,11 +37,12 @@ const LANE_COLUMNS: &[Column] = &[
     ("OLDEST MS", "oldest_age_ms"),
 ];
 /// What `info` shows of a link; `show` shows the rest.
-const INFO: [&str; 10] = [
+const INFO: [&str; 11] = [
     "name",
     "state",
     "reason",
     "extensions",
+    "peer_version",
     "connections_in",
     "connections_out",
     "routes_in",

@@ -369,6 +369,7 @@ fn shown(state: &HttpState, link: &Link) -> Value {
     object["node_status"] = json!([node]);
     // What is said between two of ours beyond EMQX's protocol.
     object["extensions"] = json!(link.capabilities().names().collect::<Vec<_>>());
+    object["peer_version"] = json!(*link.peer_version.lock());
     object["connections_in"] = json!(link.connections_in());
     object["connections_out"] = json!(link.metrics.connections[Direction::Out].value());
     object["routes_in"] = json!(link.routes.lock().len());

@@ -403,6 +403,7 @@ impl Driver {
                     }
                     if state == State::Bootstrapping {
                         self.link.agree(self.replicator.capabilities());
+                        *self.link.peer_version.lock() = self.replicator.version().map(Into::into);
                         if self.link.replication.set_reach(self.replicator.reach()) {
                             self.link.reach_changed();
                         }

@@ -145,6 +145,7 @@ async fn accept(served: &mut Served, init: &SeenPublish) {
         need_bootstrap: Some(true),
         capabilities: Capabilities::NONE,
         reach: Vec::new(),
+        version: None,
     };
     payload::put_ack(&mut bytes, &ack);
     served

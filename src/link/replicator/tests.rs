@@ -81,6 +81,7 @@ fn ack_with(result: Result<(), &str>, capabilities: Capabilities) -> Vec<u8> {
             need_bootstrap: Some(false),
             capabilities,
             reach: Vec::new(),
+            version: None,
         },
     );
     out
