@@ -16,12 +16,18 @@ use crate::time::Now;
 
 /// Changes that nobody was told of yet: a second's worth and more.
 const CHANGES_MAX: usize = 64;
+/// How long a peer may refuse us before it is said: it has perhaps removed us, and could not tell (`trust.md` 2.7).
+const REFUSED_MS: u64 = 24 * 3_600_000;
 
 /// States that a link entered.
 #[derive(Debug, Default)]
 pub struct LinkStates {
     last: Option<LinkState>,
     changes: VecDeque<StateChange>,
+    /// Since when the peer refuses us, in milliseconds since the Unix epoch.
+    refused_since_ms: Option<u64>,
+    /// That was said.
+    refusal_said: bool,
 }
 
 /// One of them.
@@ -43,12 +49,28 @@ impl LinkStates {
         if self.last == Some(state) {
             return false;
         }
+        match state {
+            LinkState::Active | LinkState::Disabled => {
+                (self.refused_since_ms, self.refusal_said) = (None, false);
+            }
+            LinkState::Unauthenticated | LinkState::Rejected => {
+                self.refused_since_ms.get_or_insert(now.unix_ms);
+            }
+            // A try that is under way, or a network that is down, is no answer.
+            _ => {}
+        }
         let previous = self.last.replace(state);
         if self.changes.len() >= CHANGES_MAX {
             self.changes.pop_front();
         }
         self.changes.push_back(StateChange { state, previous, reason, unix_ms: now.unix_ms });
         true
+    }
+
+    /// Since when the peer refuses us, in milliseconds since the Unix epoch: once, when that is a day.
+    pub fn refused_for_long(&mut self, now: Now) -> Option<u64> {
+        let since = self.refused_since_ms.filter(|since| now.unix_ms.saturating_sub(*since) >= REFUSED_MS)?;
+        (!std::mem::replace(&mut self.refusal_said, true)).then_some(since)
     }
 
     /// The oldest change that nobody was told of.
@@ -76,12 +98,26 @@ impl Broker {
     pub(super) fn tell_states(&self, link: &Link, now: Now) {
         loop {
             let change = link.states.lock().next_change();
-            let Some(change) = change else { return };
+            let Some(change) = change else { break };
             self.publish_event(link.peer(), &change.payload(link.peer()), now);
             let what = What::LinkState(change.state);
             let text = change.reason.as_deref().unwrap_or_default();
             self.security_event(
                 &SecurityEvent { identity: Some(link.peer()), ..SecurityEvent::new(what, text) },
+                now,
+            );
+        }
+        let refused = link.states.lock().refused_for_long(now);
+        if let Some(since) = refused {
+            let (peer, since) = (link.peer(), time::rfc3339(since));
+            let text = format!(
+                "{peer} has refused us since {since}: it may have removed us. Ask its operator; then delete the link, or make it \
+                 anew with a token of theirs (link create {peer} --replace --token ...)"
+            );
+            tracing::warn!("{text}");
+            let what = What::Trust { name: "authn_link_refused", critical: true };
+            self.security_event(
+                &SecurityEvent { identity: Some(peer), ..SecurityEvent::new(what, &text) },
                 now,
             );
         }
@@ -125,6 +161,28 @@ mod tests {
                         \"state\":\"unreachable\",\"time\":\"1970-01-01T00:00:00.002Z\"}";
         assert_eq!(change.payload("B"), expected);
         assert_eq!(states.next_change(), None);
+    }
+
+    #[test]
+    fn a_day_of_refusals_is_said_once() {
+        let mut states = LinkStates::default();
+        let at_hour = |states: &mut LinkStates, hour: u64, state| {
+            states.enter(state, None, at(hour * 3_600_000));
+            states.refused_for_long(at(hour * 3_600_000))
+        };
+        assert_eq!(at_hour(&mut states, 1, LinkState::Unauthenticated), None);
+        assert_eq!(at_hour(&mut states, 2, LinkState::Connecting), None);
+        assert_eq!(at_hour(&mut states, 24, LinkState::Rejected), None);
+        assert_eq!(at_hour(&mut states, 25, LinkState::Connecting), Some(3_600_000));
+        assert_eq!(at_hour(&mut states, 99, LinkState::Rejected), None, "it is known");
+        // It was let in meanwhile.
+        assert_eq!(at_hour(&mut states, 100, LinkState::Active), None);
+        assert_eq!(at_hour(&mut states, 101, LinkState::Unauthenticated), None);
+        assert_eq!(at_hour(&mut states, 125, LinkState::Unauthenticated), Some(101 * 3_600_000));
+        // A network that is down is no refusal.
+        let mut away = LinkStates::default();
+        assert_eq!(at_hour(&mut away, 1, LinkState::Unreachable), None);
+        assert_eq!(at_hour(&mut away, 99, LinkState::Unreachable), None);
     }
 
     #[test]

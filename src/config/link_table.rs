@@ -11,12 +11,13 @@ use super::settings::MASK;
 /// What stands above the links.
 const HEADER: &str = "# Links made while the broker ran: `tombolo link`, the REST API. They are written here, not by hand.\n\n";
 /// What a link is shown with and nobody sets.
-const SHOWN_ONLY: [&str; 14] = [
+const SHOWN_ONLY: [&str; 15] = [
     "status",
     "node_status",
     "state",
     "reason",
     "extensions",
+    "peer_version",
     "connections_in",
     "connections_out",
     "routes_in",

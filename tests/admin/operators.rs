@@ -554,6 +554,8 @@ async fn the_socket_of_viewers_shows_what_a_viewer_may_see() {
         let ran = by(line).await;
         assert!(ran.0 == 0 && ran.2.is_empty(), "{line}: {ran:?}");
     }
+    let ran = by("auth identity info --format csv").await;
+    assert!(ran.1.contains("viewer socket") && ran.1.contains("viewer\"\"]"), "{ran:?}");
     for line in ["auth group create x", "link create B", "link cert rotate", "events"] {
         let ran = by(line).await;
         assert!(ran.0 == 3 && ran.2.contains("viewer socket may not"), "{line}: {ran:?}");

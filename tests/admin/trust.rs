@@ -111,6 +111,9 @@ async fn two_clusters_are_joined_by_a_token_and_parted_by_a_word() {
     let pending = "\ntombolo_link_token_pending{peer=\"B\"} 1\n";
     assert!(metrics(&a).await.contains(pending));
     assert!(done(&a, "link list --format csv").await.contains("B,,,,,,,PENDING,"));
+    let pending = done(&a, "link info B --format csv").await;
+    assert!(pending.contains("PENDING") && pending.contains("a token is out: link token list"), "{pending}");
+    refused(&a, "link info C", 4, "C: no such link").await;
     refused(&a, "link create B", 5, "a token for B is out").await;
 
     let (code, out, error) = join(&b, "A", token).await;

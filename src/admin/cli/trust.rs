@@ -306,9 +306,19 @@ pub enum IdentityCommand {
     /// Show an identity
     #[command(after_help = "Example:\n  tombolo auth identity show tls/B --format yaml")]
     Show(OneIdentity),
-    /// Show what an identity may do, whatever group that comes from
-    #[command(after_help = "Example:\n  tombolo auth identity info link/B")]
-    Info(OneIdentity),
+    /// Show what an identity may do, whatever group that comes from; without one, who you are here
+    #[command(after_help = "Example:\n  tombolo auth identity info link/B\n  tombolo auth identity info")]
+    Info {
+        /// tls/NAME, link/NAME or admin/NAME
+        #[arg(value_name = "TYPE/NAME")]
+        identity: Option<String>,
+        /// Which broker.
+        #[command(flatten)]
+        broker: Broker,
+        /// How it is printed.
+        #[command(flatten)]
+        shown: Shown,
+    },
     /// Make an identity of a certificate that was brought along, without a token
     #[command(
         after_help = "Example:\n  tombolo auth identity create link/B b.pem --address b.example.net:8883"
@@ -414,8 +424,8 @@ impl IdentityCommand {
             Self::Show(OneIdentity { identity, broker, shown }) => {
                 commands::identity_show(&broker.remote(), shown.format, &identity)
             }
-            Self::Info(OneIdentity { identity, broker, shown }) => {
-                commands::identity_info(&broker.remote(), shown.format, &identity)
+            Self::Info { identity, broker, shown } => {
+                commands::identity_info(&broker.remote(), shown.format, identity.as_deref())
             }
             Self::Create { identity, file, groups, addresses, topics, prefix, description, broker } => {
                 let order = IdentityOrder { groups, addresses, topics, prefix, description };

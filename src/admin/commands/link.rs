@@ -37,9 +37,11 @@ const LANE_COLUMNS: &[Column] = &[
     ("OLDEST MS", "oldest_age_ms"),
 ];
 /// What `info` shows of a link; `show` shows the rest.
-const INFO: [&str; 11] = [
+const INFO: [&str; 13] = [
     "name",
     "state",
+    "identity",
+    "cert_expires",
     "reason",
     "extensions",
     "peer_version",
@@ -66,20 +68,55 @@ pub fn link_list(remote: &Remote, format: Format) -> Result<(), Failure> {
 fn with_identities(mut links: Vec<Value>, identities: &[Value]) -> Vec<Value> {
     for one in identities.iter().filter(|one| one["kind"] == "link" && one["state"] != "CONFIGURED") {
         match links.iter_mut().find(|link| link["name"] == one["name"]) {
-            Some(link) => {
-                link["identity"] = one["state"].clone();
-                link["cert_expires"] = one["expires_at"].clone();
+            Some(link) => add_identity(link, one),
+            None => {
+                let mut pending = json!({"name": one["name"]});
+                add_identity(&mut pending, one);
+                links.push(pending);
             }
-            None => links.push(json!({"name": one["name"], "identity": one["state"]})),
         }
     }
     links.sort_by(|one, other| one["name"].as_str().cmp(&other["name"].as_str()));
     links
 }
 
+/// The state of the peer's identity and, where the link says no reason itself, what it means in words.
+fn add_identity(link: &mut Value, one: &Value) {
+    link["identity"] = one["state"].clone();
+    link["cert_expires"] = one["expires_at"].clone();
+    let words = match one["state"].as_str() {
+        Some("PENDING") => "a token is out: link token list",
+        Some("PENDING-APPROVAL") => "the peer has come and waits for link approve",
+        Some("EXPIRED") => "the token was not used in time",
+        Some("REVOKED") => "revoked here",
+        Some("REVOKED BY PEER") => {
+            "the peer removed us: delete the link, or make it anew with a token of theirs"
+        }
+        _ => return,
+    };
+    if link["reason"].is_null() {
+        link["reason"] = words.into();
+    }
+}
+
+/// A link with the peer's identity, either of which may be alone: a token is out, or the peer is configured.
+fn find(remote: &Remote, name: &str) -> Result<Value, Failure> {
+    let link = remote.request("GET", &path(name)?);
+    let identity = remote.request("GET", &item("/api/v5/trust/identities/link", name)?);
+    let mut found = match (link, &identity) {
+        (Ok(link), _) => link,
+        (Err(failure), Ok(_)) if failure.exit == Exit::NotFound => json!({"name": name}),
+        (Err(failure), _) => return Err(failure),
+    };
+    if let Some(one) = identity.ok().filter(|one| one["state"] != "CONFIGURED") {
+        add_identity(&mut found, &one);
+    }
+    Ok(found)
+}
+
 /// `link show`: its configuration.
 pub fn link_show(remote: &Remote, format: Format, name: &str) -> Result<(), Failure> {
-    let mut link = remote.request("GET", &path(name)?)?;
+    let mut link = find(remote, name)?;
     if let Value::Object(fields) = &mut link {
         let of_status = |key: &str| key != "name" && INFO.contains(&key) || key.ends_with("status");
         fields.retain(|key, value| !of_status(key) && !value.is_null());
@@ -89,13 +126,15 @@ pub fn link_show(remote: &Remote, format: Format, name: &str) -> Result<(), Fail
 
 /// `link info`: its state and what it has done.
 pub fn link_info(remote: &Remote, format: Format, name: &str) -> Result<(), Failure> {
-    let link = remote.request("GET", &path(name)?)?;
-    let metrics = remote.request("GET", &format!("{}/metrics", path(name)?))?;
+    let link = find(remote, name)?;
     let mut info = json!({});
     for field in INFO.iter().filter(|field| !link[**field].is_null()) {
         info[*field] = link[*field].clone();
     }
-    info["forwarding"] = metrics["metrics"]["forwarding"].clone();
+    if !link["state"].is_null() {
+        let metrics = remote.request("GET", &format!("{}/metrics", path(name)?))?;
+        info["forwarding"] = metrics["metrics"]["forwarding"].clone();
+    }
     output::print(&output::record(format, &info))
 }
 
@@ -190,6 +229,18 @@ mod tests {
         let rows = with_identities(links, &identities);
         let shown: Vec<_> = rows.iter().map(|row| (row["name"].as_str(), row["identity"].as_str())).collect();
         assert_eq!(shown, [(Some("A"), Some("ACTIVE")), (Some("B"), Some("PENDING")), (Some("C"), None)]);
+        assert_eq!(rows[1]["reason"], "a token is out: link token list");
+    }
+
+    #[test]
+    fn a_peer_that_removed_us_is_said_so_unless_the_link_knows_better() {
+        let one = json!({"state": "REVOKED BY PEER"});
+        let mut link = json!({"name": "B", "state": "disabled", "reason": null});
+        add_identity(&mut link, &one);
+        assert!(link["reason"].as_str().unwrap().starts_with("the peer removed us: "), "{link}");
+        link["reason"] = json!("pin mismatch");
+        add_identity(&mut link, &one);
+        assert_eq!((&link["reason"], &link["identity"]), (&json!("pin mismatch"), &one["state"]));
     }
 
     #[test]

@@ -83,9 +83,10 @@ pub fn identity_show(remote: &Remote, format: Format, identity: &str) -> Result<
     output::print(&output::record(format, &one))
 }
 
-/// `auth identity info`: what it may do in the end.
-pub fn identity_info(remote: &Remote, format: Format, identity: &str) -> Result<(), Failure> {
-    let one = remote.request("GET", &path(identity)?)?;
+/// `auth identity info`: what it may do in the end; without one, whoever asks.
+pub fn identity_info(remote: &Remote, format: Format, identity: Option<&str>) -> Result<(), Failure> {
+    let path = identity.map_or(Ok("/api/v5/trust/self".to_owned()), path)?;
+    let one = remote.request("GET", &path)?;
     let mut info = json!({});
     for field in INFO {
         info[field] = one[field].clone();

@@ -151,6 +151,13 @@ pub(super) const ROUTES: &[Route] = &[
         ..GET
     },
     Route {
+        path: "/api/v5/trust/self",
+        needs: Needs::Nothing,
+        about: "Who asks, and what they may do",
+        action: Action::Now(identities::myself),
+        ..GET
+    },
+    Route {
         path: "/api/v5/trust/groups",
         needs: Needs::Server(Entitlement::Viewer),
         about: "Groups with their permissions, and who is in them",

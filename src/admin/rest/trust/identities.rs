@@ -158,6 +158,20 @@ fn after(book: &Book, kind: Kind, name: &str) -> Value {
     book.named(kind, name).map_or(Value::Null, |one| shown::identity(book, one))
 }
 
+/// `GET trust/self`: whoever asks.
+pub(in crate::admin::rest) fn myself(state: &HttpState, call: &Call) -> Outcome {
+    let book = state.shelf.book();
+    let operator = call.caller.strip_prefix("operator ").and_then(|name| book.named(Kind::Admin, name));
+    let mut shown = match operator {
+        Some(one) => shown::identity(&book, one),
+        None => {
+            json!({"type": "Local", "name": call.caller, "identifier": null, "state": "ACTIVE", "groups": []})
+        }
+    };
+    shown["rights"] = shown::operator_rights(&call.rights);
+    Ok(Answer::Json(shown))
+}
+
 /// What an operator surely did not mean, told with the answer.
 fn warned(mut answer: Value, book: &Book, kind: Kind, name: &str, leaf: Option<&Leaf>) -> Value {
     let mut warnings = Vec::new();

@@ -17,6 +17,7 @@ use crate::trust::identity::Identity;
 use crate::trust::identity::Kind;
 use crate::trust::identity::Pin;
 use crate::trust::identity::Role;
+use crate::trust::rights::OperatorRights;
 use crate::trust::rights::TopicGrant;
 
 fn moment(at: Option<u64>) -> Value {
@@ -129,19 +130,18 @@ fn rights(book: &Book, one: &Identity) -> Value {
                 "can_export": topics(&rights.export),
             })
         }
-        Kind::Admin => {
-            let rights = book.operator_rights(one);
-            let names = |all: &mut dyn Iterator<Item = &Entitlement>| -> Vec<&str> {
-                all.map(|entitlement| entitlement.name()).collect()
-            };
-            let links: Map<String, Value> = rights
-                .links
-                .iter()
-                .map(|(link, all)| (link.clone(), json!(names(&mut all.iter()))))
-                .collect();
-            json!({"server": names(&mut rights.server.iter()), "links": links})
-        }
+        Kind::Admin => operator_rights(&book.operator_rights(one)),
     }
+}
+
+/// What somebody may do here, as granted.
+pub(super) fn operator_rights(rights: &OperatorRights) -> Value {
+    let names = |all: &mut dyn Iterator<Item = &Entitlement>| -> Vec<&str> {
+        all.map(|entitlement| entitlement.name()).collect()
+    };
+    let links: Map<String, Value> =
+        rights.links.iter().map(|(link, all)| (link.clone(), json!(names(&mut all.iter())))).collect();
+    json!({"server": names(&mut rights.server.iter()), "links": links})
 }
 
 /// A group, and who is in it.
