@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::acl::compile::CompileOptions;
+use crate::acl::compile::FILE_BYTES_MAX;
 use crate::acl::eval::RuleSet;
 use crate::config::settings::Link;
 use crate::config::settings::Settings;
@@ -36,6 +37,14 @@ impl Front {
             return Ok(None);
         }
         let text = generate::rules(peers);
+        if text.len() > FILE_BYTES_MAX {
+            return Err(vec![format!(
+                "the rules that follow from {} links are {} bytes, and at most {FILE_BYTES_MAX} are asked for every message: delete \
+                 links or identities that nobody uses (tombolo auth identity list --unused 30d)",
+                peers.len(),
+                text.len()
+            )]);
+        }
         let rules = RuleSet::compile(&text, &CompileOptions::default())
             .map_err(|errors| errors.iter().map(|error| error.render(NAME)).collect::<Vec<_>>())?;
         Ok(Some(Arc::new(Self { text, rules })))
@@ -115,6 +124,23 @@ mod tests {
         settings.cluster.links[0].trust = Trust::Pinned;
         let front = Front::of(&peers(&settings.cluster.links)).unwrap().unwrap();
         assert!(!front.text.contains("{allow") && front.text.contains("^clink-B-"), "{}", front.text);
+    }
+
+    #[test]
+    fn more_rules_than_there_may_be_are_refused_with_what_to_do() {
+        let peer = |number: usize| Peer {
+            cluster: format!("site-{number}"),
+            prefix: format!("clink-site-{number}-"),
+            can_forward: true,
+            can_sync_routes: true,
+        };
+        let all: Vec<Peer> = (0..2_000).map(peer).collect();
+        let [error] = &Front::of(&all).unwrap_err()[..] else { panic!("one sentence") };
+        assert!(
+            error.starts_with("the rules that follow from 2000 links are ") && error.contains("--unused"),
+            "{error}"
+        );
+        assert!(Front::of(&all[..1_000]).unwrap().is_some());
     }
 
     #[test]
