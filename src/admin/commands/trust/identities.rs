@@ -85,7 +85,7 @@ pub fn identity_show(remote: &Remote, format: Format, identity: &str) -> Result<
 
 /// `auth identity info`: what it may do in the end; without one, whoever asks.
 pub fn identity_info(remote: &Remote, format: Format, identity: Option<&str>) -> Result<(), Failure> {
-    let path = identity.map_or(Ok("/api/v5/trust/self".to_owned()), path)?;
+    let path = identity.map_or_else(|| Ok("/api/v5/trust/self".to_owned()), path)?;
     let one = remote.request("GET", &path)?;
     let mut info = json!({});
     for field in INFO {
