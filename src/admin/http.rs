@@ -109,17 +109,10 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let bound = listener.local_addr()?;
-    let (stopped, limit) = stop_limit();
     let router = router(state, Bound::To(bound)).into_make_service_with_connect_info::<From>();
-    let serving =
-        axum::serve(socket::BoundedListener::new(listener), router).with_graceful_shutdown(async move {
-            shutdown.await;
-            drop(stopped);
-        });
-    tokio::select! {
-        result = serving => result,
-        () = limit => Ok(()),
-    }
+    let listener = socket::BoundedListener::new(listener);
+    let (end, limit) = ends(shutdown);
+    within(limit, axum::serve(listener, router).with_graceful_shutdown(end).into_future()).await
 }
 
 /// From where a request without TLS comes.
@@ -143,17 +136,10 @@ pub async fn run_tls(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let bound = listener.local_addr()?;
-    let (stopped, limit) = stop_limit();
     let router = router(state, Bound::To(bound)).into_make_service_with_connect_info::<Peer>();
     let listener = socket::BoundedListener::new(TlsListener::new(listener, bound, tls));
-    let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
-        shutdown.await;
-        drop(stopped);
-    });
-    tokio::select! {
-        result = serving => result,
-        () = limit => Ok(()),
-    }
+    let (end, limit) = ends(shutdown);
+    within(limit, axum::serve(listener, router).with_graceful_shutdown(end).into_future()).await
 }
 
 /// The same on whatever connections come from, which need not be sockets.
@@ -166,27 +152,36 @@ pub async fn serve<L: Listener<Io: Unpin, Addr: std::fmt::Debug>>(
     state: HttpState,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let (stopped, limit) = stop_limit();
-    let serving = axum::serve(socket::BoundedListener::new(listener), router(state, bound))
-        .with_graceful_shutdown(async move {
-            shutdown.await;
-            drop(stopped);
-        });
-    tokio::select! {
-        result = serving => result,
-        () = limit => Ok(()),
-    }
+    let (listener, router) = (socket::BoundedListener::new(listener), router(state, bound));
+    let (end, limit) = ends(shutdown);
+    within(limit, axum::serve(listener, router).with_graceful_shutdown(end).into_future()).await
 }
 
-/// What to drop at the shutdown, and what ends when requests have had their time after it.
-fn stop_limit() -> (oneshot::Sender<()>, impl Future<Output = ()>) {
+/// When no more requests are taken, and when those that are under way have had their time after it.
+fn ends(
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> (impl Future<Output = ()> + Send + 'static, impl Future<Output = ()>) {
     let (stopped, stop) = oneshot::channel::<()>();
+    let end = async move {
+        shutdown.await;
+        drop(stopped);
+    };
     let limit = async move {
         // Ends when the other half is dropped.
         let _ = stop.await;
         tokio::time::sleep(STOP_LIMIT).await;
     };
-    (stopped, limit)
+    (end, limit)
+}
+
+async fn within(
+    limit: impl Future<Output = ()>,
+    serving: impl Future<Output = io::Result<()>>,
+) -> io::Result<()> {
+    tokio::select! {
+        result = serving => result,
+        () = limit => Ok(()),
+    }
 }
 
 fn router(state: HttpState, bound: Bound) -> Router {
