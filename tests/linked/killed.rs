@@ -21,6 +21,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time;
 use tombolo::mqtt::packet::Packet;
 use tombolo::mqtt::packet::QoS;
@@ -237,15 +238,29 @@ async fn losing_the_answer(issuer: u16) -> (SocketAddr, oneshot::Receiver<()>) {
     (address, comes)
 }
 
-#[tokio::test]
-async fn a_peer_that_is_killed_before_the_answer_comes_again_with_the_same_token() {
+/// B has sent A's token, A has made its change and answered, and B does not get that.
+struct Waiting {
+    a: Process,
+    b: Process,
+    token: String,
+    /// The command at B.
+    joining: JoinHandle<(bool, String)>,
+}
+
+async fn waiting_for_the_answer() -> Waiting {
     let [links_a, links_b] = ports();
-    let (mut a, mut b) = (Process::start("A", links_a).await, Process::start("B", links_b).await);
+    let (a, b) = (Process::start("A", links_a).await, Process::start("B", links_b).await);
     let token = a.done("link create B -q").await.trim().to_owned();
     let (relay, answered) = losing_the_answer(links_a).await;
     let line = format!("link create A --token {token} --remote-address {relay}");
     let joining = tokio::spawn(command(line, b.folder.path().join("data")));
     time::timeout(LIMIT, answered).await.unwrap().unwrap();
+    Waiting { a, b, token, joining }
+}
+
+#[tokio::test]
+async fn a_peer_that_is_killed_before_the_answer_comes_again_with_the_same_token() {
+    let Waiting { mut a, mut b, token, joining } = waiting_for_the_answer().await;
     b.kill();
     assert!(!joining.await.unwrap().0);
     let accepted = a.json("auth identity show link/B").await;
@@ -263,13 +278,7 @@ async fn a_peer_that_is_killed_before_the_answer_comes_again_with_the_same_token
 
 #[tokio::test]
 async fn an_issuer_that_is_killed_behind_its_change_gives_the_same_answer_again() {
-    let [links_a, links_b] = ports();
-    let (mut a, mut b) = (Process::start("A", links_a).await, Process::start("B", links_b).await);
-    let token = a.done("link create B -q").await.trim().to_owned();
-    let (relay, answered) = losing_the_answer(links_a).await;
-    let line = format!("link create A --token {token} --remote-address {relay}");
-    let joining = tokio::spawn(command(line, b.folder.path().join("data")));
-    time::timeout(LIMIT, answered).await.unwrap().unwrap();
+    let Waiting { mut a, mut b, token, joining } = waiting_for_the_answer().await;
     a.kill();
     assert!(!joining.await.unwrap().0);
     assert_eq!(b.json("auth identity list").await, serde_json::json!([]), "what B had begun is undone");
