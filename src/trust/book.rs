@@ -95,7 +95,22 @@ pub struct Own<'a> {
     pub configured: &'a [PeerRule],
 }
 
-impl Own<'_> {
+impl<'a> Own<'a> {
+    /// Of a cluster of which no more is known than who it is: without addresses, capabilities and peers of its configuration.
+    #[must_use]
+    pub const fn bare(cluster: &'a str, prefix: &'a str, fingerprint: Fingerprint) -> Self {
+        Self {
+            cluster,
+            prefix,
+            fingerprint,
+            also: &[],
+            addrs: &[],
+            caps: &[],
+            token_lifetime: crate::trust::token::LIFETIME_SECONDS,
+            configured: &[],
+        }
+    }
+
     fn has(&self, fingerprint: Fingerprint) -> bool {
         self.fingerprint == fingerprint || self.also.contains(&fingerprint)
     }

@@ -177,16 +177,7 @@ async fn until(condition: impl Fn() -> bool) {
 /// Operators with these certificates, each with one entitlement.
 fn book_with(operators: &[(&Issued, &str, &str)]) -> Book {
     let mut book = Book::default();
-    let own = Own {
-        cluster: "A",
-        prefix: "clink-A-",
-        fingerprint: Fingerprint([1; 32]),
-        also: &[],
-        addrs: &[],
-        caps: &[],
-        token_lifetime: 900,
-        configured: &[],
-    };
+    let own = Own::bare("A", "clink-A-", Fingerprint([1; 32]));
     for (number, (issued, name, entitlement)) in (1..).zip(operators) {
         let groups = [format!("{name}s")];
         book.create_group(&groups[0], "").unwrap();

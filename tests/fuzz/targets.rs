@@ -581,16 +581,7 @@ pub(crate) fn enrol_request(input: &[u8]) {
         assert!(request.addrs.len() <= ADDRESSES_MAX);
         assert_eq!(EnrolRequest::parse(&request.encode()).as_ref(), Ok(&request));
     }
-    let own = Own {
-        cluster: "A",
-        prefix: "clink-A-",
-        fingerprint: Fingerprint([1; 32]),
-        also: &[],
-        addrs: &[],
-        caps: &[],
-        token_lifetime: 900,
-        configured: &[],
-    };
+    let own = Own::bare("A", "clink-A-", Fingerprint([1; 32]));
     let mut book = Book::default();
     let redeemed = book.redeem_bytes(&own, input, input, "192.0.2.7:1", 0);
     assert!(matches!(redeemed.answer, EnrolAnswer::Error { .. }) && !redeemed.changed);

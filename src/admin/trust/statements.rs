@@ -285,31 +285,13 @@ mod tests {
     const NOW: u64 = 1_767_323_045;
 
     fn heard(book: &mut Book, asked: Asked) -> Result<usize, TrustError> {
-        let own = trust::Own {
-            cluster: "A",
-            prefix: "clink-A-",
-            fingerprint: Fingerprint([1; 32]),
-            also: &[],
-            addrs: &[],
-            caps: &[],
-            token_lifetime: 900,
-            configured: &[],
-        };
+        let own = trust::Own::bare("A", "clink-A-", Fingerprint([1; 32]));
         (hear(asked).apply)(book, &own, NOW).map(|applied| applied.events.len())
     }
 
     fn book_with(holder: &Holder) -> Book {
         let mut book = Book::default();
-        let own = trust::Own {
-            cluster: "A",
-            prefix: "clink-A-",
-            fingerprint: Fingerprint([1; 32]),
-            also: &[],
-            addrs: &[],
-            caps: &[],
-            token_lifetime: 900,
-            configured: &[],
-        };
+        let own = trust::Own::bare("A", "clink-A-", Fingerprint([1; 32]));
         let leaf = Leaf::read(&holder.1, Of::Link).unwrap();
         let new = NewIdentity {
             kind: Kind::Link,

@@ -163,6 +163,20 @@ fn a_peer_over_its_quota_is_told_and_stays() {
     assert_eq!((receiver.route("n1", &["t/1"]), receiver.beat("n1")), (Ok(0x10), Ok(0x10)));
 }
 
+/// A link to A as B has it, with a peer that can do what EMQX can.
+fn view(topics: &LinkTopics) -> LinkView<'_> {
+    LinkView {
+        peer: "A",
+        cluster: "B",
+        enabled: true,
+        topics,
+        capabilities: Capabilities::NONE,
+        demanded: Capabilities::NONE,
+        reach: &[],
+        qos: None,
+    }
+}
+
 fn decide(link: Option<&LinkView<'_>>, timestamp_ms: u64, expiry: Option<u32>) -> Result<u64, DropReason> {
     let mut payload = Vec::new();
     let properties = MessageProperties { message_expiry_interval: expiry, ..MessageProperties::default() };
@@ -193,16 +207,7 @@ fn decide(link: Option<&LinkView<'_>>, timestamp_ms: u64, expiry: Option<u32>) -
 #[test]
 fn a_message_passes_only_an_enabled_link_in_time() {
     let topics = LinkTopics::parse(&["t/#"]).unwrap();
-    let link = LinkView {
-        peer: "A",
-        cluster: "B",
-        enabled: true,
-        topics: &topics,
-        capabilities: Capabilities::NONE,
-        demanded: Capabilities::NONE,
-        reach: &[],
-        qos: None,
-    };
+    let link = view(&topics);
     let off = LinkView { enabled: false, ..link };
     assert_eq!(decide(None, 5, None), Err(DropReason::Filter));
     assert_eq!(decide(Some(&off), 5, None), Err(DropReason::Filter));
@@ -220,16 +225,7 @@ fn a_message_passes_only_an_enabled_link_in_time() {
 fn a_message_above_the_qos_that_is_granted_is_dropped_and_the_next_is_not() {
     let topics = LinkTopics::parse(&["t/#"]).unwrap();
     let bounds = QosBounds::of([("t/#", QoS::AtMostOnce), ("t/1", QoS::AtLeastOnce)]);
-    let free = LinkView {
-        peer: "A",
-        cluster: "B",
-        enabled: true,
-        topics: &topics,
-        capabilities: Capabilities::NONE,
-        demanded: Capabilities::NONE,
-        reach: &[],
-        qos: None,
-    };
+    let free = view(&topics);
     let bounded = LinkView { qos: bounds.as_ref(), ..free };
     let taken = |link: &LinkView<'_>, topic: &str, qos: QoS, known: &str| {
         let message = Outgoing {
@@ -325,16 +321,7 @@ fn a_peer_asks_again_when_its_link_is_to_do_other_things() {
 #[test]
 fn a_peer_that_can_do_less_than_when_it_enrolled_is_refused() {
     let topics = LinkTopics::parse(&["t/#"]).unwrap();
-    let link = LinkView {
-        peer: "A",
-        cluster: "B",
-        enabled: true,
-        topics: &topics,
-        capabilities: Capabilities::OURS,
-        demanded: Capabilities::OURS,
-        reach: &[],
-        qos: None,
-    };
+    let link = LinkView { capabilities: Capabilities::OURS, demanded: Capabilities::OURS, ..view(&topics) };
     for (capabilities, refused) in [
         (Capabilities::NONE, true),
         (Capabilities::BOOTSTRAP_END, true),
