@@ -61,26 +61,15 @@ enum Way {
     Lent(Mutex<Option<Transport>>, Arc<Link>),
 }
 
-/// How a peer could be reached.
-enum Found {
-    There(Vec<ServerAddr>, Told),
-    ByItself(Arc<Link>),
-}
-
-/// How the peer of this identity could be told something, and by which certificates it is known.
-fn find(
-    book: &Book,
-    links: &Links,
-    one: &Identity,
-    now: u64,
-) -> Result<(Found, Vec<[u8; 32]>), &'static str> {
+/// How the peer of this identity could be told something, and by which certificates it is known. No connection is taken yet.
+fn find(book: &Book, links: &Links, one: &Identity, now: u64) -> Result<(Way, Vec<[u8; 32]>), &'static str> {
     let pins = book.pins(&one.name, now);
     if one.kind != Kind::Link || !one.is_active() || pins.is_empty() {
         return Err("it is not trusted");
     }
     let link = links.get(&one.name);
     if let Some(link) = link.as_ref().filter(|link| link.settings.dialled_by == DialledBy::Peer) {
-        return Ok((Found::ByItself(Arc::clone(link)), pins));
+        return Ok((Way::Lent(Mutex::default(), Arc::clone(link)), pins));
     }
     // Where an operator has us dial it, else where it said that it is.
     let (servers, told) = match link {
@@ -90,7 +79,7 @@ fn find(
     if servers.is_empty() {
         return Err("no address of it is known, and it lends no connection: only its operator can tell it");
     }
-    Ok((Found::There(servers, told), pins))
+    Ok((Way::Dial(servers, told), pins))
 }
 
 impl Listener {
@@ -99,12 +88,11 @@ impl Listener {
     /// # Errors
     /// Why it cannot be told anything.
     pub fn of(book: &Book, links: &Links, one: &Identity, now: u64) -> Result<Self, &'static str> {
-        let (found, pins) = find(book, links, one, now)?;
-        let way = match found {
-            Found::There(servers, told) => Way::Dial(servers, told),
+        let (way, pins) = find(book, links, one, now)?;
+        if let Way::Lent(held, link) = &way {
             // Those that wait go with the link.
-            Found::ByItself(link) => Way::Lent(Mutex::new(link.incoming.room.pop(&pins, clock::now())), link),
-        };
+            *held.lock() = link.incoming.room.pop(&pins, clock::now());
+        }
         Ok(Self { name: one.name.clone(), way, pins })
     }
 
