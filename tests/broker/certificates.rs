@@ -306,7 +306,7 @@ async fn t5_an_address_that_hangs_or_refuses_is_told_with_the_reason() {
 }
 
 /// Waits for what nobody announces.
-async fn until(condition: impl Fn() -> bool) {
+pub(crate) async fn until(condition: impl Fn() -> bool) {
     let waiting = async {
         while !condition() {
             a_moment().await;

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::task::yield_now;
-use tokio::time::timeout;
 use tombolo::admin::announcer;
 use tombolo::admin::trust::Book;
 use tombolo::admin::trust::Own;
@@ -24,7 +22,7 @@ use tombolo::trust::leaf::Leaf;
 use tombolo::trust::leaf::Purpose;
 
 use crate::certificates::enter;
-use crate::harness::LIMIT;
+use crate::certificates::until;
 use crate::harness::Q0;
 use crate::harness::Q1;
 use crate::harness::Q2;
@@ -163,15 +161,6 @@ async fn operators_hear_of_security_events() {
     until(|| inner.events.followers() == others).await;
     ada.quiet().await;
     announcing.abort();
-}
-
-async fn until(condition: impl Fn() -> bool) {
-    let waiting = async {
-        while !condition() {
-            yield_now().await;
-        }
-    };
-    timeout(LIMIT, waiting).await.unwrap();
 }
 
 /// Operators with these certificates, each with one entitlement.

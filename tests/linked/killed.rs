@@ -5,8 +5,6 @@ use std::fs;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Child;
-use std::process::Command;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -33,6 +31,8 @@ use crate::harness::Got;
 use crate::harness::Q1;
 use crate::harness::hello;
 use crate::harness::message;
+use crate::pair::eventually;
+use crate::processes::Serving;
 use crate::processes::ports;
 
 /// How long anything may take.
@@ -47,9 +47,9 @@ const CROSSED: u64 = 5_000;
 /// More than these are not sent.
 const SENT_MAX: u64 = 300_000;
 
-/// A `tombolo serve` that ends with its handle.
+/// A cluster of one process, with all that it says.
 struct Process {
-    child: Child,
+    serving: Serving,
     name: &'static str,
     folder: TempDir,
     lives: usize,
@@ -69,21 +69,19 @@ impl Process {
         fs::write(folder.path().join("t.toml"), text).unwrap();
         fs::write(folder.path().join("acl.conf"), "{deny, all, all, [\"$LINK/#\"]}.\n{allow, all}.\n")
             .unwrap();
-        let child = spawn(&folder, 1);
-        let process = Self { child, name, folder, lives: 1 };
+        let serving = serve(&folder, 1);
+        let process = Self { serving, name, folder, lives: 1 };
         process.until_ready().await;
         process
     }
 
-    /// SIGKILL, as a power cut would have it.
     fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.serving.kill();
     }
 
     async fn restart(&mut self) {
         self.lives += 1;
-        self.child = spawn(&self.folder, self.lives);
+        self.serving = serve(&self.folder, self.lives);
         self.until_ready().await;
     }
 
@@ -102,7 +100,7 @@ impl Process {
 
     /// No task panicked in any life.
     fn assert_unharmed(&mut self) {
-        assert!(self.child.try_wait().unwrap().is_none(), "{} ended: {}", self.name, self.said(self.lives));
+        assert!(self.serving.is_running(), "{} ended: {}", self.name, self.said(self.lives));
         for life in 1..=self.lives {
             assert!(!self.said(life).contains("panicked"), "{}: {}", self.name, self.said(life));
         }
@@ -165,27 +163,13 @@ impl Process {
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to do.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 fn said_path(folder: &TempDir, life: usize) -> PathBuf {
     folder.path().join(format!("said-{life}"))
 }
 
-fn spawn(folder: &TempDir, life: usize) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_tombolo"))
-        .args(["serve", "--config"])
-        .arg(folder.path().join("t.toml"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(File::create(said_path(folder, life)).unwrap())
-        .spawn()
-        .unwrap()
+fn serve(folder: &TempDir, life: usize) -> Serving {
+    let says = File::create(said_path(folder, life)).unwrap();
+    Serving::start(&folder.path().join("t.toml"), says.into())
 }
 
 async fn command(line: String, data: PathBuf) -> (bool, String) {
@@ -327,15 +311,6 @@ async fn count(mut subscriber: Client, crossed: Arc<AtomicU64>) -> u64 {
     }
 }
 
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let reached = time::timeout(LIMIT, async {
-        while !holds() {
-            time::sleep(LOOK).await;
-        }
-    });
-    assert!(reached.await.is_ok(), "{what}");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_is_revoked_under_load_gets_nothing_behind_one_second() {
     let [links_a, links_b] = ports();
@@ -356,12 +331,12 @@ async fn a_peer_that_is_revoked_under_load_gets_nothing_behind_one_second() {
     let counting = tokio::spawn(count(subscriber, Arc::clone(&crossed)));
     let publisher = a.client("publisher").await;
     let flooding = tokio::spawn(flood(publisher, Arc::clone(&sent), Arc::clone(&stop)));
-    until("messages cross", || crossed.load(Ordering::Relaxed) >= CROSSED).await;
+    eventually("messages cross", || crossed.load(Ordering::Relaxed) >= CROSSED).await;
     a.done("auth identity revoke link/B --yes").await;
     let revoked_ms = clock::now().mono_ms;
-    until("a second goes by", || clock::now().mono_ms >= revoked_ms + 1_000).await;
+    eventually("a second goes by", || clock::now().mono_ms >= revoked_ms + 1_000).await;
     let mark = sent.load(Ordering::Relaxed);
-    until("it goes on", || sent.load(Ordering::Relaxed) >= SENT_MAX.min(mark + CROSSED)).await;
+    eventually("it goes on", || sent.load(Ordering::Relaxed) >= SENT_MAX.min(mark + CROSSED)).await;
     stop.store(true, Ordering::Relaxed);
     flooding.await.unwrap();
     a.until_state("B", "disabled").await;

@@ -26,8 +26,38 @@ use crate::pair::write_certificates;
 const CONVERGED: Duration = Duration::from_secs(15);
 
 /// A `tombolo serve` that ends with its handle.
+pub(crate) struct Serving(Child);
+
+impl Serving {
+    /// With this configuration; what it logs goes to `says`.
+    pub(crate) fn start(config: &Path, says: Stdio) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tombolo"));
+        command.arg("serve").arg("--config").arg(config);
+        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(says).spawn().unwrap())
+    }
+
+    /// SIGKILL, as a power cut would have it.
+    pub(crate) fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to do.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// One of which the ports are known.
 struct Process {
-    child: Child,
+    serving: Serving,
     mqtt: SocketAddr,
     http: SocketAddr,
     config: std::path::PathBuf,
@@ -36,17 +66,15 @@ struct Process {
 impl Process {
     fn start(config: std::path::PathBuf, mqtt: u16, http: u16) -> Self {
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        Self { child: run(&config), mqtt: local(mqtt), http: local(http), config }
+        Self { serving: Serving::start(&config, Stdio::null()), mqtt: local(mqtt), http: local(http), config }
     }
 
-    /// SIGKILL, as a power cut would have it.
     fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.serving.kill();
     }
 
     fn restart(&mut self) {
-        self.child = run(&self.config);
+        self.serving = Serving::start(&self.config, Stdio::null());
     }
 
     async fn metric(&self, sample: &str) -> Option<i64> {
@@ -82,26 +110,6 @@ impl Process {
         assert_eq!(client.connect(&hello(Version::V5, id)).await, Got::ConnAck(false, 0));
         client
     }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to do.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn run(config: &Path) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_tombolo"))
-        .arg("serve")
-        .arg("--config")
-        .arg(config)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
 }
 
 /// Ports that were free a moment ago.
